@@ -1,0 +1,302 @@
+//! The command line: one set of flags, and what makes a program of a server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{CommandFactory, FromArgMatches, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Config, Copy};
+use crate::log::AccessLog;
+use crate::net::Listeners;
+use crate::service::Service;
+use crate::site::{Site, SiteOptions, Symlinks};
+use crate::start::StartError;
+use crate::stats::Counts;
+
+/// Descriptors that are left for files, rings and the rest when connections take all others.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// What `--connections-max` is unless it is given, if the limit of descriptors allows.
+const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+
+/// A backend's `serve`.
+pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
+
+/// Serve a directory over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Flags {
+    /// The directory to serve
+    #[arg(default_value = ".", env = "TRIPTYCH_ROOT")]
+    root: PathBuf,
+    /// Where to listen, repeatable; port 0 picks a free one, [::]:8080 takes IPv4 too
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    #[arg(env = "TRIPTYCH_LISTEN")]
+    listen: Vec<SocketAddr>,
+    /// Worker threads [default: one for each available core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(env = "TRIPTYCH_WORKERS")]
+    workers: Option<u16>,
+    /// Connections at once; more wait in the kernel's queue [default: what the descriptors allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CONNECTIONS_MAX")]
+    connections_max: Option<u32>,
+    /// For a whole request head, from its first byte
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_HEAD_TIMEOUT")]
+    head_timeout: Duration,
+    /// Between two requests of a connection
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_IDLE_TIMEOUT")]
+    idle_timeout: Duration,
+    /// Without any progress while an answer is sent
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
+    send_timeout: Duration,
+    /// From SIGINT or SIGTERM to the end, for answers under way
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(env = "TRIPTYCH_GRACE")]
+    grace: Duration,
+    /// Serve names that begin with a dot
+    #[arg(long, env = "TRIPTYCH_HIDDEN")]
+    hidden: bool,
+    /// Which symbolic links to follow: those that stay beneath the root, or none
+    #[arg(long, value_enum, default_value = "beneath", env = "TRIPTYCH_SYMLINKS")]
+    symlinks: Symlinks,
+    /// List directories that have no index.html
+    #[arg(long, env = "TRIPTYCH_LISTING")]
+    listing: bool,
+    /// How to move a file to a socket
+    #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
+    copy: Copy,
+    /// Log requests to a file, or to standard output [combined format, with the duration in seconds]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    #[arg(env = "TRIPTYCH_ACCESS_LOG")]
+    access_log: Option<PathBuf>,
+    /// Show connections, requests, bytes and events at every interval, and totals at the end
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
+    #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
+    stats: Option<Duration>,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing, like 10s".to_owned()),
+        Ok(duration) if duration > Duration::from_secs(366 * 24 * 3600) => {
+            Err("must be at most a year".to_owned())
+        }
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 500ms, 10s or 2m")),
+    }
+}
+
+/// Runs a server as a program: flags, signals, one line for each address once it accepts, an exit code.
+///
+/// The code is 0 after a drain, 1 when the server could not start, 2 for bad usage.
+pub fn run(name: &'static str, serve: Serve) -> ExitCode {
+    let flags = match parse(name, std::env::args_os()) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    match start(name, &flags, serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse<T: Into<std::ffi::OsString> + Clone>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = T>,
+) -> Result<Flags, clap::Error> {
+    let has_copy = name == "blocking";
+    let mut command = Flags::command().name(name).mut_arg("copy", |copy| copy.hide(!has_copy));
+    let flags = Flags::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
+    let connections_too_few = flags.connections_max.is_some_and(|max| (max as usize) < flags.worker_count());
+    if connections_too_few {
+        return Err(command.error(
+            clap::error::ErrorKind::ValueValidation,
+            format!("--connections-max must be at least the number of workers, {}", flags.worker_count()),
+        ));
+    }
+    if !has_copy && flags.copy != Copy::default() {
+        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, "--copy is for `blocking` alone"));
+    }
+    Ok(flags)
+}
+
+fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartError> {
+    let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
+    let site = Site::open_root(&flags.root, options)?;
+    let config = flags.config(name);
+    let listeners = Listeners::bind(&flags.listen, &config)?;
+    let fail = |error: io::Error| StartError::new(error.to_string());
+    let mut service = Service::new(site, config).map_err(fail)?;
+    service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
+    let service = Arc::new(service);
+    drain_on_signal(&service).map_err(fail)?;
+    if let Some(interval) = flags.stats {
+        report_stats(name, &service, interval).map_err(fail)?;
+    }
+    let addresses = listeners.addresses().to_vec();
+    let workers = match service.config.workers {
+        1 => "1 worker".to_owned(),
+        workers => format!("{workers} workers"),
+    };
+    let root = flags.root.display();
+    serve(listeners, &service, &mut || {
+        for address in &addresses {
+            eprintln!("{name}: serving {root} on http://{address}/ ({workers})");
+        }
+    })
+    .map_err(fail)?;
+    if let Some(log) = &service.log {
+        log.close();
+    }
+    if flags.stats.is_some() {
+        eprintln!("{name}: total {}", service.stats.totals());
+    }
+    Ok(())
+}
+
+impl Flags {
+    fn worker_count(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.workers.map_or_else(cores, usize::from)
+    }
+
+    fn config(&self, name: &str) -> Config {
+        let workers = self.worker_count();
+        Config {
+            workers,
+            connections_max: self.connections_max(name, workers),
+            head_timeout: self.head_timeout,
+            idle_timeout: self.idle_timeout,
+            send_timeout: self.send_timeout,
+            grace: self.grace,
+            copy: self.copy,
+            send_buffer_bytes: None,
+        }
+    }
+
+    /// What was asked for, as far as the limit of descriptors allows; the soft limit is raised to the hard one.
+    fn connections_max(&self, name: &str, workers: usize) -> usize {
+        let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
+        let descriptors = raise_descriptor_limit();
+        let allowed = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
+        let in_force = asked.min(allowed).max(workers);
+        if self.connections_max.is_some() && in_force < asked {
+            eprintln!(
+                "{name}: warning: {descriptors} descriptors allow {in_force} of {asked} connections; \
+                 raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
+            );
+        }
+        in_force
+    }
+}
+
+/// Raises the soft limit to the hard one; returns the limit in force.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    current.unwrap_or(u64::MAX)
+}
+
+/// The first SIGINT or SIGTERM starts the drain, the second ends the process at once, as the signal would.
+fn drain_on_signal(service: &Arc<Service>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let service = Arc::clone(service);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if service.shutdown.draining() {
+                std::process::exit(128 + signal);
+            }
+            service.shutdown.drain();
+        }
+    })?;
+    Ok(())
+}
+
+/// One line at every interval, to standard error.
+fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("stats".to_owned()).spawn(move || {
+        let mut earlier: (Counts, Instant) = (service.stats.totals(), Instant::now());
+        loop {
+            thread::sleep(interval);
+            let later = (service.stats.totals(), Instant::now());
+            eprintln!("{name}: {}", later.0.since(earlier.0, later.1 - earlier.1));
+            earlier = later;
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &[&str]) -> Result<Flags, clap::Error> {
+        parse("blocking", ["blocking"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn flags_have_the_defaults_that_help_names() {
+        let defaults = flags(&[]).expect("no flags are good flags");
+        let config = Config::default();
+        assert_eq!(defaults.root, PathBuf::from("."));
+        assert_eq!(defaults.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+        assert_eq!(defaults.head_timeout, config.head_timeout);
+        assert_eq!(defaults.idle_timeout, config.idle_timeout);
+        assert_eq!(defaults.send_timeout, config.send_timeout);
+        assert_eq!(defaults.grace, config.grace);
+        assert!(defaults.access_log.is_none() && defaults.stats.is_none());
+    }
+
+    #[test]
+    fn optional_values_never_eat_the_root() {
+        let parsed = flags(&["--stats", "--access-log", "www"]).expect("good flags");
+        assert_eq!(parsed.root, PathBuf::from("www"));
+        assert_eq!(parsed.stats, Some(Duration::from_secs(1)));
+        assert_eq!(parsed.access_log, Some(PathBuf::from("-")));
+        let parsed = flags(&["--stats=250ms", "--access-log=a.log", "-l", "[::]:0", "-l", "127.0.0.1:1"])
+            .expect("good flags");
+        assert_eq!(parsed.stats, Some(Duration::from_millis(250)));
+        assert_eq!(parsed.listen.len(), 2);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_a_word_on_what_is_good() {
+        for (arguments, expected) in [
+            (&["--head-timeout", "0s"][..], "longer than nothing"),
+            (&["--idle-timeout", "soon"], "write it like"),
+            (&["--workers", "0"], "0 is not in 1..=1024"),
+            (&["--workers", "2", "--connections-max", "1"], "at least the number of workers, 2"),
+            (&["--listen", "8080"], "invalid socket address"),
+            (&["--symlinks", "all"], "possible values: beneath, deny"),
+            (&["--copy", "magic"], "possible values: sendfile, read"),
+            (&["--nonsense"], "unexpected argument"),
+        ] {
+            let error = flags(arguments).expect_err("refused");
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        let error = parse("epoll", ["epoll", "--copy", "read"]).expect_err("not for epoll");
+        assert!(error.to_string().contains("`blocking` alone"), "{error}");
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Flags::command().debug_assert();
+    }
+}

@@ -1,0 +1,84 @@
+//! HTTP dates: IMF-fixdate (RFC 9110 §5.6.7), formatted into a fixed buffer.
+
+use std::io::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+
+/// The length of every IMF-fixdate.
+pub const DATE_BYTES: usize = 29;
+
+/// 9999-12-31T23:59:59Z, the last second that an IMF-fixdate can name.
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// A date as it stands in a header field: `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date([u8; DATE_BYTES]);
+
+impl Date {
+    /// The second in which Unix time begins.
+    pub const EPOCH: Date = Date(*b"Thu, 01 Jan 1970 00:00:00 GMT");
+
+    /// Formats seconds since the Unix epoch; what an IMF-fixdate can't name becomes the nearest that it can.
+    #[must_use]
+    pub fn from_unix(seconds: i64) -> Date {
+        let seconds = seconds.clamp(0, LAST_SECOND).unsigned_abs();
+        let mut bytes = [b' '; DATE_BYTES];
+        let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(seconds));
+        write!(bytes.as_mut_slice(), "{date}").expect("an IMF-fixdate has 29 bytes");
+        Date(bytes)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; DATE_BYTES] {
+        &self.0
+    }
+}
+
+/// Reads any of the three formats that RFC 9110 asks recipients to accept: seconds since the Unix epoch.
+#[must_use]
+pub fn parse_date(value: &[u8]) -> Option<i64> {
+    let time = httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim_ascii()).ok()?;
+    unix_seconds(time)
+}
+
+/// Seconds since the Unix epoch.
+pub(crate) fn unix_seconds(time: SystemTime) -> Option<i64> {
+    i64::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_and_parses() {
+        for (seconds, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (LAST_SECOND, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(Date::from_unix(seconds).as_bytes(), text.as_bytes());
+            assert_eq!(parse_date(text.as_bytes()), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn clamps_what_has_no_name() {
+        assert_eq!(Date::from_unix(-5), Date::from_unix(0));
+        assert_eq!(Date::from_unix(i64::MAX), Date::from_unix(LAST_SECOND));
+    }
+
+    #[test]
+    fn reads_the_obsolete_formats() {
+        for text in
+            ["Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994", " Sun, 06 Nov 1994 08:49:37 GMT "]
+        {
+            assert_eq!(parse_date(text.as_bytes()), Some(784_111_777), "{text}");
+        }
+        for text in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37", "\u{fc}"] {
+            assert_eq!(parse_date(text.as_bytes()), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Slots: a table of connections whose keys name the tenant, not only the place.
+//!
+//! A [`Token`] is a slot and a generation. When a connection ends its slot is used again with the next
+//! generation, so a stale event, a late pool result or an old completion finds nobody instead of a stranger.
+
+/// A key that names one tenant of one slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token {
+    /// The place in the table.
+    pub slot: u32,
+    /// How many tenants the place had before, modulo [`GENERATIONS`].
+    pub generation: u32,
+}
+
+/// Generations wrap after this many tenants: 24 bits, so that a ring's `user_data` has room for an operation.
+pub const GENERATIONS: u32 = 1 << 24;
+
+impl Token {
+    /// The token in the low 56 bits: generation above slot. The top 8 bits are free for the caller.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// Reads a token from the low 56 bits; the top 8 are ignored.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "each half is masked to its width")]
+    pub fn from_u64(value: u64) -> Token {
+        Token { slot: value as u32, generation: (value >> 32) as u32 & (GENERATIONS - 1) }
+    }
+}
+
+struct Slot<T> {
+    generation: u32,
+    tenant: Option<T>,
+}
+
+/// A growing table of tenants. Vacant slots are used again last in, first out, while they are warm.
+pub struct Slots<T> {
+    slots: Vec<Slot<T>>,
+    vacant: Vec<u32>,
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Slots { slots: Vec::new(), vacant: Vec::new() }
+    }
+}
+
+impl<T> Slots<T> {
+    /// An empty table.
+    #[must_use]
+    pub fn new() -> Self {
+        Slots::default()
+    }
+
+    /// How many tenants there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.vacant.len()
+    }
+
+    /// Whether there is no tenant.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Moves a tenant in.
+    ///
+    /// # Panics
+    /// With 2³² tenants at once, which no descriptor limit allows.
+    pub fn insert(&mut self, tenant: T) -> Token {
+        if let Some(slot) = self.vacant.pop() {
+            let place = &mut self.slots[slot as usize];
+            place.tenant = Some(tenant);
+            return Token { slot, generation: place.generation };
+        }
+        let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 connections");
+        self.slots.push(Slot { generation: 0, tenant: Some(tenant) });
+        Token { slot, generation: 0 }
+    }
+
+    /// The tenant that the token names, if it still lives here.
+    pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
+        let place = self.slots.get_mut(token.slot as usize)?;
+        if place.generation == token.generation { place.tenant.as_mut() } else { None }
+    }
+
+    /// The tenant that the token names, if it still lives here.
+    #[must_use]
+    pub fn get(&self, token: Token) -> Option<&T> {
+        let place = self.slots.get(token.slot as usize)?;
+        if place.generation == token.generation { place.tenant.as_ref() } else { None }
+    }
+
+    /// The tenant moves out; every token of it is stale from now on.
+    pub fn remove(&mut self, token: Token) -> Option<T> {
+        let place = self.slots.get_mut(token.slot as usize)?;
+        if place.generation != token.generation {
+            return None;
+        }
+        let tenant = place.tenant.take()?;
+        place.generation = (place.generation + 1) % GENERATIONS;
+        self.vacant.push(token.slot);
+        Some(tenant)
+    }
+
+    /// The token of whoever lives in this slot now.
+    #[must_use]
+    pub fn token_at(&self, slot: u32) -> Option<Token> {
+        let place = self.slots.get(slot as usize)?;
+        place.tenant.as_ref().map(|_| Token { slot, generation: place.generation })
+    }
+
+    /// The tokens of all tenants, in the order of their slots.
+    pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        (0u32..)
+            .zip(&self.slots)
+            .filter(|(_, place)| place.tenant.is_some())
+            .map(|(slot, place)| Token { slot, generation: place.generation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_token_finds_nobody() {
+        let mut slots = Slots::new();
+        let first = slots.insert("first");
+        assert_eq!(slots.remove(first), Some("first"));
+        let second = slots.insert("second");
+        assert_eq!(second.slot, first.slot, "the vacant slot is used again");
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.get_mut(second), Some(&mut "second"));
+        assert_eq!(slots.token_at(second.slot), Some(second));
+        assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn tokens_survive_the_way_through_a_u64() {
+        for token in [
+            Token { slot: 0, generation: 0 },
+            Token { slot: u32::MAX, generation: GENERATIONS - 1 },
+            Token { slot: 7, generation: 9 },
+        ] {
+            assert_eq!(Token::from_u64(token.to_u64()), token);
+            assert_eq!(Token::from_u64(token.to_u64() | 0xff << 56), token, "the top bits are the caller's");
+        }
+    }
+
+    #[test]
+    fn generations_wrap() {
+        let mut slots = Slots::new();
+        slots.insert(());
+        slots.slots[0].generation = GENERATIONS - 1;
+        let last = slots.token_at(0).expect("occupied");
+        assert!(slots.remove(last).is_some());
+        assert_eq!(slots.insert(()).generation, 0);
+    }
+
+    #[test]
+    fn tokens_lists_the_tenants() {
+        let mut slots = Slots::new();
+        let tokens: Vec<_> = (0..4).map(|n| slots.insert(n)).collect();
+        slots.remove(tokens[1]);
+        assert_eq!(slots.tokens().collect::<Vec<_>>(), [tokens[0], tokens[2], tokens[3]]);
+    }
+}

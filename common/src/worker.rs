@@ -1,0 +1,221 @@
+//! What one worker owns: its clock, its counters, its memory for exchanges. Nothing of it is shared.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::config::Config;
+use crate::date::{Date, unix_seconds};
+use crate::exchange::Exchange;
+use crate::log::LogBuffer;
+use crate::service::Service;
+use crate::shutdown::Drain;
+use crate::site::Site;
+use crate::stats::{Counts, WorkerStats};
+
+/// Exchanges that are kept for the next request; beyond that they are freed.
+const SPARE_EXCHANGES_MAX: usize = 1024;
+
+/// One worker's own state. Connections are handed it with every report.
+pub struct Worker {
+    service: Arc<Service>,
+    connections_max: usize,
+    now: Instant,
+    /// When `date` ceases to be the current second's.
+    next_second: Instant,
+    unix_seconds: i64,
+    date: Date,
+    stats: Arc<WorkerStats>,
+    pub(crate) counts: Counts,
+    pub(crate) log: Option<LogBuffer>,
+    drain: Drain,
+    #[expect(clippy::vec_box, reason = "an exchange moves between here and its connection as a pointer")]
+    spare: Vec<Box<Exchange>>,
+}
+
+impl Worker {
+    /// The worker with this index, counted from 0.
+    #[must_use]
+    pub fn new(service: Arc<Service>, index: usize) -> Worker {
+        let connections_max = service.config.connections_max_of(index);
+        let stats = service.stats.register();
+        let log = service.log.as_ref().map(crate::log::AccessLog::buffer);
+        Worker::with(service, connections_max, stats, log)
+    }
+
+    /// A worker for one more thread that counts and logs as this one: where every connection has a thread.
+    #[must_use]
+    pub fn for_thread(&self) -> WorkerSeed {
+        WorkerSeed {
+            service: Arc::clone(&self.service),
+            connections_max: self.connections_max,
+            stats: Arc::clone(&self.stats),
+            log: self.log.clone(),
+        }
+    }
+
+    fn with(
+        service: Arc<Service>,
+        connections_max: usize,
+        stats: Arc<WorkerStats>,
+        log: Option<LogBuffer>,
+    ) -> Worker {
+        let now = Instant::now();
+        let mut worker = Worker {
+            service,
+            connections_max,
+            now,
+            next_second: now,
+            unix_seconds: 0,
+            date: Date::EPOCH,
+            stats,
+            counts: Counts::default(),
+            log,
+            drain: Drain::Serving,
+            spare: Vec::new(),
+        };
+        worker.tick();
+        worker
+    }
+
+    /// Reads the clock, renews the date, hands the counters over: once in every turn of a loop.
+    pub fn tick(&mut self) {
+        self.now = Instant::now();
+        if self.now >= self.next_second {
+            self.renew_date();
+        }
+        self.stats.add(&mut self.counts);
+        if self.service.shutdown.draining() {
+            self.drain = self.service.shutdown.phase(self.now, self.service.config.grace);
+        }
+    }
+
+    /// Hands the counters over: before a loop goes to sleep, for nobody knows for how long.
+    pub fn flush(&mut self) {
+        self.stats.add(&mut self.counts);
+    }
+
+    fn renew_date(&mut self) {
+        let time = SystemTime::now();
+        self.unix_seconds = unix_seconds(time).unwrap_or(0);
+        self.date = Date::from_unix(self.unix_seconds);
+        let into_second = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+    }
+
+    /// The time of the last tick.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The current second, since the Unix epoch.
+    pub(crate) fn unix_seconds(&self) -> i64 {
+        self.unix_seconds
+    }
+
+    /// The current second, for a header field.
+    pub(crate) fn date(&self) -> Date {
+        self.date
+    }
+
+    /// What all workers share.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// What is served.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.service.site
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.service.config
+    }
+
+    /// How many connections this worker holds at once, at most.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Whether an access log is kept, and so the peer's address wanted.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// How far a drain has come, as of the last tick.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.drain
+    }
+
+    /// How long until the drain's next phase; `None` while there is no drain.
+    #[must_use]
+    pub fn drain_wait(&self) -> Option<Duration> {
+        self.service.shutdown.wait(self.now, self.service.config.grace)
+    }
+
+    /// Counts a connection that was accepted.
+    pub fn count_accepted(&mut self) {
+        self.counts.accepted += 1;
+    }
+
+    /// Counts a connection that was closed.
+    pub fn count_closed(&mut self) {
+        self.counts.closed += 1;
+    }
+
+    /// Counts something that went wrong: an accept that failed, a connection that broke.
+    pub fn count_error(&mut self) {
+        self.counts.errors += 1;
+    }
+
+    /// Counts events of epoll, or completions of a ring.
+    pub fn count_events(&mut self, events: u64) {
+        self.counts.events += events;
+    }
+
+    /// Memory for an exchange: used before, or new.
+    pub(crate) fn exchange(&mut self, peer: Option<IpAddr>) -> Box<Exchange> {
+        let mut exchange = self.spare.pop().unwrap_or_default();
+        exchange.begin(self.now, peer);
+        exchange
+    }
+
+    /// Takes the memory of an exchange back.
+    pub(crate) fn keep(&mut self, mut exchange: Box<Exchange>) {
+        if self.spare.len() < SPARE_EXCHANGES_MAX {
+            exchange.reset();
+            self.spare.push(exchange);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stats.add(&mut self.counts);
+    }
+}
+
+/// What another thread makes its worker of.
+#[derive(Debug)]
+pub struct WorkerSeed {
+    service: Arc<Service>,
+    connections_max: usize,
+    stats: Arc<WorkerStats>,
+    log: Option<LogBuffer>,
+}
+
+impl WorkerSeed {
+    /// The worker, in the thread that will own it.
+    #[must_use]
+    pub fn grow(self) -> Worker {
+        Worker::with(self.service, self.connections_max, self.stats, self.log)
+    }
+}

@@ -1,0 +1,321 @@
+//! The step machine, driven by a script in place of a backend.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
+use tempfile::TempDir;
+
+/// A site in a temporary directory, a worker, and one connection.
+struct Script {
+    _root: TempDir,
+    service: Arc<Service>,
+    worker: Worker,
+    connection: Connection,
+}
+
+const BIG_BYTES: usize = 100_000;
+
+impl Script {
+    fn new() -> Script {
+        Script::with(Config::default(), SiteOptions::default())
+    }
+
+    fn with(config: Config, options: SiteOptions) -> Script {
+        let root = TempDir::new().expect("a directory");
+        fs::write(root.path().join("a.txt"), "hello").expect("written");
+        fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
+        fs::create_dir(root.path().join("dir")).expect("made");
+        let site = Site::open_root(root.path(), options).expect("opened");
+        let service = Arc::new(Service::new(site, config).expect("made"));
+        let worker = Worker::new(Arc::clone(&service), 0);
+        let connection = Connection::new(&worker, None);
+        Script { _root: root, service, worker, connection }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.connection.received(&mut self.worker, bytes);
+    }
+
+    /// Carries out opens and sends, `most` bytes at a time, until the machine wants to receive or close.
+    fn run(&mut self, most: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        loop {
+            match self.connection.step() {
+                Step::Open(request) => {
+                    let result = self.worker.site().open(request);
+                    self.connection.opened(&mut self.worker, result);
+                }
+                Step::Send(answer) => {
+                    let mut bytes = answer.bytes().to_vec();
+                    if let Some(range) = answer.file {
+                        let mut body = vec![0; usize::try_from(range.length).expect("fits")];
+                        let file = fs::File::from(range.file.try_clone().expect("cloned"));
+                        file.read_exact_at(&mut body, range.offset).expect("read");
+                        bytes.extend_from_slice(&body);
+                    }
+                    assert!(!bytes.is_empty(), "a send of nothing");
+                    bytes.truncate(most);
+                    self.connection.sent(&mut self.worker, bytes.len());
+                    wire.extend_from_slice(&bytes);
+                }
+                Step::Receive | Step::Close(_) => return wire,
+            }
+        }
+    }
+
+    fn closes(&self) -> Option<Close> {
+        match self.connection.step() {
+            Step::Close(close) => Some(close),
+            Step::Receive | Step::Open(_) | Step::Send(_) => None,
+        }
+    }
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
+}
+
+fn text(wire: &[u8]) -> String {
+    String::from_utf8_lossy(wire).into_owned()
+}
+
+#[test]
+fn a_file_is_served_however_short_the_sends() {
+    let mut whole = Script::new();
+    whole.receive(&get("/big"));
+    let expected = whole.run(usize::MAX);
+    assert!(expected.len() > BIG_BYTES && text(&expected[..200]).starts_with("HTTP/1.1 200 OK\r\n"));
+    for most in [1000, 4096, 65_536] {
+        let mut script = Script::new();
+        script.receive(&get("/big"));
+        let wire = script.run(most);
+        assert_eq!(wire.len(), expected.len());
+        assert!(script.closes().is_none(), "kept alive");
+    }
+}
+
+#[test]
+fn requests_in_one_buffer_are_answered_in_order() {
+    let mut script = Script::new();
+    script.receive(
+        &[get("/a.txt"), get("/none"), b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), get("/a.txt")]
+            .concat(),
+    );
+    let wire = text(&script.run(usize::MAX));
+    let codes: Vec<_> = wire.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(codes, ["200", "404", "204", "200"]);
+}
+
+#[test]
+fn answers_from_memory_gather_in_one_send() {
+    let mut script = Script::new();
+    script.receive(&b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20));
+    let Step::Send(answer) = script.connection.step() else { panic!("something to send") };
+    assert_eq!(text(answer.bytes()).matches("204 No Content").count(), 20);
+}
+
+#[test]
+fn bytes_that_come_early_are_kept_up_to_a_bound() {
+    let mut script = Script::new();
+    script.receive(&get("/big"));
+    assert!(matches!(script.connection.step(), Step::Open(_)));
+    let mut pipelined = 0;
+    while script.connection.wants_bytes() {
+        script.receive(&get("/a.txt"));
+        pipelined += 1;
+        assert!(pipelined < 10_000, "no bound");
+    }
+    let wire = text(&script.run(usize::MAX));
+    assert_eq!(wire.matches("HTTP/1.1 200 OK").count(), 1 + pipelined);
+    assert!(script.connection.wants_bytes());
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    let mut script = Script::new();
+    script.receive(&get("/a.txt"));
+    script.receive(b"");
+    assert!(text(&script.run(usize::MAX)).ends_with("\r\n\r\nhello"));
+    assert_eq!(script.closes(), Some(Close::Drop));
+}
+
+#[test]
+fn a_request_cut_short_is_refused() {
+    let mut script = Script::new();
+    script.receive(b"GET / HT");
+    script.receive(b"");
+    assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 400 "));
+    assert_eq!(script.closes(), Some(Close::Drop), "nobody is left to linger for");
+}
+
+#[test]
+fn a_refusal_lingers() {
+    let mut script = Script::new();
+    script.receive(b"nonsense\r\n");
+    assert!(text(&script.run(usize::MAX)).contains("\r\nConnection: close\r\n"));
+    assert_eq!(script.closes(), Some(Close::Graceful));
+    script.connection.half_closed(&mut script.worker);
+    script.receive(&[0; 1000]);
+    assert_eq!(script.closes(), None);
+    script.receive(&vec![0; common::connection::LINGER_BYTES_MAX]);
+    assert_eq!(script.closes(), Some(Close::Drop), "lingering is bounded");
+}
+
+#[test]
+fn deadlines_follow_the_state() {
+    let millis = Duration::from_millis;
+    let config = Config {
+        head_timeout: millis(20),
+        idle_timeout: millis(60),
+        send_timeout: millis(40),
+        ..Config::default()
+    };
+    let mut script = Script::with(config, SiteOptions::default());
+    let left = |script: &Script| script.connection.deadline().map(|deadline| deadline - script.worker.now());
+    assert_eq!(left(&script), Some(millis(60)));
+    script.receive(b"GET");
+    assert_eq!(left(&script), Some(millis(20)));
+    let deadline = script.connection.deadline();
+    script.worker.tick();
+    script.receive(b" /big");
+    assert_eq!(script.connection.deadline(), deadline, "a trickle doesn't push it back");
+    script.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(left(&script), None, "a disk may take its time");
+    let Step::Open(request) = script.connection.step() else { panic!("an open") };
+    let result = script.worker.site().open(request);
+    script.connection.opened(&mut script.worker, result);
+    assert_eq!(left(&script), Some(millis(40)));
+    script.connection.expired(&mut script.worker);
+    assert!(script.closes().is_none(), "not yet");
+    std::thread::sleep(millis(41));
+    script.worker.tick();
+    script.connection.expired(&mut script.worker);
+    assert_eq!(script.closes(), Some(Close::Reset));
+}
+
+#[test]
+fn a_slow_request_is_told_so() {
+    let config = Config { head_timeout: Duration::from_millis(1), ..Config::default() };
+    let mut script = Script::with(config, SiteOptions::default());
+    script.receive(b"GET / HTTP/1.1\r\n");
+    std::thread::sleep(Duration::from_millis(2));
+    script.worker.tick();
+    script.connection.expired(&mut script.worker);
+    assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 408 Request Timeout\r\n"));
+    assert_eq!(script.closes(), Some(Close::Graceful));
+}
+
+#[test]
+fn a_failed_open_becomes_a_status() {
+    for (error, status, kept) in [
+        (io::Error::from_raw_os_error(24), "503 Service Unavailable", true),
+        (io::Error::from_raw_os_error(13), "403 Forbidden", true),
+        (io::Error::from_raw_os_error(5), "500 Internal Server Error", true),
+    ] {
+        let mut script = Script::new();
+        script.receive(&get("/a.txt"));
+        script.connection.opened(&mut script.worker, Err(error));
+        let wire = text(&script.run(usize::MAX));
+        assert!(wire.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{wire}");
+        assert_eq!(script.closes().is_none(), kept);
+    }
+}
+
+#[test]
+fn a_drain_tells_busy_connections_and_closes_idle_ones() {
+    let mut script = Script::new();
+    script.receive(&get("/a.txt"));
+    script.service.shutdown.drain();
+    script.connection.drain();
+    assert!(text(&script.run(usize::MAX)).contains("\r\nConnection: close\r\n"));
+    assert_eq!(script.closes(), Some(Close::Graceful));
+    let mut idle = Script::new();
+    idle.connection.drain();
+    assert_eq!(idle.closes(), Some(Close::Drop));
+}
+
+#[test]
+fn a_broken_answer_ends_the_connection() {
+    let mut script = Script::new();
+    script.receive(&get("/big"));
+    let Step::Open(request) = script.connection.step() else { panic!("an open") };
+    let result = script.worker.site().open(request);
+    script.connection.opened(&mut script.worker, result);
+    script.connection.sent(&mut script.worker, 500);
+    script.connection.failed(&mut script.worker);
+    assert_eq!(script.closes(), Some(Close::Reset));
+}
+
+#[test]
+fn listings_show_what_can_be_asked_for() {
+    let options = SiteOptions { listing: true, ..SiteOptions::default() };
+    let mut script = Script::with(Config::default(), options);
+    script.receive(&get("/"));
+    let page = text(&script.run(usize::MAX));
+    for expected in
+        ["200 OK", "<a href=\"./dir/\">dir/</a>", "<a href=\"./a.txt\">a.txt</a>", "Cache-Control: no-cache"]
+    {
+        assert!(page.contains(expected), "{page}");
+    }
+    assert!(!page.contains("../"), "nothing above the root");
+    script.receive(&get("/dir/"));
+    assert!(text(&script.run(usize::MAX)).contains("<a href=\"../\">"));
+    script.receive(&get("/none/"));
+    assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 404 "));
+    let mut without = Script::new();
+    without.receive(&get("/"));
+    assert!(text(&without.run(usize::MAX)).starts_with("HTTP/1.1 404 "));
+}
+
+/// A share of the output outlives its connection: the memory stays as it was for as long as it is held.
+#[test]
+fn an_operation_in_flight_keeps_its_bytes() {
+    let mut script = Script::new();
+    script.receive(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    let Step::Send(answer) = script.connection.step() else { panic!("something to send") };
+    let (share, range) = answer.shared();
+    let before = share[range.clone()].to_vec();
+    script.connection.failed(&mut script.worker);
+    let mut next = Connection::new(&script.worker, None);
+    next.received(&mut script.worker, b"nonsense\r\n");
+    assert_eq!(&share[range], before);
+}
+
+#[test]
+fn a_keep_alive_request_allocates_nothing() {
+    let mut script = Script::new();
+    let request = get("/a.txt");
+    let one = |script: &mut Script| {
+        script.receive(&request);
+        let Step::Open(open) = script.connection.step() else { panic!("an open") };
+        let open = Arc::clone(open);
+        // The descriptor's share is the backend's allocation to make, so it isn't counted here.
+        let opened = script.worker.site().open(&open);
+        drop(open);
+        let counted = allocation_counter::measure(|| {
+            script.connection.opened(&mut script.worker, opened);
+            while let Step::Send(answer) = script.connection.step() {
+                let bytes = answer.bytes().len()
+                    + answer.file.map_or(0, |range| usize::try_from(range.length).expect("fits"));
+                script.connection.sent(&mut script.worker, bytes);
+            }
+            script.receive(&request);
+        });
+        let Step::Open(open) = script.connection.step() else { panic!("an open") };
+        let opened = script.worker.site().open(open);
+        script.connection.opened(&mut script.worker, opened);
+        script.run(usize::MAX);
+        counted.count_total
+    };
+    one(&mut script); // grows the buffers
+    assert_eq!(one(&mut script), 0);
+    assert!(
+        std::mem::size_of::<Connection>() <= 96,
+        "an idle connection is {} bytes",
+        std::mem::size_of::<Connection>()
+    );
+}
