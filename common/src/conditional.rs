@@ -170,10 +170,10 @@ enum Strength {
 
 /// Whether `*` or a tag of the list matches. What isn't an entity tag matches nothing.
 fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
-    let mut rest = list.trim_ascii();
-    if rest == b"*" {
+    if list.trim_ascii() == b"*" {
         return true;
     }
+    let mut rest = after_separators(list);
     while !rest.is_empty() {
         let (weak, tag) = match rest.strip_prefix(b"W/") {
             Some(tag) => (true, tag),
@@ -187,16 +187,19 @@ fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
         if tag == etag && !(weak && strength == Strength::Strong) {
             return true;
         }
-        let after = after.trim_ascii_start();
-        rest = match after.strip_prefix(b",") {
-            Some(next) => {
-                let blank = next.iter().take_while(|byte| b", \t".contains(byte)).count();
-                &next[blank..]
-            }
-            None => b"",
-        };
+        let next = after_separators(after);
+        if !next.is_empty() && !after[..after.len() - next.len()].contains(&b',') {
+            return false;
+        }
+        rest = next;
     }
     false
+}
+
+/// What follows blanks and commas: a list may have empty elements (RFC 9110 §5.6.1.2).
+fn after_separators(list: &[u8]) -> &[u8] {
+    let blank = list.iter().take_while(|byte| b", \t".contains(byte)).count();
+    &list[blank..]
 }
 
 #[cfg(test)]
@@ -235,7 +238,7 @@ mod tests {
         const FAILED: Verdict = Verdict::PreconditionFailed;
         const SAME: Verdict = Verdict::NotModified;
         let weak = format!("W/{ETAG}");
-        let listed = format!("\"x,y\" , W/\"z\",, {ETAG}");
+        let listed = format!(", ,\"x,y\" , W/\"z\",, {ETAG}");
         let rows: &[(&[(Condition, &str)], Verdict)] = &[
             (&[], GO),
             (&[(IfMatch, ETAG)], GO),

@@ -24,16 +24,39 @@ pub struct Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaits {
     Nothing,
-    Data { left: u64 },
-    ChunkSize { size: u64, digits: usize },
-    ChunkExtension { size: u64, bytes: usize },
-    ChunkLineFeed { size: u64 },
-    ChunkData { left: u64 },
+    Data {
+        left: u64,
+    },
+    ChunkSize {
+        size: u64,
+        digits: usize,
+    },
+    /// After the size's digits: blanks, up to a semicolon.
+    ChunkBlank {
+        size: u64,
+        bytes: usize,
+    },
+    ChunkExtension {
+        size: u64,
+        bytes: usize,
+    },
+    ChunkLineFeed {
+        size: u64,
+    },
+    ChunkData {
+        left: u64,
+    },
     ChunkDataCarriageReturn,
     ChunkDataLineFeed,
-    TrailerLineStart { bytes: usize },
-    Trailer { bytes: usize },
-    TrailerLineFeed { bytes: usize },
+    TrailerLineStart {
+        bytes: usize,
+    },
+    Trailer {
+        bytes: usize,
+    },
+    TrailerLineFeed {
+        bytes: usize,
+    },
     LastLineFeed,
 }
 
@@ -111,11 +134,19 @@ impl Content {
                 Ok(Awaits::ChunkSize { size: size << 4 | digit, digits: digits + 1 })
             }
             (Awaits::ChunkSize { digits: 0, .. }, _) => BAD,
-            (Awaits::ChunkSize { size, .. } | Awaits::ChunkExtension { size, .. }, b'\r') => {
-                Ok(Awaits::ChunkLineFeed { size })
+            (
+                Awaits::ChunkSize { size, .. }
+                | Awaits::ChunkBlank { size, .. }
+                | Awaits::ChunkExtension { size, .. },
+                b'\r',
+            ) => Ok(Awaits::ChunkLineFeed { size }),
+            (Awaits::ChunkSize { size, .. }, b';') => Ok(Awaits::ChunkExtension { size, bytes: 1 }),
+            (Awaits::ChunkSize { size, .. }, b' ' | b'\t') => Ok(Awaits::ChunkBlank { size, bytes: 1 }),
+            (Awaits::ChunkBlank { size, bytes }, b';') => {
+                Ok(Awaits::ChunkExtension { size, bytes: bytes + 1 })
             }
-            (Awaits::ChunkSize { size, .. }, b';' | b' ' | b'\t') => {
-                Ok(Awaits::ChunkExtension { size, bytes: 1 })
+            (Awaits::ChunkBlank { size, bytes }, b' ' | b'\t') if bytes < CHUNK_LINE_BYTES_MAX => {
+                Ok(Awaits::ChunkBlank { size, bytes: bytes + 1 })
             }
             (Awaits::ChunkSize { .. }, _) => BAD,
             (Awaits::ChunkExtension { size, bytes }, b'\t' | b' '..=b'~' | 0x80..)
@@ -141,7 +172,8 @@ impl Content {
             (Awaits::TrailerLineFeed { bytes }, b'\n') => Ok(Awaits::TrailerLineStart { bytes }),
             (Awaits::LastLineFeed, b'\n') => Ok(Awaits::Nothing),
             (
-                Awaits::ChunkExtension { .. }
+                Awaits::ChunkBlank { .. }
+                | Awaits::ChunkExtension { .. }
                 | Awaits::ChunkLineFeed { .. }
                 | Awaits::ChunkDataCarriageReturn
                 | Awaits::ChunkDataLineFeed
@@ -219,6 +251,8 @@ mod tests {
             ("-1\r\n", Some(Err(400))),
             ("0x1\r\n", Some(Err(400))),
             (" 1\r\n", Some(Err(400))),
+            ("5 0\r\nhello", Some(Err(400))),
+            ("5 ;a\r\nhello\r\n0\t\r\n\r\n", Some(Ok(19))),
             ("1\na", Some(Err(400))),
             ("1\r\na\n", Some(Err(400))),
             ("1\r\nab", Some(Err(400))),
