@@ -1,0 +1,46 @@
+//! Triptych's `epoll`: an edge-triggered event loop with a pool of threads for what the page cache doesn't hold.
+//!
+//! # The model
+//!
+//! A worker is one thread with a listener and an epoll instance of its own, and thousands of clients. Waiting
+//! is *returning*: a function does what can be done at once, notes what its client waits for, and returns to
+//! the loop; an edge brings the client back. The price is that nobody may ever wait in the loop, and a file
+//! has no edges: epoll(7) calls every regular file ready, even when its bytes are on a disk that takes ten
+//! milliseconds. So the loop asks for what is in memory only (`RESOLVE_CACHED` for names, `RWF_NOWAIT` for
+//! contents), and whatever is missing goes to a pool of threads, whose one task is to wait.
+//!
+//! # The stages
+//!
+//! | stage | here |
+//! |---|---|
+//! | listen | one `SO_REUSEPORT` socket per worker and address |
+//! | accept | [`accept4`](https://man7.org/linux/man-pages/man2/accept4.2.html) until `EAGAIN`, bounded; registered `IN\|OUT\|RDHUP\|ET` once, never modified |
+//! | receive | `recv` into the worker's buffer until short or `EAGAIN`: `on_readable` |
+//! | open | `openat2(RESOLVE_CACHED)` and `fstat` in the loop, else a job of the pool: `on_opened` |
+//! | send | `preadv2(RWF_NOWAIT)` behind the head, one `send`: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |
+//! | finish | the next step, or a note what the client waits for |
+//!
+//! # The cost
+//!
+//! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
+//! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`. Copies: page cache to
+//! buffer, buffer to socket. Memory: a few hundred bytes per idle client, one receive and one send buffer per
+//! worker.
+//!
+//! Sending from a buffer costs a copy that `sendfile` saves, and is cheaper all the same: the buffer stays in
+//! the processor's cache, and one `send` hands TCP 256 KiB where `sendfile` hands it pages in portions of a
+//! pipe. And it keeps the promise: `sendfile` waits for every page that is missing, and no question asked
+//! beforehand tells for sure that none is.
+//!
+//! # The least kernel
+//!
+//! 5.6 (`openat2`). From 5.12 on (`RESOLVE_CACHED`) cached names are opened in the loop; before, the pool opens
+//! them all.
+
+#![forbid(unsafe_code)]
+
+pub mod poller;
+pub mod pool;
+mod server;
+
+pub use server::serve;

@@ -1,0 +1,709 @@
+//! The loop of one worker: one thread, one poller, thousands of clients.
+//!
+//! Here, waiting is *returning*. Every function below does what can be done at once and says what comes next;
+//! none of them waits, neither for a client nor for a disk. What a client waits for is the name of its state.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::connection::{Close, Connection, Step};
+use common::net::{BACKLOG, Listeners};
+use common::service::Service;
+use common::shutdown::Drain;
+use common::site::Opened;
+use common::slots::{Slots, Token};
+use common::wheel::Wheel;
+use common::worker::Worker;
+use common::workers::run_workers;
+use rustix::fs::sendfile;
+use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, preadv2};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with, recv,
+    send, sendmsg, shutdown, sockopt,
+};
+
+use crate::poller::{Event, Events, Interest, Key, Poller};
+use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
+
+/// Events of one turn of the loop.
+const EVENTS_MAX: usize = 512;
+
+/// Connections that one listener hands over in one turn of the loop.
+const ACCEPTS_MAX: usize = 64;
+
+/// How long accepting rests when the process is out of descriptors and no connection closes.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes received at once. Every client of the worker shares the one buffer.
+const RECEIVE_BYTES_MAX: usize = 64 * 1024;
+
+/// Bytes sent at once, head and body in one buffer that stays in the processor's cache.
+const SEND_BYTES_MAX: usize = 256 * 1024;
+
+/// After a send that the socket didn't take whole, a client counts as lagging for so many sends.
+const LAG_SENDS: u8 = 64;
+
+/// A lagging client gets this many bytes and more of a file by `sendfile`.
+const SENDFILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Before a `sendfile` the page cache is asked for one byte in so many: no more than a disk's usual read-ahead.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// The share of a client in one turn of the loop: so many bytes…
+const SHARE_BYTES: usize = 1024 * 1024;
+
+/// …of which each step costs this many on top of what it sends.
+const STEP_BYTES: usize = 32 * 1024;
+
+/// Serves until the service is drained; `ready` is called once every worker accepts.
+///
+/// # Errors
+/// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
+pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
+    let pool = Pool::start(Arc::clone(service), pool::THREADS_MAX)?;
+    serve_with(&pool, listeners, service, ready)
+}
+
+fn serve_with(
+    pool: &Pool,
+    listeners: Listeners,
+    service: &Arc<Service>,
+    ready: impl FnOnce(),
+) -> io::Result<()> {
+    run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, pool), Server::run, ready)
+}
+
+/// A socket, its machine, and what is known of both. An idle one holds nothing else.
+struct Client {
+    socket: OwnedFd,
+    connection: Connection,
+    waits: Waits,
+    /// By the contract of edges, see [`poller`](crate::poller): may there be bytes, may there be space?
+    readable: bool,
+    writable: bool,
+    /// The peer has sent its last byte; only the end of the stream proves that all was read.
+    hung_up: bool,
+    /// The sends for which it still counts as lagging: its socket was full not long ago.
+    lag: u8,
+}
+
+/// What a client waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// Bytes from the peer.
+    Bytes,
+    /// Space in the socket.
+    Space,
+    /// Its next turn; it stands in `turns`.
+    Turn,
+    /// The result of its job in the pool.
+    Job,
+    /// Room in the pool for its job; it stands in `applicants`.
+    Room,
+}
+
+/// What follows a step.
+enum Next {
+    /// Another step, at once; so many bytes were sent.
+    Step(usize),
+    /// Nothing, until this has come.
+    Wait(Waits),
+    /// Nothing: the client is gone.
+    Gone,
+}
+
+struct Listener {
+    socket: OwnedFd,
+    /// By the contract of edges: may there be a connection?
+    acceptable: bool,
+}
+
+struct Server {
+    worker: Worker,
+    poller: Poller,
+    pool: Submitter,
+    listeners: Vec<Listener>,
+    /// Out of descriptors: no accept before this moment, or before a connection closes.
+    accept_pause: Option<Instant>,
+    clients: Slots<Client>,
+    /// Clients that have used up their share of a turn, first come, first served. Tokens may be stale.
+    turns: VecDeque<Token>,
+    /// Clients that the pool had no room for, first come, first served. Tokens may be stale.
+    applicants: VecDeque<Token>,
+    wheel: Wheel,
+    /// The slots of one sweep of the wheel; kept for its memory.
+    due: Vec<u32>,
+    drain: Drain,
+    receive_buffer: Box<[u8]>,
+    send_buffer: Box<[u8]>,
+}
+
+impl Server {
+    fn new(worker: Worker, sockets: Vec<OwnedFd>, pool: &Pool) -> io::Result<Server> {
+        let poller = Poller::new()?;
+        let pool = pool.submitter(poller.waker(Key::Pool)?);
+        poller.register(&worker.service().shutdown, Key::Shutdown, Interest::Arrival)?;
+        for (index, socket) in (0..).zip(&sockets) {
+            poller.register(socket, Key::Listener(index), Interest::Arrival)?;
+        }
+        Ok(Server {
+            wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
+            worker,
+            poller,
+            pool,
+            listeners: sockets.into_iter().map(|socket| Listener { socket, acceptable: false }).collect(),
+            accept_pause: None,
+            clients: Slots::new(),
+            turns: VecDeque::new(),
+            applicants: VecDeque::new(),
+            due: Vec::new(),
+            drain: Drain::Serving,
+            receive_buffer: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
+            send_buffer: vec![0; SEND_BYTES_MAX].into_boxed_slice(),
+        })
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while self.drain < Drain::Over {
+            let timeout = self.wait_max(&events);
+            self.poller.wait(&mut events, timeout)?;
+            self.turn(&events);
+        }
+        Ok(())
+    }
+
+    /// How long the loop may wait for events. Not at all while there is work, or after events: there may be
+    /// more, and a look costs less than falling asleep. Else until something comes due that no event tells of:
+    /// the wheel's next tick, the end of a pause, the next phase of the drain.
+    fn wait_max(&self, events: &Events) -> Option<Duration> {
+        if !events.is_empty() || !self.turns.is_empty() || self.may_accept() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.worker.now();
+        let pause = self.accept_pause.map(|until| until.saturating_duration_since(now));
+        [self.wheel.wait(now), pause, self.worker.drain_wait()].into_iter().flatten().min()
+    }
+
+    /// One turn of the loop: everybody who has something to do gets a share of it.
+    fn turn(&mut self, events: &Events) {
+        self.worker.tick();
+        self.worker.count_events(events.len() as u64);
+        self.take_turns();
+        for event in events.iter() {
+            self.on_event(event);
+        }
+        self.accept();
+        self.expire();
+        self.drain();
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event.key {
+            Key::Client(token) => {
+                let Some(client) = self.clients.get_mut(token) else { return };
+                client.hung_up |= event.hung_up();
+                if event.readable() {
+                    self.on_readable(token);
+                }
+                if event.writable() {
+                    self.on_writable(token);
+                }
+            }
+            Key::Listener(index) => self.on_acceptable(index),
+            Key::Pool => self.on_done(),
+            // The drain that follows every turn's events looks at its phase anyway.
+            Key::Shutdown => {}
+        }
+    }
+
+    // ---- accept
+
+    fn on_acceptable(&mut self, index: u32) {
+        // Gone, if the drain has begun.
+        if let Some(listener) = self.listeners.get_mut(index as usize) {
+            listener.acceptable = true;
+        }
+    }
+
+    /// Whether a connection may be waiting that there is room for.
+    fn may_accept(&self) -> bool {
+        self.accept_pause.is_none()
+            && self.clients.len() < self.worker.connections_max()
+            && self.listeners.iter().any(|listener| listener.acceptable)
+    }
+
+    /// Takes in a bounded batch from each listener.
+    fn accept(&mut self) {
+        if self.accept_pause.is_some_and(|until| until <= self.worker.now()) {
+            self.accept_pause = None;
+        }
+        for index in 0..self.listeners.len() {
+            self.accept_up_to(ACCEPTS_MAX, index);
+        }
+    }
+
+    fn accept_up_to(&mut self, accepts_max: usize, index: usize) {
+        for _ in 0..accepts_max {
+            if !self.listeners[index].acceptable || !self.may_accept() {
+                return;
+            }
+            match accept_one(&self.listeners[index].socket, self.worker.logs()) {
+                Ok((socket, peer)) => self.on_accept(socket, peer),
+                Err(Errno::AGAIN) => self.listeners[index].acceptable = false,
+                Err(errno) if is_of_the_connection(errno) => self.worker.count_error(),
+                // Out of descriptors or memory. The connection stays in the kernel's queue.
+                Err(_) => self.pause_accepting(),
+            }
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd, peer: Option<IpAddr>) {
+        let connection = Connection::new(&self.worker, peer);
+        let deadline = connection.deadline();
+        let token = self.clients.insert(Client {
+            socket,
+            connection,
+            waits: Waits::Bytes,
+            readable: false,
+            writable: true,
+            hung_up: false,
+            lag: 0,
+        });
+        self.worker.count_accepted();
+        self.wheel.watch(token.slot, deadline, self.worker.now());
+        let client = self.clients.get(token).expect("the client moved in just now");
+        if self.poller.register(&client.socket, Key::Client(token), Interest::Stream).is_err() {
+            self.worker.count_error();
+            self.close(token, Close::Reset);
+            self.pause_accepting();
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        self.worker.count_error();
+        self.accept_pause = Some(self.worker.now() + ACCEPT_PAUSE);
+    }
+
+    // ---- a client's turn
+
+    /// Those who stand in line now each get a turn; who joins meanwhile waits for the next round.
+    fn take_turns(&mut self) {
+        for _ in 0..self.turns.len() {
+            let Some(token) = self.turns.pop_front() else { return };
+            self.take_turn(token);
+        }
+    }
+
+    /// Takes the client's steps until it has to wait for something, or has used up its share.
+    fn take_turn(&mut self, token: Token) {
+        let mut share = SHARE_BYTES;
+        while share > 0 {
+            let Some(client) = self.clients.get(token) else { return };
+            let next = match client.connection.step() {
+                Step::Receive => self.receive(token),
+                Step::Open(_) => self.open(token),
+                Step::Send(_) => self.send_response(token),
+                Step::Close(close) => self.close(token, close),
+            };
+            match next {
+                Next::Step(sent) => share = share.saturating_sub(STEP_BYTES + sent),
+                Next::Wait(waits) => return self.finish(token, waits),
+                Next::Gone => return,
+            }
+        }
+        self.finish(token, Waits::Turn);
+    }
+
+    // ---- receive
+
+    fn on_readable(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.readable = true;
+        if client.waits == Waits::Bytes {
+            self.take_turn(token);
+        }
+    }
+
+    fn receive(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        if !client.readable {
+            return Next::Wait(Waits::Bytes);
+        }
+        match recv(&client.socket, &mut *self.receive_buffer, RecvFlags::empty()) {
+            Ok((_, received)) => {
+                client.readable = received == RECEIVE_BYTES_MAX || (client.hung_up && received > 0);
+                client.connection.received(&mut self.worker, &self.receive_buffer[..received]);
+            }
+            Err(Errno::AGAIN) => client.readable = false,
+            Err(Errno::INTR) => {}
+            Err(_) => client.connection.failed(&mut self.worker),
+        }
+        Next::Step(0)
+    }
+
+    // ---- open
+
+    fn open(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get(token) else { return Next::Gone };
+        let Step::Open(request) = client.connection.step() else {
+            unreachable!("the step that was asked for")
+        };
+        match self.worker.site().open_cached(request).transpose() {
+            Some(result) => self.on_opened(token, result),
+            None => {
+                let job = Job::Open(Arc::clone(request));
+                self.submit(token, job)
+            }
+        }
+    }
+
+    fn on_opened(&mut self, token: Token, result: io::Result<Opened>) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        // A deadline may have changed the step while the pool opened.
+        if let Step::Open(_) = client.connection.step() {
+            client.connection.opened(&mut self.worker, result);
+        }
+        Next::Step(0)
+    }
+
+    // ---- send
+
+    fn on_writable(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.writable = true;
+        if client.waits == Waits::Space {
+            self.take_turn(token);
+        }
+    }
+
+    /// Sends what is in memory and as much of the file as the page cache gives at once, in one call.
+    fn send_response(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        if !client.writable {
+            return Next::Wait(Waits::Space);
+        }
+        let Step::Send(answer) = client.connection.step() else {
+            unreachable!("the step that was asked for")
+        };
+        let head = answer.bytes();
+        let Some(range) = answer.file else {
+            let sent = send(&client.socket, head, SendFlags::NOSIGNAL);
+            let asked = head.len();
+            return self.on_sent(token, asked, sent);
+        };
+        if client.lag > 0 && range.length >= SENDFILE_BYTES_MIN {
+            return self.send_file(token);
+        }
+        let room = SEND_BYTES_MAX.saturating_sub(head.len());
+        if room < SEND_BYTES_MAX / 2 {
+            return self.send_head(token);
+        }
+        let wanted = usize::try_from(range.length).unwrap_or(room).min(room);
+        let body = &mut self.send_buffer[head.len()..head.len() + wanted];
+        match preadv2(range.file, &mut [IoSliceMut::new(body)], range.offset, ReadWriteFlags::NOWAIT) {
+            Ok(read) if read > 0 => {
+                self.send_buffer[..head.len()].copy_from_slice(head);
+                let asked = head.len() + read;
+                let sent = send(&client.socket, &self.send_buffer[..asked], SendFlags::NOSIGNAL);
+                self.on_sent(token, asked, sent)
+            }
+            // Whatever the reason (not cached, a file system without RWF_NOWAIT, a policy that forbids it, the
+            // end that Linux 5.9 and 5.10 report for a miss, the true end of a file that shrank): a plain read
+            // will tell, and that one may wait.
+            Ok(_) | Err(_) => self.read(token),
+        }
+    }
+
+    /// Sends a file without a copy. That costs more calls, and TCP gets the pages in portions of a pipe, so a
+    /// reader that keeps up is better served from the buffer. For one that lags nothing is copied in vain.
+    fn send_file(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        let Some(range) = answer.file else { return Next::Step(0) };
+        let wanted = usize::try_from(range.length).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
+        let cached = cached_bytes(range.file, range.offset, wanted);
+        if cached == 0 {
+            return self.read(token);
+        }
+        if !answer.bytes().is_empty() {
+            return self.send_head(token);
+        }
+        let mut offset = range.offset;
+        match sendfile(&client.socket, range.file, Some(&mut offset), cached) {
+            Ok(0) => self.fail(token),
+            // A short one may have met the end of a file that shrank: only the next call tells (rule 2 of the
+            // contract of edges holds for plain transfers).
+            Ok(sent) => self.on_sent(token, sent, Ok(sent)),
+            Err(errno) => self.on_sent(token, cached, Err(errno)),
+        }
+    }
+
+    /// Sends the bytes before a file by themselves; the file follows at once.
+    fn send_head(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get(token) else { return Next::Gone };
+        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        let asked = answer.bytes().len();
+        let sent = send(&client.socket, answer.bytes(), SendFlags::NOSIGNAL | SendFlags::MORE);
+        self.on_sent(token, asked, sent)
+    }
+
+    // ---- read: what the page cache doesn't hold
+
+    fn read(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get(token) else { return Next::Gone };
+        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        let Some(range) = answer.file else { return Next::Step(0) };
+        let job = Job::Read { file: Arc::clone(range.file), offset: range.offset, length: range.length };
+        self.submit(token, job)
+    }
+
+    /// The pool has read what the page cache didn't hold.
+    fn on_read(&mut self, token: Token, result: io::Result<Buffer>) -> Next {
+        let buffer = match result {
+            Ok(buffer) => buffer,
+            Err(_) => return self.fail(token),
+        };
+        let next = self.send_read(token, buffer.bytes());
+        self.pool.put_back(buffer);
+        next
+    }
+
+    fn send_read(&mut self, token: Token, body: &[u8]) -> Next {
+        let Some(client) = self.clients.get(token) else { return Next::Gone };
+        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        if body.is_empty() {
+            // The file is shorter than it was when the answer was planned.
+            return self.fail(token);
+        }
+        let slices = [IoSlice::new(answer.bytes()), IoSlice::new(body)];
+        let asked = answer.bytes().len() + body.len();
+        let sent = sendmsg(&client.socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        self.on_sent(token, asked, sent)
+    }
+
+    fn on_sent(&mut self, token: Token, asked: usize, sent: rustix::io::Result<usize>) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        match sent {
+            Ok(sent) => {
+                client.writable = sent == asked;
+                client.lag = if client.writable { client.lag.saturating_sub(1) } else { LAG_SENDS };
+                client.connection.sent(&mut self.worker, sent);
+                Next::Step(sent)
+            }
+            Err(Errno::AGAIN) => {
+                client.writable = false;
+                client.lag = LAG_SENDS;
+                Next::Wait(Waits::Space)
+            }
+            Err(Errno::INTR) => Next::Step(0),
+            Err(_) => self.fail(token),
+        }
+    }
+
+    fn fail(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        client.connection.failed(&mut self.worker);
+        Next::Step(0)
+    }
+
+    // ---- the pool
+
+    fn submit(&mut self, token: Token, job: Job) -> Next {
+        let waits = self.clients.get(token).map(|client| client.waits);
+        // Whoever stands in line goes first: freed room isn't for those who have just been served.
+        let first = self.applicants.is_empty() || waits == Some(Waits::Room);
+        if first && self.pool.submit(token, job).is_ok() {
+            return Next::Wait(Waits::Job);
+        }
+        if self.applicants.len() >= self.clients.len() * 2 {
+            let clients = &self.clients;
+            self.applicants.retain(|token| clients.get(*token).is_some());
+        }
+        self.applicants.push_back(token);
+        Next::Wait(Waits::Room)
+    }
+
+    /// Jobs are done. Their clients go on, and then those who had to wait for room.
+    fn on_done(&mut self) {
+        self.pool.collect();
+        while let Some(Done { token, outcome }) = self.pool.next_done() {
+            let next = match outcome {
+                Outcome::Opened(result) => self.on_opened(token, result),
+                Outcome::Read(result) => self.on_read(token, result),
+                #[cfg(test)]
+                Outcome::Met => Next::Gone,
+            };
+            match next {
+                Next::Step(_) => self.take_turn(token),
+                Next::Wait(waits) => self.finish(token, waits),
+                Next::Gone => {}
+            }
+        }
+        while self.pool.has_room() {
+            let Some(token) = self.applicants.pop_front() else { return };
+            self.take_turn(token);
+        }
+    }
+
+    // ---- finish
+
+    /// The end of a turn: notes what the client waits for.
+    fn finish(&mut self, token: Token, waits: Waits) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.waits = waits;
+        if waits == Waits::Turn {
+            self.turns.push_back(token);
+        }
+    }
+
+    /// Ends the client's side of the conversation, or the client.
+    fn close(&mut self, token: Token, close: Close) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        match close {
+            Close::Graceful => {
+                match shutdown(&client.socket, Shutdown::Write) {
+                    Ok(()) => client.connection.half_closed(&mut self.worker),
+                    Err(_) => client.connection.failed(&mut self.worker),
+                }
+                return Next::Step(0);
+            }
+            Close::Drop => {}
+            Close::Reset => {
+                // The one possible failure is a socket that is already dead.
+                let _set = sockopt::set_socket_linger(&client.socket, Some(Duration::ZERO));
+            }
+        }
+        drop(self.clients.remove(token));
+        self.worker.count_closed();
+        self.accept_pause = None;
+        Next::Gone
+    }
+
+    // ---- the clock and the drain
+
+    /// Tells the machines whose deadline has passed.
+    fn expire(&mut self) {
+        let now = self.worker.now();
+        self.wheel.sweep(now, &mut self.due);
+        while let Some(slot) = self.due.pop() {
+            let Some(token) = self.clients.token_at(slot) else { continue };
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            if client.connection.deadline().is_some_and(|deadline| deadline <= now) {
+                client.connection.expired(&mut self.worker);
+                self.on_changed(token);
+            }
+            if let Some(client) = self.clients.get(token) {
+                self.wheel.watch(slot, client.connection.deadline(), now);
+            }
+        }
+    }
+
+    /// The client's step may have changed while it waited.
+    fn on_changed(&mut self, token: Token) {
+        let Some(client) = self.clients.get(token) else { return };
+        match client.waits {
+            Waits::Bytes | Waits::Space => self.take_turn(token),
+            // Its turn comes by itself.
+            Waits::Turn => {}
+            // What came of its job comes by itself, and finds nobody if the client goes now.
+            Waits::Job | Waits::Room => {
+                if let Step::Close(close) = client.connection.step() {
+                    self.close(token, close);
+                }
+            }
+        }
+    }
+
+    /// Follows the drain from phase to phase; it is over for this worker when nobody is left.
+    fn drain(&mut self) {
+        let phase = self.worker.drain();
+        if phase >= Drain::Quiet {
+            self.stop_accepting();
+        }
+        if phase >= Drain::Closing && self.drain < Drain::Closing {
+            self.for_each_client(|server, token| {
+                if let Some(client) = server.clients.get_mut(token) {
+                    client.connection.drain();
+                }
+                server.on_changed(token);
+            });
+        }
+        if phase == Drain::Over {
+            self.for_each_client(|server, token| {
+                server.close(token, Close::Drop);
+            });
+        }
+        let over = phase >= Drain::Quiet && self.clients.is_empty();
+        self.drain = if over { Drain::Over } else { phase };
+    }
+
+    /// Takes in whom the kernel has already shaken hands with, then closes the listeners.
+    fn stop_accepting(&mut self) {
+        for index in 0..self.listeners.len() {
+            self.listeners[index].acceptable = true;
+            self.accept_up_to(BACKLOG.unsigned_abs() as usize + 1, index);
+        }
+        self.listeners.clear();
+    }
+
+    fn for_each_client(&mut self, mut act: impl FnMut(&mut Server, Token)) {
+        let tokens: Vec<Token> = self.clients.tokens().collect();
+        for token in tokens {
+            act(self, token);
+        }
+    }
+}
+
+/// How many of the wanted bytes the page cache holds, from the first on, as far as single bytes can tell.
+fn cached_bytes(file: &OwnedFd, offset: u64, wanted: usize) -> usize {
+    let mut cached = 0;
+    while cached < wanted {
+        let next = (cached + PROBE_BYTES).min(wanted);
+        let mut byte = [0];
+        let last = offset + (next - 1) as u64;
+        match preadv2(file, &mut [IoSliceMut::new(&mut byte)], last, ReadWriteFlags::NOWAIT) {
+            Ok(1) => cached = next,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    cached
+}
+
+/// Takes one connection; its address only where somebody wants to know it.
+fn accept_one(listener: &OwnedFd, wants_peer: bool) -> rustix::io::Result<(OwnedFd, Option<IpAddr>)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    if !wants_peer {
+        return Ok((accept_with(listener, flags)?, None));
+    }
+    let (socket, address) = acceptfrom_with(listener, flags)?;
+    let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Ok((socket, peer.map(|peer| peer.ip().to_canonical())))
+}
+
+/// Whether an accept failed for the one connection that it tried to take: the next may succeed. Besides an
+/// aborted handshake, Linux reports errors already pending on the new socket this way (accept(2)).
+fn is_of_the_connection(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::INTR
+            | Errno::CONNABORTED
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NONET
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::TIMEDOUT
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,453 @@
+//! The loop, turned by hand: what happens in which turn is up to the test.
+
+use super::*;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+
+use crate::pool::{JOBS_MAX, JobCounts};
+use common::config::Config;
+use common::net::listen_socket;
+use common::site::{Site, SiteOptions};
+use rustix::fs::{Advice, fadvise, fsync};
+use tempfile::TempDir;
+
+/// Longer than any test takes that passes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Bench {
+    folder: TempDir,
+    service: Arc<Service>,
+    pool: Pool,
+    server: Server,
+    events: Events,
+    address: SocketAddr,
+}
+
+/// A folder beside the test executable: on a disk, where the system's own may be in memory.
+fn folder() -> TempDir {
+    let executable = std::env::current_exe().expect("a path");
+    TempDir::new_in(executable.parent().expect("a folder")).expect("a folder")
+}
+
+fn bench(config: Config) -> Bench {
+    let folder = folder();
+    let options = SiteOptions { listing: true, ..SiteOptions::default() };
+    let site = Site::open_root(folder.path(), options).expect("a root");
+    let service = Arc::new(Service::new(site, config).expect("a service"));
+    let pool = Pool::start(Arc::clone(&service), 4).expect("a thread");
+    let socket = listen_socket("127.0.0.1:0".parse().expect("an address"), None).expect("listening");
+    let address = rustix::net::getsockname(&socket).expect("a name").try_into().expect("an address");
+    let server = Server::new(Worker::new(Arc::clone(&service), 0), vec![socket], &pool).expect("a server");
+    Bench { folder, service, pool, server, events: Events::with_capacity(EVENTS_MAX), address }
+}
+
+impl Bench {
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) {
+        File::create(self.path(name)).expect("created").write_all(bytes).expect("written");
+    }
+
+    /// Drives the file out of the page cache; false where that can't be done.
+    fn evict(&self, name: &str) -> bool {
+        let file = File::open(self.path(name)).expect("opened");
+        fsync(&file).expect("synced");
+        fadvise(&file, 0, None, Advice::DontNeed).expect("advised");
+        !is_cached(&file)
+    }
+
+    fn is_cached(&self, name: &str) -> bool {
+        is_cached(&File::open(self.path(name)).expect("opened"))
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("connected");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        stream
+    }
+
+    fn request(&self, path: &str) -> TcpStream {
+        let mut stream = self.connect();
+        stream.write_all(get(path).as_bytes()).expect("written");
+        stream
+    }
+
+    fn turn(&mut self) {
+        let timeout = self.server.wait_max(&self.events).unwrap_or(PATIENCE);
+        self.server.poller.wait(&mut self.events, Some(timeout.min(PATIENCE))).expect("waited");
+        self.server.turn(&self.events);
+    }
+
+    fn turn_until(&mut self, name: &str, mut done: impl FnMut(&Server) -> bool) {
+        let begun = Instant::now();
+        while !done(&self.server) {
+            assert!(begun.elapsed() < PATIENCE, "{name} never came");
+            self.turn();
+        }
+    }
+
+    /// Turns the loop until so many answers were begun and everybody waits for the next request.
+    fn serve(&mut self, requests: u64) {
+        let service = Arc::clone(&self.service);
+        self.turn_until("an answer", |server| {
+            service.stats.totals().requests >= requests
+                && server.turns.is_empty()
+                && server.all_wait_for(Waits::Bytes)
+        });
+    }
+}
+
+impl Server {
+    fn waits(&self) -> Vec<Waits> {
+        self.clients.tokens().filter_map(|token| self.clients.get(token)).map(|client| client.waits).collect()
+    }
+
+    fn all_wait_for(&self, waits: Waits) -> bool {
+        self.waits().iter().all(|one| *one == waits)
+    }
+
+    fn only_token(&self) -> Token {
+        let tokens: Vec<_> = self.clients.tokens().collect();
+        assert_eq!(tokens.len(), 1);
+        tokens[0]
+    }
+}
+
+fn is_cached(file: &File) -> bool {
+    preadv2(file, &mut [IoSliceMut::new(&mut [0])], 0, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n")
+}
+
+/// Reads one answer with a Content-Length: status and body.
+fn answer(stream: &mut TcpStream) -> (u16, Vec<u8>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).expect("text");
+    let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name).map(str::trim));
+    let length: usize = field("Content-Length:").expect("a length").parse().expect("a number");
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).expect("a body");
+    (head[9..12].parse().expect("a status"), body)
+}
+
+#[test]
+fn an_idle_client_is_small() {
+    // The slot, its generation, the entry in the wheel and the mark that it has one.
+    let bytes = size_of::<Option<Client>>() + size_of::<u32>() * 2 + 1;
+    assert!(bytes <= 128, "{bytes} bytes");
+}
+
+/// Requests every name on one connection, one after the other.
+fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
+    let mut stream = bench.connect();
+    for name in names {
+        let requests = bench.service.stats.totals().requests;
+        stream.write_all(get(&format!("/{name}")).as_bytes()).expect("written");
+        bench.serve(requests + 1);
+        assert!(answer(&mut stream) == (200, content.to_vec()), "{name}");
+    }
+}
+
+#[test]
+fn what_is_cached_is_served_in_the_loop_and_what_is_not_by_the_pool() {
+    const FILES: u64 = 16;
+    let mut bench = bench(Config::default());
+    let content = vec![b'c'; 100_000];
+    let names: Vec<String> = (0..FILES).map(|n| format!("file{n}")).collect();
+    names.iter().for_each(|name| bench.file(name, &content));
+    if !names.iter().all(|name| bench.is_cached(name)) {
+        return; // a file system without RWF_NOWAIT: all reads are the pool's
+    }
+    visit(&mut bench, &names, &content);
+    assert_eq!(bench.pool.counts(), JobCounts::default(), "what was just written is cached");
+    if !names.iter().all(|name| bench.evict(name)) {
+        return; // a file system in memory
+    }
+    visit(&mut bench, &names, &content);
+    // A try in the loop makes the kernel fetch the file. A disk that is quicker than the loop needs no pool.
+    let cold = bench.pool.counts();
+    assert!(cold.opens == 0 && cold.reads >= FILES / 2, "{cold:?}");
+    visit(&mut bench, &names, &content);
+    assert_eq!(bench.pool.counts(), cold, "cached by the reads before");
+}
+
+/// How often this thread has gone to sleep by itself (proc_pid_status(5)).
+fn sleeps() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").expect("a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.expect("a count").trim().parse().expect("a number")
+}
+
+/// Has every client served that is connected, without ever waiting for an event.
+fn spin(bench: &mut Bench, bytes_out: u64) {
+    let begun = Instant::now();
+    while bench.service.stats.totals().bytes_out < bytes_out && begun.elapsed() < PATIENCE {
+        bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
+        bench.server.turn(&bench.events);
+    }
+}
+
+#[test]
+fn the_loop_waits_for_no_disk() {
+    const FILES: usize = JOBS_MAX;
+    const BYTES: usize = 200_000;
+    let mut bench = bench(Config::default());
+    let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[0]).collect();
+    let names: Vec<String> = (0..FILES).map(|n| format!("cold{n}")).collect();
+    names.iter().for_each(|name| bench.file(name, &content));
+    let mut slept = 0;
+    // The first round makes the buffers, for which the loop may have to wait for the kernel's memory maps.
+    for round in 1..=2 {
+        if !names.iter().all(|name| bench.evict(name)) {
+            return; // a file system in memory
+        }
+        let mut streams: Vec<_> = names.iter().map(|name| bench.request(&format!("/{name}"))).collect();
+        let before = sleeps();
+        spin(&mut bench, (round * FILES * BYTES) as u64);
+        slept = sleeps() - before;
+        for stream in &mut streams {
+            assert!(answer(stream) == (200, content.clone()));
+        }
+        assert!(bench.pool.counts().reads >= (round * FILES / 2) as u64, "{:?}", bench.pool.counts());
+    }
+    // A lock that a thread of the pool holds may put the loop to sleep for a moment, now and then.
+    assert!(slept < FILES as u64 / 4, "the loop slept {slept} times");
+}
+
+#[test]
+fn a_large_cold_file_arrives_whole() {
+    let mut bench = bench(Config::default());
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
+    bench.file("large", &content);
+    bench.evict("large");
+    let mut stream = bench.request("/large");
+    let reader = std::thread::spawn(move || answer(&mut stream));
+    bench.serve(1);
+    assert!(reader.join().expect("read") == (200, content));
+}
+
+#[test]
+fn a_download_leaves_the_others_their_turn() {
+    let mut bench = bench(Config::default());
+    bench.file("large", &vec![b'l'; 10 << 20]);
+    bench.file("small", b"small");
+    let mut large = bench.request("/large");
+    bench.turn_until("the download", |server| server.clients.len() == 1);
+    let mut small = bench.request("/small");
+    bench.turn_until("the small client", |server| server.clients.len() == 2);
+    let service = Arc::clone(&bench.service);
+    // Both are told of in the same turn; then the download may go on for one share.
+    bench.turn_until("the small answer", |_| service.stats.totals().requests == 2);
+    let share = (SHARE_BYTES + SEND_BYTES_MAX) as u64;
+    assert!(service.stats.totals().bytes_out <= share * 3, "nobody gets more than a share in a turn");
+    assert_eq!(answer(&mut small), (200, b"small".to_vec()));
+    let reader = std::thread::spawn(move || answer(&mut large));
+    bench.serve(2);
+    assert!(reader.join().expect("read").1.len() == 10 << 20);
+}
+
+#[test]
+fn a_client_with_many_requests_leaves_the_others_their_turn() {
+    const REQUESTS: usize = 100;
+    let mut bench = bench(Config::default());
+    bench.file("small", b"small");
+    let mut greedy = bench.connect();
+    greedy.write_all(get("/small").repeat(REQUESTS).as_bytes()).expect("written");
+    let modest = bench.request("/small");
+    bench.turn_until("both clients", |server| server.clients.len() == 2);
+    modest.set_nonblocking(true).expect("set");
+    let service = Arc::clone(&bench.service);
+    bench.turn_until("the modest client's answer", |server| {
+        let answered = modest.peek(&mut [0]).is_ok();
+        let begun = service.stats.totals().requests;
+        assert!(
+            answered || begun < REQUESTS as u64 / 2,
+            "one client holds up the other: {:?}",
+            server.waits()
+        );
+        answered
+    });
+    bench.serve(REQUESTS as u64 + 1);
+    for _ in 0..REQUESTS {
+        assert_eq!(answer(&mut greedy), (200, b"small".to_vec()));
+    }
+}
+
+#[test]
+fn a_late_result_does_not_reach_the_next_tenant() {
+    let mut bench = bench(Config::default());
+    bench.file("small", b"small");
+    let _first = bench.request("/");
+    // Listings are always the pool's.
+    bench.turn_until("the job", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Job));
+    let stale = bench.server.only_token();
+    bench.server.close(stale, Close::Drop);
+    let mut second = bench.request("/small");
+    bench.turn_until("the next tenant", |server| server.clients.len() == 1);
+    assert_eq!(bench.server.only_token().slot, stale.slot, "the same place");
+    assert_ne!(bench.server.only_token(), stale);
+    bench.serve(1);
+    assert_eq!(answer(&mut second), (200, b"small".to_vec()));
+    bench.turn_until("the late result", |server| server.pool.is_idle());
+    assert_eq!(bench.service.stats.totals().requests, 1, "nobody answered the first");
+    assert_eq!(bench.service.stats.totals().errors, 0);
+}
+
+#[test]
+fn who_finds_the_pool_full_stands_in_line() {
+    const CLIENTS: usize = JOBS_MAX + 20;
+    let mut bench = bench(Config::default());
+    let mut streams: Vec<_> = (0..CLIENTS).map(|_| bench.request("/")).collect();
+    // The loop isn't turned while results come in, so none of them is looked at.
+    bench.turn_until("all clients", |server| server.clients.len() == CLIENTS);
+    bench.serve(CLIENTS as u64);
+    for stream in &mut streams {
+        assert_eq!(answer(stream).0, 200);
+    }
+    assert_eq!(bench.pool.counts(), JobCounts { opens: bench.pool.counts().opens, reads: 0 });
+    assert!(bench.server.applicants.is_empty());
+}
+
+#[test]
+fn over_the_limit_the_kernel_keeps_the_connections() {
+    let mut bench = bench(Config { connections_max: 2, ..Config::default() });
+    bench.file("small", b"small");
+    let mut streams: Vec<_> = (0..3).map(|_| bench.request("/small")).collect();
+    bench.serve(2);
+    assert_eq!(bench.server.clients.len(), 2);
+    assert!(!bench.server.may_accept());
+    assert_ne!(bench.server.wait_max(&Events::with_capacity(1)), Some(Duration::ZERO), "it doesn't spin");
+    let mut last = streams.pop().expect("three");
+    for stream in &mut streams {
+        assert_eq!(answer(stream), (200, b"small".to_vec()));
+    }
+    drop(streams.pop());
+    bench.serve(3);
+    assert_eq!(answer(&mut last), (200, b"small".to_vec()));
+}
+
+#[test]
+fn out_of_descriptors_accepting_rests_until_one_is_free() {
+    let mut bench = bench(Config::default());
+    bench.file("small", b"small");
+    let first = bench.request("/small");
+    bench.serve(1);
+    bench.server.pause_accepting();
+    let mut second = bench.request("/small");
+    bench.turn_until("the edge", |server| server.listeners[0].acceptable);
+    assert!(!bench.server.may_accept(), "it rests");
+    let wait = bench.server.wait_max(&Events::with_capacity(1)).expect("a bounded wait");
+    assert!(wait > Duration::ZERO && wait <= ACCEPT_PAUSE);
+    drop(first);
+    bench.turn_until("the close", |server| server.accept_pause.is_none());
+    bench.serve(2);
+    assert_eq!(answer(&mut second), (200, b"small".to_vec()));
+
+    bench.server.pause_accepting();
+    let mut third = bench.request("/small");
+    bench.serve(3);
+    assert_eq!(answer(&mut third), (200, b"small".to_vec()), "after the pause it goes on by itself");
+}
+
+#[test]
+fn a_request_and_the_end_in_one_edge_are_both_seen() {
+    let mut bench = bench(Config::default());
+    bench.file("small", b"small");
+    let mut stream = bench.request("/small");
+    stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+    bench
+        .turn_until("the end", |server| server.worker.drain() == Drain::Serving && server.clients.len() == 1);
+    bench.turn_until("the close", |server| server.clients.is_empty());
+    assert_eq!(answer(&mut stream), (200, b"small".to_vec()));
+    assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
+}
+
+#[test]
+fn a_file_that_shrinks_ends_its_connection() {
+    let mut bench = bench(Config::default());
+    bench.file("large", &vec![b'l'; 20 << 20]);
+    let mut stream = bench.request("/large");
+    bench
+        .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
+    bench.file("large", b"");
+    let reader = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        (stream.read_to_end(&mut bytes).map_err(|error| error.kind()), bytes.len())
+    });
+    bench.turn_until("the end", |server| server.clients.is_empty());
+    let (result, bytes) = reader.join().expect("read");
+    assert_eq!(result, Err(ErrorKind::ConnectionReset));
+    assert!(bytes < 20 << 20);
+    bench.server.worker.tick();
+    assert_eq!(bench.service.stats.totals().errors, 1);
+}
+
+#[test]
+fn a_reader_that_lags_gets_the_file_without_a_copy() {
+    let mut bench = bench(Config::default());
+    let content: Vec<u8> = (0..20 << 20u32).map(|n: u32| n.to_le_bytes()[n as usize % 3]).collect();
+    bench.file("large", &content);
+    let mut stream = bench.request("/large");
+    bench
+        .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
+    let token = bench.server.only_token();
+    let lag = |server: &Server| server.clients.get(token).expect("a client").lag;
+    assert_eq!(lag(&bench.server), LAG_SENDS);
+    // From here on the pages are gone, and the pool brings them back.
+    let evicted = bench.evict("large");
+    let reader = std::thread::spawn(move || (answer(&mut stream), stream));
+    bench.serve(1);
+    let (received, mut stream) = reader.join().expect("read");
+    assert!(received == (200, content));
+    assert!(!evicted || bench.pool.counts().reads > 0);
+    bench.file("small", b"small");
+    for requests in 2..2 + u64::from(LAG_SENDS) {
+        stream.write_all(get("/small").as_bytes()).expect("written");
+        bench.serve(requests);
+        assert_eq!(answer(&mut stream), (200, b"small".to_vec()));
+    }
+    assert_eq!(lag(&bench.server), 0, "forgiven in the end");
+}
+
+#[test]
+fn the_drain_empties_the_backlog_and_closes_who_is_idle() {
+    let mut bench = bench(Config::default());
+    bench.file("small", b"small");
+    let mut idle = bench.request("/small");
+    bench.serve(1);
+    assert_eq!(answer(&mut idle), (200, b"small".to_vec()));
+    // In the kernel's queue when the drain begins.
+    let mut late = bench.request("/small");
+    bench.service.shutdown.drain();
+    let reader = std::thread::spawn(move || (answer(&mut late), late.read(&mut [0]).expect("the end")));
+    bench.turn_until("the end", |server| server.drain == Drain::Over);
+    assert!(bench.server.listeners.is_empty() && bench.server.clients.is_empty());
+    assert_eq!(reader.join().expect("read"), ((200, b"small".to_vec()), 0));
+    assert_eq!(idle.read(&mut [0]).expect("the end"), 0);
+    assert!(TcpStream::connect(bench.address).is_err(), "nobody listens");
+    assert_eq!(bench.service.stats.totals().errors, 0);
+}
+
+#[test]
+fn grace_is_finite() {
+    let mut bench = bench(Config { grace: Duration::from_millis(300), ..Config::default() });
+    bench.file("large", &vec![b'l'; 20 << 20]);
+    let _never_reads = bench.request("/large");
+    bench
+        .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
+    bench.service.shutdown.drain();
+    bench.turn_until("the end", |server| server.drain == Drain::Over);
+    assert!(bench.server.clients.is_empty());
+}
