@@ -1,0 +1,848 @@
+//! The ring: operations go in, completions come out, and memory is never the caller's worry.
+//!
+//! The rules, which every unsafe block in this file leans on:
+//!
+//! 1. **An operation owns what it points to.** Each one has an entry in the table of operations in flight;
+//!    the entry owns, or shares, the memory and the descriptors that the submission names by address and
+//!    number. It leaves the table with the operation's last completion, not before.
+//! 2. **What is shared is not changed.** Output is an `Rc<Vec<u8>>`: while the ring holds a share nobody gets
+//!    a mutable reference. Read buffers are moved in and out whole. Receive buffers have rules of their own
+//!    (see [`crate::buffers`]).
+//! 3. **A completion names its operation** by kind, place in the table and generation (`user_data`). One that
+//!    comes late, or twice, finds nobody.
+//! 4. **A ring that is dropped leaks.** The kernel lets go of memory some time after the ring is closed. So
+//!    the memory of operations that are still in flight is never freed; their descriptors are closed.
+//!    [`Ring::finish`] brings them to their end first.
+//! 5. **Nothing is lost.** What finds no room in the submission queue waits in a queue of ours; the next
+//!    [`Ring::submit_and_wait`] submits as often as it takes.
+//! 6. One thread makes the ring, uses it and drops it: `Ring` isn't `Send`.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::site::{OpenHow, OpenRequest};
+use common::slots::{Slots, Token};
+use io_uring::squeue::{Entry, Flags};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode, types};
+
+use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, RecvBuffer};
+use crate::refusal::Refusal;
+
+/// Kernel threads for what can't be done without waiting: per worker, for files and for the rest.
+const KERNEL_WORKERS_MAX: [u32; 2] = [8, 2];
+
+/// The one group of provided buffers of a ring.
+const RECEIVE_GROUP: u16 = 0;
+
+/// How often [`Ring::finish`] repeats its cancel: a SEND that is linked behind a READ can't be found before
+/// it runs.
+const CANCEL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Entries of the submission queue.
+    pub submissions: u32,
+    /// Entries of the completion queue.
+    pub completions: u32,
+    /// Receive buffers; a power of two.
+    pub receive_buffers: u16,
+    /// The first rung of the [`LADDER`] to try.
+    pub rung: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { submissions: 1024, completions: 8192, receive_buffers: 1024, rung: 0 }
+    }
+}
+
+type Builder = io_uring::Builder;
+
+/// Setup flags that came with one version of the kernel.
+pub struct Rung {
+    /// The version.
+    pub kernel: &'static str,
+    flags: fn(&mut Builder) -> &mut Builder,
+}
+
+/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one refused
+/// entry would hold up all that follow.
+pub const LADDER: [Rung; 3] = [
+    Rung { kernel: "6.6", flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray() },
+    Rung { kernel: "6.1", flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
+    Rung { kernel: "6.0", flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
+];
+
+/// A socket, shared by a client and its operations in flight. A number that the kernel will look up later
+/// must still mean the same socket then.
+pub type Socket = Rc<OwnedFd>;
+
+/// Where to open: below which directory, and how (openat2(2)).
+pub struct Beneath {
+    root: Rc<OwnedFd>,
+    how: Rc<types::OpenHow>,
+}
+
+impl Beneath {
+    /// Everything is opened below `root`, in this way.
+    #[must_use]
+    pub fn new(root: OwnedFd, how: OpenHow) -> Beneath {
+        let OpenHow { flags, mode, resolve } = how;
+        Beneath {
+            root: Rc::new(root),
+            how: Rc::new(types::OpenHow::new().flags(flags).mode(mode).resolve(resolve)),
+        }
+    }
+}
+
+/// A piece of a file, and the bytes that go before it.
+pub struct Piece<'a> {
+    /// The bytes in front: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
+    pub head: &'a [u8],
+    /// The file.
+    pub file: &'a Arc<OwnedFd>,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How long it is; the operation carries as much of it as fits a buffer.
+    pub length: u64,
+}
+
+/// An operation in flight, for [`Ring::cancel`]. It outlives its operation without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flight(Token);
+
+/// What has happened. `token` is the one that the operation was started with.
+pub enum Completion {
+    /// A connection was accepted, or can't be. `armed`: the accept goes on.
+    Accepted {
+        /// Of the listener.
+        token: Token,
+        /// The new socket.
+        result: io::Result<OwnedFd>,
+        /// Whether more will come without another [`Ring::arm_accept`].
+        armed: bool,
+    },
+    /// Bytes have arrived; `None`: the client closed its side.
+    Received {
+        /// Of the client.
+        token: Token,
+        /// The bytes.
+        result: io::Result<Option<RecvBuffer>>,
+        /// Whether more will come without another [`Ring::arm_recv`].
+        armed: bool,
+    },
+    /// A [`Ring::send`] is over: so many bytes have left.
+    Sent {
+        /// Of the client.
+        token: Token,
+        /// Less than was asked for only when the connection broke.
+        result: io::Result<usize>,
+    },
+    /// The read of a [`Ring::read_then_send`] failed, or the file ended early. Nothing was sent, and the send
+    /// will not happen.
+    FileRead {
+        /// Of the client.
+        token: Token,
+        /// How much was there.
+        result: io::Result<usize>,
+    },
+    /// The send of a [`Ring::read_then_send`] is over: so many bytes of head and file have left.
+    FileSent {
+        /// Of the client.
+        token: Token,
+        /// Less than was asked for only when the connection broke.
+        result: io::Result<usize>,
+    },
+    /// An [`Ring::open`] is over.
+    Opened {
+        /// Of the client.
+        token: Token,
+        /// What was asked for.
+        request: Arc<OpenRequest>,
+        /// The open file.
+        result: io::Result<OwnedFd>,
+    },
+    /// A [`Ring::poll_once`] is over: the descriptor is readable.
+    Polled {
+        /// Of whoever polls.
+        token: Token,
+    },
+}
+
+/// What an operation in flight owns.
+enum Memory {
+    Accept {
+        _listener: Rc<OwnedFd>,
+    },
+    Receive {
+        _socket: Socket,
+    },
+    Send {
+        _socket: Socket,
+        output: Rc<Vec<u8>>,
+    },
+    /// A READ and the SEND that is linked behind it, or the SEND alone.
+    Piece {
+        _socket: Socket,
+        _file: Arc<OwnedFd>,
+        buffer: ReadBuffer,
+        file_bytes: u32,
+    },
+    Open {
+        _root: Rc<OwnedFd>,
+        how: Rc<types::OpenHow>,
+        request: Arc<OpenRequest>,
+    },
+    Poll {
+        _descriptor: Rc<OwnedFd>,
+    },
+}
+
+impl Memory {
+    /// Gives up the memory that the kernel may still touch; closes the rest.
+    fn leak(self) {
+        match self {
+            // What receives write into is the ring's, which leaks it once for all of them.
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
+            Memory::Send { output, .. } => mem::forget(output),
+            Memory::Piece { buffer, .. } => mem::forget(buffer),
+            Memory::Open { how, request, .. } => {
+                mem::forget(how);
+                mem::forget(request);
+            }
+        }
+    }
+}
+
+struct InFlight {
+    token: Token,
+    memory: Memory,
+}
+
+/// The kind of an operation: the top byte of `user_data`, above place and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Accept = 1,
+    Receive,
+    Send,
+    Read,
+    Open,
+    Poll,
+    Close,
+    Cancel,
+}
+
+impl Operation {
+    const ALL: [Operation; 8] = [
+        Operation::Accept,
+        Operation::Receive,
+        Operation::Send,
+        Operation::Read,
+        Operation::Open,
+        Operation::Poll,
+        Operation::Close,
+        Operation::Cancel,
+    ];
+
+    fn user_data(self, place: Token) -> u64 {
+        (self as u64) << 56 | place.to_u64()
+    }
+
+    fn of(user_data: u64) -> Option<Operation> {
+        let index = usize::try_from(user_data >> 56).ok()?.checked_sub(1)?;
+        Operation::ALL.get(index).copied()
+    }
+}
+
+/// A completion as the kernel wrote it.
+#[derive(Clone, Copy)]
+struct Cqe {
+    user_data: u64,
+    result: i32,
+    flags: u32,
+}
+
+impl Cqe {
+    /// A count, a descriptor number, or the error.
+    fn value(self) -> io::Result<u32> {
+        u32::try_from(self.result).map_err(|_| io::Error::from_raw_os_error(-self.result))
+    }
+
+    fn count(self) -> io::Result<usize> {
+        self.value().map(|count| count as usize)
+    }
+
+    /// The descriptor that an accept or an open has made.
+    fn descriptor(self) -> io::Result<OwnedFd> {
+        self.value()?;
+        // SAFETY: `from_raw_fd` wants a descriptor that is open and nobody else's: the kernel has just made it
+        // for this completion, and a completion is read once.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
+    }
+}
+
+/// One ring of one thread.
+pub struct Ring {
+    io: NonNull<IoUring>,
+    /// Carries the number under which the kernel knows the ring without a look-up (`register_ring_fd`).
+    /// `None` only while the ring is dropped.
+    submitter: Option<Submitter<'static>>,
+    in_flight: Slots<InFlight>,
+    receive_buffers: Rc<ProvidedBuffers>,
+    read_buffers: ReadBuffers,
+    /// Chains that found no room in the submission queue, in order.
+    waiting: VecDeque<Box<[Entry]>>,
+    /// For each place of the submission queue, whether its entry is linked to the next.
+    linked: Box<[bool]>,
+    /// How many entries were ever pushed, modulo 2³²: the tail of the submission queue.
+    pushed: u32,
+    /// A chain was torn: nothing may be submitted any more.
+    torn: bool,
+    /// Completions that were taken from the queue and not yet looked at.
+    batch: VecDeque<Cqe>,
+    /// The newest kernel that the ring asks for.
+    rung: &'static str,
+}
+
+impl Ring {
+    /// What an operation in flight takes in its table, besides the memory it works on.
+    pub const IN_FLIGHT_BYTES: usize = size_of::<Option<InFlight>>() + size_of::<u64>();
+
+    /// A ring of the calling thread.
+    ///
+    /// # Errors
+    /// When io_uring isn't there, is forbidden or too old, or memory or descriptors have run out.
+    pub fn new(options: &Options) -> Result<Ring, Refusal> {
+        let (io, rung) = build(options).map_err(Refusal::Setup)?;
+        let linked = vec![false; io.params().sq_entries() as usize].into();
+        let io = NonNull::from(Box::leak(Box::new(io)));
+        // SAFETY: `as_ref` wants a valid pointer and no mutable reference while this one lives: the ring is on
+        // the heap, is only ever used through shared references, and `drop` takes the submitter away first.
+        let shared: &'static IoUring = unsafe { io.as_ref() };
+        let mut submitter = shared.submitter();
+        let registered = submitter.register_ring_fd();
+        let ring = Ring {
+            io,
+            submitter: Some(submitter),
+            in_flight: Slots::new(),
+            receive_buffers: ProvidedBuffers::new(options.receive_buffers),
+            read_buffers: ReadBuffers::default(),
+            waiting: VecDeque::new(),
+            linked,
+            pushed: 0,
+            torn: false,
+            batch: VecDeque::new(),
+            rung,
+        };
+        registered.map_err(Refusal::Setup)?;
+        ring.submitter().register_iowq_max_workers(&mut { KERNEL_WORKERS_MAX }).map_err(Refusal::Setup)?;
+        ring.register_receive_buffers().map_err(Refusal::Buffers)?;
+        Ok(ring)
+    }
+
+    fn register_receive_buffers(&self) -> io::Result<()> {
+        let (address, count) = (self.receive_buffers.address(), self.receive_buffers.count());
+        let submitter = self.submitter();
+        // SAFETY: `register_buf_ring_with_flags` wants memory for so many entries that stays valid until the
+        // ring is gone: the provided buffers are laid out for it, and `drop` lets them go after the ring, or
+        // never while a receive is in flight.
+        unsafe { submitter.register_buf_ring_with_flags(address, count, RECEIVE_GROUP, 0) }
+    }
+
+    /// The version of the kernel whose setup flags are in use.
+    #[must_use]
+    pub fn rung(&self) -> &'static str {
+        self.rung
+    }
+
+    /// How many operations are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// The buffers that receives are served from.
+    #[must_use]
+    pub fn receive_buffers(&self) -> &Rc<ProvidedBuffers> {
+        &self.receive_buffers
+    }
+
+    /// Accepts connections until further notice (multishot, 5.19).
+    pub fn arm_accept(&mut self, token: Token, listener: &Rc<OwnedFd>) -> Flight {
+        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        let memory = Memory::Accept { _listener: Rc::clone(listener) };
+        // SAFETY: `launch` wants the operation to own its memory: it names no address, only the listener.
+        unsafe { self.launch(token, memory, [(Operation::Accept, accept)]) }
+    }
+
+    /// Receives until further notice (multishot, 6.0), into provided buffers.
+    pub fn arm_recv(&mut self, token: Token, socket: &Socket) -> Flight {
+        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), RECEIVE_GROUP).build();
+        let memory = Memory::Receive { _socket: Rc::clone(socket) };
+        // SAFETY: `launch` wants the operation to own its memory: it names none but the group of provided
+        // buffers, which outlive it (see `drop`).
+        unsafe { self.launch(token, memory, [(Operation::Receive, receive)]) }
+    }
+
+    /// Sends `output[range]`, all of it (`MSG_WAITALL`). `more`: what follows belongs to it, so a segment that
+    /// isn't full may wait (`MSG_MORE`).
+    pub fn send(
+        &mut self,
+        token: Token,
+        socket: &Socket,
+        output: Rc<Vec<u8>>,
+        range: Range<usize>,
+        more: bool,
+    ) -> Flight {
+        let bytes = &output[range];
+        let send = send_entry(socket, bytes.as_ptr(), length_of(bytes.len()), more);
+        let memory = Memory::Send { _socket: Rc::clone(socket), output };
+        // SAFETY: `launch` wants the operation to own its memory: it has a share of the output, so the bytes
+        // neither move nor change.
+        unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
+    }
+
+    /// Reads as much of the piece as a buffer holds, behind the head in the same buffer, and sends both with
+    /// one operation that is linked behind the read. There is one completion: [`Completion::FileSent`], or
+    /// [`Completion::FileRead`] when the read fell short.
+    pub fn read_then_send(&mut self, token: Token, socket: &Socket, piece: &Piece<'_>) -> Flight {
+        let (mut buffer, file_bytes) = self.buffer_for(piece);
+        let read =
+            opcode::Read::new(Fd(piece.file.as_raw_fd()), buffer.body().as_mut_ptr().cast(), file_bytes)
+                .offset(piece.offset)
+                .build()
+                // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
+                // short, shows itself, and the kernel drops the send in silence.
+                .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
+        let send = piece_entry(socket, &buffer, file_bytes, piece.length);
+        let memory =
+            Memory::Piece { _socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, file_bytes };
+        // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has room for
+        // `file_bytes` from its body on, and which both entries stay within.
+        unsafe { self.launch(token, memory, [(Operation::Read, read), (Operation::Send, send)]) }
+    }
+
+    /// As [`read_then_send`](Ring::read_then_send), but reads at once, with pread(2): for file systems whose
+    /// files are always in memory, or that can't be read without waiting anyhow. Those would take a read
+    /// through a kernel thread.
+    ///
+    /// # Errors
+    /// When the read fails, or the file ends early: then nothing will be sent.
+    pub fn read_now_then_send(
+        &mut self,
+        token: Token,
+        socket: &Socket,
+        piece: &Piece<'_>,
+    ) -> io::Result<Flight> {
+        let (mut buffer, file_bytes) = self.buffer_for(piece);
+        let read = read_exactly(piece.file, &mut buffer.body()[..file_bytes as usize], piece.offset);
+        if let Err(error) = read {
+            self.read_buffers.give_back(buffer);
+            return Err(error);
+        }
+        let send = piece_entry(socket, &buffer, file_bytes, piece.length);
+        let memory =
+            Memory::Piece { _socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, file_bytes };
+        // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has been filled
+        // for the length of the send.
+        Ok(unsafe { self.launch(token, memory, [(Operation::Send, send)]) })
+    }
+
+    fn buffer_for(&mut self, piece: &Piece<'_>) -> (ReadBuffer, u32) {
+        let mut buffer = self.read_buffers.take(piece.length);
+        buffer.put_head(piece.head);
+        let file_bytes = usize::try_from(piece.length).unwrap_or(usize::MAX).min(buffer.body_bytes_max());
+        (buffer, length_of(file_bytes))
+    }
+
+    /// Opens a file (`OPENAT2`): at once if its path is in the kernel's cache.
+    pub fn open(&mut self, token: Token, beneath: &Beneath, request: &Arc<OpenRequest>) -> Flight {
+        let (root, how, request) = (Rc::clone(&beneath.root), Rc::clone(&beneath.how), Arc::clone(request));
+        let open =
+            opcode::OpenAt2::new(Fd(root.as_raw_fd()), request.path().as_ptr(), Rc::as_ptr(&how)).build();
+        let memory = Memory::Open { _root: root, how, request };
+        // SAFETY: `launch` wants the operation to own its memory: it has a share of the request, whose path
+        // doesn't change while it lives, and of `how`, which nobody can change.
+        unsafe { self.launch(token, memory, [(Operation::Open, open)]) }
+    }
+
+    /// Waits until the descriptor is readable, once.
+    pub fn poll_once(&mut self, token: Token, descriptor: &Rc<OwnedFd>) -> Flight {
+        const READABLE: u32 = libc::POLLIN as u32;
+        let poll = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), READABLE).build();
+        let memory = Memory::Poll { _descriptor: Rc::clone(descriptor) };
+        // SAFETY: `launch` wants the operation to own its memory: it names no address, only the descriptor.
+        unsafe { self.launch(token, memory, [(Operation::Poll, poll)]) }
+    }
+
+    /// Closes a descriptor. Nothing is reported.
+    pub fn close(&mut self, descriptor: OwnedFd) {
+        let close = opcode::Close::new(Fd(descriptor.into_raw_fd())).build().flags(Flags::SKIP_SUCCESS);
+        // SAFETY: `push` wants the entry's memory to outlive it: it names none.
+        unsafe { self.push([close.user_data(Operation::Close.user_data(NOBODY))]) };
+    }
+
+    /// Asks for the end of an operation, which will still report: with `ECANCELED`, or with what it came to
+    /// meanwhile. Nothing happens if it is already over.
+    pub fn cancel(&mut self, flight: Flight) {
+        let Some(in_flight) = self.in_flight.get(flight.0) else { return };
+        let operations: &[Operation] = match in_flight.memory {
+            Memory::Accept { .. } => &[Operation::Accept],
+            Memory::Receive { .. } => &[Operation::Receive],
+            Memory::Send { .. } => &[Operation::Send],
+            Memory::Piece { .. } => &[Operation::Read, Operation::Send],
+            Memory::Open { .. } => &[Operation::Open],
+            Memory::Poll { .. } => &[Operation::Poll],
+        };
+        for operation in operations {
+            self.push_cancel(CancelBuilder::user_data(operation.user_data(flight.0)));
+        }
+    }
+
+    fn push_cancel(&mut self, which: CancelBuilder) {
+        let cancel = opcode::AsyncCancel2::new(which).build().flags(Flags::SKIP_SUCCESS);
+        // SAFETY: `push` wants the entry's memory to outlive it: it names none.
+        unsafe { self.push([cancel.user_data(Operation::Cancel.user_data(NOBODY))]) };
+    }
+
+    /// Takes an operation on: its memory into the table, its entries towards the kernel.
+    ///
+    /// # Safety
+    /// Every address and descriptor in the entries belongs to `memory` and stays good wherever `memory` moves.
+    unsafe fn launch<const N: usize>(
+        &mut self,
+        token: Token,
+        memory: Memory,
+        entries: [(Operation, Entry); N],
+    ) -> Flight {
+        let place = self.in_flight.insert(InFlight { token, memory });
+        let entries = entries.map(|(operation, entry)| entry.user_data(operation.user_data(place)));
+        // SAFETY: `push` wants the entries' memory to outlive them: the caller vouches that it is in the table,
+        // and there it stays until the completion, or for ever.
+        unsafe { self.push(entries) };
+        Flight(place)
+    }
+
+    /// Hands a chain of entries to the submission queue, or lets it wait its turn.
+    ///
+    /// # Safety
+    /// The memory that the entries name is valid until their operations have completed.
+    unsafe fn push<const N: usize>(&mut self, entries: [Entry; N]) {
+        // SAFETY: `offer` wants what this function wants.
+        if self.waiting.is_empty() && unsafe { self.offer(&entries) } {
+            return;
+        }
+        self.waiting.push_back(Box::new(entries));
+    }
+
+    /// Pushes a whole chain, if there is room for it. A chain that a submission tears apart is no chain.
+    ///
+    /// # Safety
+    /// The memory that the entries name is valid until their operations have completed.
+    unsafe fn offer(&mut self, chain: &[Entry]) -> bool {
+        // SAFETY: `submission_shared` wants to be the only such value: it lives in this function and `submit`
+        // alone, neither of which calls the other while it does.
+        let mut queue = unsafe { self.io().submission_shared() };
+        // SAFETY: `push_multiple` wants what this function wants.
+        let pushed = unsafe { queue.push_multiple(chain) }.is_ok();
+        drop(queue);
+        if pushed {
+            for index in 1..=chain.len() {
+                let place = self.pushed as usize & (self.linked.len() - 1);
+                self.linked[place] = index < chain.len();
+                self.pushed = self.pushed.wrapping_add(1);
+            }
+        }
+        pushed
+    }
+
+    /// Moves what waits into the submission queue, as far as there is room.
+    fn fill(&mut self) {
+        while let Some(chain) = self.waiting.pop_front() {
+            // SAFETY: `offer` wants memory that outlives the operations: these are entries that `push` took,
+            // which wants the same.
+            if !unsafe { self.offer(&chain) } {
+                self.waiting.push_front(chain);
+                return;
+            }
+        }
+    }
+
+    /// Submits everything that is queued and waits until something has completed, at most for `timeout`
+    /// (`None`: as long as it takes). Then [`completion`](Ring::completion) hands out what there is.
+    ///
+    /// # Errors
+    /// Only those after which the ring can't go on.
+    pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.submit()?;
+        let is_idle = self.waiting.is_empty() && self.batch.is_empty();
+        let timeout = if is_idle { timeout } else { Some(Duration::ZERO) };
+        let entered = match timeout {
+            None => self.submitter().submit_and_wait(1),
+            Some(timeout) => {
+                let timeout = Timespec::from(timeout);
+                self.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+            }
+        };
+        self.entered(entered)?;
+        self.collect();
+        Ok(())
+    }
+
+    /// Submits until nothing waits for a place in the submission queue, or the kernel takes no more.
+    fn submit(&mut self) -> io::Result<()> {
+        while !self.waiting.is_empty() {
+            self.fill();
+            if self.waiting.is_empty() {
+                break;
+            }
+            let submitter = self.submitter();
+            let length = self.queued();
+            // SAFETY: `enter` wants arguments that are right: it submits what is queued, and gives deferred work
+            // the chance to run (which `GETEVENTS` does, io_uring_enter(2)), so that an overflow can clear.
+            let entered = unsafe { submitter.enter::<()>(length, 0, EnterFlags::GETEVENTS.bits(), None) };
+            self.entered(entered)?;
+            if self.queued() == length {
+                break;
+            }
+            self.collect();
+        }
+        Ok(())
+    }
+
+    /// How many entries the kernel has not taken yet.
+    fn queued(&self) -> u32 {
+        // SAFETY: `submission_shared` wants to be the only such value: see `offer`.
+        let queue = unsafe { self.io().submission_shared() };
+        length_of(queue.len())
+    }
+
+    /// Sorts out what an enter came to.
+    fn entered(&mut self, result: io::Result<usize>) -> io::Result<()> {
+        if let Err(error) = result {
+            return match error.raw_os_error() {
+                // The timeout, a signal; no memory or no room for completions just now: what is left over goes
+                // with the next enter.
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            };
+        }
+        let left = self.queued();
+        let last_taken = self.pushed.wrapping_sub(left).wrapping_sub(1) as usize & (self.linked.len() - 1);
+        if left > 0 && self.linked[last_taken] {
+            // Out of memory between a READ and its SEND. The kernel ends a chain where a submission ends: the
+            // SEND would not wait, and would send what the buffer held before.
+            self.torn = true;
+        }
+        if self.torn {
+            Err(io::Error::other("the kernel ran out of memory in the middle of a chain"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes everything out of the completion queue, so that the kernel has room again.
+    fn collect(&mut self) {
+        // SAFETY: `as_ref` wants a valid pointer and no mutable reference: see `io`, which can't be used here
+        // because the batch is borrowed apart.
+        let io = unsafe { self.io.as_ref() };
+        // SAFETY: `completion_shared` wants to be the only such value: this is the only function that makes one.
+        let queue = unsafe { io.completion_shared() };
+        self.batch.extend(queue.map(|entry| Cqe {
+            user_data: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+    }
+
+    /// The next completion of those that the last [`submit_and_wait`](Ring::submit_and_wait) has brought.
+    pub fn completion(&mut self) -> Option<Completion> {
+        while let Some(cqe) = self.batch.pop_front() {
+            if let Some(completion) = self.complete(cqe) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    /// Whose completion it is, and what it says.
+    fn complete(&mut self, cqe: Cqe) -> Option<Completion> {
+        let operation = Operation::of(cqe.user_data)?;
+        let place = Token::from_u64(cqe.user_data);
+        let armed = cqueue::more(cqe.flags);
+        match operation {
+            Operation::Accept => {
+                let result = cqe.descriptor();
+                let token = self.land(place, armed)?;
+                Some(Completion::Accepted { token, result, armed })
+            }
+            Operation::Receive => {
+                let result = self.received(cqe);
+                let token = self.land(place, armed)?;
+                Some(Completion::Received { token, result, armed })
+            }
+            Operation::Send => self.sent(place, cqe.count()),
+            Operation::Read => self.read(place, cqe.count()),
+            Operation::Open => {
+                let result = cqe.descriptor();
+                let InFlight { token, memory } = self.in_flight.remove(place)?;
+                let Memory::Open { request, .. } = memory else { return None };
+                Some(Completion::Opened { token, request, result })
+            }
+            Operation::Poll => Some(Completion::Polled { token: self.land(place, armed)? }),
+            // They report only that there was nothing to cancel, or that a close failed, which frees the
+            // number all the same (close(2)).
+            Operation::Close | Operation::Cancel => None,
+        }
+    }
+
+    /// The token of an operation, which leaves the table unless it goes on.
+    fn land(&mut self, place: Token, armed: bool) -> Option<Token> {
+        if armed {
+            return self.in_flight.get(place).map(|in_flight| in_flight.token);
+        }
+        self.in_flight.remove(place).map(|in_flight| in_flight.token)
+    }
+
+    fn received(&mut self, cqe: Cqe) -> io::Result<Option<RecvBuffer>> {
+        if cqe.result == -libc::ENOBUFS {
+            self.receive_buffers.grow();
+        }
+        let length = usize::try_from(cqe.result).unwrap_or(0);
+        let buffer = cqueue::buffer_select(cqe.flags).map(|id| self.receive_buffers.take(id, length));
+        cqe.value()?;
+        Ok(buffer.filter(|_| length > 0))
+    }
+
+    fn sent(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+        let InFlight { token, memory } = self.in_flight.remove(place)?;
+        let Memory::Piece { buffer, .. } = memory else { return Some(Completion::Sent { token, result }) };
+        self.read_buffers.give_back(buffer);
+        Some(Completion::FileSent { token, result })
+    }
+
+    fn read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+        let Memory::Piece { file_bytes, .. } = self.in_flight.get(place)?.memory else { return None };
+        if result.as_ref().is_ok_and(|count| *count == file_bytes as usize) {
+            // A success that was not skipped: the send is on its way and still needs the buffer.
+            return None;
+        }
+        let InFlight { token, memory } = self.in_flight.remove(place)?;
+        if let Memory::Piece { buffer, .. } = memory {
+            self.read_buffers.give_back(buffer);
+        }
+        Some(Completion::FileRead { token, result })
+    }
+
+    /// Cancels everything and waits for the ends, at most for `bound`. What they bring is dropped.
+    pub fn finish(&mut self, bound: Duration) {
+        let end = Instant::now() + bound;
+        loop {
+            while self.completion().is_some() {}
+            let left = end.saturating_duration_since(Instant::now());
+            if self.in_flight.is_empty() && self.waiting.is_empty() || left.is_zero() {
+                return;
+            }
+            self.push_cancel(CancelBuilder::any().all());
+            if self.submit_and_wait(Some(left.min(CANCEL_INTERVAL))).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn io(&self) -> &IoUring {
+        // SAFETY: `as_ref` wants a valid pointer and no mutable reference: `new` put the ring on the heap, all
+        // use it shared, and only `drop` frees it.
+        unsafe { self.io.as_ref() }
+    }
+
+    fn submitter(&self) -> &Submitter<'static> {
+        self.submitter.as_ref().expect("the submitter is there until the ring is dropped")
+    }
+}
+
+/// A place that no operation has: those that own nothing carry it.
+const NOBODY: Token = Token { slot: u32::MAX, generation: 0 };
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // Descriptors may still be on their way to be closed. Where that fails, they are lost, not unsafe.
+        let _submitted = if self.torn { Ok(()) } else { self.submit_and_wait(Some(Duration::ZERO)) };
+        while self.completion().is_some() {}
+        if let Some(mut submitter) = self.submitter.take() {
+            // It failed if it was never registered. The registration would keep the ring open.
+            let _unregistered = submitter.unregister_ring_fd();
+        }
+        // SAFETY: `from_raw` wants what `into_raw` gave, once: `new` leaked this box, and the submitter, which
+        // borrowed from it, is gone.
+        drop(unsafe { Box::from_raw(self.io.as_ptr()) });
+        let places: Vec<_> = self.in_flight.tokens().collect();
+        for in_flight in places.into_iter().filter_map(|place| self.in_flight.remove(place)) {
+            if let Memory::Receive { .. } = in_flight.memory {
+                mem::forget(Rc::clone(&self.receive_buffers));
+            }
+            in_flight.memory.leak();
+        }
+    }
+}
+
+fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
+    let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+    for Rung { kernel, flags } in &LADDER[options.rung..] {
+        let mut builder = IoUring::builder();
+        flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
+        match builder.build(options.submissions) {
+            Ok(io) => return Ok((io, kernel)),
+            // Flags that this kernel doesn't know: one rung down.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused)
+}
+
+fn send_entry(socket: &Socket, bytes: *const u8, length: u32, more: bool) -> Entry {
+    let more = if more { libc::MSG_MORE } else { 0 };
+    opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length)
+        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL | more)
+        .build()
+}
+
+/// The SEND of a piece: its head, and `file_bytes` of the `length` that there are.
+fn piece_entry(socket: &Socket, buffer: &ReadBuffer, file_bytes: u32, length: u64) -> Entry {
+    let more = u64::from(file_bytes) < length;
+    send_entry(socket, buffer.output(), length_of(buffer.head_bytes()) + file_bytes, more)
+}
+
+/// Lengths of an entry have 32 bits.
+fn length_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a buffer is shorter than 4 GiB")
+}
+
+/// Fills `body` from the file.
+fn read_exactly(file: &OwnedFd, mut body: &mut [mem::MaybeUninit<u8>], mut offset: u64) -> io::Result<()> {
+    while !body.is_empty() {
+        let (read, rest) = match rustix::io::pread(file, &mut *body, offset) {
+            Ok(parts) => parts,
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if read.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        offset += read.len() as u64;
+        let read = read.len();
+        let _rest = rest;
+        body = &mut body[read..];
+    }
+    Ok(())
+}

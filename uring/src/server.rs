@@ -1,0 +1,708 @@
+//! The server: callbacks in the order of the pipeline.
+//!
+//! The loop takes a batch of completions, runs the callback of each, and waits again. A callback never waits:
+//! it reports to the connection and queues the operation that the connection's next step asks for. One
+//! `io_uring_enter` submits what a whole batch of callbacks has queued, and waits for the next batch.
+//!
+//! A client has at most two operations in flight: a receive that goes on until further notice, and one that
+//! its answer waits for. It leaves the table when both have ended, so a completion always finds its client,
+//! and the client's number is never reused under an operation.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::connection::{Close, Connection, Step};
+use common::shutdown::Drain;
+use common::site::{OpenRequest, Opened};
+use common::slots::{Slots, Token};
+use common::wheel::Wheel;
+use common::worker::Worker;
+use rustix::io::Errno;
+use rustix::net::{self, Shutdown, SocketFlags, sockopt};
+
+use crate::buffers::{HEAD_ROOM_BYTES, RecvBuffer};
+use crate::lister::Lister;
+use crate::ring::{Beneath, Completion, Flight, Options, Piece, Ring, Socket};
+use crate::volumes::{Reading, Volumes};
+
+/// How long no connection is accepted after descriptors have run out, unless one is closed before.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the end of the server waits for operations that it has cancelled.
+const FINISH_BOUND: Duration = Duration::from_millis(500);
+
+/// Who polls: no client is ever in these places.
+const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
+const LISTER: Token = Token { slot: u32::MAX, generation: 1 };
+
+/// A socket that connections come from.
+struct Listener {
+    socket: Rc<OwnedFd>,
+    accepting: Accepting,
+}
+
+/// What the accept of a listener is doing.
+#[derive(Clone, Copy)]
+enum Accepting {
+    /// It is in flight.
+    Armed(Flight),
+    /// It was cancelled, and has not ended yet.
+    Ending,
+    /// It is not in flight: there are as many connections as there may be. It goes on when one is closed.
+    Off,
+    /// Descriptors have run out. It goes on when one is closed, or at this moment.
+    Paused(Instant),
+}
+
+/// A connection and its socket.
+struct Client {
+    connection: Connection,
+    socket: Socket,
+    receiving: Receiving,
+    doing: Doing,
+    /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
+    /// see that.
+    file: Option<(Arc<OwnedFd>, Reading)>,
+}
+
+/// What the receive of a client is doing.
+#[derive(Clone, Copy)]
+enum Receiving {
+    /// It is not in flight.
+    Off,
+    /// It found no buffer. It is armed again at the end of the turn, when there are some.
+    Starved,
+    /// It is in flight.
+    Armed(Flight),
+    /// It was cancelled, and has not ended yet.
+    Ending,
+    /// The client has closed its side, or the connection broke: there is nothing more to come.
+    Over,
+}
+
+/// What else is in flight for a client.
+#[derive(Clone, Copy)]
+enum Doing {
+    /// Nothing.
+    Waiting,
+    /// A file is being opened, by the ring or by the lister.
+    Opening,
+    /// A piece of the answer is being sent.
+    Sending(Flight),
+    /// As before, but the deadline has passed, and the send was cancelled: to see whether it came any further.
+    Stopped,
+    /// The client is going. `owed`: what it was doing has yet to end.
+    Leaving { owed: bool },
+}
+
+impl Client {
+    /// Whether nothing of it is in flight any more.
+    fn is_landed(&self) -> bool {
+        let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
+        !is_receiving && matches!(self.doing, Doing::Leaving { owed: false })
+    }
+
+    /// A send has ended.
+    fn sent(&mut self, worker: &mut Worker, result: io::Result<usize>) {
+        match (result, self.doing) {
+            (Ok(bytes), _) if bytes > 0 => self.connection.sent(worker, bytes),
+            // It was stopped, and nothing had left since the deadline was set.
+            (Err(error), Doing::Stopped) if error.raw_os_error() == Some(libc::ECANCELED) => {
+                self.connection.expired(worker);
+            }
+            (Ok(_) | Err(_), _) => self.connection.failed(worker),
+        }
+    }
+}
+
+/// One worker: its ring, its listeners, its clients.
+pub(crate) struct Server {
+    worker: Worker,
+    ring: Ring,
+    /// By their number; `None` once closed.
+    listeners: Vec<Option<Listener>>,
+    clients: Slots<Client>,
+    /// Accepted in the moment in which the last place was taken: they wait for one to become free, as those
+    /// do that wait in the kernel's queue.
+    early: VecDeque<OwnedFd>,
+    /// Clients whose receive found no buffer.
+    starved: Vec<Token>,
+    wheel: Wheel,
+    due: Vec<u32>,
+    beneath: Beneath,
+    volumes: Volumes,
+    lister: Option<Lister>,
+    /// How far the drain had come when it was last acted on.
+    phase: Drain,
+}
+
+impl Server {
+    /// Makes the ring; must run in the thread that will run the server.
+    pub(crate) fn new(worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
+        let ring = Ring::new(&Options::default())?;
+        let listener = |socket| Some(Listener { socket: Rc::new(socket), accepting: Accepting::Off });
+        let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
+        Ok(Server {
+            wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
+            worker,
+            ring,
+            listeners: sockets.into_iter().map(listener).collect(),
+            clients: Slots::new(),
+            early: VecDeque::new(),
+            starved: Vec::new(),
+            due: Vec::new(),
+            beneath,
+            volumes: Volumes::default(),
+            lister: None,
+            phase: Drain::Serving,
+        })
+    }
+
+    /// Serves until it is drained.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let shutdown = Rc::new(self.worker.service().shutdown.as_fd().try_clone_to_owned()?);
+        self.ring.poll_once(SHUTDOWN, &shutdown);
+        self.resume_accepting();
+        loop {
+            self.worker.flush();
+            self.ring.submit_and_wait(self.wait_max())?;
+            self.turn();
+            if self.drain() {
+                break;
+            }
+        }
+        self.finish();
+        Ok(())
+    }
+
+    /// How long the loop may sleep if nothing completes.
+    fn wait_max(&self) -> Option<Duration> {
+        let now = self.worker.now();
+        let pauses = self.listeners.iter().flatten().filter_map(|listener| match listener.accepting {
+            Accepting::Paused(until) => Some(until.saturating_duration_since(now)),
+            Accepting::Armed(_) | Accepting::Ending | Accepting::Off => None,
+        });
+        pauses.chain(self.wheel.wait(now)).chain(self.worker.drain_wait()).min()
+    }
+
+    /// One batch of completions, and what is due besides.
+    fn turn(&mut self) {
+        self.worker.tick();
+        let mut count = 0;
+        while let Some(completion) = self.ring.completion() {
+            count += 1;
+            match completion {
+                Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
+                Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
+                Completion::Opened { token, request, result } => self.on_open(token, request, result),
+                Completion::Sent { token, result } => self.on_write_headers(token, result),
+                Completion::FileRead { token, result: _ } => self.on_read_file(token),
+                Completion::FileSent { token, result } => self.on_write_file(token, result),
+                Completion::Polled { token } => self.on_poll(token),
+            }
+        }
+        self.worker.count_events(count);
+        self.feed_starved();
+        self.expire();
+    }
+}
+
+// ---- accept
+
+impl Server {
+    /// A connection has come; or the accept has ended.
+    fn on_accept(&mut self, token: Token, result: io::Result<OwnedFd>, armed: bool) {
+        let failed = match result {
+            Ok(socket) => {
+                self.welcome(socket);
+                None
+            }
+            Err(error) => error.raw_os_error(),
+        };
+        if self.is_full() {
+            self.stop_accepting();
+        }
+        let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
+        if armed {
+            return;
+        }
+        listener.accepting = match failed {
+            // A client that had gone before it was accepted, or our own cancel.
+            None | Some(libc::ECONNABORTED | libc::ECANCELED) => Accepting::Off,
+            // Out of descriptors or memory, mostly. Armed again at once it would fail again at once.
+            Some(_) => {
+                self.worker.count_error();
+                Accepting::Paused(self.worker.now() + ACCEPT_PAUSE)
+            }
+        };
+        match self.phase {
+            Drain::Serving => self.resume_accepting(),
+            Drain::Quiet | Drain::Closing | Drain::Over => self.close_listeners(),
+        }
+    }
+
+    /// Takes a connection on, now or when there is a place.
+    fn welcome(&mut self, socket: OwnedFd) {
+        if self.is_full() {
+            self.early.push_back(socket);
+        } else {
+            self.admit(socket);
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd) {
+        let peer = if self.worker.logs() { peer_of(&socket) } else { None };
+        self.worker.count_accepted();
+        let socket = Rc::new(socket);
+        let client = Client {
+            connection: Connection::new(&self.worker, peer),
+            socket: Rc::clone(&socket),
+            receiving: Receiving::Off,
+            doing: Doing::Waiting,
+            file: None,
+        };
+        let token = self.clients.insert(client);
+        self.wheel.watch(token.slot, None, self.worker.now());
+        self.start_response(token);
+    }
+
+    fn is_full(&self) -> bool {
+        self.clients.len() >= self.worker.connections_max()
+    }
+
+    fn stop_accepting(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            if let Accepting::Armed(flight) = listener.accepting {
+                self.ring.cancel(flight);
+                listener.accepting = Accepting::Ending;
+            }
+        }
+    }
+
+    /// Fills the places that are free: with those who came early, then with whoever comes, unless their listener
+    /// pauses.
+    fn resume_accepting(&mut self) {
+        while !self.is_full()
+            && let Some(socket) = self.early.pop_front()
+        {
+            self.admit(socket);
+        }
+        if self.is_full() || self.phase != Drain::Serving {
+            return;
+        }
+        let now = self.worker.now();
+        for (slot, listener) in (0..).zip(&mut self.listeners) {
+            let Some(listener) = listener else { continue };
+            let is_due = match listener.accepting {
+                Accepting::Off => true,
+                Accepting::Paused(until) => until <= now,
+                Accepting::Armed(_) | Accepting::Ending => false,
+            };
+            if is_due {
+                let flight = self.ring.arm_accept(Token { slot, generation: 0 }, &listener.socket);
+                listener.accepting = Accepting::Armed(flight);
+            }
+        }
+    }
+}
+
+// ---- receive
+
+impl Server {
+    /// Bytes have come; or the client has closed its side; or the receive has ended.
+    fn on_recv(&mut self, token: Token, result: io::Result<Option<RecvBuffer>>, armed: bool) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if !armed {
+            client.receiving = Receiving::Off;
+        }
+        let is_leaving = matches!(client.doing, Doing::Leaving { .. });
+        match result {
+            Ok(Some(buffer)) if !is_leaving => client.connection.received(&mut self.worker, buffer.bytes()),
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                client.receiving = Receiving::Over;
+                client.connection.received(&mut self.worker, &[]);
+            }
+            Err(error) => match error.raw_os_error() {
+                // Our own cancel.
+                Some(libc::ECANCELED) => {}
+                // All buffers are with completions of this batch.
+                Some(libc::ENOBUFS) => {
+                    client.receiving = Receiving::Starved;
+                    self.starved.push(token);
+                }
+                _ => {
+                    client.receiving = Receiving::Over;
+                    client.connection.failed(&mut self.worker);
+                }
+            },
+        }
+        self.start_response(token);
+    }
+
+    /// Keeps the receive going while the connection wants bytes, and ends it when too many wait already.
+    fn receive(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match (client.receiving, client.connection.step()) {
+            (Receiving::Off, Step::Receive) => {
+                client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
+            }
+            (Receiving::Armed(flight), Step::Open(_) | Step::Send(_)) if !client.connection.wants_bytes() => {
+                self.ring.cancel(flight);
+                client.receiving = Receiving::Ending;
+            }
+            (_, Step::Receive | Step::Open(_) | Step::Send(_) | Step::Close(_)) => {}
+        }
+    }
+
+    /// Arms the receives that ran out of buffers, now that the batch has given its buffers back.
+    fn feed_starved(&mut self) {
+        while let Some(token) = self.starved.pop() {
+            if let Some(client) = self.clients.get_mut(token) {
+                client.receiving = Receiving::Off;
+            }
+            self.receive(token);
+        }
+    }
+}
+
+// ---- open, send
+
+impl Server {
+    /// Carries out the connection's next step: queues what it asks for.
+    fn start_response(&mut self, token: Token) {
+        self.let_go_of_file(token);
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match (client.doing, client.connection.step()) {
+            (Doing::Leaving { .. }, _) => return self.on_close(token),
+            (_, Step::Close(Close::Graceful)) => return self.half_close(token),
+            (_, Step::Close(how @ (Close::Drop | Close::Reset))) => return self.close(token, how),
+            (Doing::Waiting, Step::Open(request)) => {
+                let request = Arc::clone(request);
+                self.open(token, &request);
+            }
+            (Doing::Waiting, Step::Send(_)) => self.send_response(token),
+            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Sending(_) | Doing::Stopped, _) => {}
+        }
+        self.receive(token);
+    }
+
+    fn open(&mut self, token: Token, request: &Arc<OpenRequest>) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.doing = Doing::Opening;
+        if request.is_listing() {
+            self.list(token, request);
+        } else {
+            self.ring.open(token, &self.beneath, request);
+        }
+    }
+
+    /// Lets the lister open.
+    fn list(&mut self, token: Token, request: &Arc<OpenRequest>) {
+        let lister = match self.lister.take() {
+            Some(lister) => lister,
+            None => match Lister::start(self.worker.service()) {
+                Ok(lister) => {
+                    self.ring.poll_once(LISTER, lister.event());
+                    lister
+                }
+                Err(error) => return self.on_opened(token, Err(error)),
+            },
+        };
+        let taken = lister.open(token, request);
+        self.lister = Some(lister);
+        if let Err(error) = taken {
+            self.on_opened(token, Err(error));
+        }
+    }
+
+    /// The ring has opened a file, or failed to.
+    fn on_open(&mut self, token: Token, request: Arc<OpenRequest>, result: io::Result<OwnedFd>) {
+        let opened = match result {
+            // It lost a race against a rename. The lister tries until it wins.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return self.list(token, &request),
+            Err(error) => Err(error),
+            Ok(file) => Opened::from_fd(file, &request),
+        };
+        // The connection wants its request back, unshared.
+        drop(request);
+        self.on_opened(token, opened);
+    }
+
+    fn on_opened(&mut self, token: Token, result: io::Result<Opened>) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if let Ok(opened) = &result {
+            let reading = self.volumes.reading(opened.metadata.device, &opened.file);
+            client.file = Some((Arc::clone(&opened.file), reading));
+        }
+        self.landed(token, |client, worker| client.connection.opened(worker, result));
+    }
+
+    /// The lister has something. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
+    fn on_poll(&mut self, token: Token) {
+        if token == SHUTDOWN {
+            return;
+        }
+        let Some(lister) = self.lister.take() else { return };
+        lister.clear();
+        while let Some((token, result)) = lister.outcome() {
+            self.on_opened(token, result);
+        }
+        self.ring.poll_once(LISTER, lister.event());
+        self.lister = Some(lister);
+    }
+
+    /// Sends what is in memory, or a piece of the file with the bytes in front of it.
+    fn send_response(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let Step::Send(send) = client.connection.step() else { return };
+        let (ring, socket, head) = (&mut self.ring, &client.socket, send.bytes());
+        let flight = match send.file {
+            Some(file) if head.len() <= HEAD_ROOM_BYTES => {
+                let piece = Piece { head, file: file.file, offset: file.offset, length: file.length };
+                match client.file {
+                    Some((_, Reading::Direct)) => ring.read_now_then_send(token, socket, &piece),
+                    Some((_, Reading::Ring)) | None => Ok(ring.read_then_send(token, socket, &piece)),
+                }
+            }
+            Some(_) | None => {
+                let (output, range) = send.shared();
+                Ok(ring.send(token, socket, output, range, send.file.is_some()))
+            }
+        };
+        match flight {
+            Ok(flight) => client.doing = Doing::Sending(flight),
+            Err(_) => self.on_read_file(token),
+        }
+    }
+
+    /// Bytes in memory have left: heads, small answers.
+    fn on_write_headers(&mut self, token: Token, result: io::Result<usize>) {
+        self.landed(token, |client, worker| client.sent(worker, result));
+    }
+
+    /// A piece of the file could not be read, or the file has become shorter: the answer can't be finished.
+    fn on_read_file(&mut self, token: Token) {
+        self.landed(token, |client, worker| client.connection.failed(worker));
+    }
+
+    /// A piece of the file has left, and what went before it.
+    fn on_write_file(&mut self, token: Token, result: io::Result<usize>) {
+        self.landed(token, |client, worker| client.sent(worker, result));
+    }
+
+    /// What the client was doing has ended: reports it to the connection and goes on.
+    fn landed(&mut self, token: Token, report: impl FnOnce(&mut Client, &mut Worker)) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match client.doing {
+            Doing::Leaving { .. } => client.doing = Doing::Leaving { owed: false },
+            Doing::Waiting | Doing::Opening | Doing::Sending(_) | Doing::Stopped => {
+                report(client, &mut self.worker);
+                client.doing = Doing::Waiting;
+            }
+        }
+        self.start_response(token);
+    }
+
+    /// Closes the file through the ring, once the connection no longer needs it: dropping the last share would
+    /// be a system call of its own.
+    fn let_go_of_file(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let unused = client.file.take_if(|(file, _)| Arc::strong_count(file) == 1);
+        if let Some(file) = unused.and_then(|(file, _)| Arc::into_inner(file)) {
+            self.ring.close(file);
+        }
+    }
+}
+
+// ---- close
+
+impl Server {
+    /// Closes our side and goes on receiving. Not through the ring: there it would always take a kernel thread.
+    fn half_close(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if net::shutdown(&client.socket, Shutdown::Write).is_err() {
+            // It is no longer connected.
+            return self.close(token, Close::Drop);
+        }
+        client.connection.half_closed(&mut self.worker);
+        if matches!(client.receiving, Receiving::Over) {
+            // There is nothing to linger for.
+            client.connection.received(&mut self.worker, &[]);
+        }
+        self.start_response(token);
+    }
+
+    /// Ends what is in flight for the client; the last of it closes the socket.
+    fn close(&mut self, token: Token, how: Close) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let sending = matches!(client.doing, Doing::Sending(_) | Doing::Stopped);
+        let owed = sending || matches!(client.doing, Doing::Opening);
+        client.doing = Doing::Leaving { owed };
+        if how == Close::Reset || sending {
+            reset(&client.socket);
+        } else if let Receiving::Armed(flight) = client.receiving {
+            self.ring.cancel(flight);
+            client.receiving = Receiving::Ending;
+        }
+        self.on_close(token);
+    }
+
+    /// Closes the client, if nothing of it is in flight any more.
+    fn on_close(&mut self, token: Token) {
+        if !self.clients.get(token).is_some_and(Client::is_landed) {
+            return;
+        }
+        let Some(client) = self.clients.remove(token) else { return };
+        let Client { socket, file, .. } = client;
+        for descriptor in
+            [Rc::into_inner(socket), file.and_then(|(file, _)| Arc::into_inner(file))].into_iter().flatten()
+        {
+            self.ring.close(descriptor);
+        }
+        self.worker.count_closed();
+        self.end_pauses();
+        self.resume_accepting();
+    }
+
+    /// There is a descriptor again: its close is queued, and so comes before the next accept.
+    fn end_pauses(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            if let Accepting::Paused(_) = listener.accepting {
+                listener.accepting = Accepting::Off;
+            }
+        }
+    }
+}
+
+/// Sends a reset and ends all that is in flight on the socket: connect(2) to nowhere discards what was not sent.
+fn reset(socket: &Socket) {
+    // Where that is refused: the close will be a reset, and what is in flight ends with the shutdown. Neither
+    // can fail on a connected socket, and on another one there is nothing left to end.
+    if net::connect_unspec(socket).is_err() {
+        let _lingering = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        let _ended = net::shutdown(socket, Shutdown::Both);
+    }
+}
+
+fn peer_of(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = std::net::SocketAddr::try_from(net::getpeername(socket).ok()??).ok()?;
+    Some(address.ip().to_canonical())
+}
+
+// ---- deadlines
+
+impl Server {
+    /// Looks at the clients whose deadline may have passed, and at the listeners whose pause is over.
+    fn expire(&mut self) {
+        let now = self.worker.now();
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.sweep(now, &mut due);
+        for slot in due.drain(..) {
+            self.on_due(slot);
+        }
+        self.due = due;
+        self.resume_accepting();
+    }
+
+    /// Looks at a client whose deadline may have passed.
+    fn on_due(&mut self, slot: u32) {
+        let now = self.worker.now();
+        let Some(token) = self.clients.token_at(slot) else { return };
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if std::env::var("DBG").is_ok() { eprintln!("due {token:?} doing {} recv {} conn {:?} fd {:?} inflight {}", match client.doing { Doing::Waiting=>"waiting", Doing::Opening=>"opening", Doing::Sending(_)=>"sending", Doing::Stopped=>"stopped", Doing::Leaving{owed}=> if owed {"leaving owed"} else {"leaving"} }, match client.receiving { Receiving::Off=>"off", Receiving::Starved=>"starved", Receiving::Armed(_)=>"armed", Receiving::Ending=>"ending", Receiving::Over=>"over" }, client.connection, client.socket, self.ring.in_flight()); }
+        let has_passed = client.connection.deadline().is_some_and(|deadline| deadline <= now);
+        match client.doing {
+            // A send reports when all of it has left. A slow reader may have taken much of it meanwhile, and
+            // that is progress: a send that is cancelled says how far it came.
+            Doing::Sending(flight) if has_passed => {
+                self.ring.cancel(flight);
+                client.doing = Doing::Stopped;
+            }
+            Doing::Waiting | Doing::Opening | Doing::Sending(_) | Doing::Stopped | Doing::Leaving { .. } => {
+                client.connection.expired(&mut self.worker);
+            }
+        }
+        self.wheel.watch(slot, client.connection.deadline(), now);
+        self.start_response(token);
+    }
+}
+
+// ---- drain
+
+impl Server {
+    /// Acts on the phase of the drain; whether there is nothing left to do.
+    fn drain(&mut self) -> bool {
+        let (before, now) = (self.phase, self.worker.drain());
+        self.phase = now;
+        if before == Drain::Serving && now > Drain::Serving {
+            self.stop_accepting();
+            self.close_listeners();
+        }
+        if before < Drain::Closing && now >= Drain::Closing {
+            self.early.clear();
+            let tokens: Vec<_> = self.clients.tokens().collect();
+            for token in tokens {
+                if let Some(client) = self.clients.get_mut(token) {
+                    client.connection.drain();
+                }
+                self.start_response(token);
+            }
+        }
+        now == Drain::Over
+            || now > Drain::Serving
+                && self.clients.is_empty()
+                && self.early.is_empty()
+                && self.listeners.iter().all(Option::is_none)
+    }
+
+    /// Closes the listeners whose accept has ended. Whoever stands in the kernel's queue came before the drain
+    /// and is let in; with the listener closed they would be reset.
+    fn close_listeners(&mut self) {
+        for index in 0..self.listeners.len() {
+            let has_ended = |listener: &mut Listener| match listener.accepting {
+                Accepting::Off | Accepting::Paused(_) => true,
+                Accepting::Armed(_) | Accepting::Ending => false,
+            };
+            let Some(listener) = self.listeners[index].take_if(has_ended) else { continue };
+            loop {
+                match net::accept_with(&listener.socket, SocketFlags::CLOEXEC) {
+                    Ok(socket) => self.welcome(socket),
+                    Err(Errno::CONNABORTED | Errno::INTR) => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    /// Drops everyone who is left.
+    fn finish(&mut self) {
+        self.ring.finish(FINISH_BOUND);
+        self.lister = None;
+        for _client in self.clients.tokens() {
+            self.worker.count_closed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs: its place among the clients, its receive in flight, its socket's count.
+    #[test]
+    fn an_idle_connection_takes_less_than_256_bytes() {
+        let place = size_of::<Option<Client>>() + size_of::<u64>();
+        let socket = size_of::<[usize; 2]>() + size_of::<u64>();
+        assert!(
+            place + Ring::IN_FLIGHT_BYTES + socket <= 200,
+            "{place} + {} + {socket}",
+            Ring::IN_FLIGHT_BYTES
+        );
+    }
+}

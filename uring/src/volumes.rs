@@ -1,0 +1,108 @@
+//! Volumes: how the files of a file system are best read.
+//!
+//! A READ in the ring is tried without waiting first. A file system whose driver can't promise that (no
+//! `FMODE_NOWAIT`: tmpfs, some overlays) has every READ done by a kernel thread, two context switches away,
+//! even if the bytes are in memory. Which kind it is, `RWF_NOWAIT` (preadv2(2)) tells; asked once for each
+//! device.
+
+use std::io::IoSliceMut;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::fstatfs;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+/// Devices that are remembered. A site seldom has more than one.
+const VOLUMES_MAX: usize = 32;
+
+/// File systems behind a network or a user process (statfs(2)): a kernel thread may wait for them, the loop
+/// must not.
+const REMOTE: [u32; 10] = [
+    0x0000_6969, // NFS
+    0x0000_517b, // SMB
+    0xff53_4d42, // CIFS
+    0xfe53_4d42, // SMB2
+    0x6573_5546, // FUSE
+    0x0102_1997, // 9p
+    0x00c3_6400, // Ceph
+    0x5346_414f, // AFS
+    0x6b41_4653, // kAFS
+    0x7375_7245, // Coda
+];
+
+/// How a file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// Through the ring: at once if the bytes are in memory, else when they have arrived.
+    #[default]
+    Ring,
+    /// With pread(2), on the spot.
+    Direct,
+}
+
+/// What is known of the devices that files were opened on.
+#[derive(Debug, Default)]
+pub(crate) struct Volumes {
+    known: Vec<(u64, Reading)>,
+}
+
+impl Volumes {
+    /// How this file, on this device, is read.
+    pub(crate) fn reading(&mut self, device: u64, file: &OwnedFd) -> Reading {
+        if let Some((_, reading)) = self.known.iter().find(|(known, _)| *known == device) {
+            return *reading;
+        }
+        let reading = probe(file);
+        if self.known.len() < VOLUMES_MAX {
+            self.known.push((device, reading));
+        }
+        reading
+    }
+}
+
+fn probe(file: &OwnedFd) -> Reading {
+    let mut byte = [0];
+    match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
+        Err(Errno::OPNOTSUPP) if !is_remote(file) => Reading::Direct,
+        // Anything else is READ's to find out: a kernel thread at worst.
+        Ok(_) | Err(_) => Reading::Ring,
+    }
+}
+
+fn is_remote(file: &OwnedFd) -> bool {
+    // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
+    fstatfs(file).is_ok_and(|stat| {
+        REMOTE.iter().any(|magic| i128::from(*magic) == i128::from(stat.f_type) & 0xffff_ffff)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    fn reading_of(file: &File) -> Reading {
+        let file = file.as_fd().try_clone_to_owned().expect("a descriptor");
+        let device = rustix::fs::fstat(&file).expect("a file").st_dev;
+        let mut volumes = Volumes::default();
+        let first = volumes.reading(device, &file);
+        assert_eq!(volumes.reading(device, &file), first, "asked once, remembered");
+        assert_eq!(volumes.known.len(), 1);
+        first
+    }
+
+    #[test]
+    fn a_disk_is_read_through_the_ring() {
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
+        assert_eq!(reading_of(&file), Reading::Ring);
+    }
+
+    #[test]
+    fn memory_is_read_on_the_spot() {
+        let Ok(file) = tempfile::tempfile_in("/dev/shm") else { return };
+        const TMPFS: i128 = 0x0102_1994;
+        if i128::from(fstatfs(&file).expect("a file system").f_type) == TMPFS {
+            assert_eq!(reading_of(&file), Reading::Direct);
+        }
+    }
+}

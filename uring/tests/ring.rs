@@ -1,0 +1,593 @@
+//! What the ring promises, each promise with a test: whoever goes away, whatever is full, late or broken,
+//! nothing is freed under the kernel's hands and nothing is lost.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::slots::Token;
+use libtest_mimic::{Arguments, Failed, Trial};
+use uring::buffers::{HEAD_ROOM_BYTES, LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
+use uring::ring::{Completion, LADDER, Options, Piece, Ring, Socket};
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Outcome = Result<(), Failed>;
+
+/// A name, and what is tested.
+type Test = (&'static str, fn() -> Outcome);
+
+const TESTS: &[Test] = &[
+    ("every_rung_of_the_ladder_serves", every_rung_of_the_ladder_serves),
+    ("recv::goes_on_until_the_client_closes", recv_goes_on_until_the_client_closes),
+    ("recv::runs_out_of_buffers_and_is_armed_again", recv_runs_out_of_buffers_and_is_armed_again),
+    ("recv::buffers_grow_with_a_burst", recv_buffers_grow_with_a_burst),
+    ("recv::is_cancelled_and_armed_again", recv_is_cancelled_and_armed_again),
+    ("accept::goes_on_until_it_is_cancelled", accept_goes_on_until_it_is_cancelled),
+    ("send::outlives_the_client", send_outlives_the_client),
+    ("send::is_cancelled", send_is_cancelled),
+    ("pair::carries_head_and_file", pair_carries_head_and_file),
+    ("pair::of_a_short_file_sends_nothing", pair_of_a_short_file_sends_nothing),
+    ("pair::outlives_the_client", pair_outlives_the_client),
+    ("pair::reads_at_once_where_it_must", pair_reads_at_once_where_it_must),
+    ("pair::of_hot_files_needs_no_kernel_thread", pair_of_hot_files_needs_no_kernel_thread),
+    ("poll::reports_once", poll_reports_once),
+    ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
+    ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
+    ("flight::that_is_over_cancels_nobody", flight_that_is_over_cancels_nobody),
+    ("drop::leaks_what_is_in_flight", drop_leaks_what_is_in_flight),
+    ("drop::closes_what_was_to_be_closed", drop_closes_what_was_to_be_closed),
+    ("finish::frees_what_was_in_flight", finish_frees_what_was_in_flight),
+];
+
+fn main() -> ExitCode {
+    let refusal = uring::available().err();
+    let trials = TESTS.iter().map(|(name, test)| match &refusal {
+        None => Trial::test(*name, test),
+        Some(refusal) => Trial::test(*name, test).with_kind(refusal.clone()).with_ignored_flag(true),
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn small_ring() -> Result<Ring, Failed> {
+    Ok(Ring::new(&Options { submissions: 64, completions: 256, receive_buffers: 8, rung: 0 })?)
+}
+
+fn pair() -> io::Result<(Socket, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    theirs.set_read_timeout(Some(PATIENCE))?;
+    Ok((Rc::new(ours.into()), theirs))
+}
+
+fn token(slot: u32) -> Token {
+    Token { slot, generation: 0 }
+}
+
+/// The next completion; `Err` when there is none for too long.
+fn next(ring: &mut Ring) -> Result<Completion, Failed> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(completion) = ring.completion() {
+            return Ok(completion);
+        }
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("nothing has completed".into());
+        }
+        ring.submit_and_wait(Some(left))?;
+    }
+}
+
+/// What a received completion says: the bytes (none: closed) and whether more will come.
+fn received(completion: Completion) -> Result<(Token, Option<Vec<u8>>, bool), Failed> {
+    let Completion::Received { token, result, armed } = completion else {
+        return Err("not a receive".into());
+    };
+    Ok((token, result?.map(|buffer| buffer.bytes().to_vec()), armed))
+}
+
+fn sent(completion: Completion) -> Result<usize, Failed> {
+    match completion {
+        Completion::Sent { result, .. } | Completion::FileSent { result, .. } => Ok(result?),
+        _ => Err("not a send".into()),
+    }
+}
+
+/// Bytes that differ wherever one looks.
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|index| (index * 7 + index / 251).to_le_bytes()[0]).collect()
+}
+
+fn file_of(directory: &tempfile::TempDir, content: &[u8]) -> io::Result<Arc<OwnedFd>> {
+    let path = directory.path().join("file");
+    fs::write(&path, content)?;
+    Ok(Arc::new(File::open(path)?.into()))
+}
+
+/// A directory on the file system of the build, which is a real one; `/tmp` may be memory.
+fn directory() -> io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn every_rung_of_the_ladder_serves() -> Outcome {
+    let directory = directory()?;
+    let file = file_of(&directory, b"body")?;
+    for (rung, expected) in LADDER.iter().enumerate() {
+        let mut ring = Ring::new(&Options { rung, ..Options::default() })?;
+        if ring.rung() != expected.kernel {
+            continue; // an older kernel takes the next rung
+        }
+        let (socket, mut theirs) = pair()?;
+        ring.arm_recv(token(0), &socket);
+        theirs.write_all(b"GET")?;
+        let (_, bytes, armed) = received(next(&mut ring)?)?;
+        assert_eq!((bytes.as_deref(), armed), (Some(&b"GET"[..]), true), "{}", expected.kernel);
+        ring.read_then_send(token(0), &socket, &Piece { head: b"head ", file: &file, offset: 0, length: 4 });
+        assert_eq!(sent(next(&mut ring)?)?, 9);
+        let mut answer = [0; 9];
+        theirs.read_exact(&mut answer)?;
+        assert_eq!(&answer, b"head body");
+        ring.finish(PATIENCE);
+        assert_eq!(ring.in_flight(), 0);
+    }
+    Ok(())
+}
+
+fn recv_goes_on_until_the_client_closes() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    ring.arm_recv(token(3), &socket);
+    for text in ["one", "two"] {
+        theirs.write_all(text.as_bytes())?;
+        let (from, bytes, armed) = received(next(&mut ring)?)?;
+        assert_eq!((from, bytes, armed), (token(3), Some(text.as_bytes().to_vec()), true));
+    }
+    drop(theirs);
+    let (_, bytes, armed) = received(next(&mut ring)?)?;
+    assert_eq!((bytes, armed), (None, false));
+    assert_eq!(ring.in_flight(), 0);
+    assert_eq!(ring.receive_buffers().lent(), 8, "all buffers are back");
+    Ok(())
+}
+
+fn recv_runs_out_of_buffers_and_is_armed_again() -> Outcome {
+    let mut ring = Ring::new(&Options { receive_buffers: 2, ..Options::default() })?;
+    let (socket, mut theirs) = pair()?;
+    ring.arm_recv(token(0), &socket);
+    let content = pattern(3 * RECEIVE_BUFFER_BYTES as usize);
+    theirs.write_all(&content)?;
+    let mut held = Vec::new();
+    loop {
+        match next(&mut ring)? {
+            Completion::Received { result: Ok(Some(buffer)), armed: true, .. } => held.push(buffer),
+            Completion::Received { result: Err(error), armed: false, .. } => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+                break;
+            }
+            _ => return Err("neither bytes nor the end of the buffers".into()),
+        }
+    }
+    assert_eq!(held.len(), 2);
+    assert_eq!(ring.receive_buffers().lent(), 0);
+    let mut got: Vec<u8> = held.iter().flat_map(|buffer| buffer.bytes().to_vec()).collect();
+    held.clear();
+    ring.arm_recv(token(0), &socket);
+    while got.len() < content.len() {
+        let (_, bytes, _) = received(next(&mut ring)?)?;
+        got.extend(bytes.ok_or("closed too early")?);
+    }
+    assert_eq!(got, content, "every byte, once, in order");
+    Ok(())
+}
+
+fn recv_buffers_grow_with_a_burst() -> Outcome {
+    let mut ring = Ring::new(&Options { receive_buffers: 512, ..Options::default() })?;
+    let before = ring.receive_buffers().lent();
+    assert!(before < 512, "memory that no burst has needed is not handed out");
+    let mut pairs = Vec::new();
+    for slot in 0..300 {
+        let (socket, mut theirs) = pair()?;
+        theirs.write_all(b"x")?;
+        ring.arm_recv(token(slot), &socket);
+        pairs.push((socket, theirs));
+    }
+    let (mut held, mut served) = (Vec::new(), 0);
+    while served < 300 {
+        match next(&mut ring)? {
+            Completion::Received { result: Ok(Some(buffer)), .. } => {
+                held.push(buffer);
+                served += 1;
+            }
+            Completion::Received { token, result: Err(error), armed: false } => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+                ring.arm_recv(token, &pairs[token.slot as usize].0);
+            }
+            _ => return Err("neither bytes nor the end of the buffers".into()),
+        }
+    }
+    drop(held);
+    assert!(ring.receive_buffers().lent() > before);
+    Ok(())
+}
+
+fn recv_is_cancelled_and_armed_again() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let flight = ring.arm_recv(token(0), &socket);
+    ring.cancel(flight);
+    let Completion::Received { result: Err(error), armed: false, .. } = next(&mut ring)? else {
+        return Err("the end of the receive was expected".into());
+    };
+    assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+    theirs.write_all(b"meanwhile")?;
+    ring.arm_recv(token(0), &socket);
+    assert_eq!(received(next(&mut ring)?)?.1.as_deref(), Some(&b"meanwhile"[..]));
+    Ok(())
+}
+
+fn accept_goes_on_until_it_is_cancelled() -> Outcome {
+    let mut ring = small_ring()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let listener = Rc::new(OwnedFd::from(listener));
+    let mut clients = Vec::new();
+    for round in 0..2 {
+        let flight = ring.arm_accept(token(round), &listener);
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address)?);
+            let Completion::Accepted { token: of, result: Ok(_), armed: true } = next(&mut ring)? else {
+                return Err("a connection was expected".into());
+            };
+            assert_eq!(of, token(round));
+        }
+        ring.cancel(flight);
+        let Completion::Accepted { result: Err(error), armed: false, .. } = next(&mut ring)? else {
+            return Err("the end of the accept was expected".into());
+        };
+        assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+    }
+    assert_eq!(ring.in_flight(), 0);
+    Ok(())
+}
+
+/// More than any socket buffer holds.
+const MUCH: usize = 16 << 20;
+
+fn send_outlives_the_client() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let content = pattern(MUCH);
+    let output = Rc::new(content.clone());
+    let watch = Rc::downgrade(&output);
+    ring.send(token(0), &socket, output, 0..MUCH, false);
+    drop(socket);
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert!(watch.upgrade().is_some(), "the operation holds what it sends");
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; MUCH];
+        theirs.read_exact(&mut got).map(|()| got)
+    });
+    assert_eq!(sent(next(&mut ring)?)?, MUCH, "MSG_WAITALL: all or an error");
+    assert!(watch.upgrade().is_none(), "and lets go with its completion");
+    assert!(reader.join().expect("the reader reads")? == content);
+    Ok(())
+}
+
+fn send_is_cancelled() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, theirs) = pair()?;
+    let output = Rc::new(vec![0; MUCH]);
+    let flight = ring.send(token(0), &socket, Rc::clone(&output), 0..MUCH, false);
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert_eq!(Rc::strong_count(&output), 2);
+    ring.cancel(flight);
+    match next(&mut ring)? {
+        Completion::Sent { result: Ok(count), .. } => assert!(count < MUCH),
+        Completion::Sent { result: Err(error), .. } => {
+            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED))
+        }
+        _ => return Err("the end of the send was expected".into()),
+    }
+    assert_eq!(Rc::strong_count(&output), 1);
+    drop(theirs);
+    Ok(())
+}
+
+fn pair_carries_head_and_file() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(3 * LARGE_BODY_BYTES + 5);
+    let file = file_of(&directory, &content)?;
+    let mut ring = small_ring()?;
+    for (head_bytes, offset) in
+        [(0, 0), (17, 0), (HEAD_ROOM_BYTES, 1), (300, LARGE_BODY_BYTES), (9, content.len() - 1)]
+    {
+        let (socket, mut theirs) = pair()?;
+        let head = vec![b'h'; head_bytes];
+        let expected = [&head[..], &content[offset..]].concat();
+        let length = expected.len();
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; length];
+            theirs.read_exact(&mut got).map(|()| got)
+        });
+        let mut done = 0;
+        while done < length {
+            let head = &head[done.min(head_bytes)..];
+            let file_done = done.saturating_sub(head_bytes);
+            let (offset, length) = ((offset + file_done) as u64, (content.len() - offset - file_done) as u64);
+            ring.read_then_send(token(0), &socket, &Piece { head, file: &file, offset, length });
+            done += sent(next(&mut ring)?)?;
+        }
+        assert!(reader.join().expect("the reader reads")? == expected, "head of {head_bytes}, from {offset}");
+    }
+    assert_eq!(ring.in_flight(), 0, "one completion a pair, and it ends the operation");
+    Ok(())
+}
+
+fn pair_of_a_short_file_sends_nothing() -> Outcome {
+    let directory = directory()?;
+    let file = file_of(&directory, b"short")?;
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    for (offset, left) in [(0, 5), (4, 1), (5, 0)] {
+        ring.read_then_send(token(0), &socket, &Piece { head: b"head", file: &file, offset, length: 10 });
+        let Completion::FileRead { result, .. } = next(&mut ring)? else {
+            return Err("a short read was expected".into());
+        };
+        assert_eq!(result?, left);
+        let piece = Piece { head: b"head", file: &file, offset, length: 10 };
+        let error = ring.read_now_then_send(token(0), &socket, &piece).expect_err("the file is short");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+    ring.submit_and_wait(Some(Duration::from_millis(20)))?;
+    assert!(ring.completion().is_none(), "one completion a pair");
+    assert_eq!(ring.in_flight(), 0);
+    theirs.set_nonblocking(true)?;
+    assert_eq!(theirs.read(&mut [0; 16]).expect_err("nothing to read").kind(), io::ErrorKind::WouldBlock);
+    Ok(())
+}
+
+fn pair_outlives_the_client() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(LARGE_BODY_BYTES);
+    let file = file_of(&directory, &content)?;
+    let mut ring = small_ring()?;
+    let (socket, theirs) = pair()?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096)?;
+    let watch = Arc::downgrade(&file);
+    let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
+    ring.read_then_send(token(0), &socket, &piece);
+    drop((socket, file));
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert!(watch.upgrade().is_some(), "the file is in flight");
+    assert_eq!(ring.in_flight(), 1);
+    drop(theirs);
+    match next(&mut ring)? {
+        Completion::FileSent { result: Ok(count), .. } => assert!(count < content.len()),
+        Completion::FileSent { result: Err(error), .. } => {
+            assert_eq!(error.raw_os_error(), Some(libc::EPIPE))
+        }
+        _ => return Err("the end of the send was expected".into()),
+    }
+    assert!(watch.upgrade().is_none());
+    Ok(())
+}
+
+fn pair_reads_at_once_where_it_must() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(LARGE_BODY_BYTES / 2);
+    let file = file_of(&directory, &content)?;
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let piece = Piece { head: b"head", file: &file, offset: 1, length: content.len() as u64 - 1 };
+    ring.read_now_then_send(token(0), &socket, &piece)?;
+    let length = content.len() + 3;
+    assert_eq!(sent(next(&mut ring)?)?, length);
+    let mut got = vec![0; length];
+    theirs.read_exact(&mut got)?;
+    assert!(got == [b"head", &content[1..]].concat());
+    Ok(())
+}
+
+/// The kernel's threads for the rings of this thread: `iou-wrk-` and its number.
+fn kernel_threads() -> io::Result<usize> {
+    let ours = format!("iou-wrk-{}", rustix::thread::gettid());
+    let mut count = 0;
+    for task in fs::read_dir("/proc/self/task")? {
+        // A thread may end meanwhile.
+        let name = fs::read_to_string(task?.path().join("comm")).unwrap_or_default();
+        count += usize::from(name.trim_end() == ours);
+    }
+    Ok(count)
+}
+
+fn pair_of_hot_files_needs_no_kernel_thread() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(LARGE_BODY_BYTES);
+    let file = file_of(&directory, &content)?;
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let before = kernel_threads()?;
+    let reader = std::thread::spawn(move || io::copy(&mut theirs, &mut io::sink()));
+    for _ in 0..200 {
+        let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
+        ring.read_then_send(token(0), &socket, &piece);
+        assert_eq!(sent(next(&mut ring)?)?, content.len() + 4);
+    }
+    assert_eq!(kernel_threads()?, before, "a read of cached pages runs inline");
+    drop(socket);
+    reader.join().expect("the reader reads")?;
+    Ok(())
+}
+
+fn poll_reports_once() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    ring.poll_once(token(9), &socket);
+    theirs.write_all(b"x")?;
+    let Completion::Polled { token: of } = next(&mut ring)? else {
+        return Err("readability was expected".into());
+    };
+    assert_eq!(of, token(9));
+    theirs.write_all(b"x")?;
+    ring.submit_and_wait(Some(Duration::from_millis(20)))?;
+    assert!(ring.completion().is_none());
+    Ok(())
+}
+
+fn queue_of_two_entries_loses_nothing() -> Outcome {
+    const EACH: u32 = 300;
+    let directory = directory()?;
+    let content = pattern(1000);
+    let file = file_of(&directory, &content)?;
+    for rung in 0..LADDER.len() {
+        let mut ring = Ring::new(&Options { submissions: 2, completions: 64, receive_buffers: 8, rung })?;
+        let mut pairs = Vec::new();
+        for slot in 0..EACH {
+            let (socket, mut theirs) = pair()?;
+            theirs.write_all(b"x")?;
+            ring.arm_recv(token(slot), &socket);
+            ring.read_then_send(
+                token(slot),
+                &socket,
+                &Piece { head: b"", file: &file, offset: 0, length: 1000 },
+            );
+            pairs.push((socket, theirs));
+        }
+        let (mut receives, mut sends) = (0, 0);
+        while receives < EACH || sends < EACH {
+            match next(&mut ring)? {
+                Completion::Received { result: Ok(Some(_)), .. } => receives += 1,
+                Completion::Received { token, result: Err(error), armed: false } => {
+                    assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
+                    ring.arm_recv(token, &pairs[token.slot as usize].0);
+                }
+                Completion::FileSent { result, .. } => {
+                    assert_eq!(result?, 1000);
+                    sends += 1;
+                }
+                _ => return Err("neither a receive nor a send".into()),
+            }
+        }
+        for (_, theirs) in &mut pairs {
+            let mut got = vec![0; 1000];
+            theirs.read_exact(&mut got)?;
+            assert!(got == content, "no chain was torn");
+        }
+        ring.finish(PATIENCE);
+        assert_eq!(ring.in_flight(), 0);
+    }
+    Ok(())
+}
+
+fn queue_overflow_of_completions_loses_nothing() -> Outcome {
+    const EACH: u32 = 200;
+    for rung in 0..LADDER.len() {
+        let mut ring =
+            Ring::new(&Options { submissions: 512, completions: 512, receive_buffers: 512, rung })?;
+        let mut small = Ring::new(&Options { submissions: 2, completions: 4, receive_buffers: 256, rung })?;
+        for ring in [&mut ring, &mut small] {
+            let mut pairs = Vec::new();
+            for slot in 0..EACH {
+                let (socket, mut theirs) = pair()?;
+                theirs.write_all(b"x")?;
+                ring.poll_once(token(slot), &socket);
+                pairs.push((socket, theirs));
+            }
+            let mut reported = vec![false; EACH as usize];
+            for _ in 0..EACH {
+                let Completion::Polled { token } = next(ring)? else {
+                    return Err("readability was expected".into());
+                };
+                assert!(!std::mem::replace(&mut reported[token.slot as usize], true), "once each");
+            }
+            assert_eq!(ring.in_flight(), 0);
+        }
+    }
+    Ok(())
+}
+
+fn flight_that_is_over_cancels_nobody() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let old = ring.arm_recv(token(0), &socket);
+    ring.cancel(old);
+    assert!(matches!(next(&mut ring)?, Completion::Received { armed: false, .. }));
+    // The place in the table is used again, with the next generation.
+    let new = ring.arm_recv(token(1), &socket);
+    assert_ne!(old, new);
+    ring.cancel(old);
+    ring.submit_and_wait(Some(Duration::from_millis(20)))?;
+    assert!(ring.completion().is_none());
+    theirs.write_all(b"still here")?;
+    let (of, bytes, armed) = received(next(&mut ring)?)?;
+    assert_eq!((of, bytes.as_deref(), armed), (token(1), Some(&b"still here"[..]), true));
+    Ok(())
+}
+
+fn drop_leaks_what_is_in_flight() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let (idle, mut their_idle) = pair()?;
+    let output = Rc::new(vec![1; MUCH]);
+    let watch = Rc::downgrade(&output);
+    let buffers = Rc::downgrade(ring.receive_buffers());
+    ring.send(token(0), &socket, output, 0..MUCH, false);
+    ring.arm_recv(token(1), &idle);
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert_eq!(ring.in_flight(), 2);
+    drop((ring, socket, idle));
+    assert!(watch.upgrade().is_some(), "output in flight is leaked, not freed");
+    assert!(buffers.upgrade().is_some(), "and so are receive buffers");
+    // The descriptors are closed: both clients come to an end.
+    assert!(theirs.read_to_end(&mut Vec::new())? < MUCH);
+    assert_eq!(their_idle.read_to_end(&mut Vec::new())?, 0);
+
+    let ring = small_ring()?;
+    let buffers = Rc::downgrade(ring.receive_buffers());
+    drop(ring);
+    assert!(buffers.upgrade().is_none(), "with nothing in flight nothing is leaked");
+    Ok(())
+}
+
+fn drop_closes_what_was_to_be_closed() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    ring.close(Rc::into_inner(socket).expect("the only share"));
+    drop(ring);
+    assert_eq!(theirs.read(&mut [0; 1])?, 0);
+    Ok(())
+}
+
+fn finish_frees_what_was_in_flight() -> Outcome {
+    let directory = directory()?;
+    let file = file_of(&directory, &pattern(LARGE_BODY_BYTES))?;
+    let mut ring = small_ring()?;
+    let buffers = Rc::downgrade(ring.receive_buffers());
+    let listener = Rc::new(OwnedFd::from(TcpListener::bind("127.0.0.1:0")?));
+    let output = Rc::new(vec![1; MUCH]);
+    let watch = Rc::downgrade(&output);
+    let (one, their_one) = pair()?;
+    let (two, their_two) = pair()?;
+    rustix::net::sockopt::set_socket_send_buffer_size(&two, 4096)?;
+    ring.arm_accept(token(0), &listener);
+    ring.arm_recv(token(1), &one);
+    ring.send(token(1), &one, output, 0..MUCH, false);
+    ring.read_then_send(token(2), &two, &Piece { head: b"", file: &file, offset: 0, length: 1 << 17 });
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert_eq!(ring.in_flight(), 4);
+    ring.finish(PATIENCE);
+    assert_eq!(ring.in_flight(), 0);
+    assert!(watch.upgrade().is_none());
+    drop(ring);
+    assert!(buffers.upgrade().is_none(), "nothing was in flight, nothing is leaked");
+    assert_eq!((Rc::strong_count(&one), Rc::strong_count(&listener), Arc::strong_count(&file)), (1, 1, 1));
+    drop((their_one, their_two));
+    Ok(())
+}

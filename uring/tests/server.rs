@@ -1,0 +1,539 @@
+//! What is this server's own business: clients that leave in the middle, places and descriptors that run out,
+//! the end with answers under way. What it answers is tested elsewhere, for all three servers alike.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use common::config::Config;
+use common::net::Listeners;
+use common::service::Service;
+use common::site::{Site, SiteOptions};
+use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+type Outcome = Result<(), Failed>;
+
+/// A name, and what is tested.
+type Test = (&'static str, fn() -> Outcome);
+
+const TESTS: &[Test] = &[
+    ("serves_files_of_every_size", serves_files_of_every_size),
+    ("answers_a_pipeline_in_order", answers_a_pipeline_in_order),
+    ("a_client_that_never_reads_stops_being_read", a_client_that_never_reads_stops_being_read),
+    ("lists_a_directory", lists_a_directory),
+    (
+        "serves_files_that_are_in_memory_without_kernel_threads",
+        serves_files_that_are_in_memory_without_kernel_threads,
+    ),
+    ("a_hot_run_needs_no_kernel_threads", a_hot_run_needs_no_kernel_threads),
+    ("clients_that_leave_at_any_moment_leave_nothing", clients_that_leave_at_any_moment_leave_nothing),
+    ("a_file_that_shrinks_ends_its_connection", a_file_that_shrinks_ends_its_connection),
+    ("a_reader_that_stalls_is_reset", a_reader_that_stalls_is_reset),
+    ("a_reader_that_is_slow_is_served", a_reader_that_is_slow_is_served),
+    ("more_than_connections_max_wait", more_than_connections_max_wait),
+    ("goes_on_when_descriptors_run_out", goes_on_when_descriptors_run_out),
+    ("idle_connections_share_a_few_buffers", idle_connections_share_a_few_buffers),
+    ("drain::finishes_the_answers_under_way", drain_finishes_the_answers_under_way),
+    ("drain::serves_whoever_stands_in_the_queue", drain_serves_whoever_stands_in_the_queue),
+    ("drain::drops_the_rest_when_the_grace_is_over", drain_drops_the_rest_when_the_grace_is_over),
+];
+
+fn main() -> ExitCode {
+    let refusal = uring::available().err();
+    let trials = TESTS.iter().map(|(name, test)| match &refusal {
+        None => Trial::test(*name, || alone(test)),
+        Some(refusal) => Trial::test(*name, test).with_kind(refusal.clone()).with_ignored_flag(true),
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Descriptors and threads are counted, and limits set, for the whole process: one test at a time.
+fn alone(test: &fn() -> Outcome) -> Outcome {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _turn: MutexGuard<'_, ()> = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = descriptors()?;
+    test()?;
+    eventually("every descriptor is closed", || Ok(descriptors()? == before))
+}
+
+fn descriptors() -> io::Result<usize> {
+    Ok(fs::read_dir("/proc/self/fd")?.count())
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> io::Result<bool>) -> Outcome {
+    let end = Instant::now() + PATIENCE;
+    while !is_so()? {
+        if Instant::now() > end {
+            return Err(format!("too long until {what}").into());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// A server in a thread of its own, for one directory.
+struct Running {
+    service: Arc<Service>,
+    address: SocketAddr,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+impl Running {
+    fn start(root: &Path, config: Config) -> Result<Running, Failed> {
+        let options = SiteOptions { listing: true, ..SiteOptions::default() };
+        let service = Arc::new(Service::new(Site::open_root(root, options)?, config)?);
+        let listeners = Listeners::bind(&["127.0.0.1:0".parse()?], &service.config)?;
+        let address = listeners.addresses()[0];
+        let (ready, is_ready) = mpsc::channel();
+        let shared = Arc::clone(&service);
+        let thread = thread::spawn(move || {
+            uring::serve(listeners, &shared, || ready.send(()).expect("the test waits"))
+        });
+        is_ready.recv_timeout(PATIENCE)?;
+        Ok(Running { service, address, thread })
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
+    /// Drains, and waits for the end.
+    fn stop(self) -> Outcome {
+        self.service.shutdown.drain();
+        self.end()
+    }
+
+    fn end(self) -> Outcome {
+        self.thread.join().expect("the server doesn't panic")?;
+        assert_eq!(self.service.stats.active(), 0, "every connection was counted out");
+        Ok(())
+    }
+}
+
+fn request(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
+}
+
+/// Reads one answer: its head, and as much body as Content-Length says.
+fn answer(stream: &mut TcpStream) -> Result<(String, Vec<u8>), Failed> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head)?;
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap_or("0").parse()?;
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok((head, body))
+}
+
+fn get(stream: &mut TcpStream, path: &str) -> Result<Vec<u8>, Failed> {
+    stream.write_all(&request(path))?;
+    let (head, body) = answer(stream)?;
+    if head.starts_with("HTTP/1.1 200 ") { Ok(body) } else { Err(head.into()) }
+}
+
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|index| (index * 7 + index / 251).to_le_bytes()[0]).collect()
+}
+
+/// A directory on the file system of the build, which is a real one; `/tmp` may be memory.
+fn directory() -> io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// More than any socket buffer holds.
+const MUCH: usize = 32 << 20;
+
+fn serves_files_of_every_size() -> Outcome {
+    let directory = directory()?;
+    let sizes = [0, 1, 1000, 16 << 10, (16 << 10) + 1, 100 << 10, 128 << 10, (128 << 10) + 1, 5 << 20];
+    for size in sizes {
+        fs::write(directory.path().join(size.to_string()), pattern(size))?;
+    }
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut stream = server.connect()?;
+    for size in sizes {
+        assert!(get(&mut stream, &format!("/{size}"))? == pattern(size), "{size} bytes");
+    }
+    drop(stream);
+    server.stop()
+}
+
+fn answers_a_pipeline_in_order() -> Outcome {
+    let directory = directory()?;
+    for index in 0..10 {
+        fs::write(directory.path().join(index.to_string()), pattern(index * 20_000))?;
+    }
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut stream = server.connect()?;
+    let names = || (0..500).map(|turn: usize| turn % 11);
+    let requests: Vec<u8> = names().flat_map(|index| request(&format!("/{index}"))).collect();
+    let mut writer = stream.try_clone()?;
+    let writer = thread::spawn(move || writer.write_all(&requests));
+    for index in names() {
+        let (head, body) = answer(&mut stream)?;
+        if index == 10 {
+            assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
+        } else {
+            assert!(body == pattern(index * 20_000), "{head}");
+        }
+    }
+    writer.join().expect("the writer writes")?;
+    drop(stream);
+    server.stop()
+}
+
+fn a_client_that_never_reads_stops_being_read() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(MUCH))?;
+    let config = Config { send_timeout: Duration::from_secs(5), ..Config::default() };
+    let server = Running::start(directory.path(), config)?;
+    let mut stream = server.connect()?;
+    stream.set_write_timeout(Some(Duration::from_millis(300)))?;
+    let requests = request("/file").repeat(1000);
+    let mut written = 0;
+    // The server takes what it may keep, the kernel what its buffers hold, and then the client can't go on.
+    let blocked = loop {
+        match stream.write(&requests) {
+            Ok(bytes) => written += bytes,
+            Err(error) => break error,
+        }
+        assert!(written < 64 << 20, "the server reads without end");
+    };
+    assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
+    assert!(server.service.stats.totals().bytes_in < 1 << 20);
+    // It reads on as soon as the answers are taken.
+    let (_, body) = answer(&mut stream)?;
+    assert!(body == pattern(MUCH));
+    let (_, body) = answer(&mut stream)?;
+    assert!(body == pattern(MUCH));
+    drop(stream);
+    server.stop()
+}
+
+fn lists_a_directory() -> Outcome {
+    let directory = directory()?;
+    fs::create_dir(directory.path().join("sub"))?;
+    fs::write(directory.path().join("sub/a file"), "x")?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut stream = server.connect()?;
+    for _ in 0..3 {
+        let page = String::from_utf8(get(&mut stream, "/sub/")?)?;
+        assert!(page.contains("a file"), "{page}");
+    }
+    drop(stream);
+    server.stop()
+}
+
+/// The threads of this process whose names begin so.
+fn threads(prefix: &str) -> io::Result<usize> {
+    let mut count = 0;
+    for task in fs::read_dir("/proc/self/task")? {
+        // A thread may end meanwhile.
+        let name = fs::read_to_string(task?.path().join("comm")).unwrap_or_default();
+        count += usize::from(name.starts_with(prefix));
+    }
+    Ok(count)
+}
+
+/// Serves one file over and over, after a first time, and counts the kernel's threads.
+fn hot_run(directory: &Path) -> Outcome {
+    let content = pattern(200_000);
+    fs::write(directory.join("file"), &content)?;
+    // An open that must wait for the disk would be a kernel thread's, rightly.
+    drop(File::open(directory.join("file"))?);
+    let server = Running::start(directory, Config::default())?;
+    let mut stream = server.connect()?;
+    for _ in 0..300 {
+        assert!(get(&mut stream, "/file")? == content);
+    }
+    assert_eq!(threads("iou-wrk")?, 0);
+    drop(stream);
+    server.stop()
+}
+
+fn serves_files_that_are_in_memory_without_kernel_threads() -> Outcome {
+    let Ok(directory) = tempfile::tempdir_in("/dev/shm") else { return Ok(()) };
+    hot_run(directory.path())
+}
+
+fn a_hot_run_needs_no_kernel_threads() -> Outcome {
+    hot_run(directory()?.path())
+}
+
+fn clients_that_leave_at_any_moment_leave_nothing() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(3 << 20))?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let whole = request("/file");
+    for round in 0..300 {
+        let mut stream = server.connect()?;
+        if round % 2 == 0 {
+            // Closed with unread bytes, or with this, a connection is reset.
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+        }
+        stream.write_all(&whole[..whole.len() - round % 3])?;
+        let mut some = vec![0; round * 1000];
+        if round % 3 == 0 {
+            stream.read_exact(&mut some)?;
+        }
+        if round % 5 == 0 {
+            stream.shutdown(Shutdown::Write)?;
+        }
+    }
+    eventually("nobody is there", || Ok(server.service.stats.active() == 0))?;
+    let mut stream = server.connect()?;
+    assert!(get(&mut stream, "/file")? == pattern(3 << 20));
+    drop(stream);
+    server.stop()
+}
+
+fn a_file_that_shrinks_ends_its_connection() -> Outcome {
+    let directory = directory()?;
+    let path = directory.path().join("file");
+    fs::write(&path, pattern(MUCH))?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut stream = server.connect()?;
+    stream.write_all(&request("/file"))?;
+    let mut some = vec![0; 10_000];
+    stream.read_exact(&mut some)?;
+    File::options().write(true).open(&path)?.set_len(1000)?;
+    let mut rest = Vec::new();
+    let error = stream.read_to_end(&mut rest).expect_err("the answer can't be whole");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(rest.len() < MUCH);
+    eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
+    server.stop()
+}
+
+fn a_reader_that_stalls_is_reset() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(MUCH))?;
+    let config = Config { send_timeout: Duration::from_millis(200), ..Config::default() };
+    let server = Running::start(directory.path(), config)?;
+    let mut stream = server.connect()?;
+    stream.write_all(&request("/file"))?;
+    eventually("the answer is begun", || Ok(server.service.stats.totals().bytes_out > 0))?;
+    eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
+    let error = stream.read_to_end(&mut Vec::new()).expect_err("the answer can't be whole");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    server.stop()
+}
+
+fn a_reader_that_is_slow_is_served() -> Outcome {
+    const SIZE: usize = 300_000;
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(SIZE))?;
+    let config = Config {
+        send_timeout: Duration::from_millis(300),
+        send_buffer_bytes: Some(4096),
+        ..Config::default()
+    };
+    let server = Running::start(directory.path(), config)?;
+    let socket =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 4096)?;
+    rustix::net::connect(&socket, &server.address)?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&request("/file"))?;
+    // A piece takes longer than the timeout, but never is there a timeout without progress.
+    let begun = Instant::now();
+    let mut got = Vec::new();
+    while !got.ends_with(&pattern(SIZE)[SIZE - 100..]) {
+        let mut some = [0; 2000];
+        let bytes = stream.read(&mut some)?;
+        assert!(bytes > 0, "the answer is whole");
+        got.extend_from_slice(&some[..bytes]);
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(got.ends_with(&pattern(SIZE)), "the body is what it should be");
+    assert!(begun.elapsed() > Duration::from_millis(600), "the test was slow enough");
+    drop(stream);
+    server.stop()
+}
+
+fn more_than_connections_max_wait() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), "x")?;
+    let server = Running::start(directory.path(), Config { connections_max: 3, ..Config::default() })?;
+    let mut streams = Vec::new();
+    for _ in 0..12 {
+        let mut stream = server.connect()?;
+        stream.write_all(&request("/file"))?;
+        streams.push(stream);
+    }
+    // Three at a time, in the order in which they came; who leaves makes room.
+    for round in 0..4 {
+        for stream in &mut streams[..3] {
+            answer(stream)?;
+        }
+        assert_eq!(server.service.stats.active(), 3);
+        if round < 3 {
+            streams[3].set_read_timeout(Some(Duration::from_millis(50)))?;
+            let error = streams[3].read(&mut [0]).expect_err("there is no place yet");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            streams[3].set_read_timeout(Some(PATIENCE))?;
+        }
+        drop(streams.drain(..3));
+    }
+    // Accepting has resumed for good.
+    for _ in 0..20 {
+        get(&mut server.connect()?, "/file")?;
+    }
+    server.stop()
+}
+
+/// Puts the limit of descriptors back when a test ends, however it ends.
+struct Limit(Rlimit);
+
+impl Limit {
+    fn set(&self, descriptors: u64) -> io::Result<()> {
+        Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(descriptors), maximum: self.0.maximum })?)
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        setrlimit(Resource::Nofile, self.0).expect("it was allowed before");
+    }
+}
+
+fn goes_on_when_descriptors_run_out() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), "x")?;
+    let limit = Limit(getrlimit(Resource::Nofile));
+    // Before the start: an accept in flight goes by the limit under which it was armed.
+    limit.set(descriptors()? as u64 + 60)?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let spare = File::open(directory.path())?;
+    // Each connection takes two descriptors, one at each end.
+    let mut streams: Vec<_> = (0..100).map_while(|_| server.connect().ok()).collect();
+    eventually("all are accepted, or can't be", || {
+        let counts = server.service.stats.totals();
+        Ok(counts.active() == streams.len() as u64 || counts.errors > 0)
+    })?;
+    // If they ran out evenly: one for the client, none for the server.
+    drop(spare);
+    streams.extend(server.connect());
+    eventually("an accept has failed", || Ok(server.service.stats.totals().errors > 0))?;
+    let used = cpu_time();
+    thread::sleep(Duration::from_millis(300));
+    let used = cpu_time() - used;
+    assert!(
+        used < Duration::from_millis(150),
+        "who can't accept waits, and doesn't try all the time: {used:?}"
+    );
+    // A file can't be opened now, but the connection is served on.
+    streams[0].write_all(&request("/file"))?;
+    let refused = answer(&mut streams[0])?.0;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    streams.truncate(20);
+    eventually("descriptors are free", || Ok(server.service.stats.active() <= 20))?;
+    for stream in &mut streams {
+        assert_eq!(get(stream, "/file")?, b"x");
+    }
+    assert_eq!(get(&mut server.connect()?, "/file")?, b"x");
+    drop(streams);
+    drop(limit);
+    server.stop()
+}
+
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs().try_into().unwrap_or(0))
+}
+
+fn idle_connections_share_a_few_buffers() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), "x")?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut streams = Vec::new();
+    for _ in 0..2000 {
+        streams.push(server.connect()?);
+    }
+    eventually("all are accepted", || Ok(server.service.stats.active() == 2000))?;
+    // All at once: more than there are buffers.
+    for stream in &mut streams {
+        stream.write_all(&request("/file"))?;
+    }
+    for stream in &mut streams {
+        assert_eq!(answer(stream)?.1, b"x");
+    }
+    drop(streams);
+    server.stop()
+}
+
+fn drain_finishes_the_answers_under_way() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(MUCH))?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect()?;
+        stream.write_all(&request("/file"))?;
+        streams.push(stream);
+    }
+    let mut idle = server.connect()?;
+    eventually("the answers are begun", || Ok(server.service.stats.totals().requests == 8))?;
+    server.service.shutdown.drain();
+    assert_eq!(idle.read(&mut [0])?, 0, "an idle connection is closed");
+    for stream in &mut streams {
+        assert!(answer(stream)?.1 == pattern(MUCH));
+        assert_eq!(stream.read(&mut [0])?, 0, "the connection ends with its answer");
+    }
+    drop(streams);
+    server.end()
+}
+
+fn drain_serves_whoever_stands_in_the_queue() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), "x")?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut stream = server.connect()?;
+        stream.write_all(&request("/file"))?;
+        streams.push(stream);
+    }
+    server.service.shutdown.drain();
+    for stream in &mut streams {
+        assert_eq!(answer(stream)?.1, b"x");
+    }
+    drop(streams);
+    server.end()
+}
+
+fn drain_drops_the_rest_when_the_grace_is_over() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(MUCH))?;
+    let config = Config { grace: Duration::from_millis(400), workers: 2, ..Config::default() };
+    let server = Running::start(directory.path(), config)?;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        let mut stream = server.connect()?;
+        stream.write_all(&request("/file"))?;
+        streams.push(stream);
+    }
+    eventually("the answers are begun", || Ok(server.service.stats.totals().requests == 8))?;
+    let begun = Instant::now();
+    server.stop()?;
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    drop(streams);
+    Ok(())
+}
