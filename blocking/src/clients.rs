@@ -1,23 +1,36 @@
 //! The connections that have a thread: counted, waited for, and reachable by the one who drains.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::{Slots, Token};
 use rustix::net::{Shutdown, shutdown, sockopt};
 
+/// A socket, and whether its thread waits for a request of which nothing has come.
+pub(crate) struct Socket {
+    pub(crate) descriptor: OwnedFd,
+    pub(crate) is_idle: AtomicBool,
+}
+
+impl Socket {
+    pub(crate) fn new(descriptor: OwnedFd) -> Arc<Socket> {
+        Arc::new(Socket { descriptor, is_idle: AtomicBool::new(false) })
+    }
+}
+
 /// The sockets of one worker's connections. A socket stays here as long as its thread runs, so none of these
 /// descriptors has been closed and given to someone else.
 #[derive(Default)]
 pub(crate) struct Clients {
-    sockets: Mutex<Slots<Arc<OwnedFd>>>,
+    sockets: Mutex<Slots<Arc<Socket>>>,
     ended: Condvar,
 }
 
 impl Clients {
     /// Takes a connection in, until its place is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, socket: &Arc<OwnedFd>) -> Arc<Place> {
+    pub(crate) fn begin(self: &Arc<Self>, socket: &Arc<Socket>) -> Arc<Place> {
         let token = self.lock().insert(Arc::clone(socket));
         Arc::new(Place { clients: Arc::clone(self), token })
     }
@@ -37,29 +50,32 @@ impl Clients {
         self.wait_below(count, timeout);
     }
 
-    /// Ends all receiving: a thread that waits for a request wakes, and one that sends an answer goes on.
-    pub(crate) fn stop_receiving(&self) {
+    /// Wakes the threads that wait for a request: for them, the connection has ended. Whoever is in the middle
+    /// of a request or an answer goes on.
+    pub(crate) fn wake_idle(&self) {
         self.each(|socket| {
-            let _gone_already = shutdown(socket, Shutdown::Read);
+            if socket.is_idle.load(SeqCst) {
+                let _gone_already = shutdown(&socket.descriptor, Shutdown::Read);
+            }
         });
     }
 
     /// Cuts every connection, whatever its thread is doing.
     pub(crate) fn reset(&self) {
         self.each(|socket| {
-            let _gone_already = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-            let _gone_already = shutdown(socket, Shutdown::Both);
+            let _gone_already = sockopt::set_socket_linger(&socket.descriptor, Some(Duration::ZERO));
+            let _gone_already = shutdown(&socket.descriptor, Shutdown::Both);
         });
     }
 
-    fn each(&self, act: impl Fn(&OwnedFd)) {
+    fn each(&self, act: impl Fn(&Socket)) {
         let sockets = self.lock();
         for socket in sockets.tokens().filter_map(|token| sockets.get(token)) {
             act(socket);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Slots<Arc<OwnedFd>>> {
+    fn lock(&self) -> MutexGuard<'_, Slots<Arc<Socket>>> {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use rustix::net::{
     RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, recv, send, shutdown,
 };
 
-use crate::clients::Clients;
+use crate::clients::{Clients, Socket};
 
 /// A connection's stack. What the deepest call touches is a fraction of it.
 const STACK_BYTES: usize = 128 * 1024;
@@ -27,6 +28,8 @@ const RECEIVE_BYTES: usize = 8 * 1024;
 const SENDFILE_BYTES_MAX: u64 = 8 << 20;
 /// Moved by one `pread(2)` and `send(2)`.
 const COPY_BYTES: u64 = 64 * 1024;
+/// A send waits so often before the deadline of a client that takes nothing has passed.
+const SEND_WAITS: u32 = 4;
 /// How long an accept that lacked a descriptor or a thread waits for a connection to end.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -69,7 +72,8 @@ impl Server {
     }
 
     /// Waits for a connection, or the drain.
-    fn wait_acceptable(&self) -> io::Result<()> {
+    fn wait_acceptable(&mut self) -> io::Result<()> {
+        self.worker.flush();
         let shutdown = self.worker.service().shutdown.as_fd();
         let watched = self.listeners.iter().map(AsFd::as_fd).chain([shutdown]);
         let mut events: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
@@ -88,6 +92,7 @@ impl Server {
     fn has_room(&mut self) -> bool {
         while !self.clients.wait_below(self.worker.connections_max(), EXHAUSTED_PAUSE) {
             self.worker.tick();
+            self.worker.flush();
             if self.worker.drain() != Drain::Serving {
                 return false;
             }
@@ -101,7 +106,7 @@ impl Server {
             Ok((socket, peer)) => {
                 self.worker.count_accepted();
                 let peer = peer.filter(|_| self.worker.logs()).and_then(address);
-                self.start(&Arc::new(socket), peer);
+                self.start(&Socket::new(socket), peer);
                 true
             }
             Err(Errno::AGAIN) => false,
@@ -117,7 +122,7 @@ impl Server {
 
     /// Starts the connection's thread. Where the system allows no more of them, the connection waits for one
     /// to end.
-    fn start(&mut self, socket: &Arc<OwnedFd>, peer: Option<IpAddr>) {
+    fn start(&mut self, socket: &Arc<Socket>, peer: Option<IpAddr>) {
         let place = self.clients.begin(socket);
         loop {
             let (socket, place, seed) = (Arc::clone(socket), Arc::clone(&place), self.worker.for_thread());
@@ -147,9 +152,10 @@ impl Server {
             self.worker.tick();
             match self.worker.drain() {
                 Drain::Serving | Drain::Quiet => {}
-                Drain::Closing => clients.stop_receiving(),
+                Drain::Closing => clients.wake_idle(),
                 Drain::Over => clients.reset(),
             }
+            self.worker.flush();
             // Over has no next phase: threads that are cut need but a moment.
             if clients.wait_below(1, self.worker.drain_wait().unwrap_or(EXHAUSTED_PAUSE)) {
                 return;
@@ -165,7 +171,7 @@ fn address(peer: SocketAddrAny) -> Option<IpAddr> {
 /// One connection: its socket, its machine, its thread's worker.
 struct Client {
     worker: Worker,
-    socket: Arc<OwnedFd>,
+    socket: Arc<Socket>,
     connection: Connection,
     /// `SO_RCVTIMEO` as it is set.
     receive_timeout: Option<Duration>,
@@ -174,20 +180,22 @@ struct Client {
 }
 
 impl Client {
-    fn new(worker: Worker, socket: Arc<OwnedFd>, peer: Option<IpAddr>) -> Client {
+    fn new(worker: Worker, socket: Arc<Socket>, peer: Option<IpAddr>) -> Client {
         let connection = Connection::new(&worker, peer);
         Client { worker, socket, connection, receive_timeout: None, copy_buffer: Vec::new() }
     }
 
     /// The whole conversation.
     fn converse(&mut self) {
-        let send_timeout = Some(self.worker.config().send_timeout);
-        if sockopt::set_socket_timeout(&*self.socket, Timeout::Send, send_timeout).is_err() {
+        // sendfile(2) may wait several times before it reports what it has sent: a part of the time for each.
+        let send_timeout = Some(self.worker.config().send_timeout / SEND_WAITS);
+        if sockopt::set_socket_timeout(&self.socket.descriptor, Timeout::Send, send_timeout).is_err() {
             self.connection.failed(&mut self.worker);
         }
         let mut buffer = [0; RECEIVE_BYTES];
         loop {
             self.worker.tick();
+            self.worker.flush();
             match self.connection.step() {
                 Step::Receive => self.receive(&mut buffer),
                 Step::Open(request) => {
@@ -195,8 +203,12 @@ impl Client {
                     self.connection.opened(&mut self.worker, result);
                 }
                 Step::Send(answer) => {
-                    let result =
-                        send_response(&self.socket, answer, self.worker.config().copy, &mut self.copy_buffer);
+                    let result = send_response(
+                        &self.socket.descriptor,
+                        answer,
+                        self.worker.config().copy,
+                        &mut self.copy_buffer,
+                    );
                     self.on_sent(result);
                 }
                 Step::Close(Close::Graceful) => self.half_close(),
@@ -207,8 +219,10 @@ impl Client {
 
     /// Waits for bytes, up to the deadline.
     fn receive(&mut self, buffer: &mut [u8]) {
-        let result =
-            self.set_receive_timeout().and_then(|()| recv(&*self.socket, &mut *buffer, RecvFlags::empty()));
+        self.socket.is_idle.store(self.connection.is_idle(), SeqCst);
+        let result = self
+            .set_receive_timeout()
+            .and_then(|()| recv(&self.socket.descriptor, &mut *buffer, RecvFlags::empty()));
         match result {
             Ok((received, _length)) => {
                 self.worker.tick();
@@ -232,28 +246,26 @@ impl Client {
         let left = deadline.saturating_duration_since(self.worker.now()).max(Duration::from_millis(1));
         let near = |set: Duration| set >= left && set - left <= left / 64;
         if !self.receive_timeout.is_some_and(near) {
-            sockopt::set_socket_timeout(&*self.socket, Timeout::Recv, Some(left))?;
+            sockopt::set_socket_timeout(&self.socket.descriptor, Timeout::Recv, Some(left))?;
             self.receive_timeout = Some(left);
         }
         Ok(())
     }
 
     fn on_sent(&mut self, result: rustix::io::Result<usize>) {
+        self.worker.tick();
         match result {
             // The file has shrunk: what was promised isn't there.
             Ok(0) => self.connection.failed(&mut self.worker),
             Ok(sent) => self.connection.sent(&mut self.worker, sent),
-            Err(Errno::AGAIN) => {
-                self.worker.tick();
-                self.connection.expired(&mut self.worker);
-            }
+            Err(Errno::AGAIN) => self.connection.expired(&mut self.worker),
             Err(Errno::INTR) => {}
             Err(_broken) => self.connection.failed(&mut self.worker),
         }
     }
 
     fn half_close(&mut self) {
-        match shutdown(&*self.socket, Shutdown::Write) {
+        match shutdown(&self.socket.descriptor, Shutdown::Write) {
             Ok(()) => self.connection.half_closed(&mut self.worker),
             Err(_broken) => self.connection.failed(&mut self.worker),
         }
@@ -261,7 +273,7 @@ impl Client {
 
     fn finish(&mut self, close: Close) {
         if close == Close::Reset {
-            let _gone_already = sockopt::set_socket_linger(&*self.socket, Some(Duration::ZERO));
+            let _gone_already = sockopt::set_socket_linger(&self.socket.descriptor, Some(Duration::ZERO));
         }
         self.worker.count_closed();
     }

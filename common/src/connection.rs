@@ -236,6 +236,12 @@ impl Connection {
         }
     }
 
+    /// Whether nothing of a request is here: what a drain closes.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
     /// Whether more bytes may be received now. If not, enough of them wait here already: receive again when
     /// [`Step::Receive`] says so.
     #[must_use]

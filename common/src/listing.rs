@@ -1,19 +1,20 @@
 //! The page that lists a directory, for `--listing`.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, Dir, FileType, statat};
+use rustix::fs::{Dir, FileType};
 
+use crate::site::Site;
 use crate::target;
 
 /// A page lists no more entries than this, and says so.
 const ENTRIES_MAX: usize = 10_000;
 
 /// Reads a directory and makes its page: directories first, each group by name. This may wait for a disk.
-pub(crate) fn page(directory: &OwnedFd, path: &CStr, hidden: bool) -> io::Result<Vec<u8>> {
-    let mut entries = entries(directory, hidden)?;
+pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr, hidden: bool) -> io::Result<Vec<u8>> {
+    let mut entries = entries(site, directory, path, hidden)?;
     let complete = entries.len() <= ENTRIES_MAX;
     entries.truncate(ENTRIES_MAX);
     entries.sort_unstable();
@@ -56,7 +57,7 @@ struct Entry {
     name: Vec<u8>,
 }
 
-fn entries(directory: &OwnedFd, hidden: bool) -> io::Result<Vec<Entry>> {
+fn entries(site: &Site, directory: &OwnedFd, path: &CStr, hidden: bool) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -64,10 +65,12 @@ fn entries(directory: &OwnedFd, hidden: bool) -> io::Result<Vec<Entry>> {
         if matches!(name, b"." | b"..") || (name[0] == b'.' && !hidden && name != b".well-known") {
             continue;
         }
-        // A link is listed as what it leads to; what is gone by now, or can't be served, isn't listed.
+        // A link is listed as what it leads to; what can't be served, or is gone by now, isn't listed.
         let kind = match entry.file_type() {
-            FileType::Unknown | FileType::Symlink => statat(directory, entry.file_name(), AtFlags::empty())
-                .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+            FileType::Unknown | FileType::Symlink => {
+                let path = CString::new([path.to_bytes(), b"/", name].concat())?;
+                site.kind_of(&path).unwrap_or(FileType::Unknown)
+            }
             kind => kind,
         };
         let is_file = match kind {

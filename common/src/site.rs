@@ -138,11 +138,11 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// What follows an open: fstat(2), and the directory's entries where a listing is asked for.
+    /// What follows an open: fstat(2).
     ///
     /// # Errors
-    /// What fstat(2) and getdents64(2) report.
-    pub fn from_fd(file: OwnedFd, request: &OpenRequest) -> io::Result<Opened> {
+    /// What fstat(2) reports.
+    pub fn from_fd(file: OwnedFd) -> io::Result<Opened> {
         let stat = fstat(&file)?;
         let metadata = Metadata {
             kind: FileType::from_raw_mode(stat.st_mode),
@@ -152,13 +152,7 @@ impl Opened {
             inode: stat.st_ino,
             device: stat.st_dev,
         };
-        let listing = match request.listing {
-            Some(Listing { hidden }) if metadata.kind == FileType::Directory => {
-                Some(listing::page(&file, request.path(), hidden)?)
-            }
-            _ => None,
-        };
-        Ok(Opened { file: Arc::new(file), metadata, listing })
+        Ok(Opened { file: Arc::new(file), metadata, listing: None })
     }
 }
 
@@ -203,7 +197,20 @@ impl Site {
                 other => break other?,
             }
         };
-        Opened::from_fd(file, request)
+        let mut opened = Opened::from_fd(file)?;
+        if let Some(Listing { hidden }) = request.listing
+            && opened.metadata.kind == FileType::Directory
+        {
+            opened.listing = Some(listing::page(self, &opened.file, request.path(), hidden)?);
+        }
+        Ok(opened)
+    }
+
+    /// What a path leads to, if it is served: links are followed as an open follows them.
+    pub(crate) fn kind_of(&self, path: &CStr) -> Option<FileType> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let found = openat2(&self.root, path, flags, Mode::empty(), self.resolve()).ok()?;
+        Some(FileType::from_raw_mode(fstat(&found).ok()?.st_mode))
     }
 
     /// Opens a path if the kernel's caches alone can tell what it is (`RESOLVE_CACHED`, Linux 5.12); `None`
@@ -217,7 +224,7 @@ impl Site {
         }
         match self.openat2(request.path(), ResolveFlags::CACHED) {
             Err(Errno::AGAIN | Errno::INVAL) => Ok(None),
-            other => Opened::from_fd(other?, request).map(Some),
+            other => Opened::from_fd(other?).map(Some),
         }
     }
 

@@ -78,19 +78,18 @@ impl Worker {
         worker
     }
 
-    /// Reads the clock, renews the date, hands the counters over: once in every turn of a loop.
+    /// Reads the clock, renews the date, follows a drain: once in every turn of a loop.
     pub fn tick(&mut self) {
         self.now = Instant::now();
         if self.now >= self.next_second {
             self.renew_date();
         }
-        self.stats.add(&mut self.counts);
         if self.service.shutdown.draining() {
             self.drain = self.service.shutdown.phase(self.now, self.service.config.grace);
         }
     }
 
-    /// Hands the counters over: before a loop goes to sleep, for nobody knows for how long.
+    /// Hands the counters over: once in every turn, before the loop goes to sleep for nobody knows how long.
     pub fn flush(&mut self) {
         self.stats.add(&mut self.counts);
     }
