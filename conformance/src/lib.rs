@@ -1,0 +1,68 @@
+//! One suite for three servers.
+//!
+//! A backend is right when a client can't tell it from the others. So there is one table of exchanges
+//! ([`table`]): the bytes that a client sends, and everything that it must see. Every row is run
+//!
+//! - against every backend, over real sockets: `uring::range::suffix`;
+//! - with the request cut in two at every byte, and sent byte by byte: `uring::split::range`;
+//! - against all backends, whose answers must be the same bytes, the Date aside: `transcript::range`.
+//!
+//! What a table of exchanges can't say is in [`robustness`]: time limits, clients that vanish or never read,
+//! files that change while they are sent, draining, running out of descriptors, ten thousand idle
+//! connections. `tests/programs.rs` runs the three programs themselves.
+//!
+//! Servers run in the test's own process, on a free port. After each test the open descriptors and the live
+//! connections must have returned to where they were; so the tests of one executable run one after the
+//! other. Where the kernel has no io_uring the tests of that backend are *ignored*, with the reason.
+//!
+//! | module | |
+//! |---|---|
+//! | [`row`], [`table`] | the table |
+//! | [`exchange`] | carrying out a row, whole or split |
+//! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
+//! | [`site`], [`pattern`] | the sites that are served |
+//! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
+//! | [`census`], [`process`], [`deadline`] | what is left behind, what it costs, and waiting for it |
+
+#![forbid(unsafe_code)]
+
+pub mod backend;
+pub mod census;
+pub mod child;
+pub mod client;
+pub mod deadline;
+pub mod exchange;
+pub mod load;
+pub mod pattern;
+pub mod process;
+pub mod program;
+pub mod programs;
+pub mod response;
+pub mod robustness;
+pub mod row;
+pub mod server;
+pub mod site;
+pub mod suite;
+pub mod table;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// What the test executables share: a child's work if this process is one, else the tests, one at a time.
+///
+/// Descriptors are counted for the whole process, so `--test-threads` has no say.
+pub fn main(trials: impl FnOnce() -> Result<Vec<Trial>, Failed>) -> ExitCode {
+    if let Some(code) = child::run_if_child() {
+        return code;
+    }
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let prepared = census::raise_descriptor_limit().map_err(Failed::from).and_then(|()| trials());
+    match prepared {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(failed) => {
+            eprintln!("error: {}", failed.message().unwrap_or("the tests could not be prepared"));
+            ExitCode::FAILURE
+        }
+    }
+}

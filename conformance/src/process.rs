@@ -1,0 +1,83 @@
+//! A process from outside: what it holds and what it costs, as proc(5) tells.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::census;
+
+/// Another process, or this one.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    id: u32,
+}
+
+impl Process {
+    /// The process with this id.
+    #[must_use]
+    pub fn new(id: u32) -> Process {
+        Process { id }
+    }
+
+    /// This process.
+    #[must_use]
+    pub fn this() -> Process {
+        Process::new(std::process::id())
+    }
+
+    /// Descriptors that it has open.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn descriptors(self) -> io::Result<usize> {
+        census::descriptors(self.id)
+    }
+
+    /// The names of its threads, the kernel's own for it included.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn thread_names(self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/task", self.id))? {
+            // A thread may end between the two looks.
+            if let Ok(name) = fs::read_to_string(entry?.path().join("comm")) {
+                names.push(name.trim_end().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Processor time of all its threads so far, user and system; counted in hundredths of a second.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn processor_time(self) -> Result<Duration, Failed> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id))?;
+        // The name, in parentheses, may hold anything: fields count from behind it.
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/*/stat")?;
+        let mut ticks = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
+        let total = ticks
+            .next()
+            .zip(ticks.next())
+            .map(|(user, system)| user + system)
+            .ok_or("no times in /proc/*/stat")?;
+        Ok(Duration::from_millis(total * 1000 / rustix::param::clock_ticks_per_second()))
+    }
+
+    /// Memory that it has in use, in bytes.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_bytes(self) -> Result<u64, Failed> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .ok_or("no VmRSS in /proc/*/status")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024)
+    }
+}

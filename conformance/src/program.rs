@@ -1,0 +1,234 @@
+//! The three programs themselves: built by the cargo that runs the tests, started, told to end.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::backend::Backend;
+use crate::deadline;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Where the programs are.
+#[derive(Debug)]
+pub struct Programs {
+    paths: BTreeMap<Backend, PathBuf>,
+}
+
+impl Programs {
+    /// Builds all three, in the profile and the build directory of the running test.
+    ///
+    /// `CARGO_BIN_EXE_*` names programs of the same package only, and a test may run without them having been
+    /// built at all. Where they have been, this only looks.
+    ///
+    /// # Errors
+    /// What cargo says.
+    pub fn build() -> Result<Programs, Failed> {
+        // target/debug/deps/programs-0123456789abcdef
+        let executable = std::env::current_exe()?;
+        let mut above = executable.ancestors().skip(2);
+        let (profile, target) = above.next().zip(above.next()).ok_or("the test has no build directory")?;
+        let profile = match profile.file_name().and_then(OsStr::to_str) {
+            Some("debug") | None => "dev",
+            Some(profile) => profile,
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+        let mut command = Command::new(cargo);
+        command.args([
+            "build",
+            "--quiet",
+            "--message-format",
+            "json-render-diagnostics",
+            "--profile",
+            profile,
+        ]);
+        command.arg("--target-dir").arg(target);
+        command.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
+        for backend in Backend::ALL {
+            command.args(["--package", backend.name(), "--bin", backend.name()]);
+        }
+        let output = command.stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(format!("cargo: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        let paths = Backend::ALL.into_iter().filter_map(|backend| {
+            let messages = output.stdout.split(|byte| *byte == b'\n');
+            messages
+                .filter_map(|message| executable_of(backend, message))
+                .next_back()
+                .map(|path| (backend, path))
+        });
+        Ok(Programs { paths: paths.collect() })
+    }
+
+    /// The program of this backend.
+    ///
+    /// # Errors
+    /// When cargo didn't name it.
+    pub fn path(&self, backend: Backend) -> Result<&Path, Failed> {
+        Ok(self.paths.get(&backend).ok_or_else(|| format!("cargo has built no program {backend}"))?)
+    }
+}
+
+/// The path in a message of cargo's that the backend's program has been built.
+fn executable_of(backend: Backend, message: &[u8]) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_slice(message).ok()?;
+    let is_program = message["target"]["name"] == backend.name() && message["target"]["kind"][0] == "bin";
+    is_program.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+}
+
+/// What a program that has ended left behind.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub output: String,
+    /// What it wrote to standard error.
+    pub errors: String,
+}
+
+/// A program that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    output: Captured,
+    errors: Captured,
+}
+
+/// What a program writes, gathered by a thread so that it never has to wait.
+#[derive(Debug)]
+struct Captured {
+    text: Arc<Mutex<String>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Captured {
+    fn begin(stream: Option<impl Read + Send + 'static>) -> Captured {
+        let text = Arc::new(Mutex::new(String::new()));
+        let theirs = Arc::clone(&text);
+        let thread = stream.map(|stream| {
+            thread::spawn(move || {
+                let mut lines = BufReader::new(stream);
+                let mut line = String::new();
+                while lines.read_line(&mut line).is_ok_and(|count| count > 0) {
+                    theirs.lock().unwrap_or_else(PoisonError::into_inner).push_str(&line);
+                    line.clear();
+                }
+            })
+        });
+        Captured { text, thread }
+    }
+
+    fn so_far(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn end(&mut self) -> String {
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread shows as text that is missing.
+            let _ended = thread.join();
+        }
+        self.so_far()
+    }
+}
+
+impl Running {
+    /// Starts a program, without any of the settings of this process's own environment.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(command: &mut Command) -> Result<Running, Failed> {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TRIPTYCH_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let (output, errors) = (Captured::begin(child.stdout.take()), Captured::begin(child.stderr.take()));
+        Ok(Running { child, output, errors })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written to standard error so far.
+    #[must_use]
+    pub fn errors(&self) -> String {
+        self.errors.so_far()
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        self.output.so_far()
+    }
+
+    /// Waits until it says where it serves, and returns so many addresses.
+    ///
+    /// # Errors
+    /// When it doesn't say so, or ends.
+    pub fn addresses(&mut self, count: usize) -> Result<Vec<SocketAddr>, Failed> {
+        let mut addresses = Vec::new();
+        let mut ended = false;
+        deadline::within(PATIENCE, "the program to say where it serves", || {
+            addresses = self.errors.so_far().lines().filter_map(address_in).collect();
+            ended = matches!(self.child.try_wait(), Ok(Some(_)));
+            addresses.len() >= count || ended
+        })?;
+        if addresses.len() == count {
+            Ok(addresses)
+        } else {
+            Err(format!("it said: {}", self.errors.so_far()).into())
+        }
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failed> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When it doesn't come in time.
+    pub fn wait(mut self, patience: Duration) -> Result<Ended, Failed> {
+        let mut status = None;
+        deadline::within(patience, "the program to end", || {
+            status = self.child.try_wait().ok().flatten();
+            status.is_some()
+        })?;
+        let status = status.ok_or("the program has no status")?;
+        Ok(Ended { status, output: self.output.end(), errors: self.errors.end() })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // After `wait` both find that it is gone.
+        let _killed = self.child.kill();
+        let _waited = self.child.wait();
+    }
+}
+
+/// `epoll: serving www on http://127.0.0.1:8080/ (2 workers)`
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(" on http://")?;
+    rest.split_once("/ (")?.0.parse().ok()
+}

@@ -1,0 +1,188 @@
+//! Flags and errors: exit code 2 for bad usage, 1 and one line for a server that can't start.
+
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed};
+
+use super::Needs::{Nothing, Server};
+use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::program::{Ended, Running};
+
+pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("version", Nothing, version),
+    ("help", Nothing, help),
+    ("bad_usage", Nothing, bad_usage),
+    ("root_is_missing", Nothing, root_is_missing),
+    ("root_is_a_file", Nothing, root_is_a_file),
+    ("port_in_use", Nothing, port_in_use),
+    ("port_in_use_by_the_same_program", Server, port_in_use_by_the_same_program),
+    ("address_of_another_machine", Nothing, address_of_another_machine),
+    ("log_cannot_be_written", Nothing, log_cannot_be_written),
+    ("hardly_any_descriptors", Nothing, hardly_any_descriptors),
+    ("what_is_missing_is_named", Nothing, what_is_missing_is_named),
+];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn run(ground: Ground<'_>, arguments: &[&str]) -> Result<Ended, Failed> {
+    Running::start(&mut ground.command(arguments)?)?.wait(PATIENCE)
+}
+
+fn expect_code(ended: &Ended, code: i32) -> Result<(), Failed> {
+    if ended.status.code() == Some(code) { Ok(()) } else { Err(format!("not {code}: {ended:?}").into()) }
+}
+
+/// Exit code 1, and one line on standard error that says this.
+fn expect_refusal(ended: &Ended, ground: Ground<'_>, expected: &str) -> Result<(), Failed> {
+    expect_code(ended, 1)?;
+    let line = ended.errors.strip_suffix('\n').unwrap_or_default();
+    let is_error =
+        line.strip_prefix(&format!("{}: error: ", ground.backend)).is_some_and(|rest| !rest.is_empty());
+    if is_error && !line.contains('\n') && line.contains(expected) && ended.output.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("not one line on \"{expected}\": {ended:?}").into())
+    }
+}
+
+fn version(ground: Ground<'_>) -> Outcome {
+    for flag in ["--version", "-V"] {
+        let ended = run(ground, &[flag])?;
+        expect_code(&ended, 0)?;
+        if ended.output != format!("{} {}\n", ground.backend, env!("CARGO_PKG_VERSION"))
+            || !ended.errors.is_empty()
+        {
+            return Err(format!("{ended:?}").into());
+        }
+    }
+    DONE
+}
+
+fn help(ground: Ground<'_>) -> Outcome {
+    for flag in ["--help", "-h"] {
+        let ended = run(ground, &[flag])?;
+        expect_code(&ended, 0)?;
+        for word in [
+            "ROOT",
+            "--listen",
+            "--workers",
+            "--connections-max",
+            "--head-timeout",
+            "--idle-timeout",
+            "--send-timeout",
+            "--grace",
+            "--hidden",
+            "--symlinks",
+            "--listing",
+            "--access-log",
+            "--stats",
+            "TRIPTYCH_LISTEN",
+        ] {
+            if !ended.output.contains(word) {
+                return Err(format!("{flag} doesn't speak of {word}").into());
+            }
+        }
+        if ended.output.contains("--copy") != (ground.backend.name() == "blocking") {
+            return Err("--copy is for blocking alone".into());
+        }
+    }
+    DONE
+}
+
+fn bad_usage(ground: Ground<'_>) -> Outcome {
+    for arguments in [
+        &["--nonsense"][..],
+        &["one", "two"],
+        &["--workers", "0"],
+        &["--workers", "many"],
+        &["--listen", "nowhere"],
+        &["--listen", "8080"],
+        &["--connections-max", "0"],
+        &["--workers", "4", "--connections-max", "3"],
+        &["--head-timeout", "soon"],
+        &["--idle-timeout", "0s"],
+        &["--grace", "-1s"],
+        &["--symlinks", "all"],
+        &["--stats=often"],
+        &["--copy", "magic"],
+    ] {
+        let ended = run(ground, arguments)?;
+        expect_code(&ended, 2)
+            .map_err(|failed| format!("{arguments:?}: {}", failed.message().unwrap_or_default()))?;
+        if ended.errors.is_empty() || !ended.output.is_empty() {
+            return Err(format!("{arguments:?}: {ended:?}").into());
+        }
+    }
+    DONE
+}
+
+fn root_is_missing(ground: Ground<'_>) -> Outcome {
+    let ended = run(ground, &["--listen", "127.0.0.1:0", "/nowhere/at/all"])?;
+    expect_refusal(&ended, ground, "/nowhere/at/all")?;
+    DONE
+}
+
+fn root_is_a_file(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    let ended = Running::start(command.arg(ground.sites.main().join("digits.txt")))?.wait(PATIENCE)?;
+    expect_refusal(&ended, ground, "not a directory")?;
+    DONE
+}
+
+fn port_in_use(ground: Ground<'_>) -> Outcome {
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let address = other.local_addr()?.to_string();
+    let ended = run(ground, &["--listen", &address])?;
+    expect_refusal(&ended, ground, "address in use")?;
+    DONE
+}
+
+/// Workers share a port among themselves; that must not let another server in.
+fn port_in_use_by_the_same_program(ground: Ground<'_>) -> Outcome {
+    let mut first = ground.serve(&["--workers", "2"])?;
+    let address = first.addresses(1)?[0].to_string();
+    let ended = run(ground, &["--listen", &address])?;
+    expect_refusal(&ended, ground, "address in use")?;
+    DONE
+}
+
+fn address_of_another_machine(ground: Ground<'_>) -> Outcome {
+    // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
+    let ended = run(ground, &["--listen", "192.0.2.1:0"])?;
+    expect_refusal(&ended, ground, "192.0.2.1")?;
+    DONE
+}
+
+fn log_cannot_be_written(ground: Ground<'_>) -> Outcome {
+    let ended = run(ground, &["--listen", "127.0.0.1:0", "--access-log=/nowhere/at/all.log"])?;
+    expect_refusal(&ended, ground, "/nowhere/at/all.log")?;
+    DONE
+}
+
+/// However few descriptors there are: one line, and no panic.
+fn hardly_any_descriptors(ground: Ground<'_>) -> Outcome {
+    for limit in 4..10 {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &limit.to_string()]);
+        shell.arg(ground.programs.path(ground.backend)?).args(["--listen", "127.0.0.1:0", "--workers", "4"]);
+        let ended = Running::start(&mut shell)?.wait(PATIENCE)?;
+        expect_code(&ended, 1)
+            .map_err(|failed| format!("{limit}: {}", failed.message().unwrap_or_default()))?;
+        if ended.errors.lines().count() != 1 || ended.errors.contains("panicked") {
+            return Err(format!("with {limit} descriptors: {}", ended.errors).into());
+        }
+    }
+    DONE
+}
+
+/// Where a backend can't run at all its program says so, and who can serve instead.
+fn what_is_missing_is_named(ground: Ground<'_>) -> Outcome {
+    if ground.backend.missing().is_none() {
+        return Ok(Completion::ignored_with("nothing is missing on this machine"));
+    }
+    let ended = run(ground, &["--listen", "127.0.0.1:0"])?;
+    expect_refusal(&ended, ground, "`epoll` serves the same site")?;
+    DONE
+}

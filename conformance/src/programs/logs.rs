@@ -1,0 +1,142 @@
+//! The access log and the statistics.
+
+use std::fs;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use rustix::process::Signal;
+
+use super::Needs::Server;
+use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::client::Client;
+use crate::deadline;
+use crate::program::Running;
+use crate::response::Framing;
+use crate::row::{get, request};
+
+pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("access_log_to_a_file", Server, access_log_to_a_file),
+    ("access_log_to_standard_output", Server, access_log_to_standard_output),
+    ("access_log_to_a_full_device", Server, access_log_to_a_full_device),
+    ("statistics", Server, statistics),
+    ("silence_without_flags", Server, silence_without_flags),
+];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Some requests, and how their lines must begin and end.
+fn converse(running: &mut Running) -> Result<Vec<(&'static str, &'static str)>, Failed> {
+    let mut client = Client::connect(running.addresses(1)?[0])?;
+    client.send(&get("/digits.txt?x=y", &["Referer: http://a.test/", "User-Agent: curl/8"]))?;
+    client.response(Framing::Content)?;
+    client.send(&request("HEAD", "/digits.txt", &[]))?;
+    client.response(Framing::HeadOnly)?;
+    client.send(&get("/300000.bin", &["Range: bytes=0-99999", "User-Agent: \"quoted\" \\ \u{e9}"]))?;
+    client.response(Framing::Content)?;
+    client.get("/missing")?;
+    client.send(&request("BREW", "/pot", &[]))?;
+    client.response(Framing::Content)?;
+    client.send(b"GET /digits.txt HTTP/1.1\r\n\r\n")?;
+    client.response(Framing::Content)?;
+    Ok(vec![
+        ("\"GET /digits.txt?x=y HTTP/1.1\"", " 200 10 \"http://a.test/\" \"curl/8\" "),
+        ("\"HEAD /digits.txt HTTP/1.1\"", " 200 0 \"-\" \"-\" "),
+        ("\"GET /300000.bin HTTP/1.1\"", " 206 100000 \"-\" \"\\\"quoted\\\" \\\\ \\xC3\\xA9\" "),
+        ("\"GET /missing HTTP/1.1\"", " 404 14 \"-\" \"-\" "),
+        ("\"BREW /pot HTTP/1.1\"", " 501 20 \"-\" \"-\" "),
+        ("", " 400 16 "),
+    ])
+}
+
+fn expect_lines(log: &str, expected: &[(&str, &str)]) -> Result<(), Failed> {
+    let lines: Vec<&str> = log.lines().collect();
+    if lines.len() != expected.len() {
+        return Err(format!("{} lines instead of {}: {log}", lines.len(), expected.len()).into());
+    }
+    for (line, (request, rest)) in lines.iter().zip(expected) {
+        let whole = format!("{request}{rest}");
+        let seconds = line.rsplit(' ').next().and_then(|seconds| seconds.parse::<f64>().ok());
+        let is_dated = line.strip_prefix("127.0.0.1 - - [").and_then(|rest| rest.split_once("] "));
+        let is_date =
+            |date: &str| date.len() == "29/Feb/2024:12:34:56 +0000".len() && date.ends_with(" +0000");
+        let is_short = seconds.is_some_and(|seconds| (0.0..60.0).contains(&seconds));
+        if !line.contains(&whole) || !is_dated.is_some_and(|(date, _)| is_date(date)) || !is_short {
+            return Err(format!("\"{line}\" isn't the line of \"{whole}\"").into());
+        }
+    }
+    Ok(())
+}
+
+fn access_log_to_a_file(ground: Ground<'_>) -> Outcome {
+    let path = ground.sites.scratch("logs")?.join("access.log");
+    fs::write(&path, "kept\n")?;
+    let mut running = ground.serve(&[&format!("--access-log={}", path.display())])?;
+    let expected = converse(&mut running)?;
+    // Written while it serves, not only at the end.
+    let written = || fs::read_to_string(&path).is_ok_and(|log| log.lines().count() > expected.len());
+    deadline::within(PATIENCE, "the log to be written", written)?;
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    let log = fs::read_to_string(&path)?;
+    let added = log.strip_prefix("kept\n").ok_or("the log isn't appended to")?;
+    expect_lines(added, &expected)?;
+    if ended.errors.lines().count() != 1 || !ended.output.is_empty() {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+fn access_log_to_standard_output(ground: Ground<'_>) -> Outcome {
+    for flag in ["--access-log", "--access-log=-"] {
+        let mut running = ground.serve(&[flag])?;
+        let expected = converse(&mut running)?;
+        running.signal(Signal::TERM)?;
+        expect_lines(&running.wait(PATIENCE)?.output, &expected)?;
+    }
+    DONE
+}
+
+/// A log that can't be written is a pity, and no reason to stop serving.
+fn access_log_to_a_full_device(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--access-log=/dev/full"])?;
+    for _ in 0..3 {
+        converse(&mut running)?;
+    }
+    deadline::within(PATIENCE, "a word on the log", || running.errors().contains("access log"))?;
+    converse(&mut running)?;
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() == Some(0) { DONE } else { Err(format!("{ended:?}").into()) }
+}
+
+fn statistics(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--stats=100ms"])?;
+    let mut client = Client::connect(running.addresses(1)?[0])?;
+    for _ in 0..100 {
+        client.get("/digits.txt")?;
+    }
+    deadline::within(PATIENCE, "a line with the connection", || running.errors().contains(": 1 active, "))?;
+    drop(client);
+    deadline::within(PATIENCE, "a line without it", || {
+        running.errors().lines().next_back().is_some_and(|line| line.contains(": 0 active, 0 requests/s, "))
+    })?;
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    let total = ended.errors.lines().next_back().unwrap_or_default();
+    if !total.starts_with(&format!("{}: total 1 connections, 100 requests, ", ground.backend)) {
+        return Err(format!("the totals are: {total}").into());
+    }
+    DONE
+}
+
+fn silence_without_flags(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    converse(&mut running)?;
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    if ended.errors.lines().count() == 1 && ended.output.is_empty() {
+        DONE
+    } else {
+        Err(format!("{ended:?}").into())
+    }
+}

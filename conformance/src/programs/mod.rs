@@ -1,0 +1,90 @@
+//! The programs as an operator meets them: flags, errors, signals, logs.
+
+mod command_line;
+mod logs;
+mod serving;
+mod signals;
+
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::backend::Backend;
+use crate::program::{Programs, Running};
+use crate::robustness::Outcome;
+use crate::site::Sites;
+
+/// What a test is given.
+#[derive(Clone, Copy, Debug)]
+struct Ground<'a> {
+    backend: Backend,
+    sites: &'a Sites,
+    programs: &'a Programs,
+}
+
+type Test = fn(Ground<'_>) -> Outcome;
+
+const DONE: Outcome = Ok(Completion::Completed);
+
+impl Ground<'_> {
+    /// The program, with these arguments.
+    fn command(self, arguments: &[&str]) -> Result<Command, Failed> {
+        let mut command = Command::new(self.programs.path(self.backend)?);
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// The program serving the main site on a free port, with these arguments beside.
+    fn serve(self, arguments: &[&str]) -> Result<Running, Failed> {
+        let mut command = self.command(&["--listen", "127.0.0.1:0"])?;
+        Running::start(command.args(arguments).arg(self.sites.main()))
+    }
+}
+
+/// All tests, for all programs. They are built when the first test needs them.
+#[must_use]
+pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
+    let programs: Arc<OnceLock<Result<Programs, String>>> = Arc::default();
+    let groups = [
+        ("command_line", command_line::TESTS),
+        ("serving", serving::TESTS),
+        ("signals", signals::TESTS),
+        ("logs", logs::TESTS),
+    ];
+    let mut trials = Vec::new();
+    for backend in Backend::ALL {
+        for (group, tests) in groups {
+            for (name, needs, test) in tests {
+                let (sites, programs) = (Arc::clone(sites), Arc::clone(&programs));
+                let run = move || run(backend, &sites, &programs, *needs, *test);
+                trials.push(Trial::ignorable_test(format!("{backend}::{group}::{name}"), run));
+            }
+        }
+    }
+    trials
+}
+
+/// Whether a test needs a program that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// It does: where the backend can't run it is ignored.
+    Server,
+    /// The command line is enough, and it is the same everywhere.
+    Nothing,
+}
+
+fn run(
+    backend: Backend,
+    sites: &Sites,
+    programs: &OnceLock<Result<Programs, String>>,
+    needs: Needs,
+    test: Test,
+) -> Outcome {
+    if let (Needs::Server, Some(reason)) = (needs, backend.missing()) {
+        return Ok(Completion::ignored_with(reason));
+    }
+    let build = || Programs::build().map_err(|failed| failed.message().unwrap_or("cargo failed").to_owned());
+    let programs = programs.get_or_init(build).as_ref()?;
+    test(Ground { backend, sites, programs })
+}

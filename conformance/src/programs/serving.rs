@@ -1,0 +1,215 @@
+//! A program that serves: its one line, its addresses, its flags.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed};
+use rustix::process::Signal;
+
+use super::Needs::Server;
+use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::backend::Backend;
+use crate::client::Client;
+use crate::program::Running;
+use crate::response::Framing;
+use crate::row::get;
+use crate::site::{DIGITS, PATTERNS, pattern_of};
+
+pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("says_where", Server, says_where),
+    ("current_directory", Server, current_directory),
+    ("several_addresses", Server, several_addresses),
+    ("ipv6_wildcard_takes_ipv4", Server, ipv6_wildcard_takes_ipv4),
+    ("environment", Server, environment),
+    ("hidden", Server, hidden),
+    ("symlinks", Server, symlinks),
+    ("listing", Server, listing),
+    ("time_limits", Server, time_limits),
+    ("copy", Server, copy),
+    ("low_limit_of_descriptors", Server, low_limit_of_descriptors),
+];
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Ends a program that must have said nothing more than its lines.
+fn end(running: Running, lines: usize) -> Result<(), Failed> {
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() != Some(0) || ended.errors.lines().count() != lines || !ended.output.is_empty() {
+        return Err(format!("{ended:?}").into());
+    }
+    Ok(())
+}
+
+fn expect(running: &mut Running, target: &str, status: u16) -> Result<(), Failed> {
+    let address = running.addresses(1)?[0];
+    let mut client = Client::connect(address)?;
+    match client.get(target)?.status {
+        received if received == status => Ok(()),
+        received => Err(format!("{received} instead of {status} for {target}").into()),
+    }
+}
+
+fn says_where(ground: Ground<'_>) -> Outcome {
+    for (workers, words) in [("1", "1 worker"), ("2", "2 workers")] {
+        let mut running = ground.serve(&["--workers", workers])?;
+        let address = running.addresses(1)?[0];
+        let (name, root) = (ground.backend, ground.sites.main());
+        let line = format!("{name}: serving {} on http://{address}/ ({words})\n", root.display());
+        if running.errors() != line {
+            return Err(format!("it said: {}", running.errors()).into());
+        }
+        // It really accepts: no waiting between the line and the connection.
+        let response = Client::connect(address)?.get("/digits.txt")?;
+        if response.content != DIGITS.as_bytes() {
+            return Err("wrong content".into());
+        }
+        end(running, 1)?;
+    }
+    DONE
+}
+
+fn current_directory(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    let mut running = Running::start(command.current_dir(ground.sites.main()))?;
+    expect(&mut running, "/digits.txt", 200)?;
+    end(running, 1)?;
+    DONE
+}
+
+fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").is_ok()
+}
+
+fn several_addresses(ground: Ground<'_>) -> Outcome {
+    let second = if has_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
+    let mut running = ground.serve(&["--workers", "2", "-l", second])?;
+    let addresses = running.addresses(2)?;
+    for address in addresses {
+        for _ in 0..4 {
+            Client::connect(address)?.get("/digits.txt")?;
+        }
+    }
+    end(running, 2)?;
+    DONE
+}
+
+fn ipv6_wildcard_takes_ipv4(ground: Ground<'_>) -> Outcome {
+    if !has_ipv6() {
+        return Ok(Completion::ignored_with("this machine has no IPv6"));
+    }
+    let mut command = ground.command(&["--listen", "[::]:0"])?;
+    let mut running = Running::start(command.arg(ground.sites.main()))?;
+    let port = running.addresses(1)?[0].port();
+    for host in ["127.0.0.1", "[::1]"] {
+        Client::connect(format!("{host}:{port}").parse()?)?.get("/digits.txt")?;
+    }
+    end(running, 1)?;
+    DONE
+}
+
+fn environment(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&[])?;
+    command.env("TRIPTYCH_LISTEN", "127.0.0.1:0,127.0.0.1:0").env("TRIPTYCH_WORKERS", "3");
+    command.env("TRIPTYCH_HIDDEN", "true").env("TRIPTYCH_ROOT", ground.sites.main());
+    // Started by hand: `Running::start` takes such settings of the test's own away, not those of the command.
+    let mut running = Running::start(&mut command)?;
+    let addresses = running.addresses(2)?;
+    if !running.errors().contains("(3 workers)") {
+        return Err(format!("it said: {}", running.errors()).into());
+    }
+    let status = Client::connect(addresses[1])?.get("/.hidden")?.status;
+    if status != 200 {
+        return Err(format!("{status} for a hidden file").into());
+    }
+    end(running, 2)?;
+    DONE
+}
+
+fn hidden(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--hidden"])?;
+    expect(&mut running, "/.hidden", 200)?;
+    expect(&mut running, "/../secret.txt", 400)?;
+    end(running, 1)?;
+    DONE
+}
+
+fn symlinks(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--symlinks=deny"])?;
+    expect(&mut running, "/link-file", 404)?;
+    expect(&mut running, "/digits.txt", 200)?;
+    end(running, 1)?;
+    let mut running = ground.serve(&["--symlinks=beneath"])?;
+    expect(&mut running, "/link-file", 200)?;
+    expect(&mut running, "/link-outside", 404)?;
+    end(running, 1)?;
+    DONE
+}
+
+fn listing(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--listing"])?;
+    expect(&mut running, "/bare/", 200)?;
+    expect(&mut running, "/missing/", 404)?;
+    end(running, 1)?;
+    DONE
+}
+
+/// The flags reach the clocks.
+fn time_limits(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--idle-timeout", "200ms", "--head-timeout", "300ms"])?;
+    let address = running.addresses(1)?[0];
+    let mut idle = Client::connect(address)?;
+    let mut slow = Client::connect(address)?;
+    slow.send(b"GET /digits.txt HTTP/1.1\r\n")?;
+    if !idle.rest()?.is_empty() {
+        return Err("an idle connection was told something".into());
+    }
+    let status = slow.response(Framing::Content)?.status;
+    if status != 408 {
+        return Err(format!("{status} for a slow head").into());
+    }
+    drop(slow);
+    end(running, 1)?;
+    DONE
+}
+
+/// However the bytes are moved, they are the same. Only `blocking` has the choice.
+fn copy(ground: Ground<'_>) -> Outcome {
+    if ground.backend != Backend::Blocking {
+        let ended = Running::start(&mut ground.command(&["--copy", "read"])?)?.wait(PATIENCE)?;
+        return if ended.status.code() == Some(2) { DONE } else { Err(format!("{ended:?}").into()) };
+    }
+    for how in ["--copy=sendfile", "--copy=read"] {
+        let mut running = ground.serve(&[how])?;
+        let address = running.addresses(1)?[0];
+        let mut client = Client::connect_narrow(address, 64 * 1024)?;
+        for (name, bytes) in PATTERNS {
+            let response = client.get(&format!("/{name}"))?;
+            pattern_of(*bytes).check(0, &response.content)?;
+            client.send(&get(&format!("/{name}"), &["Range: bytes=-1000"]))?;
+            let head = client.head(Framing::Content)?;
+            let start = bytes - head.content_bytes as u64;
+            client.content(bytes - start, |at, received| pattern_of(*bytes).check(start + at, received))?;
+        }
+        drop(client);
+        end(running, 1)?;
+    }
+    DONE
+}
+
+/// The soft limit is raised; what the hard one doesn't allow is said, and served without.
+fn low_limit_of_descriptors(ground: Ground<'_>) -> Outcome {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.backend)?);
+    shell
+        .args(["--listen", "127.0.0.1:0", "--workers", "1", "--connections-max", "5000"])
+        .arg(ground.sites.main());
+    let mut running = Running::start(&mut shell)?;
+    expect(&mut running, "/digits.txt", 200)?;
+    let errors = running.errors();
+    if !(errors.contains("200 descriptors") && errors.contains("5000 connections")) {
+        return Err(format!("it said: {errors}").into());
+    }
+    end(running, 2)?;
+    DONE
+}

@@ -1,0 +1,111 @@
+//! SIGTERM and SIGINT: the first drains, the second ends.
+
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+use rustix::process::Signal;
+
+use super::Needs::Server;
+use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::client::{Client, PATIENCE};
+use crate::deadline;
+use crate::load::{Download, ask_until_closed, join_all};
+use crate::program::Running;
+use crate::response::Framing;
+use crate::row::get;
+
+pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("term_with_nothing_to_do", Server, term_with_nothing_to_do),
+    ("term_under_load_cuts_nothing", Server, term_under_load_cuts_nothing),
+    ("int_under_load_cuts_nothing", Server, int_under_load_cuts_nothing),
+    ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
+    ("grace_ends", Server, grace_ends),
+    ("pipe_is_ignored", Server, pipe_is_ignored),
+];
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn expect_success(running: Running) -> Outcome {
+    let ended = running.wait(SOON)?;
+    if ended.status.code() == Some(0) { DONE } else { Err(format!("{ended:?}").into()) }
+}
+
+fn term_with_nothing_to_do(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    running.addresses(1)?;
+    running.signal(Signal::TERM)?;
+    expect_success(running)
+}
+
+fn term_under_load_cuts_nothing(ground: Ground<'_>) -> Outcome {
+    drain_under_load(ground, Signal::TERM)
+}
+
+fn int_under_load_cuts_nothing(ground: Ground<'_>) -> Outcome {
+    drain_under_load(ground, Signal::INT)
+}
+
+/// Busy clients and large downloads: every answer that was begun arrives whole, and then the program ends.
+fn drain_under_load(ground: Ground<'_>, signal: Signal) -> Outcome {
+    let mut running = ground.serve(&["--workers", "2"])?;
+    let address = running.addresses(1)?[0];
+    let answers = AtomicUsize::new(0);
+    let mut downloads = (0..4).map(|_| Download::begin(address)).collect::<Result<Vec<_>, _>>()?;
+    let finished: Result<(), Failed> = thread::scope(|scope| {
+        let busy: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| ask_until_closed(address, "/65537.bin", &answers))).collect();
+        deadline::within(PATIENCE, "the clients to be busy", || answers.load(Relaxed) > 400)?;
+        running.signal(signal)?;
+        join_all(busy)
+    });
+    finished?;
+    downloads.iter_mut().try_for_each(Download::finish)?;
+    drop(downloads);
+    expect_success(running)
+}
+
+fn a_second_signal_ends_at_once(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    let address = running.addresses(1)?[0];
+    let stuck = Download::begin(address)?;
+    running.signal(Signal::TERM)?;
+    // Once it refuses connections the first signal has been seen: two at once would be one.
+    deadline::within(PATIENCE, "the drain to begin", || TcpStream::connect(address).is_err())?;
+    running.signal(Signal::TERM)?;
+    let begun = Instant::now();
+    let ended = running.wait(SOON)?;
+    let as_by_signal = ended.status.code() == Some(143) || ended.status.signal() == Some(15);
+    if !as_by_signal || begun.elapsed() > Duration::from_secs(1) {
+        return Err(format!("after {:?}: {ended:?}", begun.elapsed()).into());
+    }
+    drop(stuck);
+    DONE
+}
+
+fn grace_ends(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--grace", "600ms"])?;
+    let stuck = Download::begin(running.addresses(1)?[0])?;
+    running.signal(Signal::TERM)?;
+    let outcome = expect_success(running);
+    drop(stuck);
+    outcome
+}
+
+/// A client that is gone, or standard error that is closed, is no reason to die.
+fn pipe_is_ignored(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    let address = running.addresses(1)?[0];
+    for _ in 0..20 {
+        let mut client = Client::connect(address)?;
+        client.send(&get("/8m.bin", &[]))?;
+        client.head(Framing::Content)?;
+        client.reset()?;
+    }
+    Client::connect(address)?.get("/digits.txt")?;
+    running.signal(Signal::TERM)?;
+    expect_success(running)
+}

@@ -1,0 +1,179 @@
+//! Draining: nothing that was begun is cut, nothing new is begun, and it comes to an end.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Config;
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::client::{Client, PATIENCE};
+use crate::deadline;
+use crate::load::{Download, ask_until_closed, expect_end, join_all};
+use crate::response::{Framing, Response};
+use crate::row::get;
+use crate::server::Server;
+
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("with_nothing_to_do", with_nothing_to_do),
+    ("downloads_are_finished", downloads_are_finished),
+    ("busy_clients_lose_nothing", busy_clients_lose_nothing),
+    ("idle_clients_are_closed", idle_clients_are_closed),
+    ("a_request_under_way_is_answered", a_request_under_way_is_answered),
+    ("a_new_connection_is_still_answered", a_new_connection_is_still_answered),
+    ("new_connections_are_refused", new_connections_are_refused),
+    ("grace_ends", grace_ends),
+    ("two_workers", two_workers),
+];
+
+/// More than a drain takes that waits for nobody; far less than the grace period.
+const SOON: Duration = Duration::from_secs(5);
+
+fn expect_soon_over(server: Server) -> Outcome {
+    deadline::within(SOON, "a drained server to end", || server.has_ended())?;
+    server.stop()?;
+    DONE
+}
+
+fn with_nothing_to_do(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    server.drain();
+    server.drain(); // a second time changes nothing
+    expect_soon_over(server)
+}
+
+fn downloads_are_finished(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut clients = (0..12).map(|_| Download::begin(server.address)).collect::<Result<Vec<_>, _>>()?;
+    server.drain();
+    clients.iter_mut().try_for_each(Download::finish)?;
+    drop(clients);
+    expect_soon_over(server)
+}
+
+fn busy_clients_lose_nothing(ground: Ground<'_>) -> Outcome {
+    drain_under_load(ground, Config::default())
+}
+
+fn two_workers(ground: Ground<'_>) -> Outcome {
+    drain_under_load(ground, Config { workers: 2, ..Config::default() })
+}
+
+fn drain_under_load(ground: Ground<'_>, config: Config) -> Outcome {
+    const CLIENTS: usize = 16;
+    let server = ground.serve(config)?;
+    let address = server.address;
+    let answers = AtomicUsize::new(0);
+    let finished: Result<(), Failed> = thread::scope(|scope| {
+        let targets =
+            ["/digits.txt", "/dir/file.txt", "/65537.bin", "/300000.bin"].into_iter().cycle().take(CLIENTS);
+        let answers = &answers;
+        let ask = |target| scope.spawn(move || ask_until_closed(address, target, answers));
+        let clients: Vec<_> = targets.map(ask).collect();
+        let busy =
+            deadline::within(PATIENCE, "the clients to be busy", || answers.load(Relaxed) > 50 * CLIENTS);
+        server.drain();
+        join_all(clients).and(busy)
+    });
+    finished?;
+    expect_soon_over(server)
+}
+
+fn idle_clients_are_closed(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut clients = (0..20).map(|_| Client::connect(server.address)).collect::<Result<Vec<_>, _>>()?;
+    for client in clients.iter_mut().step_by(2) {
+        client.get("/digits.txt")?;
+    }
+    server.drain();
+    let begun = Instant::now();
+    for client in &mut clients {
+        expect_end(client)?;
+    }
+    if begun.elapsed() > SOON {
+        return Err(format!("idle clients were closed after {:?}", begun.elapsed()).into());
+    }
+    drop(clients);
+    expect_soon_over(server)
+}
+
+/// A whole answer, and the word that it is the last.
+fn expect_last(response: &Response, client: &mut Client) -> Result<(), Failed> {
+    if response.status != 200 || !response.closes() {
+        return Err(format!("not a last answer: \"{}\"", response.head.escape_ascii()).into());
+    }
+    expect_end(client)
+}
+
+fn a_request_under_way_is_answered(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = Client::connect(server.address)?;
+        client.get("/digits.txt")?;
+        client.send(b"GET /digits.txt HTTP/1.1\r\nHo")?;
+        clients.push(client);
+    }
+    let received = clients.len() as u64
+        * ("GET /digits.txt HTTP/1.1\r\nHo".len() + get("/digits.txt", &[]).len()) as u64;
+    let stats = &server.service().stats;
+    deadline::within(PATIENCE, "the first halves to be read", || stats.totals().bytes_in >= received)?;
+    server.drain();
+    // Long after idle connections have been closed.
+    thread::sleep(common::shutdown::QUIET * 2);
+    for client in &mut clients {
+        client.send(b"st: h\r\n\r\n")?;
+        let response = client.response(Framing::Content)?;
+        expect_last(&response, client)?;
+    }
+    drop(clients);
+    expect_soon_over(server)
+}
+
+/// Whoever was accepted before the drain has a moment to ask.
+fn a_new_connection_is_still_answered(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut client = Client::connect(server.address)?;
+    let stats = &server.service().stats;
+    deadline::within(PATIENCE, "the connection to be accepted", || stats.active() == 1)?;
+    server.drain();
+    let response = client.get("/digits.txt")?;
+    expect_last(&response, &mut client)?;
+    drop(client);
+    expect_soon_over(server)
+}
+
+fn new_connections_are_refused(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut download = Download::begin(server.address)?;
+    server.drain();
+    let refused = || {
+        TcpStream::connect_timeout(&server.address, PATIENCE)
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+    };
+    deadline::within(SOON, "connections to be refused", refused)?;
+    download.finish()?;
+    drop(download);
+    expect_soon_over(server)
+}
+
+/// A client that never takes its answer can't hold up the end for longer than the grace period.
+fn grace_ends(ground: Ground<'_>) -> Outcome {
+    const GRACE: Duration = Duration::from_millis(700);
+    let server = ground.serve(Config { grace: GRACE, ..Config::default() })?;
+    let stuck = Download::begin(server.address)?;
+    let mut partial = Client::connect(server.address)?;
+    partial.send(b"GET /digits.txt HTTP/1.1\r\n")?;
+    server.drain();
+    let begun = Instant::now();
+    deadline::within(GRACE + SOON, "the end of the grace period", || server.has_ended())?;
+    let elapsed = begun.elapsed();
+    if !(GRACE - Duration::from_millis(50)..GRACE + Duration::from_secs(1)).contains(&elapsed) {
+        return Err(format!("the server ended after {elapsed:?}, with {GRACE:?} of grace").into());
+    }
+    server.stop()?;
+    stuck.expect_cut()?;
+    DONE
+}

@@ -1,0 +1,173 @@
+//! Bounds on connections and memory.
+
+use std::time::{Duration, Instant};
+
+use common::Config;
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::census::connections_end;
+use crate::child::Settings;
+use crate::client::{Client, Heard};
+use crate::deadline;
+use crate::response::Framing;
+use crate::row::get;
+
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("connections", connections),
+    ("connections_of_two_workers", connections_of_two_workers),
+    ("flood_of_requests", flood_of_requests),
+    ("steady_memory", steady_memory),
+];
+
+/// How long to listen for what must not come.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// Over the bound nobody is refused: they wait in the kernel's queue until somebody leaves.
+fn connections(ground: Ground<'_>) -> Outcome {
+    const MAX: usize = 4;
+    let server = ground.serve(Config { connections_max: MAX, ..Config::default() })?;
+    let mut clients = Vec::new();
+    for _ in 0..MAX {
+        let mut client = Client::connect(server.address)?;
+        client.get("/digits.txt")?;
+        clients.push(client);
+    }
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(server.address)?;
+        client.send(&get("/digits.txt", &[]))?;
+        waiting.push(client);
+    }
+    for client in &mut waiting {
+        expect_silence(client)?;
+    }
+    for mut client in waiting {
+        // Whoever leaves makes room for the next, in the order in which they came.
+        drop(clients.remove(0));
+        client.response(Framing::Content)?;
+        client.get("/missing")?;
+        clients.push(client);
+    }
+    if server.service().stats.active() > MAX as u64 {
+        return Err("more connections than allowed".into());
+    }
+    drop(clients);
+    connections_end(&server)?;
+    server.stop()?;
+    DONE
+}
+
+fn expect_silence(client: &mut Client) -> Result<(), Failed> {
+    match client.hear(Instant::now() + SILENCE)? {
+        Heard::Silence => Ok(()),
+        heard => Err(format!("{heard:?}, though there are as many connections as allowed").into()),
+    }
+}
+
+/// The bound holds for all workers together.
+fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
+    const MAX: usize = 6;
+    let server = ground.serve(Config { workers: 2, connections_max: MAX, ..Config::default() })?;
+    let mut clients = Vec::new();
+    for _ in 0..8 * MAX {
+        let mut client = Client::connect(server.address)?;
+        client.send(&get("/digits.txt", &[]))?;
+        clients.push(client);
+    }
+    // Each of the two has its share, and a queue of its own that is long enough to fill it.
+    let stats = &server.service().stats;
+    deadline::within(Duration::from_secs(10), "both workers to be full", || stats.active() == MAX as u64)?;
+    let mut answered = Vec::new();
+    for client in &mut clients {
+        answered.push(client.hear(Instant::now() + Duration::from_millis(20))? != Heard::Silence);
+    }
+    let count = answered.iter().filter(|answered| **answered).count();
+    if count != MAX || stats.active() > MAX as u64 {
+        return Err(format!("{count} were answered, {} are open; {MAX} are allowed", stats.active()).into());
+    }
+    // Those who are through leave, and the others are answered, some at a time.
+    while !clients.is_empty() {
+        let mut remaining = Vec::new();
+        let before = clients.len();
+        for mut client in clients {
+            if client.hear(Instant::now() + Duration::from_millis(5))? == Heard::Silence
+                && client.received().is_empty()
+            {
+                remaining.push(client);
+            }
+        }
+        clients = remaining;
+        if clients.len() == before {
+            deadline::within(Duration::from_secs(10), "a place to become free", || {
+                stats.active() < MAX as u64
+            })?;
+        }
+    }
+    connections_end(&server)?;
+    server.stop()?;
+    DONE
+}
+
+/// A client that asks and asks and never reads: the server stops listening to it, keeps little of it, and
+/// serves others.
+fn flood_of_requests(ground: Ground<'_>) -> Outcome {
+    const MEMORY_BYTES_MAX: u64 = 8 << 20;
+    const FLOOD_BYTES_MAX: usize = 64 << 20;
+    let server = ground.serve_in_child(&Settings::default())?;
+    let mut other = Client::connect(server.address)?;
+    other.get("/digits.txt")?;
+    let before = server.process().resident_bytes()?;
+    for target in ["/missing", "/digits.txt", "/300000.bin"] {
+        let mut flood = Client::connect(server.address)?;
+        let requests = get(target, &[]).repeat(1000);
+        let mut sent = 0;
+        loop {
+            match flood.send_some(&requests[sent % requests.len()..], Duration::from_millis(300))? {
+                0 => break,
+                count => sent += count,
+            }
+            if sent > FLOOD_BYTES_MAX {
+                return Err(format!("{sent} bytes of requests were taken, and no answer read").into());
+            }
+        }
+        other.get("/digits.txt")?;
+        let grown = server.process().resident_bytes()?.saturating_sub(before);
+        if grown > MEMORY_BYTES_MAX {
+            return Err(format!("{grown} bytes more memory for one client that doesn't read").into());
+        }
+    }
+    drop(other);
+    server.stop()?;
+    DONE
+}
+
+/// Requests leave nothing behind: neither memory nor descriptors.
+fn steady_memory(ground: Ground<'_>) -> Outcome {
+    const ROUND: usize = 4000;
+    const GROWTH_BYTES_MAX: u64 = 1 << 20;
+    let server = ground.serve_in_child(&Settings::default())?;
+    let mut client = Client::connect(server.address)?;
+    let mut sizes = Vec::new();
+    for _ in 0..3 {
+        for round in 0..ROUND {
+            client.send(&get(["/digits.txt", "/missing", "/65537.bin", "/dir"][round % 4], &[]))?;
+            client.response(Framing::Content)?;
+            if round % 8 == 0 {
+                client = Client::connect(server.address)?;
+            }
+        }
+        let descriptors = server.process().descriptors()?;
+        sizes.push((server.process().resident_bytes()?, descriptors));
+    }
+    let [_warm, (early, some), (late, others)] = sizes[..] else { return Err("three rounds".into()) };
+    if late > early + GROWTH_BYTES_MAX {
+        return Err(format!("{ROUND} requests took {} bytes of memory", late - early).into());
+    }
+    if others > some + 2 {
+        return Err(format!("{ROUND} requests took descriptors: {some}, then {others}").into());
+    }
+    drop(client);
+    server.stop()?;
+    DONE
+}

@@ -1,0 +1,103 @@
+//! What a table of exchanges can't say: time, load, vanishing clients, changing files, and the end.
+//!
+//! Each test has a server to itself, set up for it. After the test the process must hold no more descriptors
+//! and no more threads than before.
+
+mod changing_files;
+mod crowd;
+mod descriptors;
+mod downloads;
+mod drain;
+mod limits;
+mod ring;
+mod secrets;
+mod timeouts;
+mod vanishing;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{Config, SiteOptions};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::backend::Backend;
+use crate::census::Census;
+use crate::child::{ChildServer, Settings};
+use crate::server::Server;
+use crate::site::Sites;
+
+/// What a test is given.
+#[derive(Clone, Copy, Debug)]
+pub struct Ground<'a> {
+    /// Who is tested.
+    pub backend: Backend,
+    /// What can be served.
+    pub sites: &'a Sites,
+}
+
+/// What a test comes to: done, or not possible here, or failed.
+pub type Outcome = Result<Completion, Failed>;
+
+/// A test of one backend.
+pub type Test = fn(Ground<'_>) -> Outcome;
+
+/// It went through.
+const DONE: Outcome = Ok(Completion::Completed);
+
+impl Ground<'_> {
+    /// A server of the main site.
+    fn serve(self, config: Config) -> Result<Server, Failed> {
+        self.serve_folder(&self.sites.main(), config)
+    }
+
+    /// A server of another folder.
+    fn serve_folder(self, root: &Path, config: Config) -> Result<Server, Failed> {
+        Server::start(self.backend, root, SiteOptions::default(), config)
+    }
+
+    /// A server of the main site, in a process of its own.
+    fn serve_in_child(self, settings: &Settings) -> Result<ChildServer, Failed> {
+        ChildServer::start(self.backend, &self.sites.main(), settings)
+    }
+}
+
+/// All tests, for all backends.
+#[must_use]
+pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
+    let groups: [(&str, &[(&str, Test)]); 9] = [
+        ("timeouts", timeouts::TESTS),
+        ("vanishing", vanishing::TESTS),
+        ("changing_files", changing_files::TESTS),
+        ("secrets", secrets::TESTS),
+        ("downloads", downloads::TESTS),
+        ("limits", limits::TESTS),
+        ("descriptors", descriptors::TESTS),
+        ("drain", drain::TESTS),
+        ("crowd", crowd::TESTS),
+    ];
+    let mut trials = Vec::new();
+    for backend in Backend::ALL {
+        for (group, tests) in groups {
+            for (name, test) in tests {
+                trials.push(trial(sites, backend, format!("{backend}::{group}::{name}"), *test));
+            }
+        }
+    }
+    for (name, test) in ring::TESTS {
+        trials.push(trial(sites, Backend::Uring, format!("{}::ring::{name}", Backend::Uring), *test));
+    }
+    trials
+}
+
+fn trial(sites: &Arc<Sites>, backend: Backend, name: String, test: Test) -> Trial {
+    let sites = Arc::clone(sites);
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = backend.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        let census = Census::take()?;
+        let completion = test(Ground { backend, sites: &sites })?;
+        census.returns()?;
+        Ok(completion)
+    })
+}

@@ -1,0 +1,33 @@
+//! What only the ring server promises: that the kernel needs no threads of its own to serve hot files.
+
+use std::time::{Duration, Instant};
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::child::Settings;
+use crate::client::Client;
+
+pub(super) const TESTS: &[(&str, Test)] =
+    &[("no_kernel_workers_in_a_hot_run", no_kernel_workers_in_a_hot_run)];
+
+/// Long enough for a worker that an operation needs to be seen: the kernel keeps one for five seconds.
+const HOT_RUN: Duration = Duration::from_secs(1);
+
+fn no_kernel_workers_in_a_hot_run(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve_in_child(&Settings::default())?;
+    let mut clients = (0..8).map(|_| Client::connect(server.address)).collect::<Result<Vec<_>, _>>()?;
+    let end = Instant::now() + HOT_RUN;
+    while Instant::now() < end {
+        for client in &mut clients {
+            for target in ["/digits.txt", "/missing", "/65537.bin", "/1m.bin", "/dir", "/dir/"] {
+                client.get(target)?;
+            }
+        }
+        let names = server.process().thread_names()?;
+        if let Some(worker) = names.iter().find(|name| name.starts_with("iou-wrk")) {
+            return Err(format!("the kernel started {worker} for the ring").into());
+        }
+    }
+    drop(clients);
+    server.stop()?;
+    DONE
+}

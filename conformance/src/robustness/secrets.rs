@@ -1,0 +1,234 @@
+//! What no answer may hold: files outside the root, files that may not be read, devices.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use common::{Config, SiteOptions, Symlinks};
+use libtest_mimic::{Completion, Failed};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::child::{ChildServer, Settings};
+use crate::client::Client;
+use crate::response::Framing;
+use crate::row::get;
+use crate::server::Server;
+use crate::site::{DIGITS, SECRET, Sites, write};
+
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("directory_swapped_for_a_link", directory_swapped_for_a_link),
+    ("file_swapped_for_a_link", file_swapped_for_a_link),
+    ("parent_moved_out_of_the_root", parent_moved_out_of_the_root),
+    ("unreadable", unreadable),
+    ("device", device),
+    ("listing_names_only_what_is_served", listing_names_only_what_is_served),
+];
+
+/// Requests that race against the swaps, at least; more until both sides have been seen.
+const REQUESTS_MIN: usize = 2000;
+const REQUESTS_MAX: usize = 200_000;
+
+/// Swaps two names all the time while a client asks for a target. Both the file and its absence must be seen,
+/// and nothing else ever.
+fn race(ground: Ground<'_>, root: &Path, target: &str, [one, other]: [&Path; 2], absent: &[u16]) -> Outcome {
+    let server = ground.serve_folder(root, Config::default())?;
+    let mut client = Client::connect(server.address)?;
+    let over = AtomicBool::new(false);
+    let (mut served, mut missing) = (0, 0);
+    let raced = thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            while !over.load(Relaxed) {
+                renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+            }
+            Ok::<(), rustix::io::Errno>(())
+        });
+        let mut ask = || {
+            for count in 0..REQUESTS_MAX {
+                if count >= REQUESTS_MIN && served > 0 && missing > 0 {
+                    break;
+                }
+                let response = client.get(target)?;
+                match (response.status, response.content.as_slice()) {
+                    (200, content) if content == DIGITS.as_bytes() => served += 1,
+                    (status, _) if absent.contains(&status) => missing += 1,
+                    (status, content) => {
+                        return Err(format!("{status}: \"{}\"", content.escape_ascii()).into());
+                    }
+                }
+            }
+            Ok::<(), Failed>(())
+        };
+        let asked = ask();
+        over.store(true, Relaxed);
+        match swapping.join() {
+            Ok(swapped) => swapped.map_err(Failed::from).and(asked),
+            Err(_panic) => Err("the swapping thread panicked".into()),
+        }
+    });
+    raced?;
+    server.stop()?;
+    if served == 0 || missing == 0 {
+        return Err(format!("no race: served {served} times, missing {missing} times").into());
+    }
+    DONE
+}
+
+fn directory_swapped_for_a_link(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("swapped")?;
+    write(&folder.join("dir/file.txt"), DIGITS)?;
+    symlink(ground.sites.outside(), folder.join("link"))?;
+    race(ground, &folder, "/dir/file.txt", [&folder.join("dir"), &folder.join("link")], &[404])
+}
+
+fn file_swapped_for_a_link(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("swapped")?;
+    write(&folder.join("file.txt"), DIGITS)?;
+    symlink(ground.sites.outside().join("secret.txt"), folder.join("link"))?;
+    race(ground, &folder, "/file.txt", [&folder.join("file.txt"), &folder.join("link")], &[404])
+}
+
+/// A path that climbs with `..` through a link, while what it climbs from is moved out of the root: the kernel
+/// must notice (openat2(2), `EAGAIN`), and the server may give up after some attempts.
+fn parent_moved_out_of_the_root(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("swapped")?;
+    let root = folder.join("root");
+    write(&root.join("file.txt"), DIGITS)?;
+    // Three up from here is the root; once its parent is beside the root, three up is the folder outside.
+    write(&root.join("a/b/c/stay.txt"), DIGITS)?;
+    symlink("../../../file.txt", root.join("a/b/c/up"))?;
+    write(&folder.join("file.txt"), SECRET)?;
+    write(&folder.join("x/away/c/stay.txt"), SECRET)?;
+    race(ground, &root, "/a/b/c/up", [&root.join("a/b"), &folder.join("x/away")], &[404, 503])
+}
+
+/// The superuser may read everything: the server then runs as somebody else.
+fn unreadable(ground: Ground<'_>) -> Outcome {
+    const NOBODY: u32 = 65_534;
+    let folder = ground.sites.scratch("unreadable")?;
+    for name in ["file.txt", "dir/file.txt", "open/file.txt"] {
+        write(&folder.join(name), DIGITS)?;
+    }
+    let lock = |name: &str, mode| fs::set_permissions(folder.join(name), fs::Permissions::from_mode(mode));
+    lock("file.txt", 0o000)?;
+    lock("dir", 0o000)?;
+    let user = rustix::process::geteuid().is_root().then_some(NOBODY);
+    let server = ChildServer::start(ground.backend, &folder, &Settings { user, ..Settings::default() });
+    let asked = server.and_then(|server| {
+        let mut client = Client::connect(server.address)?;
+        for (target, expected) in [
+            ("/file.txt", 403),
+            ("/dir/file.txt", 403),
+            ("/dir/missing", 403),
+            ("/dir", 403),
+            ("/dir/", 403),
+            ("/open/file.txt", 200),
+        ] {
+            let status = client.get(target)?.status;
+            if status != expected {
+                return Err(format!("{status} instead of {expected} for {target}").into());
+            }
+        }
+        server.stop()
+    });
+    // Locked folders can't be deleted by others than the superuser.
+    lock("dir", 0o755)?;
+    match asked {
+        Err(failed) if user.is_some() && !others_may_run_this() => {
+            let why = failed.message().unwrap_or_default();
+            Ok(Completion::ignored_with(format!("other users can't run this test: {why}")))
+        }
+        asked => asked.and(DONE),
+    }
+}
+
+/// Whether all folders above this executable let everyone pass.
+fn others_may_run_this() -> bool {
+    let Ok(executable) = std::env::current_exe() else { return false };
+    let passable =
+        |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    executable.ancestors().all(passable)
+}
+
+fn device(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("device")?;
+    if !Sites::make_device(&folder)? {
+        return Ok(Completion::ignored_with("only the superuser can make a device file"));
+    }
+    let server = ground.serve_folder(&folder, Config::default())?;
+    let mut client = Client::connect(server.address)?;
+    for fields in [&[][..], &["Range: bytes=0-9"]] {
+        client.send(&get("/device", fields))?;
+        let status = client.response(Framing::Content)?.status;
+        if status != 404 {
+            return Err(format!("{status} for a device").into());
+        }
+    }
+    server.stop()?;
+    DONE
+}
+
+/// Every reference of a listing can be followed, and what is served is listed.
+fn listing_names_only_what_is_served(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("listed")?;
+    for name in LISTED_FILES {
+        write(&folder.join(OsStr::from_bytes(name)), DIGITS)?;
+    }
+    write(&folder.join("dir/index.html"), DIGITS)?;
+    write(&folder.join(".hidden"), DIGITS)?;
+    for (name, to) in [
+        ("link-file", "plain.txt"),
+        ("link-dir", "dir"),
+        ("link-dangling", "nowhere"),
+        ("link-loop", "link-loop"),
+        ("link-device", "/dev/null"),
+        ("link-outside", "../../outside/secret.txt"),
+        ("link-outside-dir", "../../outside"),
+    ] {
+        symlink(to, folder.join(name))?;
+    }
+    for symlinks in [Symlinks::Beneath, Symlinks::Deny] {
+        let options = SiteOptions { listing: true, symlinks, ..SiteOptions::default() };
+        let server = Server::start(ground.backend, &folder, options, Config::default())?;
+        check_listing(&server)?;
+        server.stop()?;
+    }
+    DONE
+}
+
+const LISTED_FILES: [&[u8]; 8] = [
+    b"plain.txt",
+    b"with space.txt",
+    b"100%.txt",
+    b"a:colon.txt",
+    b"question?mark.txt",
+    b"<tag> & \"quote\".txt",
+    b"line\r\nbreak.txt",
+    b"latin-\xfc.txt",
+];
+
+fn check_listing(server: &Server) -> Result<(), Failed> {
+    let mut client = Client::connect(server.address)?;
+    let page = String::from_utf8(client.get("/")?.content)?;
+    let references: Vec<&str> =
+        page.split("href=\"./").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    if page.contains("<tag>") || page.contains("hidden") {
+        return Err(format!("a name is markup, or a hidden one is listed: {page}").into());
+    }
+    let mut files = 0;
+    for reference in &references {
+        let response = client.get(&format!("/{reference}"))?;
+        if response.status != 200 || response.content != DIGITS.as_bytes() {
+            return Err(format!("{} for {reference}, which is listed", response.status).into());
+        }
+        files += usize::from(!reference.starts_with("link") && !reference.ends_with('/'));
+    }
+    if files != LISTED_FILES.len() || !references.contains(&"dir/") {
+        return Err(format!("something isn't listed: {references:?}").into());
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Time limits: each is kept, each counts from where it should, and none is pushed back by a trickle.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Config;
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::census::connections_end;
+use crate::client::{Client, Heard, PATIENCE};
+use crate::load::expect_end;
+use crate::response::{Framing, Response};
+use crate::row::{get, request};
+use crate::server::Server;
+use crate::site::pattern_of;
+
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("slow_head", slow_head),
+    ("slow_head_of_a_second_request", slow_head_of_a_second_request),
+    ("slow_head_behind_an_answer", slow_head_behind_an_answer),
+    ("slow_content", slow_content),
+    ("idle_from_the_start", idle_from_the_start),
+    ("idle_after_an_answer", idle_after_an_answer),
+    ("busy_is_not_idle", busy_is_not_idle),
+    ("slow_reader", slow_reader),
+    ("slow_reader_of_many_answers", slow_reader_of_many_answers),
+    ("steady_reader", steady_reader),
+];
+
+/// The time limit under test; the others are far away.
+const LIMIT: Duration = Duration::from_millis(300);
+/// Clocks are read once in a turn of a loop, and a wheel is coarse; but nothing fires early.
+const LATE_MAX: Duration = Duration::from_millis(700);
+/// The server may have had its last word, or seen the last byte leave, so much before the client heard of it.
+const HEARD_LATE: Duration = Duration::from_millis(50);
+/// Between two bytes of a trickle.
+const TRICKLE: Duration = Duration::from_millis(20);
+const SMALL_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Checks that something happened when the limit was over, and not much later.
+fn check_time(begun: Instant) -> Result<(), Failed> {
+    let elapsed = begun.elapsed();
+    if elapsed < LIMIT {
+        return Err(format!("it happened after {elapsed:?}, before the limit of {LIMIT:?}").into());
+    }
+    if elapsed > LIMIT + LATE_MAX {
+        return Err(format!("it happened after {elapsed:?} only; the limit is {LIMIT:?}").into());
+    }
+    Ok(())
+}
+
+/// Sends byte after byte, slowly, until the server says something.
+fn trickle(client: &mut Client, bytes: &[u8]) -> Result<(), Failed> {
+    for byte in bytes {
+        client.send(&[*byte])?;
+        match client.hear(Instant::now() + TRICKLE)? {
+            Heard::Silence => {}
+            Heard::Bytes(_) => return Ok(()),
+            heard @ (Heard::End | Heard::Reset) => return Err(format!("{heard:?} without a word").into()),
+        }
+    }
+    Err("the server waits for ever".into())
+}
+
+fn expect_408(client: &mut Client) -> Result<(), Failed> {
+    let response = client.response(Framing::Content)?;
+    expect_status(&response, 408)?;
+    if !response.closes() {
+        return Err("408 must close the connection".into());
+    }
+    expect_end(client)
+}
+
+fn expect_status(response: &Response, status: u16) -> Result<(), Failed> {
+    if response.status == status {
+        Ok(())
+    } else {
+        Err(format!("{} instead of {status}", response.status).into())
+    }
+}
+
+/// The client goes first: a server that has half-closed waits for it.
+fn end(client: Client, server: Server) -> Outcome {
+    drop(client);
+    server.stop()?;
+    DONE
+}
+
+fn endless_head() -> Vec<u8> {
+    get("/digits.txt", &[&format!("X: {}", "x".repeat(1000))]).to_vec()
+}
+
+fn slow_head(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { head_timeout: LIMIT, ..Config::default() })?;
+    let mut client = Client::connect(server.address)?;
+    // The time before the first byte doesn't count.
+    if client.hear(Instant::now() + LIMIT * 2)? != Heard::Silence {
+        return Err("the limit for a head holds before its first byte".into());
+    }
+    let begun = Instant::now();
+    trickle(&mut client, &endless_head())?;
+    check_time(begun)?;
+    expect_408(&mut client)?;
+    end(client, server)
+}
+
+fn slow_head_of_a_second_request(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { head_timeout: LIMIT, ..Config::default() })?;
+    let mut client = Client::connect(server.address)?;
+    expect_status(&client.get("/digits.txt")?, 200)?;
+    if client.hear(Instant::now() + LIMIT * 2)? != Heard::Silence {
+        return Err("the limit for a head holds between requests".into());
+    }
+    let begun = Instant::now();
+    trickle(&mut client, &endless_head())?;
+    check_time(begun)?;
+    expect_408(&mut client)?;
+    end(client, server)
+}
+
+/// The first bytes of the second request came with the first.
+fn slow_head_behind_an_answer(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { head_timeout: LIMIT, ..Config::default() })?;
+    let mut client = Client::connect(server.address)?;
+    let begun = Instant::now();
+    client.send(&get("/digits.txt", &[]).with("GET /digits"))?;
+    expect_status(&client.response(Framing::Content)?, 200)?;
+    expect_408(&mut client)?;
+    check_time(begun)?;
+    end(client, server)
+}
+
+fn slow_content(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { head_timeout: LIMIT, ..Config::default() })?;
+    for field in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let mut client = Client::connect(server.address)?;
+        client.send(&request("POST", "/digits.txt", &[field]))?;
+        let begun = Instant::now();
+        // As a chunk it has 500 bytes that never end.
+        trickle(&mut client, &[b"1f4\r\n", [b'x'; 400].as_slice()].concat())?;
+        check_time(begun)?;
+        expect_408(&mut client)?;
+    }
+    server.stop()?;
+    DONE
+}
+
+fn idle_from_the_start(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { idle_timeout: LIMIT, ..Config::default() })?;
+    let begun = Instant::now();
+    let mut client = Client::connect(server.address)?;
+    expect_end(&mut client)?;
+    check_time(begun)?;
+    end(client, server)
+}
+
+fn idle_after_an_answer(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { idle_timeout: LIMIT, ..Config::default() })?;
+    for target in ["/digits.txt", "/missing", "/1m.bin"] {
+        let mut client = Client::connect(server.address)?;
+        client.get(target)?;
+        let begun = Instant::now();
+        expect_end(&mut client)?;
+        check_time(begun - HEARD_LATE)?;
+    }
+    server.stop()?;
+    DONE
+}
+
+/// Every request begins the idle time anew.
+fn busy_is_not_idle(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { idle_timeout: LIMIT, ..Config::default() })?;
+    let mut client = Client::connect(server.address)?;
+    for _ in 0..6 {
+        if client.hear(Instant::now() + LIMIT / 2)? != Heard::Silence {
+            return Err("closed while it was in use".into());
+        }
+        expect_status(&client.get("/digits.txt")?, 200)?;
+    }
+    expect_end(&mut client)?;
+    end(client, server)
+}
+
+/// Whoever doesn't read is reset.
+fn slow_reader(ground: Ground<'_>) -> Outcome {
+    expect_reset_of_whoever_reads_nothing(ground, &get("/8m.bin", &[]))
+}
+
+/// The same where the answers are many and small, and all in memory.
+fn slow_reader_of_many_answers(ground: Ground<'_>) -> Outcome {
+    expect_reset_of_whoever_reads_nothing(ground, &get("/missing", &[]).repeat(10_000))
+}
+
+fn expect_reset_of_whoever_reads_nothing(ground: Ground<'_>, requests: &[u8]) -> Outcome {
+    let config =
+        Config { send_timeout: LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
+    let server = ground.serve(config)?;
+    let mut client = Client::connect_narrow(server.address, SMALL_BUFFER_BYTES)?;
+    // The server may stop reading long before the last of the requests.
+    client.send_some(requests, LIMIT / 2)?;
+    // Something is read, so that there is a moment at which it ends.
+    client.hear(Instant::now() + PATIENCE)?;
+    let begun = Instant::now();
+    connections_end(&server)?;
+    check_time(begun - HEARD_LATE)?;
+    let mut total = 0;
+    loop {
+        match client.hear(Instant::now() + PATIENCE)? {
+            Heard::Bytes(count) => total += count,
+            Heard::Reset => break,
+            heard @ (Heard::End | Heard::Silence) => {
+                return Err(format!("{heard:?} instead of a reset").into());
+            }
+        }
+    }
+    if total > 1 << 20 {
+        return Err(format!("{total} bytes came, though nobody was reading").into());
+    }
+    end(client, server)
+}
+
+/// Whoever reads on, however slowly, gets the whole answer.
+fn steady_reader(ground: Ground<'_>) -> Outcome {
+    const PIECE_BYTES: u64 = 20_000;
+    let config =
+        Config { send_timeout: LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
+    let server = ground.serve(config)?;
+    let mut client = Client::connect_narrow(server.address, SMALL_BUFFER_BYTES)?;
+    client.send(&get("/300000.bin", &[]))?;
+    let bytes = client.head(Framing::Content)?.content_bytes as u64;
+    let begun = Instant::now();
+    let mut position = 0;
+    while position < bytes {
+        let piece = PIECE_BYTES.min(bytes - position);
+        let start = position;
+        client.content(piece, |at, received| pattern_of(bytes).check(start + at, received))?;
+        position += piece;
+        thread::sleep(LIMIT / 3); // the pace of this client
+    }
+    if begun.elapsed() < LIMIT * 3 {
+        return Err("the client was too fast to show anything".into());
+    }
+    expect_status(&client.get("/digits.txt")?, 200)?;
+    end(client, server)
+}

@@ -1,0 +1,322 @@
+//! The sites that the exchanges ask for, on a real file system: on tmpfs every ring read would go to a kernel
+//! worker, and some behaviour of `openat2(2)` would be another.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::io::Errno;
+use tempfile::TempDir;
+
+use crate::pattern::Pattern;
+
+/// When every file of the sites was last modified: Thu, 29 Feb 2024 12:34:56 GMT, and some nanoseconds.
+pub const MODIFIED: &str = "Thu, 29 Feb 2024 12:34:56 GMT";
+const MODIFIED_UNIX: Duration = Duration::new(1_709_210_096, 123_456_789);
+
+/// The content of `/digits.txt`, the file that most rows ask for.
+pub const DIGITS: &str = "0123456789";
+
+/// The content of every page that a directory shows.
+pub const INDEX: &str = "<!doctype html><title>index</title>\n";
+
+/// The content of the custom `/404.html`.
+pub const MISSING_PAGE: &str = "<!doctype html><title>not here</title>\n";
+
+/// What no answer may ever hold: the content of every file outside the root.
+pub const SECRET: &str = "SECRET: outside the root";
+
+/// `/kilobyte.txt`: 1000 bytes, large enough for ranges that lie apart.
+#[must_use]
+pub fn kilobyte() -> String {
+    (0..100).map(|ten| format!("{ten:03}-line.\n")).collect::<String>()[..1000].to_owned()
+}
+
+/// Files whose content is a pattern, with their sizes: around every buffer size that a server may have.
+pub const PATTERNS: &[(&str, u64)] = &[
+    ("1.bin", 1),
+    ("4095.bin", 4095),
+    ("4096.bin", 4096),
+    ("65535.bin", 65_535),
+    ("65536.bin", 65_536),
+    ("65537.bin", 65_537),
+    ("131073.bin", 131_073),
+    ("300000.bin", 300_000),
+    ("1m.bin", 1 << 20),
+    ("8m.bin", 8 << 20),
+];
+
+/// The pattern of the file of this size.
+#[must_use]
+pub fn pattern_of(bytes: u64) -> Pattern {
+    Pattern::new(bytes)
+}
+
+/// `/sparse.bin`: a hole of 5 GiB with some bytes at the end and across 4 GiB.
+pub const SPARSE_BYTES: u64 = 5 << 30;
+/// What stands in the sparse file's last bytes.
+pub const SPARSE_TAIL: &str = "the last bytes of 5 GiB";
+/// What stands across the position 2³², eight bytes before it and eight after.
+pub const SPARSE_MIDDLE: &str = "below4G|above4G|";
+/// The position 2³².
+pub const FOUR_GIB: u64 = 1 << 32;
+
+/// Some sites in a folder of their own, deleted with it.
+#[derive(Debug)]
+pub struct Sites {
+    folder: TempDir,
+}
+
+impl Sites {
+    /// Builds all of them below the build directory of the running test.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn build() -> io::Result<Sites> {
+        let sites = Sites { folder: tempfile::Builder::new().prefix("sites-").tempdir_in(build_folder()?)? };
+        // Children that drop their privileges must be able to pass.
+        fs::set_permissions(sites.folder.path(), fs::Permissions::from_mode(0o755))?;
+        sites.build_outside()?;
+        sites.build_types()?;
+        sites.build_names()?;
+        sites.build_directories()?;
+        sites.build_links()?;
+        sites.build_specials()?;
+        sites.build_large()?;
+        sites.build_custom()?;
+        Ok(sites)
+    }
+
+    /// The main site.
+    #[must_use]
+    pub fn main(&self) -> PathBuf {
+        self.folder.path().join("main")
+    }
+
+    /// A site with a `404.html`.
+    #[must_use]
+    pub fn custom(&self) -> PathBuf {
+        self.folder.path().join("custom")
+    }
+
+    /// A new empty site, for a test that changes files.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.folder.path().join("scratch").join(name);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// A folder beside the sites, with a secret in it.
+    #[must_use]
+    pub fn outside(&self) -> PathBuf {
+        self.folder.path().join("outside")
+    }
+
+    fn build_outside(&self) -> io::Result<()> {
+        for name in ["secret.txt", "index.html", "digits.txt", "file.txt"] {
+            write(&self.outside().join(name), SECRET)?;
+        }
+        // What `/../secret.txt` would name.
+        write(&self.folder.path().join("secret.txt"), SECRET)
+    }
+
+    fn build_types(&self) -> io::Result<()> {
+        let main = self.main();
+        for (name, content) in [
+            ("index.html", INDEX),
+            ("digits.txt", DIGITS),
+            ("kilobyte.txt", &kilobyte()),
+            ("empty.txt", ""),
+            ("style.css", "p { margin: 0 }\n"),
+            ("UPPER.CSS", "p { margin: 0 }\n"),
+            ("app.js", "export {};\n"),
+            ("data.json", "{}\n"),
+            ("picture.svg", "<svg xmlns=\"http://www.w3.org/2000/svg\"/>\n"),
+            ("picture.png", "\u{89}PNG"),
+            ("font.woff2", "wOF2"),
+            ("module.wasm", "\0asm"),
+            ("archive.tar.gz", "\u{1f}\u{8b}"),
+            ("README", "no extension\n"),
+            ("strange.what-is-this", "unknown extension\n"),
+        ] {
+            write(&main.join(name), content)?;
+        }
+        Ok(())
+    }
+
+    /// Names that must survive percent-decoding, and come out of an encoder whole.
+    fn build_names(&self) -> io::Result<()> {
+        for name in [
+            &b"with space.txt"[..],
+            b"100%.txt",
+            b"%41.txt",
+            b"plus+sign.txt",
+            b"semi;colon,comma.txt",
+            b"quote\".txt",
+            b"back\\slash.txt",
+            b"question?mark.txt",
+            b"hash#sign.txt",
+            b"line\r\nbreak.txt",
+            "\u{fc}ml\u{e4}ut.txt".as_bytes(),
+            b"latin-\xfc.txt",
+            b"\xff\xfe.txt",
+            b"...txt",
+            b"two..dots.txt",
+            b"tilde~.txt",
+        ] {
+            write(&self.main().join(OsStr::from_bytes(name)), DIGITS)?;
+        }
+        Ok(())
+    }
+
+    fn build_directories(&self) -> io::Result<()> {
+        let main = self.main();
+        for name in [
+            &b"dir"[..],
+            b"dir/nested",
+            b"evil.example",
+            b"with space",
+            b"percent%",
+            b"question?",
+            b"line\r\nbreak",
+            b"back\\slash",
+            "\u{fc}ml\u{e4}ut".as_bytes(),
+            b"colon:name",
+        ] {
+            write(&main.join(OsStr::from_bytes(name)).join("index.html"), INDEX)?;
+        }
+        fs::create_dir_all(main.join("odd/index.html"))?;
+        for path in [
+            "dir/file.txt",
+            "dir/.hidden",
+            "bare/file.txt",
+            "bare/.hidden",
+            "bare/<tag>&amp;.txt",
+            ".hidden",
+            ".git/config",
+            ".well-known/token",
+            ".well-known/.hidden",
+            "dir/.well-known/token",
+        ] {
+            write(&main.join(path), DIGITS)?;
+        }
+        Ok(())
+    }
+
+    fn build_links(&self) -> io::Result<()> {
+        let main = self.main();
+        let absolute = main.join("digits.txt");
+        for (name, to) in [
+            ("link-file", Path::new("digits.txt")),
+            ("link-dir", Path::new("dir")),
+            ("link-up-and-in", Path::new("dir/../digits.txt")),
+            ("link-chain", Path::new("link-file")),
+            ("dir/link-up", Path::new("../digits.txt")),
+            ("link-root", Path::new(".")),
+            ("link-outside", Path::new("../outside/secret.txt")),
+            ("link-outside-dir", Path::new("../outside")),
+            ("link-out-and-in", Path::new("../main/digits.txt")),
+            ("link-absolute", &absolute),
+            ("link-dangling", Path::new("nowhere")),
+            ("link-loop", Path::new("link-loop")),
+            ("link-proc", Path::new("/proc/self/environ")),
+            ("link-device", Path::new("/dev/zero")),
+        ] {
+            symlink(to, main.join(name))?;
+        }
+        Ok(())
+    }
+
+    fn build_specials(&self) -> io::Result<()> {
+        for (name, kind) in [("fifo", FileType::Fifo), ("socket", FileType::Socket)] {
+            mknodat(CWD, self.main().join(name), kind, Mode::from_raw_mode(0o644), 0)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a device file in a folder, as only the superuser can.
+    ///
+    /// # Errors
+    /// What the file system reports; `Ok(false)` when it isn't permitted.
+    pub fn make_device(folder: &Path) -> io::Result<bool> {
+        // 1:5 is /dev/zero (Documentation/admin-guide/devices.txt): endless, if it were served.
+        match mknodat(
+            CWD,
+            folder.join("device"),
+            FileType::CharacterDevice,
+            Mode::from_raw_mode(0o644),
+            makedev(1, 5),
+        ) {
+            Ok(()) => Ok(true),
+            Err(Errno::PERM | Errno::ACCESS) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn build_large(&self) -> io::Result<()> {
+        for (name, bytes) in PATTERNS {
+            write_pattern(&self.main().join(name), *bytes)?;
+        }
+        let path = self.main().join("sparse.bin");
+        let file = File::create(&path)?;
+        file.set_len(SPARSE_BYTES)?;
+        file.write_all_at(SPARSE_MIDDLE.as_bytes(), FOUR_GIB - 8)?;
+        file.write_all_at(SPARSE_TAIL.as_bytes(), SPARSE_BYTES - SPARSE_TAIL.len() as u64)?;
+        file.set_modified(modified())
+    }
+
+    fn build_custom(&self) -> io::Result<()> {
+        write(&self.custom().join("index.html"), INDEX)?;
+        write(&self.custom().join("digits.txt"), DIGITS)?;
+        write(&self.custom().join("bare/file.txt"), DIGITS)?;
+        write(&self.custom().join("404.html"), MISSING_PAGE)
+    }
+}
+
+/// Writes a file and dates it.
+///
+/// # Errors
+/// What the file system reports.
+pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, content)?;
+    File::options().write(true).open(path)?.set_modified(modified())
+}
+
+/// Writes a file of this size with the pattern that belongs to it, and dates it.
+///
+/// # Errors
+/// What the file system reports.
+pub fn write_pattern(path: &Path, bytes: u64) -> io::Result<()> {
+    let count = usize::try_from(bytes).map_err(io::Error::other)?;
+    write(path, pattern_of(bytes).bytes(0, count))
+}
+
+fn modified() -> SystemTime {
+    UNIX_EPOCH + MODIFIED_UNIX
+}
+
+/// A folder in the build directory: on a file system that is as real as the project's own.
+fn build_folder() -> io::Result<PathBuf> {
+    // target/debug/deps/exchanges-0123456789abcdef
+    let executable = std::env::current_exe()?;
+    let target =
+        executable.ancestors().nth(3).ok_or_else(|| io::Error::other("the test has no build directory"))?;
+    let folder = target.join("tmp");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}

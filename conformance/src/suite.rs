@@ -1,0 +1,181 @@
+//! The tests of the table: every row on every backend, whole and split, and all backends against each other.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use common::{Config, SiteOptions, Symlinks};
+use libtest_mimic::{Completion, Failed, Trial};
+
+use crate::backend::Backend;
+use crate::census::{self, Census};
+use crate::exchange::{Exchange, compare};
+use crate::row::{Row, Variant};
+use crate::server::Server;
+use crate::site::Sites;
+use crate::table::{Group, groups};
+
+/// The sites, and a server for every backend and variant that was asked for so far.
+#[derive(Debug)]
+pub struct Suite {
+    sites: Sites,
+    servers: Mutex<BTreeMap<(Backend, Variant), Arc<Server>>>,
+}
+
+impl Suite {
+    /// Builds the sites; servers start when the first row needs them.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn new() -> std::io::Result<Suite> {
+        Ok(Suite { sites: Sites::build()?, servers: Mutex::default() })
+    }
+
+    fn server(&self, backend: Backend, variant: Variant) -> Result<Arc<Server>, Failed> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = servers.get(&(backend, variant)) {
+            return Ok(Arc::clone(server));
+        }
+        let root = if variant == Variant::Custom { self.sites.custom() } else { self.sites.main() };
+        let options = SiteOptions {
+            hidden: variant == Variant::Hidden,
+            symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
+            listing: variant == Variant::Listing,
+        };
+        let server = Arc::new(Server::start(backend, &root, options, Config::default())?);
+        // What a server opens only when it is first used belongs to it, not to the test that happens to be first.
+        Exchange::warm_up(server.address)?;
+        census::connections_end(&server)?;
+        servers.insert((backend, variant), Arc::clone(&server));
+        Ok(server)
+    }
+
+    /// Runs a row and checks that nothing of it stays behind.
+    fn check(
+        &self,
+        backend: Backend,
+        row: &Row,
+        run: impl FnOnce(&Server) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let server = self.server(backend, row.variant)?;
+        let census = Census::take()?;
+        run(&server)?;
+        census::connections_end(&server)?;
+        census.descriptors_return()
+    }
+
+    fn run(&self, backend: Backend, row: &Row) -> Result<(), Failed> {
+        self.check(backend, row, |server| {
+            let exchange = Exchange::new(row, server.address)?;
+            exchange.run(server.address).map(drop)
+        })
+    }
+
+    fn run_split(&self, backend: Backend, row: &Row) -> Result<(), Failed> {
+        self.check(backend, row, |server| Exchange::new(row, server.address)?.run_split(server))
+    }
+
+    /// Compares the transcripts of two backends.
+    fn compare(&self, one: Backend, other: Backend, row: &Row) -> Result<(), Failed> {
+        let transcript = |backend| {
+            let server = self.server(backend, row.variant)?;
+            Exchange::new(row, server.address)?.run(server.address)
+        };
+        compare(&transcript(one)?, &transcript(other)?)
+    }
+}
+
+impl Drop for Suite {
+    /// All drain at once, so that the last of them isn't late.
+    fn drop(&mut self) {
+        let servers = self.servers.get_mut().unwrap_or_else(PoisonError::into_inner);
+        servers.values().for_each(|server| server.drain());
+    }
+}
+
+/// All tests of the table.
+///
+/// # Panics
+/// When two rows of a group have the same name.
+#[must_use]
+pub fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
+    let groups: Vec<Arc<Group>> = groups().into_iter().map(Arc::new).collect();
+    groups.iter().for_each(|group| assert_names_differ(group));
+    let mut trials = Vec::new();
+    for backend in Backend::ALL {
+        for group in &groups {
+            for index in 0..group.rows.len() {
+                trials.push(whole_trial(suite, backend, group, index));
+            }
+        }
+        trials.extend(groups.iter().map(|group| split_trial(suite, backend, group)));
+    }
+    trials.extend(groups.iter().map(|group| transcript_trial(suite, group)));
+    trials
+}
+
+fn assert_names_differ(group: &Group) {
+    let mut names: Vec<_> = group.rows.iter().map(|row| row.name).collect();
+    names.sort_unstable();
+    for pair in names.windows(2) {
+        assert_ne!(pair[0], pair[1], "two rows of {} have one name", group.name);
+    }
+}
+
+fn whole_trial(suite: &Arc<Suite>, backend: Backend, group: &Arc<Group>, index: usize) -> Trial {
+    let (suite, group) = (Arc::clone(suite), Arc::clone(group));
+    let name = format!("{backend}::{}::{}", group.name, group.rows[index].name);
+    Trial::ignorable_test(name, move || {
+        if let Some(reason) = backend.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        suite.run(backend, &group.rows[index])?;
+        Ok(Completion::Completed)
+    })
+}
+
+fn split_trial(suite: &Arc<Suite>, backend: Backend, group: &Arc<Group>) -> Trial {
+    let (suite, group) = (Arc::clone(suite), Arc::clone(group));
+    Trial::ignorable_test(format!("{backend}::split::{}", group.name), move || {
+        if let Some(reason) = backend.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        every_row(&group, |row| suite.run_split(backend, row))?;
+        Ok(Completion::Completed)
+    })
+}
+
+/// The backends that can run are compared with the first; one that can't leaves the test ignored.
+fn transcript_trial(suite: &Arc<Suite>, group: &Arc<Group>) -> Trial {
+    let (suite, group) = (Arc::clone(suite), Arc::clone(group));
+    Trial::ignorable_test(format!("transcript::{}", group.name), move || {
+        let [first, others @ ..] = Backend::ALL;
+        let mut completion = Completion::Completed;
+        for other in others {
+            match other.missing() {
+                Some(reason) => {
+                    completion = Completion::ignored_with(format!("only without {other}: {reason}"))
+                }
+                None => every_row(&group, |row| {
+                    let names = |failed: Failed| complaint(&format!("{first} and {other}"), &failed);
+                    suite.compare(first, other, row).map_err(names)
+                })?,
+            }
+        }
+        Ok(completion)
+    })
+}
+
+/// Runs all rows, and reports all that failed.
+fn every_row(group: &Group, mut run: impl FnMut(&Row) -> Result<(), Failed>) -> Result<(), Failed> {
+    let failures: Vec<_> = group
+        .rows
+        .iter()
+        .filter_map(|row| run(row).err().map(|failed| complaint(row.name, &failed)))
+        .filter_map(|failed| failed.message().map(str::to_owned))
+        .collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n").into()) }
+}
+
+fn complaint(what: &str, failed: &Failed) -> Failed {
+    format!("{what}: {}", failed.message().unwrap_or("failed")).into()
+}

@@ -1,0 +1,73 @@
+//! Bounds of a request: each is hit, and just not exceeded.
+
+use common::request::FIELDS_MAX;
+use common::scan::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+
+use crate::row::{Row, digits, problem, refused, row};
+
+pub(super) fn rows() -> Vec<Row> {
+    [lines(), fields(), heads()].concat()
+}
+
+/// A request whose line has exactly so many bytes: the query makes up the length.
+fn line_of(bytes: usize) -> Vec<u8> {
+    let rest = "GET /digits.txt? HTTP/1.1";
+    format!("GET /digits.txt?{} HTTP/1.1\r\nHost: h\r\n\r\n", "q".repeat(bytes - rest.len())).into_bytes()
+}
+
+fn lines() -> Vec<Row> {
+    let endless = "x".repeat(4 * REQUEST_LINE_BYTES_MAX);
+    vec![
+        row("line_as_long_as_allowed", line_of(REQUEST_LINE_BYTES_MAX), digits()),
+        row("line_one_byte_too_long", line_of(REQUEST_LINE_BYTES_MAX + 1), refused(414)),
+        row("line_far_too_long", line_of(12 * 1024), refused(414)),
+        row("line_without_end", format!("GET /{endless}").into_bytes(), refused(414)),
+        row("method_without_end", endless.into_bytes(), refused(414)),
+        row("long_path_of_a_missing_file", long_path(), problem(404)),
+    ]
+}
+
+fn long_path() -> Vec<u8> {
+    format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "d/".repeat(2000)).into_bytes()
+}
+
+/// A request with exactly so many fields, Host among them.
+fn with_fields(count: usize) -> Vec<u8> {
+    let fields: String = (1..count).map(|index| format!("F{index}: v\r\n")).collect();
+    format!("GET /digits.txt HTTP/1.1\r\nHost: h\r\n{fields}\r\n").into_bytes()
+}
+
+fn fields() -> Vec<Row> {
+    vec![
+        row("as_many_fields_as_allowed", with_fields(FIELDS_MAX), digits()),
+        row("one_field_too_many", with_fields(FIELDS_MAX + 1), refused(431)),
+        row("far_too_many_fields", with_fields(8 * FIELDS_MAX), refused(431)),
+    ]
+}
+
+/// A request whose head has exactly so many bytes.
+fn head_of(bytes: usize) -> Vec<u8> {
+    let rest = "GET /digits.txt HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n";
+    let value = "v".repeat(bytes - rest.len());
+    format!("GET /digits.txt HTTP/1.1\r\nHost: h\r\nA: {value}\r\n\r\n").into_bytes()
+}
+
+fn heads() -> Vec<Row> {
+    let endless = "v".repeat(3 * HEAD_BYTES_MAX);
+    vec![
+        row("head_as_long_as_allowed", head_of(HEAD_BYTES_MAX), digits()),
+        row("head_one_byte_too_long", head_of(HEAD_BYTES_MAX + 1), refused(431)),
+        row("head_far_too_long", head_of(3 * HEAD_BYTES_MAX), refused(431)),
+        row(
+            "value_without_end",
+            format!("GET / HTTP/1.1\r\nHost: h\r\nA: {endless}").into_bytes(),
+            refused(431),
+        ),
+        row("name_without_end", format!("GET / HTTP/1.1\r\nHost: h\r\n{endless}").into_bytes(), refused(431)),
+        row(
+            "fields_without_end",
+            format!("GET / HTTP/1.1\r\nHost: h\r\n{}", "A: b\r\n".repeat(4000)).into_bytes(),
+            refused(431),
+        ),
+    ]
+}

@@ -1,0 +1,10 @@
+//! Time, load, vanishing clients, changing files, draining: every backend.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use conformance::{robustness, site::Sites};
+
+fn main() -> ExitCode {
+    conformance::main(|| Ok(robustness::trials(&Arc::new(Sites::build()?))))
+}
