@@ -162,20 +162,20 @@ impl Exchange {
         &mut self,
         worker: &mut Worker,
         status: Status,
-        file: Arc<OwnedFd>,
+        file: OwnedFd,
         range: ByteRange,
         build: impl FnOnce(&mut Vec<u8>, &General),
     ) {
         self.begin_answer(worker, status, build);
         if self.request.method == Method::Get {
-            self.body = Body::One { file, left: range };
+            self.body = Body::One { file: worker.share(file), left: range };
         }
     }
 
     fn begin_multipart(
         &mut self,
         worker: &mut Worker,
-        file: Arc<OwnedFd>,
+        file: OwnedFd,
         mut rest: Ranges,
         representation: Representation,
     ) {
@@ -185,7 +185,7 @@ impl Exchange {
         });
         let left = rest.remove(0);
         head::build_part_header(unshared(&mut self.output), &representation, left, true);
-        self.body = Body::Multipart { file, left, rest, representation };
+        self.body = Body::Multipart { file: worker.share(file), left, rest, representation };
     }
 
     fn answer_not_found_page(&mut self, worker: &mut Worker, opened: Opened) {
@@ -296,11 +296,11 @@ impl Exchange {
         if let Some(answer) = &mut self.answer {
             answer.sent_bytes += bytes as u64;
         }
-        if self.output_sent < self.output.len() || self.file().is_some() || self.begin_next_part() {
+        if self.output_sent < self.output.len() || self.file().is_some() || self.begin_next_part(worker) {
             return None;
         }
         self.log_answer(worker);
-        self.body = Body::None;
+        self.release_file(worker);
         unshared(&mut self.output).clear();
         self.output_sent = 0;
         self.started = worker.now();
@@ -313,8 +313,16 @@ impl Exchange {
         })
     }
 
+    /// The answer is over: its file is closed, unless an operation in flight still reads from it.
+    pub(crate) fn release_file(&mut self, worker: &mut Worker) {
+        match std::mem::take(&mut self.body) {
+            Body::One { file, .. } | Body::Multipart { file, .. } => drop(worker.release(file)),
+            Body::None => {}
+        }
+    }
+
     /// The output and the file's range have been sent: the next part of a multipart body, if there is one.
-    fn begin_next_part(&mut self) -> bool {
+    fn begin_next_part(&mut self, worker: &mut Worker) -> bool {
         let Body::Multipart { left, rest, representation, .. } = &mut self.body else {
             return false;
         };
@@ -323,7 +331,7 @@ impl Exchange {
         self.output_sent = 0;
         if rest.is_empty() {
             head::build_multipart_end(output, representation);
-            self.body = Body::None;
+            self.release_file(worker);
         } else {
             *left = rest.remove(0);
             head::build_part_header(output, representation, *left, false);

@@ -7,14 +7,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::LINGER_TIMEOUT;
 use crate::exchange::{Exchange, Need};
-use crate::site::{OpenRequest, Opened};
+use crate::site::{OpenRequest, Opened, SharedFile};
 use crate::status::Status;
 use crate::worker::Worker;
 
@@ -61,7 +60,7 @@ impl Send<'_> {
 #[derive(Clone, Copy, Debug)]
 pub struct FileRange<'a> {
     /// The file, shared with whatever operation reads from it.
-    pub file: &'a Arc<OwnedFd>,
+    pub file: &'a Arc<SharedFile>,
     /// The position of the first byte.
     pub offset: u64,
     /// How many bytes.

@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +16,7 @@ use crate::range::{ByteRange, Ranges};
 use crate::request::{Expectation, Parsed, Request, parse_http_get};
 use crate::scan::{HeadScan, Scanned};
 use crate::shutdown::Drain;
-use crate::site::OpenRequest;
+use crate::site::{OpenRequest, SharedFile};
 use crate::status::Status;
 use crate::worker::Worker;
 
@@ -74,11 +73,11 @@ pub(crate) enum Body {
     #[default]
     None,
     One {
-        file: Arc<OwnedFd>,
+        file: Arc<SharedFile>,
         left: ByteRange,
     },
     Multipart {
-        file: Arc<OwnedFd>,
+        file: Arc<SharedFile>,
         left: ByteRange,
         /// The parts that follow the one under way.
         rest: Ranges,
@@ -199,7 +198,7 @@ impl Exchange {
     }
 
     /// The file's bytes that follow the output.
-    pub(crate) fn file(&self) -> Option<(&Arc<OwnedFd>, ByteRange)> {
+    pub(crate) fn file(&self) -> Option<(&Arc<SharedFile>, ByteRange)> {
         match &self.body {
             Body::One { file, left } | Body::Multipart { file, left, .. } if left.length > 0 => {
                 Some((file, *left))

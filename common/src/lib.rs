@@ -46,7 +46,7 @@ pub use net::{Listeners, listen_socket};
 pub use request::parse_http_get;
 pub use service::Service;
 pub use shutdown::{Drain, Shutdown};
-pub use site::{OpenRequest, Opened, Site, SiteOptions, Symlinks};
+pub use site::{OpenRequest, Opened, SharedFile, Site, SiteOptions, Symlinks};
 pub use slots::{Slots, Token};
 pub use start::StartError;
 pub use wheel::Wheel;

@@ -8,7 +8,6 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -126,11 +125,41 @@ pub struct Metadata {
     pub device: u64,
 }
 
+/// An open file, as its connection and the operations that read from it share it. The memory outlives the
+/// file: emptied, it serves for the next one.
+#[derive(Debug)]
+pub struct SharedFile(Option<OwnedFd>);
+
+impl SharedFile {
+    /// Takes the file out.
+    pub(crate) fn take(&mut self) -> Option<OwnedFd> {
+        self.0.take()
+    }
+
+    /// Puts a file in.
+    pub(crate) fn put(&mut self, file: OwnedFd) {
+        self.0 = Some(file);
+    }
+}
+
+impl From<OwnedFd> for SharedFile {
+    fn from(file: OwnedFd) -> Self {
+        SharedFile(Some(file))
+    }
+}
+
+impl AsFd for SharedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // It is emptied through `&mut` alone, by the last one who holds it.
+        self.0.as_ref().expect("a file that is shared is open").as_fd()
+    }
+}
+
 /// An open file, and what was read of it while it was opened.
 #[derive(Debug)]
 pub struct Opened {
-    /// The descriptor, shared with whatever still reads from it.
-    pub file: Arc<OwnedFd>,
+    /// The descriptor.
+    pub file: OwnedFd,
     /// What it is.
     pub metadata: Metadata,
     /// The page that lists the directory, where that was asked for.
@@ -152,7 +181,7 @@ impl Opened {
             inode: stat.st_ino,
             device: stat.st_dev,
         };
-        Ok(Opened { file: Arc::new(file), metadata, listing: None })
+        Ok(Opened { file, metadata, listing: None })
     }
 }
 

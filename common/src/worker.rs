@@ -1,6 +1,7 @@
 //! What one worker owns: its clock, its counters, its memory for exchanges. Nothing of it is shared.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +11,7 @@ use crate::exchange::Exchange;
 use crate::log::LogBuffer;
 use crate::service::Service;
 use crate::shutdown::Drain;
-use crate::site::Site;
+use crate::site::{SharedFile, Site};
 use crate::stats::{Counts, WorkerStats};
 
 /// Exchanges that are kept for the next request; beyond that they are freed.
@@ -31,6 +32,8 @@ pub struct Worker {
     drain: Drain,
     #[expect(clippy::vec_box, reason = "an exchange moves between here and its connection as a pointer")]
     spare: Vec<Box<Exchange>>,
+    /// Empty, for the next files.
+    spare_files: Vec<Arc<SharedFile>>,
 }
 
 impl Worker {
@@ -73,6 +76,7 @@ impl Worker {
             log,
             drain: Drain::Serving,
             spare: Vec::new(),
+            spare_files: Vec::new(),
         };
         worker.tick();
         worker
@@ -180,6 +184,26 @@ impl Worker {
         self.counts.events += events;
     }
 
+    /// A file to be shared, in memory that was used before, or new.
+    pub(crate) fn share(&mut self, file: OwnedFd) -> Arc<SharedFile> {
+        match self.spare_files.pop() {
+            Some(mut spare) => {
+                Arc::get_mut(&mut spare).expect("a spare one is held by nobody else").put(file);
+                spare
+            }
+            None => Arc::new(SharedFile::from(file)),
+        }
+    }
+
+    /// Gives a share of a file back. The last one gets the file, to close it as it likes.
+    pub fn release(&mut self, mut file: Arc<SharedFile>) -> Option<OwnedFd> {
+        let released = Arc::get_mut(&mut file)?.take();
+        if self.spare_files.len() < SPARE_EXCHANGES_MAX {
+            self.spare_files.push(file);
+        }
+        released
+    }
+
     /// Memory for an exchange: used before, or new.
     pub(crate) fn exchange(&mut self, peer: Option<IpAddr>) -> Box<Exchange> {
         let mut exchange = self.spare.pop().unwrap_or_default();
@@ -189,6 +213,7 @@ impl Worker {
 
     /// Takes the memory of an exchange back.
     pub(crate) fn keep(&mut self, mut exchange: Box<Exchange>) {
+        exchange.release_file(self);
         if self.spare.len() < SPARE_EXCHANGES_MAX {
             exchange.reset();
             self.spare.push(exchange);

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,7 @@ impl Script {
                     let mut bytes = answer.bytes().to_vec();
                     if let Some(range) = answer.file {
                         let mut body = vec![0; usize::try_from(range.length).expect("fits")];
-                        let file = fs::File::from(range.file.try_clone().expect("cloned"));
+                        let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
                         file.read_exact_at(&mut body, range.offset).expect("read");
                         bytes.extend_from_slice(&body);
                     }
@@ -293,7 +294,6 @@ fn a_keep_alive_request_allocates_nothing() {
         script.receive(&request);
         let Step::Open(open) = script.connection.step() else { panic!("an open") };
         let open = Arc::clone(open);
-        // The descriptor's share is the backend's allocation to make, so it isn't counted here.
         let opened = script.worker.site().open(&open);
         drop(open);
         let counted = allocation_counter::measure(|| {

@@ -17,20 +17,15 @@
 //! | accept | [`accept4`](https://man7.org/linux/man-pages/man2/accept4.2.html) until `EAGAIN`, bounded; registered `IN\|OUT\|RDHUP\|ET` once, never modified |
 //! | receive | `recv` into the worker's buffer until short or `EAGAIN`: `on_readable` |
 //! | open | `openat2(RESOLVE_CACHED)` and `fstat` in the loop, else a job of the pool: `on_opened` |
-//! | send | `preadv2(RWF_NOWAIT)` behind the head, one `send`: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |
+//! | send | up to 256 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: `sendfile`, if cached: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |
 //! | finish | the next step, or a note what the client waits for |
 //!
 //! # The cost
 //!
 //! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
 //! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`. Copies: page cache to
-//! buffer, buffer to socket. Memory: a few hundred bytes per idle client, one receive and one send buffer per
+//! buffer, buffer to socket; none by `sendfile`. Memory: a few hundred bytes per idle client, one receive and one send buffer per
 //! worker.
-//!
-//! Sending from a buffer costs a copy that `sendfile` saves, and is cheaper all the same: the buffer stays in
-//! the processor's cache, and one `send` hands TCP 256 KiB where `sendfile` hands it pages in portions of a
-//! pipe. And it keeps the promise: `sendfile` waits for every page that is missing, and no question asked
-//! beforehand tells for sure that none is.
 //!
 //! # The least kernel
 //!

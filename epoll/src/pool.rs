@@ -17,14 +17,13 @@
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use common::service::Service;
-use common::site::{OpenRequest, Opened};
+use common::site::{OpenRequest, Opened, SharedFile};
 use common::slots::Token;
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{pread, retry_on_intr};
@@ -57,7 +56,7 @@ pub enum Job {
     /// Read the file from `offset` on.
     Read {
         /// Kept open by the job, whatever becomes of its client.
-        file: Arc<OwnedFd>,
+        file: Arc<SharedFile>,
         /// Where the unsent part of the answer begins.
         offset: u64,
         /// How long it is; the job reads up to [`READ_BYTES_MAX`] of it, and has some of the rest fetched.
@@ -303,7 +302,7 @@ impl Shared {
 }
 
 /// Reads what fits into the memory, and has the kernel fetch what the next reads will want.
-fn read(file: &OwnedFd, offset: u64, length: u64, mut memory: Box<[u8]>) -> io::Result<Buffer> {
+fn read(file: &SharedFile, offset: u64, length: u64, mut memory: Box<[u8]>) -> io::Result<Buffer> {
     let wanted = usize::try_from(length).map_or(memory.len(), |length| length.min(memory.len()));
     let beyond = length - wanted as u64;
     if beyond > 0 {
@@ -402,6 +401,7 @@ mod tests {
     use common::site::{Site, SiteOptions};
     use std::fs::File;
     use std::io::Write;
+    use std::os::fd::OwnedFd;
     use std::sync::Barrier;
     use tempfile::TempDir;
 
@@ -425,10 +425,10 @@ mod tests {
     }
 
     impl Bench {
-        fn file(&self, bytes: &[u8]) -> Arc<OwnedFd> {
+        fn file(&self, bytes: &[u8]) -> Arc<SharedFile> {
             let path = self.root.path().join("file");
             File::create(&path).expect("created").write_all(bytes).expect("written");
-            Arc::new(File::open(path).expect("opened").into())
+            Arc::new(OwnedFd::from(File::open(path).expect("opened")).into())
         }
 
         fn submit(&mut self, job: Job) -> Result<(), Full> {
@@ -448,7 +448,7 @@ mod tests {
             results
         }
 
-        fn read(&mut self, file: &Arc<OwnedFd>, offset: u64, length: u64) -> io::Result<Buffer> {
+        fn read(&mut self, file: &Arc<SharedFile>, offset: u64, length: u64) -> io::Result<Buffer> {
             self.submit(Job::Read { file: Arc::clone(file), offset, length }).expect("room");
             match self.results(1).pop() {
                 Some(Done { token: TOKEN, outcome: Outcome::Read(result) }) => result,
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn a_failed_read_says_so() {
         let mut bench = bench(1);
-        let folder: Arc<OwnedFd> = Arc::new(File::open(bench.root.path()).expect("opened").into());
+        let folder = Arc::new(OwnedFd::from(File::open(bench.root.path()).expect("opened")).into());
         let error = bench.read(&folder, 0, 10).expect_err("a folder can't be read");
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }

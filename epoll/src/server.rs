@@ -10,11 +10,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::connection::{Close, Connection, Step};
+use common::connection::{Close, Connection, Send, Step};
 use common::net::{BACKLOG, Listeners};
 use common::service::Service;
 use common::shutdown::Drain;
-use common::site::Opened;
+use common::site::{Opened, SharedFile};
 use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
@@ -41,23 +41,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes received at once. Every client of the worker shares the one buffer.
 const RECEIVE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes sent at once, head and body in one buffer that stays in the processor's cache.
+/// Bytes sent at once: head and body from one buffer that stays in the processor's cache, or so much of a
+/// larger file by `sendfile`.
 const SEND_BYTES_MAX: usize = 256 * 1024;
 
-/// After a send that the socket didn't take whole, a client counts as lagging for so many sends.
-const LAG_SENDS: u8 = 64;
-
-/// A lagging client gets this many bytes and more of a file by `sendfile`.
-const SENDFILE_BYTES_MIN: u64 = 64 * 1024;
-
-/// Before a `sendfile` the page cache is asked for one byte in so many: no more than a disk's usual read-ahead.
-const PROBE_BYTES: usize = 64 * 1024;
+/// Before a `sendfile` the page cache is asked for one byte in so many: as many as a disk usually reads ahead.
+const PROBE_BYTES: usize = 128 * 1024;
 
 /// The share of a client in one turn of the loop: so many bytes…
-const SHARE_BYTES: usize = 1024 * 1024;
+const SHARE_BYTES: usize = SEND_BYTES_MAX;
 
 /// …of which each step costs this many on top of what it sends.
-const STEP_BYTES: usize = 32 * 1024;
+const STEP_BYTES: usize = 16 * 1024;
 
 /// Serves until the service is drained; `ready` is called once every worker accepts.
 ///
@@ -65,16 +60,7 @@ const STEP_BYTES: usize = 32 * 1024;
 /// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     let pool = Pool::start(Arc::clone(service), pool::THREADS_MAX)?;
-    serve_with(&pool, listeners, service, ready)
-}
-
-fn serve_with(
-    pool: &Pool,
-    listeners: Listeners,
-    service: &Arc<Service>,
-    ready: impl FnOnce(),
-) -> io::Result<()> {
-    run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, pool), Server::run, ready)
+    run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
 /// A socket, its machine, and what is known of both. An idle one holds nothing else.
@@ -87,8 +73,6 @@ struct Client {
     writable: bool,
     /// The peer has sent its last byte; only the end of the stream proves that all was read.
     hung_up: bool,
-    /// The sends for which it still counts as lagging: its socket was full not long ago.
-    lag: u8,
 }
 
 /// What a client waits for.
@@ -171,6 +155,7 @@ impl Server {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.drain < Drain::Over {
             let timeout = self.wait_max(&events);
+            self.worker.flush();
             self.poller.wait(&mut events, timeout)?;
             self.turn(&events);
         }
@@ -272,7 +257,6 @@ impl Server {
             readable: false,
             writable: true,
             hung_up: false,
-            lag: 0,
         });
         self.worker.count_accepted();
         self.wheel.watch(token.slot, deadline, self.worker.now());
@@ -350,9 +334,7 @@ impl Server {
 
     fn open(&mut self, token: Token) -> Next {
         let Some(client) = self.clients.get(token) else { return Next::Gone };
-        let Step::Open(request) = client.connection.step() else {
-            unreachable!("the step that was asked for")
-        };
+        let Step::Open(request) = client.connection.step() else { return Next::Step(0) };
         match self.worker.site().open_cached(request).transpose() {
             Some(result) => self.on_opened(token, result),
             None => {
@@ -364,10 +346,7 @@ impl Server {
 
     fn on_opened(&mut self, token: Token, result: io::Result<Opened>) -> Next {
         let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
-        // A deadline may have changed the step while the pool opened.
-        if let Step::Open(_) = client.connection.step() {
-            client.connection.opened(&mut self.worker, result);
-        }
+        client.connection.opened(&mut self.worker, result);
         Next::Step(0)
     }
 
@@ -381,30 +360,34 @@ impl Server {
         }
     }
 
-    /// Sends what is in memory and as much of the file as the page cache gives at once, in one call.
     fn send_response(&mut self, token: Token) -> Next {
-        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         if !client.writable {
             return Next::Wait(Waits::Space);
         }
-        let Step::Send(answer) = client.connection.step() else {
-            unreachable!("the step that was asked for")
-        };
+        let bytes = answer.bytes().len() as u64;
+        match answer.file {
+            None => self.send_bytes(token, SendFlags::empty()),
+            Some(range) if bytes + range.length <= SEND_BYTES_MAX as u64 => self.send_small(token),
+            Some(_) => self.send_large(token),
+        }
+    }
+
+    /// Sends the bytes in memory by themselves.
+    fn send_bytes(&mut self, token: Token, flags: SendFlags) -> Next {
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
+        let asked = answer.bytes().len();
+        let sent = send(&client.socket, answer.bytes(), SendFlags::NOSIGNAL | flags);
+        self.on_sent(token, asked, sent)
+    }
+
+    /// Sends head and file in one call, as much of the file as the page cache gives at once.
+    fn send_small(&mut self, token: Token) -> Next {
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
+        let Some(range) = answer.file else { return Next::Step(0) };
         let head = answer.bytes();
-        let Some(range) = answer.file else {
-            let sent = send(&client.socket, head, SendFlags::NOSIGNAL);
-            let asked = head.len();
-            return self.on_sent(token, asked, sent);
-        };
-        if client.lag > 0 && range.length >= SENDFILE_BYTES_MIN {
-            return self.send_file(token);
-        }
-        let room = SEND_BYTES_MAX.saturating_sub(head.len());
-        if room < SEND_BYTES_MAX / 2 {
-            return self.send_head(token);
-        }
-        let wanted = usize::try_from(range.length).unwrap_or(room).min(room);
-        let body = &mut self.send_buffer[head.len()..head.len() + wanted];
+        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+        let body = &mut self.send_buffer[head.len()..head.len() + length];
         match preadv2(range.file, &mut [IoSliceMut::new(body)], range.offset, ReadWriteFlags::NOWAIT) {
             Ok(read) if read > 0 => {
                 self.send_buffer[..head.len()].copy_from_slice(head);
@@ -419,11 +402,9 @@ impl Server {
         }
     }
 
-    /// Sends a file without a copy. That costs more calls, and TCP gets the pages in portions of a pipe, so a
-    /// reader that keeps up is better served from the buffer. For one that lags nothing is copied in vain.
-    fn send_file(&mut self, token: Token) -> Next {
-        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
-        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+    /// Sends some of a file without a copy, as far as the page cache holds it, after the head.
+    fn send_large(&mut self, token: Token) -> Next {
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         let Some(range) = answer.file else { return Next::Step(0) };
         let wanted = usize::try_from(range.length).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
         let cached = cached_bytes(range.file, range.offset, wanted);
@@ -431,32 +412,24 @@ impl Server {
             return self.read(token);
         }
         if !answer.bytes().is_empty() {
-            return self.send_head(token);
+            return self.send_bytes(token, SendFlags::MORE);
         }
         let mut offset = range.offset;
         match sendfile(&client.socket, range.file, Some(&mut offset), cached) {
+            // The file is shorter than it was when the answer was planned.
             Ok(0) => self.fail(token),
-            // A short one may have met the end of a file that shrank: only the next call tells (rule 2 of the
-            // contract of edges holds for plain transfers).
+            // If it was short, nobody knows which of the two ends did it: the next call tells.
             Ok(sent) => self.on_sent(token, sent, Ok(sent)),
+            // A file system that can't (sendfile(2), "Notes").
+            Err(Errno::INVAL | Errno::NOSYS) => self.read(token),
             Err(errno) => self.on_sent(token, cached, Err(errno)),
         }
-    }
-
-    /// Sends the bytes before a file by themselves; the file follows at once.
-    fn send_head(&mut self, token: Token) -> Next {
-        let Some(client) = self.clients.get(token) else { return Next::Gone };
-        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
-        let asked = answer.bytes().len();
-        let sent = send(&client.socket, answer.bytes(), SendFlags::NOSIGNAL | SendFlags::MORE);
-        self.on_sent(token, asked, sent)
     }
 
     // ---- read: what the page cache doesn't hold
 
     fn read(&mut self, token: Token) -> Next {
-        let Some(client) = self.clients.get(token) else { return Next::Gone };
-        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        let Some((_, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         let Some(range) = answer.file else { return Next::Step(0) };
         let job = Job::Read { file: Arc::clone(range.file), offset: range.offset, length: range.length };
         self.submit(token, job)
@@ -474,8 +447,7 @@ impl Server {
     }
 
     fn send_read(&mut self, token: Token, body: &[u8]) -> Next {
-        let Some(client) = self.clients.get(token) else { return Next::Gone };
-        let Step::Send(answer) = client.connection.step() else { return Next::Step(0) };
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         if body.is_empty() {
             // The file is shorter than it was when the answer was planned.
             return self.fail(token);
@@ -491,13 +463,11 @@ impl Server {
         match sent {
             Ok(sent) => {
                 client.writable = sent == asked;
-                client.lag = if client.writable { client.lag.saturating_sub(1) } else { LAG_SENDS };
                 client.connection.sent(&mut self.worker, sent);
                 Next::Step(sent)
             }
             Err(Errno::AGAIN) => {
                 client.writable = false;
-                client.lag = LAG_SENDS;
                 Next::Wait(Waits::Space)
             }
             Err(Errno::INTR) => Next::Step(0),
@@ -565,13 +535,7 @@ impl Server {
     fn close(&mut self, token: Token, close: Close) -> Next {
         let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
         match close {
-            Close::Graceful => {
-                match shutdown(&client.socket, Shutdown::Write) {
-                    Ok(()) => client.connection.half_closed(&mut self.worker),
-                    Err(_) => client.connection.failed(&mut self.worker),
-                }
-                return Next::Step(0);
-            }
+            Close::Graceful => return self.half_close(token),
             Close::Drop => {}
             Close::Reset => {
                 // The one possible failure is a socket that is already dead.
@@ -582,6 +546,15 @@ impl Server {
         self.worker.count_closed();
         self.accept_pause = None;
         Next::Gone
+    }
+
+    fn half_close(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        match shutdown(&client.socket, Shutdown::Write) {
+            Ok(()) => client.connection.half_closed(&mut self.worker),
+            Err(_) => client.connection.failed(&mut self.worker),
+        }
+        Next::Step(0)
     }
 
     // ---- the clock and the drain
@@ -660,7 +633,7 @@ impl Server {
 }
 
 /// How many of the wanted bytes the page cache holds, from the first on, as far as single bytes can tell.
-fn cached_bytes(file: &OwnedFd, offset: u64, wanted: usize) -> usize {
+fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
     let mut cached = 0;
     while cached < wanted {
         let next = (cached + PROBE_BYTES).min(wanted);
@@ -672,6 +645,15 @@ fn cached_bytes(file: &OwnedFd, offset: u64, wanted: usize) -> usize {
         }
     }
     cached
+}
+
+/// The client's answer under way.
+fn answer(clients: &Slots<Client>, token: Token) -> Option<(&Client, Send<'_>)> {
+    let client = clients.get(token)?;
+    match client.connection.step() {
+        Step::Send(answer) => Some((client, answer)),
+        Step::Receive | Step::Open(_) | Step::Close(_) => None,
+    }
 }
 
 /// Takes one connection; its address only where somebody wants to know it.

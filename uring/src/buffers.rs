@@ -21,6 +21,7 @@
 use std::alloc::{self, Layout};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
@@ -70,7 +71,8 @@ impl ProvidedBuffers {
         // SAFETY: `alloc` wants a layout of a size that isn't zero: there is at least one buffer.
         let start = unsafe { alloc::alloc(layout) };
         let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
-        // SAFETY: `write_bytes` wants valid memory of this length: the entries are the allocation's beginning.
+        // SAFETY: `write_bytes` wants valid memory of this length: the entries are the allocation's
+        // beginning.
         unsafe { start.write_bytes(0, entries_bytes) };
         // SAFETY: `add` must stay within the allocation: the buffers follow the entries.
         let memory = unsafe { start.add(entries_bytes) };
@@ -123,8 +125,8 @@ impl ProvidedBuffers {
         // SAFETY: `add` must stay within the allocation: the index is below the number of entries.
         let mut entry = unsafe { self.entries.add(usize::from(index)) };
         // SAFETY: `as_mut` wants a valid entry that nobody else uses: the memory was zeroed, which is a valid
-        // entry, and the kernel reads only entries between head and tail. This one is behind the tail, because
-        // there are as many entries as buffers and this buffer isn't in the ring.
+        // entry, and the kernel reads only entries between head and tail. This one is behind the tail,
+        // because there are as many entries as buffers and this buffer isn't in the ring.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.buffer(id).as_ptr().expose_provenance() as u64);
         entry.set_len(RECEIVE_BUFFER_BYTES);
@@ -219,8 +221,9 @@ pub struct ReadBuffer(Box<Parts>);
 struct Parts {
     /// Initialised up to the body; the body is its spare capacity.
     memory: Vec<u8>,
-    head_bytes: usize,
     body_bytes_max: usize,
+    /// What is to be sent: from somewhere before the body to somewhere in it.
+    unsent: Range<usize>,
 }
 
 impl ReadBuffer {
@@ -228,18 +231,18 @@ impl ReadBuffer {
         let mut memory: Vec<u8> = Vec::with_capacity(HEAD_ROOM_BYTES + BODY_ALIGN + body_bytes_max);
         let room = HEAD_ROOM_BYTES + memory.as_ptr().wrapping_add(HEAD_ROOM_BYTES).align_offset(BODY_ALIGN);
         memory.resize(room, 0);
-        ReadBuffer(Box::new(Parts { memory, head_bytes: 0, body_bytes_max }))
+        ReadBuffer(Box::new(Parts { memory, body_bytes_max, unsent: room..room }))
     }
 
-    /// Puts the head right in front of the body.
+    /// Puts the head right in front of the body, which will have so many bytes.
     ///
     /// # Panics
-    /// When the head is longer than [`HEAD_ROOM_BYTES`].
-    pub fn put_head(&mut self, head: &[u8]) {
-        let Parts { memory, head_bytes, .. } = &mut *self.0;
-        let start = memory.len() - head.len();
-        memory[start..].copy_from_slice(head);
-        *head_bytes = head.len();
+    /// When the head is longer than [`HEAD_ROOM_BYTES`], or the body than there is room for.
+    pub fn put_head(&mut self, head: &[u8], body_bytes: usize) {
+        let Parts { memory, body_bytes_max, unsent } = &mut *self.0;
+        assert!(body_bytes <= *body_bytes_max, "a body of {body_bytes} bytes in {body_bytes_max}");
+        *unsent = memory.len() - head.len()..memory.len() + body_bytes;
+        memory[unsent.start..].copy_from_slice(head);
     }
 
     /// How long a piece of a file this buffer can carry.
@@ -250,22 +253,23 @@ impl ReadBuffer {
 
     /// The place of the body. Writing there changes nothing that safe code can see.
     pub fn body(&mut self) -> &mut [MaybeUninit<u8>] {
-        let Parts { memory, body_bytes_max, .. } = &mut *self.0;
-        &mut memory.spare_capacity_mut()[..*body_bytes_max]
+        let Parts { memory, unsent, .. } = &mut *self.0;
+        let body_bytes = unsent.end - memory.len();
+        &mut memory.spare_capacity_mut()[..body_bytes]
     }
 
-    /// How long the head is.
+    /// Where what has not been sent begins, and how long it is: head, then body. Good while the buffer lives,
+    /// wherever it moves.
     #[must_use]
-    pub fn head_bytes(&self) -> usize {
-        self.0.head_bytes
+    pub fn unsent(&self) -> (*const u8, usize) {
+        let Parts { memory, unsent, .. } = &*self.0;
+        (memory.as_ptr().wrapping_add(unsent.start), unsent.len())
     }
 
-    /// The first byte of the head, and the body behind it: what is sent. Good while the buffer lives, wherever
-    /// it moves.
-    #[must_use]
-    pub fn output(&self) -> *const u8 {
-        let Parts { memory, head_bytes, .. } = &*self.0;
-        memory.as_ptr().wrapping_add(memory.len() - head_bytes)
+    /// So many bytes have left.
+    pub fn advance(&mut self, bytes: usize) {
+        let unsent = &mut self.0.unsent;
+        unsent.start = unsent.end.min(unsent.start + bytes);
     }
 }
 
@@ -353,14 +357,16 @@ mod tests {
         let mut buffers = ReadBuffers::default();
         for body_bytes in [1, 1 << 40] {
             let mut buffer = buffers.take(body_bytes);
+            let body_bytes = buffer.body_bytes_max();
             for head in [&b"HTTP/1.1 200 OK\r\n\r\n"[..], b"", &[b'x'; HEAD_ROOM_BYTES]] {
-                buffer.put_head(head);
+                buffer.put_head(head, body_bytes);
                 let body = buffer.body().as_ptr().cast::<u8>();
-                assert_eq!(buffer.output().wrapping_add(head.len()), body);
+                let (first, length) = buffer.unsent();
+                assert_eq!((first.wrapping_add(head.len()), length), (body, head.len() + body_bytes));
                 assert_eq!(body.align_offset(BODY_ALIGN), 0);
-                assert_eq!(buffer.head_bytes(), head.len());
+                buffer.advance(head.len() + 1);
+                assert_eq!(buffer.unsent(), (body.wrapping_add(1), body_bytes - 1));
             }
-            assert_eq!(buffer.body().len(), buffer.body_bytes_max());
             buffers.give_back(buffer);
         }
     }
@@ -369,10 +375,10 @@ mod tests {
     fn read_buffers_come_back_last_in_first_out() {
         let mut buffers = ReadBuffers::default();
         let (one, two) = (buffers.take(1), buffers.take(1));
-        let last = two.output();
+        let last = two.unsent();
         buffers.give_back(one);
         buffers.give_back(two);
-        assert_eq!(buffers.take(1).output(), last);
+        assert_eq!(buffers.take(1).unsent(), last);
     }
 
     #[test]

@@ -14,13 +14,13 @@
 //! | send | answers in memory: `SEND` → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter |
 //! | finish | the connection's next step; `CLOSE` → `on_close` |
 //!
-//! Its cost: one thread per worker, and the kernel's threads for opens that must wait for a disk. A keep-alive
-//! request that is answered from memory takes one submission, two completions, and a share of one system call.
-//! A file takes four submissions (open, read, send, close), three completions and one fstat(2). File bytes are
-//! copied twice: page cache to buffer, buffer to socket.
+//! Its cost: one thread per worker, and the kernel's threads for opens that must wait for a disk. A
+//! keep-alive request that is answered from memory takes one submission, two completions, and a share of one
+//! system call. A file takes four submissions (open, read, send, close), three completions and one fstat(2).
+//! File bytes are copied twice: page cache to buffer, buffer to socket.
 //!
-//! It needs Linux 6.0 (multishot receive), and is at its best from 6.6. Where io_uring is missing or forbidden
-//! [`serve`] says so in one line.
+//! It needs Linux 6.0 (multishot receive), and is at its best from 6.6. Where io_uring is missing or
+//! forbidden [`serve`] says so in one line.
 
 #![deny(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! The lister: one thread that does what the ring has no operation for.
 //!
 //! A listing reads a directory (getdents64(2)), which may wait for the disk. The thread is started with the
-//! first one. It opens, and hands the result back through a queue and an eventfd that the ring polls; it never
-//! touches a socket.
+//! first one. It opens, and hands the result back through a queue and an eventfd that the ring polls; it
+//! never touches a socket.
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -25,45 +25,45 @@ impl Refusal {
     /// What is wrong, and what to do.
     fn reason(&self, disabled: Option<&str>) -> String {
         let error = self.error();
-        match (self, error.raw_os_error()) {
+        let reason = match (self, error.raw_os_error()) {
             (_, Some(libc::EPERM | libc::EACCES)) => forbidden(disabled),
             (_, Some(libc::ENOSYS)) => {
-                "this kernel has no io_uring, or a seccomp profile hides it; run Linux 6.0 or newer, or allow \
-                 io_uring_setup, io_uring_enter and io_uring_register in the profile"
-                    .to_owned()
+                "this kernel has no io_uring, or a seccomp profile hides it; run Linux 6.0 or newer, \
+                 or allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
             }
             (_, Some(libc::EMFILE | libc::ENFILE)) => {
-                "out of descriptors; raise `ulimit -n`, or start fewer --workers".to_owned()
+                "out of descriptors; raise `ulimit -n`, or start fewer --workers"
             }
             (_, Some(libc::ENOMEM)) => {
-                "no memory may be locked for the ring; raise `ulimit -l`, or start fewer --workers".to_owned()
+                "no memory may be locked for the ring; raise `ulimit -l`, or start fewer --workers"
             }
-            (Refusal::Setup(_), Some(libc::EINVAL)) => "this kernel's io_uring is too old; run Linux 6.0 or newer".to_owned(),
+            (Refusal::Setup(_), Some(libc::EINVAL)) => {
+                "this kernel's io_uring is too old; run Linux 6.0 or newer"
+            }
             (Refusal::Buffers(_), Some(libc::EINVAL)) => {
-                "this kernel has no rings of provided buffers; run Linux 6.0 or newer".to_owned()
+                "this kernel has no rings of provided buffers; run Linux 6.0 or newer"
             }
             (Refusal::Receive(_), Some(libc::EINVAL)) => {
-                "this kernel has no multishot receive; run Linux 6.0 or newer".to_owned()
+                "this kernel has no multishot receive; run Linux 6.0 or newer"
             }
-            (_, _) => error.to_string(),
-        }
+            (_, _) => return error.to_string(),
+        };
+        reason.to_owned()
     }
 }
 
 /// `EPERM`: who forbids it? `disabled` is the value of the sysctl.
-fn forbidden(disabled: Option<&str>) -> String {
+fn forbidden(disabled: Option<&str>) -> &'static str {
     match disabled {
-        Some("2") => {
-            "kernel.io_uring_disabled is 2; `sysctl kernel.io_uring_disabled=0` allows it".to_owned()
-        }
+        Some("2") => "kernel.io_uring_disabled is 2; `sysctl kernel.io_uring_disabled=0` allows it",
         Some("1") => {
             "kernel.io_uring_disabled is 1; `sysctl kernel.io_uring_disabled=0` allows it to everyone, \
-                      membership in the group of kernel.io_uring_group to this user"
-                .to_owned()
+             membership in the group of kernel.io_uring_group to this user"
         }
-        Some(_) | None => "a seccomp profile or security module forbids it (containers often do); allow \
-                           io_uring_setup, io_uring_enter and io_uring_register there"
-            .to_owned(),
+        Some(_) | None => {
+            "a seccomp profile or security module forbids it (containers often do); allow io_uring_setup, \
+             io_uring_enter and io_uring_register there"
+        }
     }
 }
 

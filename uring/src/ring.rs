@@ -21,13 +21,13 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::site::{OpenHow, OpenRequest};
+use common::site::{OpenHow, OpenRequest, SharedFile};
 use common::slots::{Slots, Token};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
@@ -74,8 +74,8 @@ pub struct Rung {
     flags: fn(&mut Builder) -> &mut Builder,
 }
 
-/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one refused
-/// entry would hold up all that follow.
+/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one
+/// refused entry would hold up all that follow.
 pub const LADDER: [Rung; 3] = [
     Rung { kernel: "6.6", flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray() },
     Rung { kernel: "6.1", flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
@@ -109,7 +109,7 @@ pub struct Piece<'a> {
     /// The bytes in front: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
     pub head: &'a [u8],
     /// The file.
-    pub file: &'a Arc<OwnedFd>,
+    pub file: &'a Arc<SharedFile>,
     /// Where the piece begins.
     pub offset: u64,
     /// How long it is; the operation carries as much of it as fits a buffer.
@@ -140,12 +140,14 @@ pub enum Completion {
         /// Whether more will come without another [`Ring::arm_recv`].
         armed: bool,
     },
-    /// A [`Ring::send`] is over: so many bytes have left.
+    /// Bytes of a [`Ring::send`] have left; or it has failed.
     Sent {
         /// Of the client.
         token: Token,
-        /// Less than was asked for only when the connection broke.
+        /// How many, since the last report.
         result: io::Result<usize>,
+        /// Whether the rest is on its way.
+        armed: bool,
     },
     /// The read of a [`Ring::read_then_send`] failed, or the file ended early. Nothing was sent, and the send
     /// will not happen.
@@ -155,12 +157,14 @@ pub enum Completion {
         /// How much was there.
         result: io::Result<usize>,
     },
-    /// The send of a [`Ring::read_then_send`] is over: so many bytes of head and file have left.
+    /// Bytes of a [`Ring::read_then_send`] have left, of its head and its file; or the send has failed.
     FileSent {
         /// Of the client.
         token: Token,
-        /// Less than was asked for only when the connection broke.
+        /// How many, since the last report.
         result: io::Result<usize>,
+        /// Whether the rest is on its way.
+        armed: bool,
     },
     /// An [`Ring::open`] is over.
     Opened {
@@ -187,15 +191,17 @@ enum Memory {
         _socket: Socket,
     },
     Send {
-        _socket: Socket,
+        socket: Socket,
         output: Rc<Vec<u8>>,
+        unsent: Range<u32>,
+        more: bool,
     },
     /// A READ and the SEND that is linked behind it, or the SEND alone.
     Piece {
-        _socket: Socket,
-        _file: Arc<OwnedFd>,
+        socket: Socket,
+        _file: Arc<SharedFile>,
         buffer: ReadBuffer,
-        file_bytes: u32,
+        more: bool,
     },
     Open {
         _root: Rc<OwnedFd>,
@@ -208,6 +214,32 @@ enum Memory {
 }
 
 impl Memory {
+    /// The SEND of what has not left yet, if this is something to be sent and there is anything left of it.
+    fn rest(&self) -> Option<Entry> {
+        let (socket, (bytes, length), more) = match self {
+            Memory::Send { socket, output, unsent, more } => {
+                let unsent = &output[unsent.start as usize..unsent.end as usize];
+                (socket, (unsent.as_ptr(), unsent.len()), *more)
+            }
+            Memory::Piece { socket, buffer, more, .. } => (socket, buffer.unsent(), *more),
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {
+                return None;
+            }
+        };
+        let more = if more { libc::MSG_MORE } else { 0 };
+        let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length_of(length));
+        (length > 0).then(|| send.flags(libc::MSG_NOSIGNAL | more).build())
+    }
+
+    /// So many bytes have left.
+    fn advance(&mut self, bytes: usize) {
+        match self {
+            Memory::Send { unsent, .. } => unsent.start = unsent.end.min(unsent.start + length_of(bytes)),
+            Memory::Piece { buffer, .. } => buffer.advance(bytes),
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {}
+        }
+    }
+
     /// Gives up the memory that the kernel may still touch; closes the rest.
     fn leak(self) {
         match self {
@@ -284,8 +316,8 @@ impl Cqe {
     /// The descriptor that an accept or an open has made.
     fn descriptor(self) -> io::Result<OwnedFd> {
         self.value()?;
-        // SAFETY: `from_raw_fd` wants a descriptor that is open and nobody else's: the kernel has just made it
-        // for this completion, and a completion is read once.
+        // SAFETY: `from_raw_fd` wants a descriptor that is open and nobody else's: the kernel has just made
+        // it for this completion, and a completion is read once.
         Ok(unsafe { OwnedFd::from_raw_fd(self.result) })
     }
 }
@@ -325,8 +357,9 @@ impl Ring {
         let (io, rung) = build(options).map_err(Refusal::Setup)?;
         let linked = vec![false; io.params().sq_entries() as usize].into();
         let io = NonNull::from(Box::leak(Box::new(io)));
-        // SAFETY: `as_ref` wants a valid pointer and no mutable reference while this one lives: the ring is on
-        // the heap, is only ever used through shared references, and `drop` takes the submitter away first.
+        // SAFETY: `as_ref` wants a valid pointer and no mutable reference while this one lives: the ring is
+        // on the heap, is only ever used through shared references, and `drop` takes the submitter away
+        // first.
         let shared: &'static IoUring = unsafe { io.as_ref() };
         let mut submitter = shared.submitter();
         let registered = submitter.register_ring_fd();
@@ -393,8 +426,13 @@ impl Ring {
         unsafe { self.launch(token, memory, [(Operation::Receive, receive)]) }
     }
 
-    /// Sends `output[range]`, all of it (`MSG_WAITALL`). `more`: what follows belongs to it, so a segment that
+    /// Sends `output[range]`. A send takes what the socket has room for; the ring sends the rest as there is
+    /// room again, and reports each step (with `MSG_WAITALL` it would only report the end, and nobody could
+    /// tell a slow reader from one that has stopped). `more`: what follows belongs to it, so a segment that
     /// isn't full may wait (`MSG_MORE`).
+    ///
+    /// # Panics
+    /// When the range is empty, or not within the output.
     pub fn send(
         &mut self,
         token: Token,
@@ -403,31 +441,31 @@ impl Ring {
         range: Range<usize>,
         more: bool,
     ) -> Flight {
-        let bytes = &output[range];
-        let send = send_entry(socket, bytes.as_ptr(), length_of(bytes.len()), more);
-        let memory = Memory::Send { _socket: Rc::clone(socket), output };
+        let unsent = length_of(range.start)..length_of(range.end);
+        let memory = Memory::Send { socket: Rc::clone(socket), output, unsent, more };
+        let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it has a share of the output, so the bytes
         // neither move nor change.
         unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
     }
 
     /// Reads as much of the piece as a buffer holds, behind the head in the same buffer, and sends both with
-    /// one operation that is linked behind the read. There is one completion: [`Completion::FileSent`], or
-    /// [`Completion::FileRead`] when the read fell short.
+    /// one operation that is linked behind the read, as [`send`](Ring::send) does. When the read falls short
+    /// there is one [`Completion::FileRead`], and nothing is sent.
     pub fn read_then_send(&mut self, token: Token, socket: &Socket, piece: &Piece<'_>) -> Flight {
-        let (mut buffer, file_bytes) = self.buffer_for(piece);
-        let read =
-            opcode::Read::new(Fd(piece.file.as_raw_fd()), buffer.body().as_mut_ptr().cast(), file_bytes)
-                .offset(piece.offset)
-                .build()
-                // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
-                // short, shows itself, and the kernel drops the send in silence.
-                .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
-        let send = piece_entry(socket, &buffer, file_bytes, piece.length);
-        let memory =
-            Memory::Piece { _socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, file_bytes };
-        // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has room for
-        // `file_bytes` from its body on, and which both entries stay within.
+        let mut buffer = self.buffer_for(piece);
+        let body = buffer.body();
+        let file = Fd(piece.file.as_fd().as_raw_fd());
+        let read = opcode::Read::new(file, body.as_mut_ptr().cast(), length_of(body.len()))
+            .offset(piece.offset)
+            .build()
+            // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
+            // short, shows itself, and the kernel drops the send in silence.
+            .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
+        let memory = piece_memory(socket, piece, buffer);
+        let send = memory.rest().expect("something is to be sent");
+        // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, and both entries stay
+        // within what that has room for.
         unsafe { self.launch(token, memory, [(Operation::Read, read), (Operation::Send, send)]) }
     }
 
@@ -443,25 +481,23 @@ impl Ring {
         socket: &Socket,
         piece: &Piece<'_>,
     ) -> io::Result<Flight> {
-        let (mut buffer, file_bytes) = self.buffer_for(piece);
-        let read = read_exactly(piece.file, &mut buffer.body()[..file_bytes as usize], piece.offset);
-        if let Err(error) = read {
+        let mut buffer = self.buffer_for(piece);
+        if let Err(error) = read_exactly(piece.file, buffer.body(), piece.offset) {
             self.read_buffers.give_back(buffer);
             return Err(error);
         }
-        let send = piece_entry(socket, &buffer, file_bytes, piece.length);
-        let memory =
-            Memory::Piece { _socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, file_bytes };
+        let memory = piece_memory(socket, piece, buffer);
+        let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has been filled
         // for the length of the send.
         Ok(unsafe { self.launch(token, memory, [(Operation::Send, send)]) })
     }
 
-    fn buffer_for(&mut self, piece: &Piece<'_>) -> (ReadBuffer, u32) {
+    fn buffer_for(&mut self, piece: &Piece<'_>) -> ReadBuffer {
         let mut buffer = self.read_buffers.take(piece.length);
-        buffer.put_head(piece.head);
-        let file_bytes = usize::try_from(piece.length).unwrap_or(usize::MAX).min(buffer.body_bytes_max());
-        (buffer, length_of(file_bytes))
+        let body_bytes = usize::try_from(piece.length).unwrap_or(usize::MAX).min(buffer.body_bytes_max());
+        buffer.put_head(piece.head, body_bytes);
+        buffer
     }
 
     /// Opens a file (`OPENAT2`): at once if its path is in the kernel's cache.
@@ -517,7 +553,7 @@ impl Ring {
     /// Takes an operation on: its memory into the table, its entries towards the kernel.
     ///
     /// # Safety
-    /// Every address and descriptor in the entries belongs to `memory` and stays good wherever `memory` moves.
+    /// Every address and descriptor in the entries belongs to `memory`, and stays good wherever that moves.
     unsafe fn launch<const N: usize>(
         &mut self,
         token: Token,
@@ -526,8 +562,8 @@ impl Ring {
     ) -> Flight {
         let place = self.in_flight.insert(InFlight { token, memory });
         let entries = entries.map(|(operation, entry)| entry.user_data(operation.user_data(place)));
-        // SAFETY: `push` wants the entries' memory to outlive them: the caller vouches that it is in the table,
-        // and there it stays until the completion, or for ever.
+        // SAFETY: `push` wants the entries' memory to outlive them: the caller vouches that it is in the
+        // table, and there it stays until the completion, or for ever.
         unsafe { self.push(entries) };
         Flight(place)
     }
@@ -549,7 +585,7 @@ impl Ring {
     /// # Safety
     /// The memory that the entries name is valid until their operations have completed.
     unsafe fn offer(&mut self, chain: &[Entry]) -> bool {
-        // SAFETY: `submission_shared` wants to be the only such value: it lives in this function and `submit`
+        // SAFETY: `submission_shared` wants to be the only such value: it lives in this function and `queued`
         // alone, neither of which calls the other while it does.
         let mut queue = unsafe { self.io().submission_shared() };
         // SAFETY: `push_multiple` wants what this function wants.
@@ -583,6 +619,7 @@ impl Ring {
     /// # Errors
     /// Only those after which the ring can't go on.
     pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.check_chains()?;
         self.submit()?;
         let is_idle = self.waiting.is_empty() && self.batch.is_empty();
         let timeout = if is_idle { timeout } else { Some(Duration::ZERO) };
@@ -607,8 +644,9 @@ impl Ring {
             }
             let submitter = self.submitter();
             let length = self.queued();
-            // SAFETY: `enter` wants arguments that are right: it submits what is queued, and gives deferred work
-            // the chance to run (which `GETEVENTS` does, io_uring_enter(2)), so that an overflow can clear.
+            // SAFETY: `enter` wants arguments that are right: it submits what is queued, and gives deferred
+            // work the chance to run (which `GETEVENTS` does, io_uring_enter(2)), so that an overflow can
+            // clear.
             let entered = unsafe { submitter.enter::<()>(length, 0, EnterFlags::GETEVENTS.bits(), None) };
             self.entered(entered)?;
             if self.queued() == length {
@@ -628,26 +666,28 @@ impl Ring {
 
     /// Sorts out what an enter came to.
     fn entered(&mut self, result: io::Result<usize>) -> io::Result<()> {
-        if let Err(error) = result {
-            return match error.raw_os_error() {
-                // The timeout, a signal; no memory or no room for completions just now: what is left over goes
-                // with the next enter.
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            };
-        }
         let left = self.queued();
         let last_taken = self.pushed.wrapping_sub(left).wrapping_sub(1) as usize & (self.linked.len() - 1);
-        if left > 0 && self.linked[last_taken] {
-            // Out of memory between a READ and its SEND. The kernel ends a chain where a submission ends: the
-            // SEND would not wait, and would send what the buffer held before.
-            self.torn = true;
+        self.torn |= left > 0 && self.linked[last_taken];
+        self.check_chains()?;
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // The timeout, a signal; no memory or no room for completions just now: what is left over
+                // goes with the next enter.
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
         }
+    }
+
+    /// Fails for good when the kernel has taken a READ without its SEND, out of memory. It ends a chain where
+    /// a submission ends: the SEND would not wait, and would send what the buffer held before.
+    fn check_chains(&self) -> io::Result<()> {
         if self.torn {
-            Err(io::Error::other("the kernel ran out of memory in the middle of a chain"))
-        } else {
-            Ok(())
+            return Err(io::Error::other("the kernel ran out of memory in the middle of a chain"));
         }
+        Ok(())
     }
 
     /// Takes everything out of the completion queue, so that the kernel has room again.
@@ -655,7 +695,8 @@ impl Ring {
         // SAFETY: `as_ref` wants a valid pointer and no mutable reference: see `io`, which can't be used here
         // because the batch is borrowed apart.
         let io = unsafe { self.io.as_ref() };
-        // SAFETY: `completion_shared` wants to be the only such value: this is the only function that makes one.
+        // SAFETY: `completion_shared` wants to be the only such value: this is the only function that makes
+        // one.
         let queue = unsafe { io.completion_shared() };
         self.batch.extend(queue.map(|entry| Cqe {
             user_data: entry.user_data(),
@@ -723,24 +764,45 @@ impl Ring {
         Ok(buffer.filter(|_| length > 0))
     }
 
+    /// Bytes have left: sends the rest, or ends the operation.
     fn sent(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
-        let InFlight { token, memory } = self.in_flight.remove(place)?;
-        let Memory::Piece { buffer, .. } = memory else { return Some(Completion::Sent { token, result }) };
-        self.read_buffers.give_back(buffer);
-        Some(Completion::FileSent { token, result })
+        let InFlight { token, memory } = self.in_flight.get_mut(place)?;
+        let (token, is_piece) = (*token, matches!(memory, Memory::Piece { .. }));
+        let bytes = *result.as_ref().unwrap_or(&0);
+        memory.advance(bytes);
+        let rest = if bytes > 0 { memory.rest() } else { None };
+        let armed = rest.is_some();
+        match rest {
+            // SAFETY: `push` wants the entry's memory to outlive it: the operation stays in the table, and
+            // owns what is left of its output as it owned the whole.
+            Some(send) => unsafe { self.push([send.user_data(Operation::Send.user_data(place))]) },
+            None => self.retire(place),
+        }
+        Some(match is_piece {
+            false => Completion::Sent { token, result, armed },
+            true => Completion::FileSent { token, result, armed },
+        })
     }
 
+    /// A READ has completed that was not to report its success: it fell short, or failed.
     fn read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
-        let Memory::Piece { file_bytes, .. } = self.in_flight.get(place)?.memory else { return None };
-        if result.as_ref().is_ok_and(|count| *count == file_bytes as usize) {
+        let InFlight { token, memory: Memory::Piece { buffer, .. } } = self.in_flight.get_mut(place)? else {
+            return None;
+        };
+        let (token, body_bytes) = (*token, buffer.body().len());
+        if result.as_ref().is_ok_and(|count| *count == body_bytes) {
             // A success that was not skipped: the send is on its way and still needs the buffer.
             return None;
         }
-        let InFlight { token, memory } = self.in_flight.remove(place)?;
-        if let Memory::Piece { buffer, .. } = memory {
+        self.retire(place);
+        Some(Completion::FileRead { token, result })
+    }
+
+    /// The operation is over: its memory goes back to where it came from.
+    fn retire(&mut self, place: Token) {
+        if let Some(InFlight { memory: Memory::Piece { buffer, .. }, .. }) = self.in_flight.remove(place) {
             self.read_buffers.give_back(buffer);
         }
-        Some(Completion::FileRead { token, result })
     }
 
     /// Cancels everything and waits for the ends, at most for `bound`. What they bring is dropped.
@@ -760,8 +822,8 @@ impl Ring {
     }
 
     fn io(&self) -> &IoUring {
-        // SAFETY: `as_ref` wants a valid pointer and no mutable reference: `new` put the ring on the heap, all
-        // use it shared, and only `drop` frees it.
+        // SAFETY: `as_ref` wants a valid pointer and no mutable reference: `new` put the ring on the heap,
+        // all use it shared, and only `drop` frees it.
         unsafe { self.io.as_ref() }
     }
 
@@ -776,14 +838,14 @@ const NOBODY: Token = Token { slot: u32::MAX, generation: 0 };
 impl Drop for Ring {
     fn drop(&mut self) {
         // Descriptors may still be on their way to be closed. Where that fails, they are lost, not unsafe.
-        let _submitted = if self.torn { Ok(()) } else { self.submit_and_wait(Some(Duration::ZERO)) };
+        let _submitted = self.submit_and_wait(Some(Duration::ZERO));
         while self.completion().is_some() {}
         if let Some(mut submitter) = self.submitter.take() {
             // It failed if it was never registered. The registration would keep the ring open.
             let _unregistered = submitter.unregister_ring_fd();
         }
-        // SAFETY: `from_raw` wants what `into_raw` gave, once: `new` leaked this box, and the submitter, which
-        // borrowed from it, is gone.
+        // SAFETY: `from_raw` wants what `into_raw` gave, once: `new` leaked this box, and the submitter,
+        // which borrowed from it, is gone.
         drop(unsafe { Box::from_raw(self.io.as_ptr()) });
         let places: Vec<_> = self.in_flight.tokens().collect();
         for in_flight in places.into_iter().filter_map(|place| self.in_flight.remove(place)) {
@@ -810,17 +872,10 @@ fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
     Err(refused)
 }
 
-fn send_entry(socket: &Socket, bytes: *const u8, length: u32, more: bool) -> Entry {
-    let more = if more { libc::MSG_MORE } else { 0 };
-    opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length)
-        .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL | more)
-        .build()
-}
-
-/// The SEND of a piece: its head, and `file_bytes` of the `length` that there are.
-fn piece_entry(socket: &Socket, buffer: &ReadBuffer, file_bytes: u32, length: u64) -> Entry {
-    let more = u64::from(file_bytes) < length;
-    send_entry(socket, buffer.output(), length_of(buffer.head_bytes()) + file_bytes, more)
+/// The buffer holds the head and the beginning of the piece, or will.
+fn piece_memory(socket: &Socket, piece: &Piece<'_>, mut buffer: ReadBuffer) -> Memory {
+    let more = (buffer.body().len() as u64) < piece.length;
+    Memory::Piece { socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, more }
 }
 
 /// Lengths of an entry have 32 bits.
@@ -829,7 +884,7 @@ fn length_of(bytes: usize) -> u32 {
 }
 
 /// Fills `body` from the file.
-fn read_exactly(file: &OwnedFd, mut body: &mut [mem::MaybeUninit<u8>], mut offset: u64) -> io::Result<()> {
+fn read_exactly(file: &SharedFile, mut body: &mut [mem::MaybeUninit<u8>], mut offset: u64) -> io::Result<()> {
     while !body.is_empty() {
         let (read, rest) = match rustix::io::pread(file, &mut *body, offset) {
             Ok(parts) => parts,

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::connection::{Close, Connection, Step};
 use common::shutdown::Drain;
-use common::site::{OpenRequest, Opened};
+use common::site::{OpenRequest, Opened, SharedFile};
 use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
@@ -67,7 +67,9 @@ struct Client {
     doing: Doing,
     /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
     /// see that.
-    file: Option<(Arc<OwnedFd>, Reading)>,
+    file: Option<Arc<SharedFile>>,
+    /// How it is read.
+    reading: Reading,
 }
 
 /// What the receive of a client is doing.
@@ -93,9 +95,7 @@ enum Doing {
     /// A file is being opened, by the ring or by the lister.
     Opening,
     /// A piece of the answer is being sent.
-    Sending(Flight),
-    /// As before, but the deadline has passed, and the send was cancelled: to see whether it came any further.
-    Stopped,
+    Sending,
     /// The client is going. `owed`: what it was doing has yet to end.
     Leaving { owed: bool },
 }
@@ -107,15 +107,15 @@ impl Client {
         !is_receiving && matches!(self.doing, Doing::Leaving { owed: false })
     }
 
-    /// A send has ended.
-    fn sent(&mut self, worker: &mut Worker, result: io::Result<usize>) {
-        match (result, self.doing) {
-            (Ok(bytes), _) if bytes > 0 => self.connection.sent(worker, bytes),
-            // It was stopped, and nothing had left since the deadline was set.
-            (Err(error), Doing::Stopped) if error.raw_os_error() == Some(libc::ECANCELED) => {
-                self.connection.expired(worker);
-            }
-            (Ok(_) | Err(_), _) => self.connection.failed(worker),
+    /// Asks the socket whether it was reset, when a request isn't whole and nothing is about to be sent. A
+    /// reset that comes right behind bytes is lost on a multishot receive: both wake it up, it reads the
+    /// bytes, sees that there are no more, and waits for another event (liburing's issue 1549 has the story
+    /// for sockets that are closed). A send would notice by itself.
+    fn look_for_reset(&mut self, worker: &mut Worker) {
+        if let Step::Receive = self.connection.step()
+            && let Ok(Err(_)) = sockopt::socket_error(&self.socket)
+        {
+            self.connection.failed(worker);
         }
     }
 }
@@ -144,7 +144,10 @@ pub(crate) struct Server {
 impl Server {
     /// Makes the ring; must run in the thread that will run the server.
     pub(crate) fn new(worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
-        let ring = Ring::new(&Options::default())?;
+        let mut ring = Ring::new(&Options::default())?;
+        // Everything that takes a descriptor: once it accepts, there may be none left.
+        let shutdown = Rc::new(worker.service().shutdown.as_fd().try_clone_to_owned()?);
+        ring.poll_once(SHUTDOWN, &shutdown);
         let listener = |socket| Some(Listener { socket: Rc::new(socket), accepting: Accepting::Off });
         let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
@@ -165,8 +168,6 @@ impl Server {
 
     /// Serves until it is drained.
     pub(crate) fn run(mut self) -> io::Result<()> {
-        let shutdown = Rc::new(self.worker.service().shutdown.as_fd().try_clone_to_owned()?);
-        self.ring.poll_once(SHUTDOWN, &shutdown);
         self.resume_accepting();
         loop {
             self.worker.flush();
@@ -200,9 +201,9 @@ impl Server {
                 Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
                 Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
                 Completion::Opened { token, request, result } => self.on_open(token, request, result),
-                Completion::Sent { token, result } => self.on_write_headers(token, result),
+                Completion::Sent { token, result, armed } => self.on_write_headers(token, result, armed),
                 Completion::FileRead { token, result: _ } => self.on_read_file(token),
-                Completion::FileSent { token, result } => self.on_write_file(token, result),
+                Completion::FileSent { token, result, armed } => self.on_write_file(token, result, armed),
                 Completion::Polled { token } => self.on_poll(token),
             }
         }
@@ -265,6 +266,7 @@ impl Server {
             receiving: Receiving::Off,
             doing: Doing::Waiting,
             file: None,
+            reading: Reading::Ring,
         };
         let token = self.clients.insert(client);
         self.wheel.watch(token.slot, None, self.worker.now());
@@ -284,8 +286,8 @@ impl Server {
         }
     }
 
-    /// Fills the places that are free: with those who came early, then with whoever comes, unless their listener
-    /// pauses.
+    /// Fills the places that are free: with those who came early, then with whoever comes, unless their
+    /// listener pauses.
     fn resume_accepting(&mut self) {
         while !self.is_full()
             && let Some(socket) = self.early.pop_front()
@@ -322,8 +324,11 @@ impl Server {
         }
         let is_leaving = matches!(client.doing, Doing::Leaving { .. });
         match result {
-            Ok(Some(buffer)) if !is_leaving => client.connection.received(&mut self.worker, buffer.bytes()),
-            Ok(Some(_)) => {}
+            Ok(Some(_)) if is_leaving => {}
+            Ok(Some(buffer)) => {
+                client.connection.received(&mut self.worker, buffer.bytes());
+                client.look_for_reset(&mut self.worker);
+            }
             Ok(None) => {
                 client.receiving = Receiving::Over;
                 client.connection.received(&mut self.worker, &[]);
@@ -387,7 +392,7 @@ impl Server {
                 self.open(token, &request);
             }
             (Doing::Waiting, Step::Send(_)) => self.send_response(token),
-            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Sending(_) | Doing::Stopped, _) => {}
+            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Sending, _) => {}
         }
         self.receive(token);
     }
@@ -427,7 +432,7 @@ impl Server {
             // It lost a race against a rename. The lister tries until it wins.
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return self.list(token, &request),
             Err(error) => Err(error),
-            Ok(file) => Opened::from_fd(file, &request),
+            Ok(file) => Opened::from_fd(file),
         };
         // The connection wants its request back, unshared.
         drop(request);
@@ -437,13 +442,13 @@ impl Server {
     fn on_opened(&mut self, token: Token, result: io::Result<Opened>) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if let Ok(opened) = &result {
-            let reading = self.volumes.reading(opened.metadata.device, &opened.file);
-            client.file = Some((Arc::clone(&opened.file), reading));
+            client.reading = self.volumes.reading(opened.metadata.device, &opened.file);
         }
         self.landed(token, |client, worker| client.connection.opened(worker, result));
     }
 
-    /// The lister has something. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
+    /// The lister has something. (That a drain has begun the worker's clock tells; its poll only wakes the
+    /// loop.)
     fn on_poll(&mut self, token: Token) {
         if token == SHUTDOWN {
             return;
@@ -465,9 +470,10 @@ impl Server {
         let flight = match send.file {
             Some(file) if head.len() <= HEAD_ROOM_BYTES => {
                 let piece = Piece { head, file: file.file, offset: file.offset, length: file.length };
-                match client.file {
-                    Some((_, Reading::Direct)) => ring.read_now_then_send(token, socket, &piece),
-                    Some((_, Reading::Ring)) | None => Ok(ring.read_then_send(token, socket, &piece)),
+                client.file.get_or_insert_with(|| Arc::clone(file.file));
+                match client.reading {
+                    Reading::Direct => ring.read_now_then_send(token, socket, &piece),
+                    Reading::Ring => Ok(ring.read_then_send(token, socket, &piece)),
                 }
             }
             Some(_) | None => {
@@ -475,15 +481,15 @@ impl Server {
                 Ok(ring.send(token, socket, output, range, send.file.is_some()))
             }
         };
-        match flight {
-            Ok(flight) => client.doing = Doing::Sending(flight),
-            Err(_) => self.on_read_file(token),
+        client.doing = Doing::Sending;
+        if flight.is_err() {
+            self.on_read_file(token);
         }
     }
 
     /// Bytes in memory have left: heads, small answers.
-    fn on_write_headers(&mut self, token: Token, result: io::Result<usize>) {
-        self.landed(token, |client, worker| client.sent(worker, result));
+    fn on_write_headers(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
+        self.on_sent(token, result, armed);
     }
 
     /// A piece of the file could not be read, or the file has become shorter: the answer can't be finished.
@@ -492,8 +498,20 @@ impl Server {
     }
 
     /// A piece of the file has left, and what went before it.
-    fn on_write_file(&mut self, token: Token, result: io::Result<usize>) {
-        self.landed(token, |client, worker| client.sent(worker, result));
+    fn on_write_file(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
+        self.on_sent(token, result, armed);
+    }
+
+    /// Bytes have left. `armed`: the rest of them is on its way.
+    fn on_sent(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match result {
+            Ok(bytes) if armed => client.connection.sent(&mut self.worker, bytes),
+            Ok(bytes) if bytes > 0 => {
+                self.landed(token, |client, worker| client.connection.sent(worker, bytes));
+            }
+            Ok(_) | Err(_) => self.landed(token, |client, worker| client.connection.failed(worker)),
+        }
     }
 
     /// What the client was doing has ended: reports it to the connection and goes on.
@@ -501,7 +519,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return };
         match client.doing {
             Doing::Leaving { .. } => client.doing = Doing::Leaving { owed: false },
-            Doing::Waiting | Doing::Opening | Doing::Sending(_) | Doing::Stopped => {
+            Doing::Waiting | Doing::Opening | Doing::Sending => {
                 report(client, &mut self.worker);
                 client.doing = Doing::Waiting;
             }
@@ -509,12 +527,12 @@ impl Server {
         self.start_response(token);
     }
 
-    /// Closes the file through the ring, once the connection no longer needs it: dropping the last share would
-    /// be a system call of its own.
+    /// Closes the file through the ring, once the connection no longer needs it: dropping the last share
+    /// would be a system call of its own.
     fn let_go_of_file(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let unused = client.file.take_if(|(file, _)| Arc::strong_count(file) == 1);
-        if let Some(file) = unused.and_then(|(file, _)| Arc::into_inner(file)) {
+        let unused = client.file.take_if(|file| Arc::strong_count(file) == 1);
+        if let Some(file) = unused.and_then(|file| self.worker.release(file)) {
             self.ring.close(file);
         }
     }
@@ -523,7 +541,8 @@ impl Server {
 // ---- close
 
 impl Server {
-    /// Closes our side and goes on receiving. Not through the ring: there it would always take a kernel thread.
+    /// Closes our side and goes on receiving. Not through the ring: there it would always take a kernel
+    /// thread.
     fn half_close(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if net::shutdown(&client.socket, Shutdown::Write).is_err() {
@@ -541,7 +560,7 @@ impl Server {
     /// Ends what is in flight for the client; the last of it closes the socket.
     fn close(&mut self, token: Token, how: Close) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let sending = matches!(client.doing, Doing::Sending(_) | Doing::Stopped);
+        let sending = matches!(client.doing, Doing::Sending);
         let owed = sending || matches!(client.doing, Doing::Opening);
         client.doing = Doing::Leaving { owed };
         if how == Close::Reset || sending {
@@ -560,9 +579,8 @@ impl Server {
         }
         let Some(client) = self.clients.remove(token) else { return };
         let Client { socket, file, .. } = client;
-        for descriptor in
-            [Rc::into_inner(socket), file.and_then(|(file, _)| Arc::into_inner(file))].into_iter().flatten()
-        {
+        let file = file.and_then(|file| self.worker.release(file));
+        for descriptor in [Rc::into_inner(socket), file].into_iter().flatten() {
             self.ring.close(descriptor);
         }
         self.worker.count_closed();
@@ -580,7 +598,8 @@ impl Server {
     }
 }
 
-/// Sends a reset and ends all that is in flight on the socket: connect(2) to nowhere discards what was not sent.
+/// Sends a reset and ends all that is in flight on the socket: connect(2) to nowhere discards what was not
+/// sent.
 fn reset(socket: &Socket) {
     // Where that is refused: the close will be a reset, and what is in flight ends with the shutdown. Neither
     // can fail on a connected socket, and on another one there is nothing left to end.
@@ -615,19 +634,7 @@ impl Server {
         let now = self.worker.now();
         let Some(token) = self.clients.token_at(slot) else { return };
         let Some(client) = self.clients.get_mut(token) else { return };
-        if std::env::var("DBG").is_ok() { eprintln!("due {token:?} doing {} recv {} conn {:?} fd {:?} inflight {}", match client.doing { Doing::Waiting=>"waiting", Doing::Opening=>"opening", Doing::Sending(_)=>"sending", Doing::Stopped=>"stopped", Doing::Leaving{owed}=> if owed {"leaving owed"} else {"leaving"} }, match client.receiving { Receiving::Off=>"off", Receiving::Starved=>"starved", Receiving::Armed(_)=>"armed", Receiving::Ending=>"ending", Receiving::Over=>"over" }, client.connection, client.socket, self.ring.in_flight()); }
-        let has_passed = client.connection.deadline().is_some_and(|deadline| deadline <= now);
-        match client.doing {
-            // A send reports when all of it has left. A slow reader may have taken much of it meanwhile, and
-            // that is progress: a send that is cancelled says how far it came.
-            Doing::Sending(flight) if has_passed => {
-                self.ring.cancel(flight);
-                client.doing = Doing::Stopped;
-            }
-            Doing::Waiting | Doing::Opening | Doing::Sending(_) | Doing::Stopped | Doing::Leaving { .. } => {
-                client.connection.expired(&mut self.worker);
-            }
-        }
+        client.connection.expired(&mut self.worker);
         self.wheel.watch(slot, client.connection.deadline(), now);
         self.start_response(token);
     }
@@ -661,8 +668,8 @@ impl Server {
                 && self.listeners.iter().all(Option::is_none)
     }
 
-    /// Closes the listeners whose accept has ended. Whoever stands in the kernel's queue came before the drain
-    /// and is let in; with the listener closed they would be reset.
+    /// Closes the listeners whose accept has ended. Whoever stands in the kernel's queue came before the
+    /// drain and is let in; with the listener closed they would be reset.
     fn close_listeners(&mut self) {
         for index in 0..self.listeners.len() {
             let has_ended = |listener: &mut Listener| match listener.accepting {
