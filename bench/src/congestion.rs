@@ -1,0 +1,86 @@
+//! One congestion control for all, so that the servers are compared and not the machine's default.
+//!
+//! Loopback has no congestion, but its senders can be throttled all the same: BBR paces each connection by a
+//! model of a path that isn't there, cuts large sends into small segments for it, and so decides what a
+//! 10 MiB answer costs more than the server does. Reno is always built in, always allowed (tcp(7)), and never
+//! paces.
+//!
+//! It is set from outside, on the listening sockets of the server under test (connections inherit it), so
+//! it works the same for every server.
+
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_tcp_congestion, socket_acceptconn};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use std::fs;
+
+/// What all sockets of a measurement use.
+pub const CONTROL: &str = "reno";
+
+/// Whose congestion control a server's connections have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// [`CONTROL`].
+    Ours,
+    /// The machine's default: another process's sockets may not be touched here (ptrace(2), "Ptrace access
+    /// mode checking"; containers often forbid it).
+    Default,
+}
+
+/// Gives every listening socket of process `pid` [`CONTROL`].
+///
+/// # Errors
+///
+/// The process is gone, or has no listening socket.
+pub fn set_for_listeners(pid: Pid) -> rustix::io::Result<Control> {
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut listeners = 0;
+    for number in sockets_of(pid) {
+        let socket: OwnedFd = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
+            Ok(socket) => socket,
+            Err(Errno::PERM | Errno::NOSYS) => return Ok(Control::Default),
+            // Closed since the folder was read.
+            Err(Errno::BADF) => continue,
+            Err(errno) => return Err(errno),
+        };
+        if socket_acceptconn(&socket).unwrap_or(false) {
+            set_tcp_congestion(&socket, CONTROL)?;
+            listeners += 1;
+        }
+    }
+    if listeners == 0 { Err(Errno::NOTCONN) } else { Ok(Control::Ours) }
+}
+
+/// The numbers of the process's descriptors that are sockets.
+fn sockets_of(pid: Pid) -> Vec<i32> {
+    let folder = format!("/proc/{}/fd", pid.as_raw_nonzero());
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let number = |entry: fs::DirEntry| {
+        let target = fs::read_link(entry.path()).ok()?;
+        let is_socket = target.to_str().is_some_and(|target| target.starts_with("socket:"));
+        if is_socket { entry.file_name().to_str()?.parse().ok() } else { None }
+    };
+    entries.flatten().filter_map(number).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::tcp_congestion;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn connections_inherit_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        match set_for_listeners(rustix::process::getpid()).unwrap() {
+            Control::Default => {}
+            Control::Ours => {
+                let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (accepted, _) = listener.accept().unwrap();
+                assert_eq!(tcp_congestion(&accepted).unwrap().trim_end_matches('\0'), CONTROL);
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The CPU time of another process, to the nanosecond.
+//!
+//! The source is the process's CPU clock (`clock_getcpuclockid(3)`): user and system time of the whole thread
+//! group, of threads that have ended as well as of those that live, and of the kernel's io_uring workers,
+//! which are threads of the group. It needs no permission. What else there is falls short:
+//! `/proc/PID/stat` counts the same in steps of 10 ms; `/proc/PID/task/*/schedstat` forgets threads that have
+//! ended, and a server with a thread per connection would look free of cost where it is dearest; the `rusage`
+//! of a dead child includes its start and its warm-up.
+//!
+//! The kernel brings the account of a *running* thread up to date at each tick and each switch. So it is read
+//! while the server rests ([`CpuClock::settled`]), and then it is exact.
+
+use crate::failure::{Failure, Result};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use std::thread;
+use std::time::Duration;
+
+/// Between two readings that have to agree.
+const SETTLE_STEP: Duration = Duration::from_micros(500);
+/// A server that is busy without a request is measured with what it does; it isn't waited for.
+const SETTLE_STEPS_MAX: u32 = 40;
+
+/// The CPU clock of a process.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuClock {
+    clock: ClockId,
+}
+
+impl CpuClock {
+    /// The clock of process `pid`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such process.
+    pub fn of(pid: rustix::process::Pid) -> Result<CpuClock> {
+        let pid = Pid::from_raw(pid.as_raw_nonzero().get());
+        let clock =
+            ClockId::pid_cpu_clock_id(pid).map_err(Failure::context("open the CPU clock of the server"))?;
+        Ok(CpuClock { clock })
+    }
+
+    /// What the process has used up to now.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn now(self) -> Result<Duration> {
+        let time = clock_gettime(self.clock).map_err(Failure::context("read the CPU clock of the server"))?;
+        Ok(Duration::from(time))
+    }
+
+    /// What the process has used up to a moment at which it does nothing: waits until two readings agree.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn settled(self) -> Result<Duration> {
+        let mut last = self.now()?;
+        for _ in 0..SETTLE_STEPS_MAX {
+            thread::sleep(SETTLE_STEP);
+            let now = self.now()?;
+            if now == last {
+                break;
+            }
+            last = now;
+        }
+        Ok(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn counts_threads_that_have_ended() {
+        let clock = CpuClock::of(rustix::process::getpid()).unwrap();
+        let before = clock.now().unwrap();
+        let spin = Duration::from_millis(50);
+        let spun = thread::spawn(move || {
+            let own = || rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            let start = own();
+            let mut used = Duration::ZERO;
+            while used < spin {
+                let now = own();
+                used = Duration::try_from(now - start).unwrap();
+            }
+            used
+        });
+        let used = spun.join().unwrap();
+        assert!(clock.now().unwrap() - before >= used);
+    }
+
+    #[test]
+    fn a_sleeping_process_uses_nothing() {
+        let mut child = Command::new("sleep").arg("5").spawn().unwrap();
+        let clock = CpuClock::of(rustix::process::Pid::from_child(&child)).unwrap();
+        // The exec itself takes a moment, and may wait for the disk in it.
+        let rests = || clock.settled().unwrap() == clock.settled().unwrap();
+        assert!((0..100).any(|_| rests()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_an_error() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        child.wait().unwrap();
+        assert!(CpuClock::of(pid).and_then(CpuClock::now).is_err());
+    }
+}

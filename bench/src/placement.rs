@@ -1,0 +1,209 @@
+//! Which CPU does what: server and client apart, and the proof of it.
+
+use crate::failure::{Failure, Result};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+/// Where the two sides of a measurement run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The one CPU of the server, all its threads and kernel workers.
+    pub server: usize,
+    /// The one CPU of the client and of the rest of the harness.
+    pub client: usize,
+    /// How near the two are.
+    pub distance: Distance,
+}
+
+/// How near the CPUs of server and client are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Distance {
+    /// Cores of their own, below one last-level cache.
+    Cores,
+    /// Cores of their own, nothing in common.
+    Packages,
+    /// Two hyper-threads of one core: each slows the other down.
+    HyperThreads,
+    /// The same CPU, because there is no other: the client's work delays the server's.
+    Same,
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.distance {
+            Distance::Same => write!(f, "server and client share CPU {}", self.server),
+            Distance::HyperThreads | Distance::Cores | Distance::Packages => {
+                write!(f, "server on CPU {}, client on CPU {}", self.server, self.client)
+            }
+        }
+    }
+}
+
+/// A thread of a process, a kernel worker among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Its name (`comm`).
+    pub name: String,
+    /// Where it may run, as the kernel writes it ("1", "0-3").
+    pub cpus: String,
+}
+
+impl Placement {
+    /// Chooses from the CPUs that this process may use: the server gets the last one, because interrupts
+    /// prefer the first; the client the nearest that is a core of its own.
+    ///
+    /// # Errors
+    ///
+    /// The kernel doesn't say where this process may run.
+    pub fn choose() -> Result<Placement> {
+        let allowed = sched_getaffinity(None).map_err(Failure::context("read the CPU affinity"))?;
+        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
+        let topology = Path::new("/sys/devices/system/cpu");
+        choose_among(&cpus, |a, b| distance(topology, a, b))
+            .ok_or_else(|| Failure::new("this process may run on no CPU"))
+    }
+
+    /// Whether server and client share nothing that makes one slow the other down.
+    pub fn is_apart(self) -> bool {
+        self.distance <= Distance::Packages
+    }
+}
+
+/// The last CPU for the server, and for the client the nearest other one.
+fn choose_among(cpus: &[usize], distance: impl Fn(usize, usize) -> Distance) -> Option<Placement> {
+    let server = *cpus.last()?;
+    let client = cpus.iter().copied().min_by_key(|cpu| distance(server, *cpu))?;
+    Some(Placement { server, client, distance: distance(server, client) })
+}
+
+fn distance(topology: &Path, a: usize, b: usize) -> Distance {
+    let shares = |list: &str| {
+        let path = topology.join(format!("cpu{a}")).join(list);
+        fs::read_to_string(path).is_ok_and(|list| parse_cpus(&list).contains(&b))
+    };
+    if a == b {
+        Distance::Same
+    } else if shares("topology/thread_siblings_list") {
+        Distance::HyperThreads
+    } else if shares("cache/index3/shared_cpu_list") {
+        Distance::Cores
+    } else {
+        Distance::Packages
+    }
+}
+
+/// Reads the kernel's list format: "0-2,5".
+fn parse_cpus(list: &str) -> Vec<usize> {
+    let mut cpus = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
+            cpus.extend(first..=last);
+        }
+    }
+    cpus
+}
+
+/// Lets this thread, and those that it will start, run on `cpu` alone.
+///
+/// # Errors
+///
+/// The kernel refuses.
+pub fn pin(cpu: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).map_err(Failure::context(format!("pin to CPU {cpu}")))
+}
+
+/// The threads of a process now, in the order of their numbers. `iou-wrk-*` are threads of the process that
+/// owns the ring.
+///
+/// # Errors
+///
+/// The process is gone.
+pub fn threads_of(pid: Pid) -> Result<Vec<Thread>> {
+    let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
+    let entries = fs::read_dir(&tasks).map_err(Failure::context(format!("read {tasks}")))?;
+    let mut threads = Vec::new();
+    for entry in entries.flatten() {
+        // A thread that ends meanwhile has no status any more; it isn't there now.
+        if let Ok(status) = fs::read_to_string(entry.path().join("status")) {
+            threads.push(parse_thread(&status));
+        }
+    }
+    Ok(threads)
+}
+
+fn parse_thread(status: &str) -> Thread {
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    Thread { name: field("Name:"), cpus: field("Cpus_allowed_list:") }
+}
+
+impl Thread {
+    /// Whether it can run nowhere but on `cpu`.
+    pub fn is_pinned_to(&self, cpu: usize) -> bool {
+        parse_cpus(&self.cpus) == [cpu]
+    }
+
+    /// Whether the kernel made it to do what a ring couldn't do without waiting.
+    pub fn is_ring_worker(&self) -> bool {
+        self.name.starts_with("iou-wrk")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Distance::{Cores, HyperThreads, Packages, Same};
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(parse_cpus("0-2,5\n"), [0, 1, 2, 5]);
+        assert_eq!(parse_cpus("1"), [1]);
+        assert_eq!(parse_cpus(""), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn nearest_core_of_its_own() {
+        // Eight CPUs: siblings are n and n + 4; two packages of two cores.
+        let near = |a: usize, b: usize| match (a == b, a % 4 == b % 4, a % 4 / 2 == b % 4 / 2) {
+            (true, _, _) => Same,
+            (_, true, _) => HyperThreads,
+            (_, _, true) => Cores,
+            _ => Packages,
+        };
+        let whole: Vec<usize> = (0..8).collect();
+        let table: [(&[usize], usize, usize, Distance); 4] = [
+            (&whole, 7, 2, Cores),
+            (&[0, 3, 7], 7, 0, Packages),
+            (&[3, 7], 7, 3, HyperThreads),
+            (&[5], 5, 5, Same),
+        ];
+        for (cpus, server, client, distance) in table {
+            assert_eq!(choose_among(cpus, near), Some(Placement { server, client, distance }));
+        }
+        assert_eq!(choose_among(&[], near), None);
+    }
+
+    #[test]
+    fn threads_of_this_process() {
+        let threads = threads_of(rustix::process::getpid()).unwrap();
+        assert!(!threads.is_empty());
+        assert!(threads.iter().all(|thread| !thread.name.is_empty() && !thread.cpus.is_empty()));
+    }
+
+    #[test]
+    fn a_pinned_thread_shows_it() {
+        let status = "Name:\tiou-wrk-7\nUmask:\t0022\nCpus_allowed:\t2\nCpus_allowed_list:\t1\n";
+        let thread = parse_thread(status);
+        assert!(thread.is_ring_worker() && thread.is_pinned_to(1) && !thread.is_pinned_to(0));
+    }
+}

@@ -1,0 +1,191 @@
+//! The head of a response, read as far as the check of every answer needs it (RFC 9112 §4, RFC 9110 §8.6).
+//!
+//! The load engine runs this once per answer, so it looks only at the status and at the two fields that say
+//! where the body ends. It judges nothing else: what a server may put into its head is the conformance
+//! suite's business.
+
+use memchr::memchr;
+use std::fmt;
+
+/// The longest head that the client reads. None of the servers under test sends more than a few hundred bytes.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What the client learns from a response's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The status code.
+    pub status: u16,
+    /// Content-Length.
+    pub body_bytes: u64,
+    /// Length of the head itself, the empty line included: the body begins here.
+    pub head_bytes: usize,
+}
+
+/// Why bytes can't be the head of a response that the client could check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadError {
+    /// Not an HTTP/1.x status line.
+    NotHttp,
+    /// No Content-Length: nothing says how many bytes the answer owes.
+    NoLength,
+    /// A Content-Length that isn't one number, or two that differ.
+    BadLength,
+    /// A transfer coding, where a file of known size is expected.
+    TransferCoding,
+    /// More than [`HEAD_BYTES_MAX`] bytes without an empty line.
+    TooLong,
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            HeadError::NotHttp => "the answer doesn't begin with an HTTP/1.x status line",
+            HeadError::NoLength => "the answer has no Content-Length",
+            HeadError::BadLength => "the answer's Content-Length isn't one number",
+            HeadError::TransferCoding => "the answer has a Transfer-Encoding",
+            HeadError::TooLong => "the answer's head doesn't end within 16 KiB",
+        })
+    }
+}
+
+const STATUS_LINE_BYTES_MIN: usize = "HTTP/1.1 200\r\n".len();
+
+/// Reads the head at the beginning of `received`; `None` while its end hasn't arrived.
+///
+/// # Errors
+///
+/// The bytes can't become a head that says how long its body is.
+pub fn parse_head(received: &[u8]) -> Result<Option<Head>, HeadError> {
+    let Some(status) = parse_status(received)? else {
+        return Ok(None);
+    };
+    let mut length = None;
+    let mut line_start = 0;
+    while let Some(newline) = memchr(b'\n', &received[line_start..]) {
+        let line = &received[line_start..line_start + newline];
+        line_start += newline + 1;
+        match line.first() {
+            None | Some(b'\r') => {
+                let body_bytes = length.ok_or(HeadError::NoLength)?;
+                return Ok(Some(Head { status, body_bytes, head_bytes: line_start }));
+            }
+            Some(b'C' | b'c') => note_length(line, &mut length)?,
+            Some(b'T' | b't') if field_value(line, b"transfer-encoding").is_some() => {
+                return Err(HeadError::TransferCoding);
+            }
+            Some(_) => {}
+        }
+    }
+    if received.len() >= HEAD_BYTES_MAX {
+        return Err(HeadError::TooLong);
+    }
+    Ok(None)
+}
+
+/// The three digits of the status line; `None` while they may still come.
+fn parse_status(received: &[u8]) -> Result<Option<u16>, HeadError> {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let known = received.len().min(VERSION.len());
+    if received[..known] != VERSION[..known] {
+        return Err(HeadError::NotHttp);
+    }
+    if received.len() < STATUS_LINE_BYTES_MIN {
+        return Ok(None);
+    }
+    match received[VERSION.len()..STATUS_LINE_BYTES_MIN] {
+        [b'0' | b'1', b' ', a @ b'1'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9', b' ' | b'\r', _] => {
+            let digit = |byte: u8| u16::from(byte - b'0');
+            Ok(Some(digit(a) * 100 + digit(b) * 10 + digit(c)))
+        }
+        _ => Err(HeadError::NotHttp),
+    }
+}
+
+/// Takes the value of a Content-Length line; leaves any other line alone.
+fn note_length(line: &[u8], length: &mut Option<u64>) -> Result<(), HeadError> {
+    let Some(value) = field_value(line, b"content-length") else {
+        return Ok(());
+    };
+    let value = parse_digits(value).ok_or(HeadError::BadLength)?;
+    if length.is_some_and(|earlier| earlier != value) {
+        return Err(HeadError::BadLength);
+    }
+    *length = Some(value);
+    Ok(())
+}
+
+/// The trimmed value of a field line, if its name is `name` (in lower case).
+fn field_value<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (found, rest) = line.split_at_checked(name.len())?;
+    let value = rest.strip_prefix(b":")?;
+    found.eq_ignore_ascii_case(name).then(|| value.trim_ascii())
+}
+
+fn parse_digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |sum, byte| match byte {
+        b'0'..=b'9' => sum.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &[u8] =
+        b"HTTP/1.1 200 OK\r\nServer: x\r\ncontent-LENGTH:  1024 \r\nConnection: close\r\n\r\nbody";
+
+    #[test]
+    fn whole_head() {
+        let head = parse_head(WHOLE).unwrap().unwrap();
+        assert_eq!(head, Head { status: 200, body_bytes: 1024, head_bytes: WHOLE.len() - 4 });
+    }
+
+    #[test]
+    fn every_prefix_of_a_head_is_incomplete() {
+        for end in 0..WHOLE.len() - 4 {
+            assert_eq!(parse_head(&WHOLE[..end]), Ok(None), "{end} bytes");
+        }
+    }
+
+    #[test]
+    fn refused() {
+        let long = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'a'; HEAD_BYTES_MAX]].concat();
+        let table: [(&str, &[u8], HeadError); 10] = [
+            ("garbage", b"hello", HeadError::NotHttp),
+            ("HTTP/2", b"HTTP/2 200\r\n\r\n", HeadError::NotHttp),
+            ("no digits", b"HTTP/1.1 2x0 OK\r\n\r\n", HeadError::NotHttp),
+            ("four digits", b"HTTP/1.1 2000\r\n\r\n", HeadError::NotHttp),
+            ("no length", b"HTTP/1.1 200 OK\r\n\r\n", HeadError::NoLength),
+            ("empty length", b"HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n", HeadError::BadLength),
+            ("signed length", b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n", HeadError::BadLength),
+            (
+                "two lengths",
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+                HeadError::BadLength,
+            ),
+            ("chunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::TransferCoding),
+            ("endless", &long, HeadError::TooLong),
+        ];
+        for (name, bytes, error) in table {
+            assert_eq!(parse_head(bytes), Err(error), "{name}");
+        }
+    }
+
+    #[test]
+    fn length_over_u64_is_refused() {
+        let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551616\r\n\r\n";
+        assert_eq!(parse_head(bytes), Err(HeadError::BadLength));
+    }
+
+    #[test]
+    fn names_that_only_begin_alike_are_other_fields() {
+        let bytes =
+            b"HTTP/1.1 404 Not Found\r\nContent-Length-X: 9\r\nTrailer: a\r\nContent-Length: 3\r\n\r\n";
+        let head = parse_head(bytes).unwrap().unwrap();
+        assert_eq!((head.status, head.body_bytes), (404, 3));
+    }
+}
