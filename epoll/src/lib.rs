@@ -5,9 +5,10 @@
 //! A worker is one thread with a listener and an epoll instance of its own, and thousands of clients. Waiting
 //! is *returning*: a function does what can be done at once, notes what its client waits for, and returns to
 //! the loop; an edge brings the client back. The price is that nobody may ever wait in the loop, and a file
-//! has no edges: epoll(7) calls every regular file ready, even when its bytes are on a disk that takes ten
-//! milliseconds. So the loop asks for what is in memory only (`RESOLVE_CACHED` for names, `RWF_NOWAIT` for
-//! contents), and whatever is missing goes to a pool of threads, whose one task is to wait.
+//! has no edges: epoll(7) refuses regular files, and poll(2) calls each of them ready, even when its bytes are
+//! on a disk that takes ten milliseconds. So the loop asks for what is in memory only (`RESOLVE_CACHED` for
+//! names, `RWF_NOWAIT` for contents), and whatever is missing goes to a pool of threads, whose one task is to
+//! wait.
 //!
 //! # The stages
 //!
@@ -24,8 +25,12 @@
 //!
 //! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
 //! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`. Copies: page cache to
-//! buffer, buffer to socket; none by `sendfile`. Memory: a few hundred bytes per idle client, one receive and one send buffer per
-//! worker.
+//! buffer, buffer to socket; none by `sendfile`. Memory: about a hundred bytes per idle client; a receive and
+//! a send buffer per worker; for cold files up to 64 buffers of 256 KiB, made when they are needed.
+//!
+//! `sendfile` can't be told not to wait. Before each portion one byte in 128 KiB is asked for with
+//! `RWF_NOWAIT`, so the loop waits for a disk only if a page in between was driven out and its neighbours
+//! weren't.
 //!
 //! # The least kernel
 //!

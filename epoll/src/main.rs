@@ -1,5 +1,7 @@
-//! The command `epoll`.
+//! `epoll [OPTIONS] [ROOT]`: serves a directory with an edge-triggered event loop per core.
 
-fn main() -> std::process::ExitCode {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
     common::cli::run("epoll", |listeners, service, ready| epoll::serve(listeners, service, ready))
 }

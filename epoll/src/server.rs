@@ -262,7 +262,6 @@ impl Server {
         self.wheel.watch(token.slot, deadline, self.worker.now());
         let client = self.clients.get(token).expect("the client moved in just now");
         if self.poller.register(&client.socket, Key::Client(token), Interest::Stream).is_err() {
-            self.worker.count_error();
             self.close(token, Close::Reset);
             self.pause_accepting();
         }
@@ -505,8 +504,6 @@ impl Server {
             let next = match outcome {
                 Outcome::Opened(result) => self.on_opened(token, result),
                 Outcome::Read(result) => self.on_read(token, result),
-                #[cfg(test)]
-                Outcome::Met => Next::Gone,
             };
             match next {
                 Next::Step(_) => self.take_turn(token),

@@ -308,6 +308,33 @@ fn a_late_result_does_not_reach_the_next_tenant() {
 }
 
 #[test]
+fn a_stale_event_does_not_reach_the_next_tenant() {
+    let mut bench = bench(Config::default());
+    let mut first = bench.connect();
+    bench.turn_until("the first client", |server| server.clients.len() == 1);
+    let stale = bench.server.only_token();
+    // What the registration made an edge of.
+    while !bench.events.is_empty() {
+        bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
+    }
+    first.write_all(get("/small").as_bytes()).expect("written");
+    bench.server.poller.wait(&mut bench.events, Some(PATIENCE)).expect("waited");
+    assert!(bench.events.iter().all(|event| event.key == Key::Client(stale) && event.readable()));
+    // The event is told, but its client goes, and another moves in before anybody looks at it.
+    bench.server.close(stale, Close::Drop);
+    let _second = bench.connect();
+    bench.server.listeners[0].acceptable = true;
+    while bench.server.clients.is_empty() {
+        bench.server.accept();
+        bench.server.listeners[0].acceptable = true;
+    }
+    let token = bench.server.only_token();
+    assert_eq!(token.slot, stale.slot, "the same place");
+    bench.server.turn(&bench.events);
+    assert!(!bench.server.clients.get(token).expect("the tenant").readable, "that was for the one before");
+}
+
+#[test]
 fn who_finds_the_pool_full_stands_in_line() {
     const CLIENTS: usize = JOBS_MAX + 20;
     let mut bench = bench(Config::default());
