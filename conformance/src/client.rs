@@ -3,7 +3,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
@@ -80,6 +79,14 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
+    /// Another handle of the connection, to write to it while this one reads.
+    ///
+    /// # Errors
+    /// What dup(2) reports.
+    pub fn writer(&self) -> io::Result<TcpStream> {
+        self.stream.try_clone()
+    }
+
     /// Sends as much as the connection takes without waiting for longer than `patience`; how much that was.
     ///
     /// # Errors
@@ -117,12 +124,6 @@ impl Client {
     /// What setsockopt(2) reports.
     pub fn reset(self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?)
-    }
-
-    /// The socket itself.
-    #[must_use]
-    pub fn into_socket(self) -> OwnedFd {
-        self.stream.into()
     }
 
     /// Waits for some bytes, at most until the deadline; what came stays for the next reader.

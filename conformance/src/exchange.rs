@@ -1,7 +1,7 @@
 //! Carrying out a row: whole, split at every byte, and as a transcript to compare.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -18,6 +18,8 @@ pub type Transcript = Vec<u8>;
 const SPLIT_EVERYWHERE_BYTES_MAX: usize = 300;
 /// Connections that wait at their split point at once.
 const SPLITS_AT_ONCE: usize = 64;
+/// How long a server may take to read what is there to be read.
+const READING_PATIENCE: Duration = Duration::from_secs(5);
 /// So many small answers surely fit between server and client while nobody reads them.
 const UNREAD_ANSWERS_MAX: usize = 20;
 
@@ -131,7 +133,9 @@ impl<'a> Exchange<'a> {
             return Ok(());
         }
         let stats = &server.service().stats;
-        deadline::within(PATIENCE, "the server to read what was sent", || stats.totals().bytes_in >= bytes)
+        deadline::within(READING_PATIENCE, "the server to read what was sent", || {
+            stats.totals().bytes_in >= bytes
+        })
     }
 
     /// Reads the answers, and what becomes of the connection.

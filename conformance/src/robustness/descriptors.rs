@@ -28,7 +28,7 @@ fn start(ground: Ground<'_>) -> Result<ChildServer, Failed> {
 fn accepting_resumes(ground: Ground<'_>) -> Outcome {
     const CLIENTS: usize = 100;
     const WINDOW: Duration = Duration::from_secs(1);
-    const BUSY_MAX: Duration = Duration::from_millis(200);
+    const BUSY_MAX: Duration = Duration::from_millis(100);
     let server = start(ground)?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {

@@ -1,8 +1,9 @@
 //! Bounds on connections and memory.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
-use common::Config;
+use common::{Config, SiteOptions};
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};
@@ -12,12 +13,16 @@ use crate::client::{Client, Heard};
 use crate::deadline;
 use crate::response::Framing;
 use crate::row::get;
+use crate::server::Server;
+use crate::site::{DIGITS, write};
 
 pub(super) const TESTS: &[(&str, Test)] = &[
     ("connections", connections),
     ("connections_of_two_workers", connections_of_two_workers),
     ("flood_of_requests", flood_of_requests),
     ("steady_memory", steady_memory),
+    ("stuck_readers", stuck_readers),
+    ("listing_of_too_many_entries", listing_of_too_many_entries),
 ];
 
 /// How long to listen for what must not come.
@@ -166,6 +171,57 @@ fn steady_memory(ground: Ground<'_>) -> Outcome {
     }
     if others > some + 2 {
         return Err(format!("{ROUND} requests took descriptors: {some}, then {others}").into());
+    }
+    drop(client);
+    server.stop()?;
+    DONE
+}
+
+/// Many clients that take nothing of a large answer: what each of them holds is bounded.
+fn stuck_readers(ground: Ground<'_>) -> Outcome {
+    const CLIENTS: u64 = 300;
+    const MEMORY_BYTES_MAX: u64 = CLIENTS * 192 * 1024;
+    let server = ground.serve_in_child(&Settings::default())?;
+    let mut other = Client::connect(server.address)?;
+    other.get("/1m.bin")?;
+    let before = server.process().resident_bytes()?;
+    let mut stuck = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect_narrow(server.address, 16 * 1024)?;
+        client.send(&get("/8m.bin", &[]))?;
+        client.head(Framing::Content)?;
+        stuck.push(client);
+    }
+    other.get("/1m.bin")?;
+    let grown = server.process().resident_bytes()?.saturating_sub(before);
+    if grown > MEMORY_BYTES_MAX {
+        return Err(format!("{grown} bytes more memory for {CLIENTS} clients that don't read").into());
+    }
+    drop((stuck, other));
+    server.stop()?;
+    DONE
+}
+
+/// The page ends where the bound is, and says so; it is larger than any buffer.
+fn listing_of_too_many_entries(ground: Ground<'_>) -> Outcome {
+    const ENTRIES_MAX: usize = 10_000;
+    let folder = ground.sites.scratch("crowded")?;
+    // Links to one file: ten thousand files would take the disk's time.
+    let file = folder.join("entry.txt");
+    write(&file, DIGITS)?;
+    for number in 1..ENTRIES_MAX {
+        fs::hard_link(&file, folder.join(format!("entry-{number:05}.txt")))?;
+    }
+    let options = SiteOptions { listing: true, ..SiteOptions::default() };
+    let server = Server::start(ground.backend, &folder, options, Config::default())?;
+    let mut client = Client::connect_narrow(server.address, 32 * 1024)?;
+    for too_many in [false, true] {
+        let page = String::from_utf8(client.get("/")?.content)?;
+        let entries = page.matches("<li>").count();
+        if entries != ENTRIES_MAX || page.contains("Only") != too_many {
+            return Err(format!("{entries} entries; too many: {too_many}").into());
+        }
+        write(&folder.join("one-more.txt"), DIGITS)?;
     }
     drop(client);
     server.stop()?;

@@ -4,6 +4,7 @@
 //! and no more threads than before.
 
 mod changing_files;
+mod cold;
 mod crowd;
 mod descriptors;
 mod downloads;
@@ -12,6 +13,7 @@ mod limits;
 mod ring;
 mod secrets;
 mod timeouts;
+mod uploads;
 mod vanishing;
 
 use std::path::Path;
@@ -64,12 +66,14 @@ impl Ground<'_> {
 /// All tests, for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 9] = [
+    let groups: [(&str, &[(&str, Test)]); 11] = [
         ("timeouts", timeouts::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
         ("secrets", secrets::TESTS),
         ("downloads", downloads::TESTS),
+        ("cold", cold::TESTS),
+        ("uploads", uploads::TESTS),
         ("limits", limits::TESTS),
         ("descriptors", descriptors::TESTS),
         ("drain", drain::TESTS),

@@ -1,9 +1,11 @@
 //! Time limits: each is kept, each counts from where it should, and none is pushed back by a trickle.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use common::Config;
+use common::config::LINGER_TIMEOUT;
+use common::connection::LINGER_BYTES_MAX;
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};
@@ -26,6 +28,8 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("slow_reader", slow_reader),
     ("slow_reader_of_many_answers", slow_reader_of_many_answers),
     ("steady_reader", steady_reader),
+    ("lingering_ends", lingering_ends),
+    ("the_date_goes_on", the_date_goes_on),
 ];
 
 /// The time limit under test; the others are far away.
@@ -242,5 +246,52 @@ fn steady_reader(ground: Ground<'_>) -> Outcome {
         return Err("the client was too fast to show anything".into());
     }
     expect_status(&client.get("/digits.txt")?, 200)?;
+    end(client, server)
+}
+
+/// After a refusal the server waits for the client to close, too, but not for ever; and it doesn't read for ever.
+fn lingering_ends(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
+    let mut silent = Client::connect(server.address)?;
+    silent.send(b"\0")?;
+    expect_status(&silent.response(Framing::Content)?, 400)?;
+    let begun = Instant::now();
+    connections_end(&server)?;
+    if begun.elapsed() > LINGER_TIMEOUT + LATE_MAX {
+        return Err(format!("a silent client was waited for for {:?}", begun.elapsed()).into());
+    }
+    drop(silent);
+    let mut talkative = Client::connect(server.address)?;
+    talkative.send(b"\0")?;
+    let begun = Instant::now();
+    let mut sent = 0;
+    while begun.elapsed() < LINGER_TIMEOUT * 2 {
+        match talkative.send_some(&[b'x'; 16 * 1024], LIMIT) {
+            Ok(count) => sent += count,
+            Err(_closed) => break,
+        }
+    }
+    connections_end(&server)?;
+    // What is in the buffers of both ends comes on top.
+    if sent > LINGER_BYTES_MAX + (8 << 20) {
+        return Err(format!("{sent} bytes were taken after a refusal").into());
+    }
+    end(talkative, server)
+}
+
+/// A clock that is read once in a turn of a loop must not stand still while the loop sleeps.
+fn the_date_goes_on(ground: Ground<'_>) -> Outcome {
+    const OLD_MAX: Duration = Duration::from_millis(1500);
+    let server = ground.serve(Config::default())?;
+    let mut client = Client::connect(server.address)?;
+    client.get("/digits.txt")?;
+    // Nobody wants anything of the server for more than a second.
+    client.hear(Instant::now() + OLD_MAX + TRICKLE)?;
+    let response = client.get("/digits.txt")?;
+    let date = httpdate::parse_http_date(response.require("Date")?)?;
+    let age = SystemTime::now().duration_since(date).unwrap_or_default();
+    if age > OLD_MAX {
+        return Err(format!("Date is {age:?} old").into());
+    }
     end(client, server)
 }

@@ -1,0 +1,104 @@
+//! Much to receive: content from many clients at once, and more requests than either end can hold.
+
+use std::io::Write;
+use std::thread;
+
+use common::Config;
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::client::Client;
+use crate::load::join_all;
+use crate::response::Framing;
+use crate::row::{get, request};
+
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("content_from_many_clients_at_once", content_from_many_clients_at_once),
+    ("a_pipeline_longer_than_any_buffer", a_pipeline_longer_than_any_buffer),
+    ("a_connection_for_each_request", a_connection_for_each_request),
+];
+
+/// More pieces are under way at once than a server has buffers; none may be lost or mixed up.
+fn content_from_many_clients_at_once(ground: Ground<'_>) -> Outcome {
+    const CLIENTS: usize = 400;
+    const PIECE: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+    const PIECES: usize = 8;
+    let server = ground.serve(Config::default())?;
+    let length = format!("Content-Length: {}", PIECE.len() * PIECES);
+    let mut clients = (0..CLIENTS).map(|_| Client::connect(server.address)).collect::<Result<Vec<_>, _>>()?;
+    for client in &mut clients {
+        client.send(&request("POST", "/digits.txt", &[&length]))?;
+    }
+    for _ in 0..PIECES {
+        for client in &mut clients {
+            client.send(&PIECE)?;
+        }
+    }
+    for client in &mut clients {
+        // What follows shows that all of the content was taken for content, and nothing else was.
+        client.send(&get("/digits.txt", &[]))?;
+        for expected in [405, 200] {
+            let status = client.response(Framing::Content)?.status;
+            if status != expected {
+                return Err(format!("{status} instead of {expected}").into());
+            }
+        }
+    }
+    drop(clients);
+    server.stop()?;
+    DONE
+}
+
+/// The client sends and reads at the same time; the server must neither lose its place nor stop.
+fn a_pipeline_longer_than_any_buffer(ground: Ground<'_>) -> Outcome {
+    const ROUNDS: usize = 4000;
+    const TARGETS: [(&str, u16); 5] =
+        [("/digits.txt", 200), ("/missing", 404), ("/4096.bin", 200), ("/dir", 301), ("/%", 400)];
+    let server = ground.serve(Config::default())?;
+    let mut client = Client::connect(server.address)?;
+    let mut writer = client.writer()?;
+    let piece: Vec<u8> = TARGETS.iter().flat_map(|(target, _)| get(target, &[]).to_vec()).collect();
+    let answered = thread::scope(|scope| {
+        let sent = scope.spawn(move || writer.write_all(&piece.repeat(ROUNDS)).map_err(Failed::from));
+        for round in 0..ROUNDS {
+            for (target, expected) in TARGETS {
+                let status = client.response(Framing::Content)?.status;
+                if status != expected {
+                    return Err(format!("round {round}: {status} instead of {expected} for {target}").into());
+                }
+            }
+        }
+        join_all([sent])
+    });
+    answered?;
+    drop(client);
+    server.stop()?;
+    DONE
+}
+
+fn a_connection_for_each_request(ground: Ground<'_>) -> Outcome {
+    const CLIENTS: usize = 16;
+    const REQUESTS: usize = 150;
+    let server = ground.serve(Config { workers: 2, ..Config::default() })?;
+    let address = server.address;
+    let ask = || {
+        for round in 0..REQUESTS {
+            let mut client = Client::connect(address)?;
+            // Now the one end closes first, now the other.
+            let fields: &[&str] = if round % 2 == 0 { &["Connection: close"] } else { &[] };
+            client.send(&get("/digits.txt", fields))?;
+            client.response(Framing::Content)?;
+            if round % 2 == 0 && !client.rest()?.is_empty() {
+                return Err("bytes after the last answer".into());
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| join_all((0..CLIENTS).map(|_| scope.spawn(ask)).collect::<Vec<_>>()))?;
+    let counts = server.service().stats.totals();
+    if counts.requests != (CLIENTS * REQUESTS) as u64 || counts.errors != 0 {
+        return Err(format!("counted: {counts}").into());
+    }
+    server.stop()?;
+    DONE
+}
