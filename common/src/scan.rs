@@ -33,13 +33,21 @@ pub enum Scanned {
 }
 
 /// How far a head has been scanned.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeadScan {
     position: usize,
     line_start: usize,
     empty_lines: usize,
+    /// No space has come yet: what isn't HTTP mostly shows here.
+    in_method: bool,
     /// Where the request line starts and ends, once it has been seen.
     request_line: Option<(usize, usize)>,
+}
+
+impl Default for HeadScan {
+    fn default() -> Self {
+        HeadScan { position: 0, line_start: 0, empty_lines: 0, in_method: true, request_line: None }
+    }
 }
 
 impl HeadScan {
@@ -60,7 +68,15 @@ impl HeadScan {
                 _ if self.position > self.line_start && bytes[self.position - 1] == b'\r' => {
                     Some(Scanned::Refused(Status::BadRequest))
                 }
-                b'\t' | b'\r' => None,
+                b'\r' => None,
+                b' ' if self.request_line.is_none() => {
+                    self.in_method = false;
+                    None
+                }
+                byte if self.request_line.is_none() && self.in_method && !is_token_byte(*byte) => {
+                    Some(Scanned::Refused(Status::BadRequest))
+                }
+                b'\t' => None,
                 0..0x20 | 0x7f => Some(Scanned::Refused(Status::BadRequest)),
                 _ => None,
             };
@@ -172,6 +188,9 @@ mod tests {
             (b"GET /\0", 400),
             (b"\x16\x03\x01", 400),
             (b"G\x7f", 400),
+            (b"\xde\xad", 400),
+            (b"{", 400),
+            (b"\t", 400),
             (b"GET /\r\n", 400),
             (b"GET  / HTTP/1.1\r\n", 400),
             (b"GET / HTTP/1.1 \r\n", 400),

@@ -21,7 +21,7 @@
 //! | [`exchange`] | carrying out a row, whole or split |
 //! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
 //! | [`site`], [`pattern`] | the sites that are served |
-//! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
+//! | [`backend`], [`server`], [`child`], [`program`], [`confined`] | servers: in this process, in another one, the real programs, those that lack something |
 //! | [`census`], [`process`], [`deadline`] | what is left behind, what it costs, and waiting for it |
 
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ pub mod backend;
 pub mod census;
 pub mod child;
 pub mod client;
+pub mod confined;
 pub mod deadline;
 pub mod exchange;
 pub mod load;
@@ -53,7 +54,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 ///
 /// Descriptors are counted for the whole process, so `--test-threads` has no say.
 pub fn main(trials: impl FnOnce() -> Result<Vec<Trial>, Failed>) -> ExitCode {
-    if let Some(code) = child::run_if_child() {
+    if let Some(code) = confined::become_if_asked().or_else(child::run_if_child) {
         return code;
     }
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };

@@ -4,10 +4,12 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use libtest_mimic::{Completion, Failed};
+use libtest_mimic::Failed;
 
 use super::Needs::{Nothing, Server};
 use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::backend::Backend;
+use crate::confined;
 use crate::program::{Ended, Running};
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
@@ -21,7 +23,8 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("address_of_another_machine", Nothing, address_of_another_machine),
     ("log_cannot_be_written", Nothing, log_cannot_be_written),
     ("hardly_any_descriptors", Nothing, hardly_any_descriptors),
-    ("what_is_missing_is_named", Nothing, what_is_missing_is_named),
+    ("io_uring_is_forbidden", Nothing, io_uring_is_forbidden),
+    ("io_uring_is_missing", Nothing, io_uring_is_missing),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -177,12 +180,29 @@ fn hardly_any_descriptors(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Where a backend can't run at all its program says so, and who can serve instead.
-fn what_is_missing_is_named(ground: Ground<'_>) -> Outcome {
-    if ground.backend.missing().is_none() {
-        return Ok(Completion::ignored_with("nothing is missing on this machine"));
+/// In a container whose policy forbids io_uring.
+fn io_uring_is_forbidden(ground: Ground<'_>) -> Outcome {
+    expect_service_or_refusal(ground, libc::EPERM, "seccomp")
+}
+
+/// On a kernel that was built without io_uring.
+fn io_uring_is_missing(ground: Ground<'_>) -> Outcome {
+    expect_service_or_refusal(ground, libc::ENOSYS, "kernel")
+}
+
+/// Without io_uring the others serve; `uring` says what is in its way, and who can serve instead.
+fn expect_service_or_refusal(ground: Ground<'_>, errno: i32, reason: &str) -> Outcome {
+    let command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    let mut command = confined::without_io_uring(&command, errno)?;
+    match ground.backend {
+        Backend::Blocking | Backend::Epoll => {
+            Running::start(command.arg(ground.sites.main()))?.addresses(1)?;
+        }
+        Backend::Uring => {
+            let ended = Running::start(&mut command)?.wait(PATIENCE)?;
+            expect_refusal(&ended, ground, reason)?;
+            expect_refusal(&ended, ground, "`epoll` serves the same site")?;
+        }
     }
-    let ended = run(ground, &["--listen", "127.0.0.1:0"])?;
-    expect_refusal(&ended, ground, "`epoll` serves the same site")?;
     DONE
 }

@@ -1,0 +1,51 @@
+//! A program that may not use io_uring, as in a container whose policy forbids it.
+//!
+//! The test executable starts itself with hidden arguments, puts a system call filter on itself (seccomp(2)),
+//! and becomes the program: a filter outlives execve(2).
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+
+/// The first argument of the executable that becomes another.
+const HIDDEN: &str = "--become-without-io-uring";
+
+/// The command, with `io_uring_setup(2)` failing with this errno.
+///
+/// # Errors
+/// When this executable can't be found.
+pub fn without_io_uring(command: &Command, errno: i32) -> io::Result<Command> {
+    let mut confined = Command::new(std::env::current_exe()?);
+    confined.arg(HIDDEN).arg(errno.to_string()).arg(command.get_program()).args(command.get_args());
+    Ok(confined)
+}
+
+/// Becomes the program that this process was asked to be, if it was.
+#[must_use]
+pub fn become_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != HIDDEN {
+        return None;
+    }
+    let errno = arguments.next()?.to_str()?.parse().ok()?;
+    let mut command = Command::new(arguments.next()?);
+    let error = match confine(errno) {
+        Ok(()) => command.args(arguments).exec().into(),
+        Err(error) => error,
+    };
+    eprintln!("confined: {error}");
+    Some(ExitCode::FAILURE)
+}
+
+fn confine(errno: u32) -> Result<(), Box<dyn Error>> {
+    let forbidden = BTreeMap::from([(libc::SYS_io_uring_setup, Vec::new())]);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    let filter =
+        SeccompFilter::new(forbidden, SeccompAction::Allow, SeccompAction::Errno(errno), architecture)?;
+    apply_filter(&BpfProgram::try_from(filter)?)?;
+    Ok(())
+}
