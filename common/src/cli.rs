@@ -38,7 +38,7 @@ struct Flags {
     root: PathBuf,
     /// Where to listen, repeatable; port 0 picks a free one, [::]:8080 takes IPv4 too
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
-    #[arg(env = "TRIPTYCH_LISTEN")]
+    #[arg(value_parser = address, env = "TRIPTYCH_LISTEN")]
     listen: Vec<SocketAddr>,
     /// Worker threads [default: one for each available core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -84,6 +84,10 @@ struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
     stats: Option<Duration>,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|error| format!("{error}; write it like 127.0.0.1:8080 or [::]:8080"))
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -282,7 +286,7 @@ mod tests {
             (&["--idle-timeout", "soon"], "write it like"),
             (&["--workers", "0"], "0 is not in 1..=1024"),
             (&["--workers", "2", "--connections-max", "1"], "at least the number of workers, 2"),
-            (&["--listen", "8080"], "invalid socket address"),
+            (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
             (&["--nonsense"], "unexpected argument"),
