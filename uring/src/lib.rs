@@ -35,6 +35,7 @@ use common::slots::Token;
 #[allow(unsafe_code)]
 pub mod buffers;
 mod lister;
+mod operation;
 pub mod refusal;
 #[allow(unsafe_code)]
 pub mod ring;

@@ -1,0 +1,237 @@
+//! Operations: what is started, what it owns while it is in flight, and what it comes to.
+//!
+//! The rules of ownership are [`ring`](crate::ring)'s; this is the list of what they hold for.
+
+use std::io;
+use std::mem;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use common::site::{OpenHow, OpenRequest, SharedFile};
+use common::slots::Token;
+use io_uring::opcode;
+use io_uring::squeue::Entry;
+use io_uring::types::{self, Fd};
+
+use crate::buffers::{ReadBuffer, RecvBuffer};
+
+/// A socket, shared by a client and its operations in flight. A number that the kernel will look up later
+/// must still mean the same socket then.
+pub type Socket = Rc<OwnedFd>;
+
+/// Where to open: below which directory, and how (openat2(2)).
+pub struct Beneath {
+    pub(crate) root: Rc<OwnedFd>,
+    pub(crate) how: Rc<types::OpenHow>,
+}
+
+impl Beneath {
+    /// Everything is opened below `root`, in this way.
+    #[must_use]
+    pub fn new(root: OwnedFd, how: OpenHow) -> Beneath {
+        let OpenHow { flags, mode, resolve } = how;
+        Beneath {
+            root: Rc::new(root),
+            how: Rc::new(types::OpenHow::new().flags(flags).mode(mode).resolve(resolve)),
+        }
+    }
+}
+
+/// A piece of a file, and the bytes that go before it.
+pub struct Piece<'a> {
+    /// The bytes in front: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
+    pub head: &'a [u8],
+    /// The file.
+    pub file: &'a Arc<SharedFile>,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// How long it is; the operation carries as much of it as fits a buffer.
+    pub length: u64,
+}
+
+/// An operation in flight, for [`Ring::cancel`](crate::ring::Ring::cancel). It outlives its operation without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flight(pub(crate) Token);
+
+/// What has happened. `token` is the one that the operation was started with.
+pub enum Completion {
+    /// A connection was accepted, or can't be. `armed`: the accept goes on.
+    Accepted {
+        /// Of the listener.
+        token: Token,
+        /// The new socket.
+        result: io::Result<OwnedFd>,
+        /// Whether more will come without another [`Ring::arm_accept`](crate::ring::Ring::arm_accept).
+        armed: bool,
+    },
+    /// Bytes have arrived; `None`: the client closed its side.
+    Received {
+        /// Of the client.
+        token: Token,
+        /// The bytes.
+        result: io::Result<Option<RecvBuffer>>,
+        /// Whether more will come without another [`Ring::arm_recv`](crate::ring::Ring::arm_recv).
+        armed: bool,
+    },
+    /// Bytes of a [`Ring::send`](crate::ring::Ring::send) have left; or it has failed.
+    Sent {
+        /// Of the client.
+        token: Token,
+        /// How many, since the last report.
+        result: io::Result<usize>,
+        /// Whether the rest is on its way.
+        armed: bool,
+    },
+    /// The read of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) failed, or the file ended early. Nothing was sent, and the send
+    /// will not happen.
+    FileRead {
+        /// Of the client.
+        token: Token,
+        /// How much was there.
+        result: io::Result<usize>,
+    },
+    /// Bytes of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) have left, of its head and its file; or the send has failed.
+    FileSent {
+        /// Of the client.
+        token: Token,
+        /// How many, since the last report.
+        result: io::Result<usize>,
+        /// Whether the rest is on its way.
+        armed: bool,
+    },
+    /// An [`Ring::open`](crate::ring::Ring::open) is over.
+    Opened {
+        /// Of the client.
+        token: Token,
+        /// What was asked for.
+        request: Arc<OpenRequest>,
+        /// The open file.
+        result: io::Result<OwnedFd>,
+    },
+    /// A [`Ring::poll_once`](crate::ring::Ring::poll_once) is over: the descriptor is readable.
+    Polled {
+        /// Of whoever polls.
+        token: Token,
+    },
+}
+
+/// What an operation in flight owns.
+pub(crate) enum Memory {
+    Accept {
+        _listener: Rc<OwnedFd>,
+    },
+    Receive {
+        _socket: Socket,
+    },
+    Send {
+        socket: Socket,
+        output: Rc<Vec<u8>>,
+        unsent: Range<u32>,
+        more: bool,
+    },
+    /// A READ and the SEND that is linked behind it, or the SEND alone.
+    Piece {
+        socket: Socket,
+        _file: Arc<SharedFile>,
+        buffer: ReadBuffer,
+        more: bool,
+    },
+    Open {
+        _root: Rc<OwnedFd>,
+        how: Rc<types::OpenHow>,
+        request: Arc<OpenRequest>,
+    },
+    Poll {
+        _descriptor: Rc<OwnedFd>,
+    },
+}
+
+impl Memory {
+    /// The SEND of what has not left yet, if this is something to be sent and there is anything left of it.
+    pub(crate) fn rest(&self) -> Option<Entry> {
+        let (socket, (bytes, length), more) = match self {
+            Memory::Send { socket, output, unsent, more } => {
+                let unsent = &output[unsent.start as usize..unsent.end as usize];
+                (socket, (unsent.as_ptr(), unsent.len()), *more)
+            }
+            Memory::Piece { socket, buffer, more, .. } => (socket, buffer.unsent(), *more),
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {
+                return None;
+            }
+        };
+        let more = if more { libc::MSG_MORE } else { 0 };
+        let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length_of(length));
+        (length > 0).then(|| send.flags(libc::MSG_NOSIGNAL | more).build())
+    }
+
+    /// So many bytes have left.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        match self {
+            Memory::Send { unsent, .. } => unsent.start = unsent.end.min(unsent.start + length_of(bytes)),
+            Memory::Piece { buffer, .. } => buffer.advance(bytes),
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {}
+        }
+    }
+
+    /// Gives up the memory that the kernel may still touch; closes the rest.
+    pub(crate) fn leak(self) {
+        match self {
+            // What receives write into is the ring's, which leaks it once for all of them.
+            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
+            Memory::Send { output, .. } => mem::forget(output),
+            Memory::Piece { buffer, .. } => mem::forget(buffer),
+            Memory::Open { how, request, .. } => {
+                mem::forget(how);
+                mem::forget(request);
+            }
+        }
+    }
+}
+
+/// An operation in flight, for whom, and what it owns.
+pub(crate) struct InFlight {
+    pub(crate) token: Token,
+    pub(crate) memory: Memory,
+}
+
+/// The kind of an operation: the top byte of `user_data`, above place and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Accept = 1,
+    Receive,
+    Send,
+    Read,
+    Open,
+    Poll,
+    Close,
+    Cancel,
+}
+
+impl Operation {
+    const ALL: [Operation; 8] = [
+        Operation::Accept,
+        Operation::Receive,
+        Operation::Send,
+        Operation::Read,
+        Operation::Open,
+        Operation::Poll,
+        Operation::Close,
+        Operation::Cancel,
+    ];
+
+    pub(crate) fn user_data(self, place: Token) -> u64 {
+        (self as u64) << 56 | place.to_u64()
+    }
+
+    pub(crate) fn of(user_data: u64) -> Option<Operation> {
+        let index = usize::try_from(user_data >> 56).ok()?.checked_sub(1)?;
+        Operation::ALL.get(index).copied()
+    }
+}
+
+/// Lengths of an entry have 32 bits.
+pub(crate) fn length_of(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a buffer is shorter than 4 GiB")
+}
