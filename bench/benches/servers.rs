@@ -11,14 +11,14 @@
 //! `TRIPTYCH_BENCH_ROUNDS`, `TRIPTYCH_BENCH_WINDOW_MS`, `TRIPTYCH_BENCH_SEED`, `TRIPTYCH_BENCH_CORPUS` (a
 //! folder on a disk) and `TRIPTYCH_BENCH_RESULTS`.
 
-use bench::cell::Cell;
-use bench::chart::Metric;
 use bench::failure::{Failure, Result};
-use bench::plan::{Effort, Plan};
+use bench::report::chart::Metric;
+use bench::report::summary;
+use bench::run::cell::Cell;
+use bench::run::plan::{Effort, Plan};
 use bench::run::{Folders, Report, Run};
-use bench::serve::serve_if_asked;
-use bench::summary;
-use bench::target::Backend;
+use bench::server::serve::serve_if_asked;
+use bench::server::target::Backend;
 use criterion::{Bencher, Criterion, SamplingMode, Throughput};
 use std::cell::RefCell;
 use std::io::Write;

@@ -3,16 +3,16 @@
 //!
 //!     cargo run --release -p bench --example against_wrk
 
-use bench::client::Client;
-use bench::corpus::{Corpus, Size};
-use bench::cpu_time::CpuClock;
-use bench::gate;
-use bench::placement::{Placement, pin};
-use bench::request::Persistence;
-use bench::serve::serve_if_asked;
-use bench::stats::ratio_estimate;
-use bench::target::{Backend, Server, Start};
-use bench::wording;
+use bench::analysis::stats::ratio_estimate;
+use bench::load::client::Client;
+use bench::load::request::Persistence;
+use bench::machine::placement::{Placement, pin};
+use bench::report::wording;
+use bench::run::corpus::{Corpus, Size};
+use bench::server::cpu_time::CpuClock;
+use bench::server::gate;
+use bench::server::serve::serve_if_asked;
+use bench::server::target::{Backend, Server, Start};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::error::Error;
 use std::io::{Read, Write};

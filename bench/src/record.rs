@@ -3,13 +3,13 @@
 //! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses nothing that was measured;
 //! `run.json` says where, how and with what, at the start without verdicts, at the end with them.
 
-use crate::environment::{Environment, Source};
+use crate::analysis::verdict::Verdict;
 use crate::failure::{Failure, Result};
-use crate::placement::Placement;
-use crate::plan::Plan;
-use crate::target::Backend;
-use crate::trial::Trial;
-use crate::verdict::Verdict;
+use crate::machine::environment::{Environment, Source};
+use crate::machine::placement::Placement;
+use crate::run::plan::Plan;
+use crate::run::trial::Trial;
+use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -165,10 +165,10 @@ fn folder_name(started: &str, host: &str, source: Option<&Source>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cell::Cell;
-    use crate::placement::Distance;
-    use crate::plan::Effort;
-    use crate::verdict::tests::trial;
+    use crate::analysis::verdict::tests::trial;
+    use crate::machine::placement::Distance;
+    use crate::run::cell::Cell;
+    use crate::run::plan::Effort;
 
     /// A record of a run with three rounds in the first cell; `uring` couldn't run.
     pub(crate) fn record(trials: &[Trial]) -> Record {

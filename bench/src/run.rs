@@ -1,21 +1,27 @@
 //! A run from its first look around to its pictures.
 
-use crate::cell::Cell;
-use crate::chart::{self, Metric};
-use crate::congestion::{CONTROL, Control};
-use crate::corpus::Corpus;
-use crate::disturbance::{OTHERS_MAX, STOLEN_MAX};
-use crate::environment::{Environment, Filesystem};
+pub mod cell;
+pub mod corpus;
+pub mod plan;
+pub mod progress;
+pub mod trial;
+
+use crate::analysis::verdict::Verdict;
 use crate::failure::{Failure, Result};
-use crate::gate;
-use crate::placement::{Placement, pin};
-use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::machine::disturbance::{OTHERS_MAX, STOLEN_MAX};
+use crate::machine::environment::{Environment, Filesystem};
+use crate::machine::placement::{Placement, pin};
 use crate::record::{FORMAT, Folder, Record};
-use crate::summary;
-use crate::target::{Backend, Server, Start};
-use crate::trial::{self, Place, Trial};
-use crate::verdict::Verdict;
+use crate::report::chart::{self, Metric};
+use crate::report::summary;
+use crate::run::cell::Cell;
+use crate::run::corpus::Corpus;
+use crate::run::plan::Plan;
+use crate::run::progress::Progress;
+use crate::run::trial::{Place, Trial};
+use crate::server::congestion::{CONTROL, Control};
+use crate::server::gate;
+use crate::server::target::{Backend, Server, Start};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -292,8 +298,8 @@ fn disturbed(trials: &[Trial]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::placement::{Distance, Thread};
-    use crate::verdict::tests::trial;
+    use crate::analysis::verdict::tests::trial;
+    use crate::machine::placement::{Distance, Thread};
 
     #[test]
     fn memory_is_refused_with_a_way_out() {

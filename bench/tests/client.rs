@@ -2,12 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests themselves do")]
 
-use bench::client::{Client, Outcome};
-use bench::corpus::{Corpus, Size};
-use bench::fault::Fault;
-use bench::gate;
-use bench::request::{Expected, Persistence, Request};
-use bench::response::HeadError;
+use bench::load::client::{Client, Outcome};
+use bench::load::fault::Fault;
+use bench::load::request::{Expected, Persistence, Request};
+use bench::load::response::HeadError;
+use bench::run::corpus::{Corpus, Size};
+use bench::server::gate;
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,13 +1,13 @@
 //! The servers under test as real processes. This executable is server and test at once, as the harness is.
 
-use bench::cell::Cell;
-use bench::corpus::Corpus;
-use bench::gate;
-use bench::placement::Placement;
-use bench::plan::{Effort, Plan};
-use bench::serve::serve_if_asked;
-use bench::target::{Backend, Server, Start};
-use bench::trial::{self, Place};
+use bench::machine::placement::Placement;
+use bench::run::cell::Cell;
+use bench::run::corpus::Corpus;
+use bench::run::plan::{Effort, Plan};
+use bench::run::trial::{self, Place};
+use bench::server::gate;
+use bench::server::serve::serve_if_asked;
+use bench::server::target::{Backend, Server, Start};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -1,9 +1,9 @@
 //! How much is measured, and in which order.
 
-use crate::cell::Cell;
 use crate::failure::{Failure, Result};
 use crate::random::Random;
-use crate::target::Backend;
+use crate::run::cell::Cell;
+use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 

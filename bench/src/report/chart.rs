@@ -5,15 +5,15 @@
 //! apart with any colour vision, on light and dark paper) and a shape besides. A dot is the median over the
 //! rounds, the line through it its 95 % interval, the number beside it the median.
 
-use crate::cell::{CONNECTIONS, Cell};
-use crate::corpus::Size;
+use crate::analysis::stats::{Estimate, Interval};
+use crate::analysis::verdict::{Figures, Verdict};
+use crate::load::request::Persistence;
 use crate::record::Record;
-use crate::request::Persistence;
-use crate::stats::{Estimate, Interval};
-use crate::svg::{Anchor, Font, Svg, wrap};
-use crate::target::Backend;
-use crate::verdict::{Figures, Verdict};
-use crate::wording;
+use crate::report::svg::{Anchor, Font, Svg, wrap};
+use crate::report::wording;
+use crate::run::cell::{CONNECTIONS, Cell};
+use crate::run::corpus::Size;
+use crate::server::target::Backend;
 
 /// What a picture shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,10 +376,10 @@ fn setting(record: &Record) -> [String; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::verdict::tests::trial;
     use crate::record::tests::record;
-    use crate::svg::tests::assert_well_formed;
-    use crate::svg::text_width;
-    use crate::verdict::tests::trial;
+    use crate::report::svg::tests::assert_well_formed;
+    use crate::report::svg::text_width;
 
     fn drawn(backends: &[Backend], rounds: usize) -> Vec<String> {
         let mut trials = Vec::new();

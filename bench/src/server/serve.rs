@@ -4,8 +4,8 @@
 //! the place; asks the kernel to be killed when the harness dies; announces where it listens; and serves with
 //! one worker until its standard input ends.
 
-use crate::placement::pin;
-use crate::target::{Announcement, Backend};
+use crate::machine::placement::pin;
+use crate::server::target::{Announcement, Backend};
 use common::{Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::ffi::OsString;

@@ -1,6 +1,6 @@
 //! What can be wrong with an answer.
 
-use crate::response::HeadError;
+use crate::load::response::HeadError;
 use std::fmt;
 use std::time::Duration;
 

@@ -1,12 +1,12 @@
 //! What a run found, as a page of Markdown and as a table for the terminal.
 
-use crate::cell::Cell;
-use crate::chart::Metric;
-use crate::environment::Environment;
+use crate::analysis::verdict::{Figures, PAIRS, Verdict};
+use crate::machine::environment::Environment;
 use crate::record::Record;
-use crate::target::Backend;
-use crate::verdict::{Figures, PAIRS, Verdict};
-use crate::wording::{self, duration, duration_with_interval, rate, rate_with_interval};
+use crate::report::chart::Metric;
+use crate::report::wording::{self, duration, duration_with_interval, rate, rate_with_interval};
+use crate::run::cell::Cell;
+use crate::server::target::Backend;
 use std::fmt::Write;
 
 /// The page.
@@ -249,8 +249,8 @@ fn three(names: [String; 3]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::verdict::tests::trial;
     use crate::record::tests::record;
-    use crate::verdict::tests::trial;
 
     fn sample(backends: &[Backend]) -> Record {
         let mut trials = Vec::new();

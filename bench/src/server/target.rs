@@ -1,14 +1,14 @@
 //! A server under test: a process of its own, started, watched and stopped from outside.
 //!
 //! Our backends need nothing built beside the harness: the process is this very executable, called with the
-//! hidden subcommand of [`serve`](crate::serve). It says in one line on its standard output that it accepts
+//! hidden subcommand of [`serve`](crate::server::serve). It says in one line on its standard output that it accepts
 //! ("listening 127.0.0.1:40123"), and goes on until its standard input ends. Should the harness die, the
 //! kernel kills it.
 
-use crate::congestion::{Control, set_for_listeners};
-use crate::cpu_time::CpuClock;
 use crate::failure::{Failure, Result};
-use crate::placement::{Placement, Thread, threads_of};
+use crate::machine::placement::{Placement, Thread, threads_of};
+use crate::server::congestion::{Control, set_for_listeners};
+use crate::server::cpu_time::CpuClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::AsFd;
 use rustix::io::Errno;

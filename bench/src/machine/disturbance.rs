@@ -1,6 +1,6 @@
 //! What else went on on the two CPUs of a measurement.
 
-use crate::placement::Placement;
+use crate::machine::placement::Placement;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::{Duration, Instant};

@@ -1,14 +1,14 @@
 //! One trial: a fresh server, a warm-up, a window.
 
-use crate::cell::Cell;
-use crate::client::{Client, Outcome};
-use crate::corpus::Corpus;
-use crate::disturbance::{Account, Disturbance};
 use crate::failure::{Failure, Result};
-use crate::gate::request_for;
-use crate::placement::{Placement, Thread};
-use crate::plan::Plan;
-use crate::target::{Backend, Server, Start};
+use crate::load::client::{Client, Outcome};
+use crate::machine::disturbance::{Account, Disturbance};
+use crate::machine::placement::{Placement, Thread};
+use crate::run::cell::Cell;
+use crate::run::corpus::Corpus;
+use crate::run::plan::Plan;
+use crate::server::gate::request_for;
+use crate::server::target::{Backend, Server, Start};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};

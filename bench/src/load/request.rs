@@ -12,7 +12,7 @@ pub enum Persistence {
     PerRequest,
 }
 
-/// What every answer must be; anything else is a [`Fault`](crate::fault::Fault).
+/// What every answer must be; anything else is a [`Fault`](crate::load::fault::Fault).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The status code.

@@ -5,10 +5,10 @@
 //! later is a new edge. The one exception is the end of the stream: when the event already said that the
 //! peer has closed, there will be no further edge, and the connection reads on until it sees the end.
 
-use crate::congestion;
-use crate::fault::Fault;
-use crate::request::Request;
-use crate::response::{HEAD_BYTES_MAX, Head, parse_head};
+use crate::load::fault::Fault;
+use crate::load::request::Request;
+use crate::load::response::{HEAD_BYTES_MAX, Head, parse_head};
+use crate::server::congestion;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_congestion;

@@ -1,7 +1,7 @@
 //! What one comparison is about: a file's size, the life of a connection, the number of connections.
 
-use crate::corpus::Size;
-use crate::request::Persistence;
+use crate::load::request::Persistence;
+use crate::run::corpus::Size;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -1,10 +1,10 @@
 //! The gate: who doesn't do the same work doesn't race.
 
-use crate::client::Client;
-use crate::corpus::{Corpus, Size};
 use crate::failure::{Failure, Result};
-use crate::request::{Expected, Persistence, Request};
-use crate::response::parse_head;
+use crate::load::client::Client;
+use crate::load::request::{Expected, Persistence, Request};
+use crate::load::response::parse_head;
+use crate::run::corpus::{Corpus, Size};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

@@ -14,9 +14,9 @@
 //! dropped in the kernel (`MSG_TRUNC`), except in [`Client::verify`], which hashes what it receives and
 //! isn't part of any measurement.
 
-use crate::connection::{Advance, Bodies, Buffers, Connection, Peer};
-use crate::fault::Fault;
-use crate::request::{Persistence, Request};
+use crate::load::connection::{Advance, Bodies, Buffers, Connection, Peer};
+use crate::load::fault::Fault;
+use crate::load::request::{Persistence, Request};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;

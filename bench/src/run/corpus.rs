@@ -1,7 +1,7 @@
 //! The files that are served: generated from a seed, the same on every machine.
 
-use crate::client::Sha256Bytes;
 use crate::failure::{Failure, Result};
+use crate::load::client::Sha256Bytes;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

@@ -1,7 +1,7 @@
 //! Numbers and results in words.
 
-use crate::stats::{Estimate, Interval};
-use crate::verdict::{Ratio, Verdict};
+use crate::analysis::stats::{Estimate, Interval};
+use crate::analysis::verdict::{Ratio, Verdict};
 
 /// What joins a number to its unit: a space that doesn't break.
 const SPACE: char = '\u{a0}';
@@ -128,7 +128,7 @@ pub fn cell_sentences(verdict: &Verdict) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Backend;
+    use crate::server::target::Backend;
 
     #[test]
     fn numbers() {

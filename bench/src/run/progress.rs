@@ -1,10 +1,10 @@
 //! A line that says how far a run is; silent when nobody watches (standard error isn't a terminal).
 
-use crate::cell::Cell;
-use crate::plan::Plan;
-use crate::target::Backend;
-use crate::trial::Trial;
-use crate::wording;
+use crate::report::wording;
+use crate::run::cell::Cell;
+use crate::run::plan::Plan;
+use crate::run::trial::Trial;
+use crate::server::target::Backend;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -92,8 +92,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Effort;
-    use crate::verdict::tests::trial;
+    use crate::analysis::verdict::tests::trial;
+    use crate::run::plan::Effort;
 
     #[test]
     fn time_left_follows_the_trials() {

@@ -1,9 +1,9 @@
 //! What the trials of a cell say: a value per server, and ratios between them.
 
-use crate::cell::Cell;
-use crate::stats::{Estimate, median, median_estimate, ratio_estimate};
-use crate::target::Backend;
-use crate::trial::Trial;
+use crate::analysis::stats::{Estimate, median, median_estimate, ratio_estimate};
+use crate::run::cell::Cell;
+use crate::run::trial::Trial;
+use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ fn ratio(trials: &[&Trial], above: Backend, below: Backend) -> Option<Ratio> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::trial::{Place, ServiceTime};
+    use crate::run::trial::{Place, ServiceTime};
 
     /// A trial with the numbers that matter, and plausible ones for the rest.
     pub(crate) fn trial(backend: Backend, cell: Cell, round: usize, cpu_ns: f64) -> Trial {

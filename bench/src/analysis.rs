@@ -1,0 +1,4 @@
+//! From trials to verdicts.
+
+pub mod stats;
+pub mod verdict;
