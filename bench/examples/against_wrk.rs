@@ -4,15 +4,19 @@
 //!     cargo run --release -p bench --example against_wrk
 
 use bench::analysis::stats::ratio_estimate;
-use bench::load::client::Client;
-use bench::load::request::Persistence;
+use bench::load::class::{Class, Life, Pacing, Reading};
+use bench::load::engine::Engine;
 use bench::machine::placement::{Placement, pin};
 use bench::report::wording;
-use bench::run::corpus::{Corpus, Size};
+use bench::run::corpus::Corpus;
+use bench::run::scenario::Files;
+use bench::run::trial::asks;
+use bench::server::calls::Counting;
+use bench::server::catalogue;
 use bench::server::cpu_time::CpuClock;
-use bench::server::gate;
+use bench::server::process::{Server, Start};
 use bench::server::serve::serve_if_asked;
-use bench::server::target::{Backend, Server, Start};
+use bench::server::target::Backend;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use std::error::Error;
 use std::io::{Read, Write};
@@ -36,21 +40,30 @@ fn main() -> ExitCode {
 
 fn compare(backend: Backend) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))?;
-    let corpus = Corpus::create(folder.path(), 11)?;
+    let corpus = Corpus::create(folder.path(), 11, [Files::Small])?;
     let placement = Placement::choose()?;
     pin(placement.client)?;
-    let server = match Server::start(backend, corpus.root(), Placement::choose()?)? {
+    let target = catalogue::ours(backend);
+    let server = match Server::start(&target, corpus.root(), placement, Counting::Cost)? {
         Start::Running(server) => server,
         Start::Unavailable(reason) => return Err(reason.into()),
     };
     let address = server.address();
-    let request = gate::request_for(address, Size::Small, Persistence::KeepAlive);
-    let mut client = Client::connect(address, request, 64)?;
+    let files = corpus.entries(Files::Small);
+    let class = Class {
+        name: "hot".to_owned(),
+        connections: 64,
+        pacing: Pacing::Closed,
+        life: Life::KeepAlive,
+        reading: Reading::AtOnce,
+        asks: asks(files, Files::Small, address),
+    };
+    let mut engine = Engine::connect(address, vec![class], 1)?;
     let mut pairs = Vec::new();
     for round in 1..=ROUNDS {
-        let outcome = client.load(Duration::from_secs(2))?;
-        let ours = outcome.client_cpu.as_secs_f64() * 1e6 / outcome.answers as f64;
-        let wrk = wrk(&format!("http://{address}/{}", Size::Small.file_name()))?;
+        let outcome = engine.run(Duration::from_secs(2), None)?;
+        let ours = outcome.client_cpu.as_secs_f64() * 1e6 / outcome.classes[0].answers as f64;
+        let wrk = wrk(&format!("http://{address}/{}", files[0].path))?;
         println(&format!("round {round}: client {ours:.2} µs, wrk {wrk:.2} µs a request"));
         pairs.push((ours, wrk));
     }

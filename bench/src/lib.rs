@@ -9,11 +9,14 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
+pub mod cli;
 pub mod failure;
 pub mod load;
+pub mod load_cli;
 pub mod machine;
 pub mod random;
 pub mod record;
 pub mod report;
 pub mod run;
+pub mod selftest;
 pub mod server;

@@ -1,7 +1,18 @@
 //! The load engine: asks, checks every answer, and says how long each took.
+//!
+//! [`engine`] is the loop and the place to begin; [`class`] says what its connections do. Below it are a class
+//! at work (`group`), the arrivals of an open loop (`schedule`), one connection (`connection`) and the head of
+//! an answer ([`response`]).
 
-pub mod client;
+pub mod class;
 mod connection;
+mod descriptors;
+pub mod engine;
 pub mod fault;
+pub(crate) mod group;
+pub mod outcome;
 pub mod request;
 pub mod response;
+mod rest;
+pub(crate) mod schedule;
+mod timers;

@@ -34,6 +34,11 @@ impl Random {
         usize::try_from(scaled).expect("a number below a usize is one")
     }
 
+    /// A number from 0 up to, but not including, 1: the upper 53 bits, as many as an `f64` holds.
+    pub fn fraction(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
     /// Fills `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {

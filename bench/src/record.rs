@@ -1,23 +1,24 @@
 //! The results folder: everything that a run leaves behind.
 //!
 //! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses nothing that was measured;
-//! `run.json` says where, how and with what, at the start without verdicts, at the end with them.
+//! `run.json` says where, how and with what.
 
-use crate::analysis::verdict::Verdict;
+pub mod trial;
+
 use crate::failure::{Failure, Result};
 use crate::machine::environment::{Environment, Source};
 use crate::machine::placement::Placement;
-use crate::run::plan::Plan;
-use crate::run::trial::Trial;
+use crate::record::trial::{CellId, Trial};
+use crate::run::scenario::{Scenario, Tier};
 use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Raised whenever a reader of older files would misunderstand newer ones.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,20 +31,101 @@ pub struct Record {
     pub finished: Option<String>,
     /// The command that repeats it.
     pub command: String,
-    /// What was to be measured.
-    pub plan: Plan,
+    /// How much of everything.
+    pub tier: Tier,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// What was asked, each with the effort of this run.
+    pub scenarios: Vec<Scenario>,
+    /// The comparisons, in the order of the run.
+    pub cells: Vec<CellRecord>,
+    /// Who took part, and who couldn't, in display order.
+    pub targets: Vec<TargetRecord>,
     /// Which CPU did what.
     pub placement: Placement,
     /// The congestion control of the servers' connections; null for the machine's default.
     pub congestion_control: Option<String>,
     /// Where.
     pub environment: Environment,
-    /// Per server, why this machine can't run it; null for one that it can.
-    pub unavailable: BTreeMap<Backend, Option<String>>,
+    /// Requests per second that each target answered before the first round (closed loop, 1 KiB, 64
+    /// connections): what relative rates relate to.
+    pub capacities: BTreeMap<String, f64>,
+    /// How slow reads were made for the scenarios that ask for it, or why they weren't; null where none asks.
+    pub slow_disk: Option<SlowDiskRecord>,
+    /// What this machine can't measure, by the field's name, with the reason.
+    pub unmeasured: BTreeMap<String, String>,
     /// What a reader has to know before he believes the numbers.
     pub warnings: Vec<String>,
-    /// The results, cell by cell.
-    pub verdicts: Vec<Verdict>,
+}
+
+/// One comparison.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// Which.
+    #[serde(flatten)]
+    pub id: CellId,
+    /// The axis's value; null for a scenario of one point.
+    pub value: Option<f64>,
+    /// The targets that take part.
+    pub targets: Vec<String>,
+    /// Targets that failed in it, with the reason: they are left out of it from then on.
+    pub failures: BTreeMap<String, String>,
+    /// Why its rounds ended; null while they run.
+    pub ended: Option<Ended>,
+}
+
+/// Why the rounds of a comparison ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// The intervals are narrow enough.
+    Narrow,
+    /// All rounds of the effort are done.
+    Rounds,
+    /// The budget of time is spent.
+    Budget,
+}
+
+/// A server under test.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TargetRecord {
+    /// Its id: "nginx-aio-threads".
+    pub id: String,
+    /// For people: "nginx, aio threads".
+    pub label: String,
+    /// Whose it is.
+    pub family: Family,
+    /// The backend, for those of this project; its colour follows from it.
+    pub backend: Option<Backend>,
+    /// The target that it is the A/A twin of.
+    pub twin_of: Option<String>,
+    /// The version found.
+    pub version: Option<String>,
+    /// Its configuration as used, comments included.
+    pub configuration: Option<String>,
+    /// Why it took no part; null for one that did.
+    pub unavailable: Option<String>,
+}
+
+/// Whose a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// One of this project's three servers.
+    Ours,
+    /// A server that sends a constant and parses nothing: the ceiling of client and kernel.
+    Null,
+    /// Everybody else's.
+    Peer,
+}
+
+/// How slow reads were made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowDiskRecord {
+    /// The means, for people: "cgroup blkio throttle, 400 reads/s on 254:0".
+    pub means: String,
+    /// Reads per second; null where the disk is as fast as it is.
+    pub reads_per_second: Option<u64>,
 }
 
 /// The folder of one run.
@@ -67,6 +149,28 @@ impl Folder {
         let trials =
             File::create(&trials).map_err(Failure::context(format!("write {}", trials.display())))?;
         Ok(Folder { path, trials })
+    }
+
+    /// Opens the folder of a run that was interrupted, to go on with it: cuts off what isn't a whole line.
+    ///
+    /// # Errors
+    ///
+    /// It isn't there, or can't be written.
+    pub fn open(path: &Path) -> Result<Folder> {
+        let name = path.join("trials.jsonl");
+        let doing = || format!("go on with {}", name.display());
+        let text = fs::read(&name).map_err(Failure::context(doing()))?;
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let trials = OpenOptions::new().append(true).open(&name).map_err(Failure::context(doing()))?;
+        trials.set_len(whole as u64).map_err(Failure::context(doing()))?;
+        Ok(Folder { path: path.to_owned(), trials })
+    }
+
+    /// Takes the folder away again, when nothing was measured.
+    pub fn remove_if_empty(&self) {
+        if self.trials.metadata().is_ok_and(|found| found.len() == 0) {
+            let _stays_as_it_is = fs::remove_dir_all(&self.path);
+        }
     }
 
     /// Where it is.
@@ -103,11 +207,20 @@ impl Folder {
     ///
     /// The disk is full, or worse.
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
-        let unfinished = self.path.join(format!("{name}.unfinished"));
-        fs::write(&unfinished, content)
-            .and_then(|()| fs::rename(&unfinished, self.path.join(name)))
-            .map_err(Failure::context(format!("write {name}")))
+        write_file(&self.path, name, content)
     }
+}
+
+/// Writes a file of a run's folder whole; a reader sees the old one or the new one.
+///
+/// # Errors
+///
+/// The disk is full, or worse.
+pub fn write_file(folder: &Path, name: &str, content: &str) -> Result<()> {
+    let unfinished = folder.join(format!("{name}.unfinished"));
+    fs::write(&unfinished, content)
+        .and_then(|()| fs::rename(&unfinished, folder.join(name)))
+        .map_err(Failure::context(format!("write {}", folder.join(name).display())))
 }
 
 /// Reads the `run.json` of a folder.
@@ -130,7 +243,8 @@ pub fn read_record(folder: &Path) -> Result<Record> {
     serde_json::from_value(value).map_err(Failure::context(doing()))
 }
 
-/// Reads the `trials.jsonl` of a folder.
+/// Reads the `trials.jsonl` of a folder. What stands behind its last line break was cut short by a crash, and
+/// isn't a trial.
 ///
 /// # Errors
 ///
@@ -138,6 +252,7 @@ pub fn read_record(folder: &Path) -> Result<Record> {
 pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
     let path = folder.join("trials.jsonl");
     let text = fs::read_to_string(&path).map_err(Failure::context(format!("read {}", path.display())))?;
+    let whole = &text[..text.rfind('\n').map_or(0, |last| last + 1)];
     let parse = |(index, line): (usize, &str)| {
         serde_json::from_str(line).map_err(Failure::context(format!(
             "read {}, line {}",
@@ -145,7 +260,7 @@ pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
             index + 1
         )))
     };
-    text.lines().enumerate().map(parse).collect()
+    whole.lines().enumerate().map(parse).collect()
 }
 
 /// The time first, so that folders sort by it; no character that a shell or a file system minds.
@@ -165,39 +280,58 @@ fn folder_name(started: &str, host: &str, source: Option<&Source>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::analysis::verdict::tests::trial;
     use crate::machine::placement::Distance;
-    use crate::run::cell::Cell;
-    use crate::run::plan::Effort;
+    use crate::record::trial::tests::trial;
+    use crate::run::scenario;
 
-    /// A record of a run with three rounds in the first cell; `uring` couldn't run.
-    pub(crate) fn record(trials: &[Trial]) -> Record {
-        let plan = Plan::new(Effort::Full, |_| None).unwrap();
-        let verdicts = vec![Verdict::of(Cell::all()[0], trials)];
+    /// A record of a quick run of `hot-small` among three servers, the twin, a null server and two peers, one
+    /// of which couldn't run.
+    pub(crate) fn record() -> Record {
+        let target = |id: &str, family, backend, unavailable: Option<&str>| TargetRecord {
+            id: id.to_owned(),
+            label: id.to_owned(),
+            family,
+            backend,
+            twin_of: id.strip_suffix("-twin").map(str::to_owned),
+            version: None,
+            configuration: None,
+            unavailable: unavailable.map(str::to_owned),
+        };
+        let targets = vec![
+            target("blocking", Family::Ours, Some(Backend::Blocking), None),
+            target("epoll", Family::Ours, Some(Backend::Epoll), None),
+            target("uring", Family::Ours, Some(Backend::Uring), None),
+            target("epoll-twin", Family::Ours, Some(Backend::Epoll), None),
+            target("null-epoll", Family::Null, Some(Backend::Epoll), None),
+            target("nginx", Family::Peer, None, None),
+            target("h2o", Family::Peer, None, Some("not installed: apt install h2o")),
+        ];
+        let running = targets.iter().filter(|target| target.unavailable.is_none());
+        let cell = CellRecord {
+            id: CellId { scenario: "hot-small".to_owned(), point: String::new() },
+            value: None,
+            targets: running.map(|target| target.id.clone()).collect(),
+            failures: BTreeMap::new(),
+            ended: Some(Ended::Rounds),
+        };
         Record {
             format: FORMAT,
             started: "2026-01-02T03:04:05Z".to_owned(),
             finished: Some("2026-01-02T03:10:00Z".to_owned()),
             command: "cargo bench".to_owned(),
-            plan,
+            tier: Tier::Quick,
+            seed: 7,
+            scenarios: scenario::all().unwrap().into_iter().filter(|one| one.name == "hot-small").collect(),
+            cells: vec![cell],
+            targets,
             placement: Placement { server: 1, client: 0, distance: Distance::Cores },
             congestion_control: Some("reno".to_owned()),
             environment: Environment::look(Path::new("/"), Path::new("/")),
-            unavailable: BTreeMap::from([
-                (Backend::Blocking, None),
-                (Backend::Epoll, None),
-                (Backend::Uring, Some("the kernel forbids it".to_owned())),
-            ]),
+            capacities: BTreeMap::from([("epoll".to_owned(), 120_000.0)]),
+            slow_disk: None,
+            unmeasured: BTreeMap::from([("calls".to_owned(), "tracepoints are not readable".to_owned())]),
             warnings: vec!["one".to_owned()],
-            verdicts,
         }
-    }
-
-    fn trials() -> Vec<Trial> {
-        let cell = Cell::all()[0];
-        let both = |round| [(Backend::Blocking, round), (Backend::Epoll, round)];
-        let pairs = (0..3).flat_map(both);
-        pairs.map(|(backend, round)| trial(backend, cell, round, 7_123.456_789 + round as f64)).collect()
     }
 
     #[test]
@@ -208,11 +342,12 @@ pub(crate) mod tests {
         let mut folder = Folder::create(results.path(), started, "the host", Some(&source)).unwrap();
         let name = folder.path().file_name().unwrap();
         assert_eq!(name, "2026-01-02T03-04-05Z-the-host-abc1234-dirty");
-        let trials = trials();
+        let trials: Vec<Trial> =
+            (0..3).map(|round| trial("epoll", round, 7_123.456_789 + round as f64)).collect();
         for trial in &trials {
             folder.append(trial).unwrap();
         }
-        let record = record(&trials);
+        let record = record();
         folder.write_record(&record).unwrap();
         assert_eq!(read_trials(folder.path()).unwrap(), trials);
         assert_eq!(read_record(folder.path()).unwrap(), record);
@@ -221,12 +356,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_did_not_run_is_null_with_its_reason() {
-        let record = serde_json::to_value(record(&trials())).unwrap();
-        assert_eq!(record["unavailable"]["uring"], "the kernel forbids it");
-        assert!(record["unavailable"]["epoll"].is_null());
-        let servers = record["verdicts"][0]["servers"].as_object().unwrap();
-        assert!(servers["uring"].is_null() && servers["epoll"].is_object());
+    fn what_is_unknown_is_null() {
+        let line = serde_json::to_value(trial("epoll", 0, 7_000.0)).unwrap();
+        assert!(line["void"].is_null() && line["calls"].is_null());
+        assert_eq!((&line["scenario"], &line["round"]), (&"hot-small".into(), &0.into()));
     }
 
     #[test]
@@ -234,7 +367,20 @@ pub(crate) mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("run.json"), r#"{"format": 99}"#).unwrap();
         let failure = read_record(folder.path()).unwrap_err().to_string();
-        assert!(failure.ends_with("its format is 99, this version reads 1"), "{failure}");
+        assert!(failure.ends_with("its format is 99, this version reads 2"), "{failure}");
+    }
+
+    #[test]
+    fn a_line_cut_short_by_a_crash_is_left_out() {
+        let results = tempfile::tempdir().unwrap();
+        let mut folder = Folder::create(results.path(), "now", "here", None).unwrap();
+        folder.append(&trial("epoll", 0, 7_000.0)).unwrap();
+        folder.trials.write_all(br#"{"started":"2026"#).unwrap();
+        assert_eq!(read_trials(folder.path()).unwrap().len(), 1);
+        // Whoever goes on writes whole lines again.
+        let mut folder = Folder::open(folder.path()).unwrap();
+        folder.append(&trial("epoll", 1, 7_000.0)).unwrap();
+        assert_eq!(read_trials(folder.path()).unwrap().len(), 2);
     }
 
     #[test]

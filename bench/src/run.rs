@@ -1,325 +1,535 @@
 //! A run from its first look around to its pictures.
 
-pub mod cell;
+pub mod admission;
 pub mod corpus;
-pub mod plan;
+pub mod interrupt;
+pub mod lock;
+pub mod options;
 pub mod progress;
+mod readings;
+pub mod rounds;
+pub mod scenario;
 pub mod trial;
 
-use crate::analysis::verdict::Verdict;
 use crate::failure::{Failure, Result};
 use crate::machine::disturbance::{OTHERS_MAX, STOLEN_MAX};
+use crate::machine::doctor::{self, Weight};
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
-use crate::record::{FORMAT, Folder, Record};
-use crate::report::chart::{self, Metric};
-use crate::report::summary;
-use crate::run::cell::Cell;
+use crate::machine::slow_disk::SlowDisk;
+use crate::machine::spin::spin;
+use crate::random::Random;
+use crate::record::trial::{Pass, Place, Trial};
+use crate::record::{self, CellRecord, Ended, FORMAT, Folder, Record};
+use crate::report::{self, Report};
+use crate::run::admission::{Admission, Admitted};
 use crate::run::corpus::Corpus;
-use crate::run::plan::Plan;
+use crate::run::interrupt::Interrupt;
+use crate::run::lock::Lock;
+use crate::run::options::{Options, repository};
 use crate::run::progress::Progress;
-use crate::run::trial::{Place, Trial};
+use crate::run::rounds::{Budget, enough};
+use crate::run::scenario::{Files, Group, Scenario, whole};
+use crate::run::trial::{ATTEMPTS_MAX, Setting};
+use crate::server::catalogue::catalogue;
 use crate::server::congestion::{CONTROL, Control};
-use crate::server::gate;
-use crate::server::target::{Backend, Server, Start};
-use std::collections::BTreeMap;
+use crate::server::target::Target;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
-
-/// Where a run reads and writes.
-#[derive(Clone, Debug)]
-pub struct Folders {
-    /// The corpus goes below it; not in memory.
-    pub corpus: PathBuf,
-    /// The results go below it; `None` keeps nothing.
-    pub results: Option<PathBuf>,
-    /// The checkout, to ask for the commit.
-    pub repository: PathBuf,
-}
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
 
 /// A run under way.
 pub struct Run {
-    plan: Plan,
     corpus: Corpus,
-    placement: Placement,
-    folder: Option<Folder>,
+    targets: Vec<Target>,
+    slow_disk: Option<SlowDisk>,
+    spin: Option<Duration>,
+    folder: Folder,
     record: Record,
-    servers: Vec<Backend>,
     trials: Vec<Trial>,
+    interrupt: Interrupt,
     progress: Progress,
+    budget: Budget,
+    _lock: Lock,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finish {
+    /// What was written.
+    pub report: Report,
+    /// Whether the user ended it: then the folder can be resumed.
+    pub interrupted: bool,
+    /// Servers of this project that failed, a line each.
+    pub failed: Vec<String>,
 }
 
 impl Run {
-    /// Looks around, writes the corpus, sends every server through the gate, and begins the results folder.
+    /// Looks around, writes the corpus, sends every target through the gate, and begins the results folder or
+    /// goes on with that of an interrupted run.
     ///
     /// # Errors
     ///
-    /// A folder can't be written, or a server that should run fails at the gate.
-    pub fn prepare(plan: Plan, folders: &Folders, command: String) -> Result<Run> {
+    /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
+    /// fails at the gate.
+    pub fn prepare(options: Options, command: String) -> Result<Run> {
+        let lock = Lock::take()?;
+        let interrupt = Interrupt::listen()?;
         let placement = Placement::choose()?;
         pin(placement.client)?;
-        fs::create_dir_all(&folders.corpus)
-            .map_err(Failure::context(format!("make the folder {}", folders.corpus.display())))?;
-        let filesystem = Filesystem::of(&folders.corpus);
-        if folders.results.is_some() {
-            refuse_memory(filesystem.as_ref(), &folders.corpus)?;
+        match options.resume.clone() {
+            None => Run::begin(options, command, placement, interrupt, lock),
+            Some(folder) => Run::resume(options, &folder, placement, interrupt, lock),
         }
-        let corpus = Corpus::create(&folders.corpus, plan.seed)?;
-        let environment = Environment::look(corpus.root(), &folders.repository);
-        let Admission { unavailable, control } = admit(&corpus, placement)?;
+    }
+
+    fn begin(
+        options: Options,
+        command: String,
+        placement: Placement,
+        interrupt: Interrupt,
+        lock: Lock,
+    ) -> Result<Run> {
+        let scenarios = scenarios(&options)?;
+        options.check_targets(catalogue().iter().map(Target::id))?;
+        let corpus = corpus(&options, &scenarios, options.seed)?;
+        let environment = Environment::look(corpus.root(), repository());
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let folder = match &folders.results {
-            None => None,
-            Some(results) => {
-                let source = environment.source.as_ref();
-                Some(Folder::create(results, &started, &environment.host, source)?)
-            }
-        };
-        let runs = |backend: &Backend| unavailable.get(backend).is_some_and(Option::is_none);
-        let servers: Vec<Backend> = Backend::ALL.into_iter().filter(runs).collect();
-        let progress = Progress::new(&plan, servers.len());
+        let folder =
+            Folder::create(&options.results(), &started, &environment.host, environment.source.as_ref())?;
+        let admission = admission::admit(&options, &scenarios, &corpus, placement);
+        let admission = admission.inspect_err(|_| folder.remove_if_empty())?;
+        let cells = cells(&scenarios, &options, &admission.admitted);
+        let Admission { admitted, records, capacities, control } = admission;
+        let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
         let warnings = warnings(&environment, placement, control);
         let record = Record {
             format: FORMAT,
             started,
             finished: None,
             command,
-            plan: plan.clone(),
+            tier: options.tier,
+            seed: options.seed,
+            scenarios,
+            cells,
+            targets: records,
             placement,
             congestion_control: (control == Control::Ours).then(|| CONTROL.to_owned()),
             environment,
-            unavailable,
+            capacities,
+            slow_disk: slow_disk_record,
+            unmeasured: BTreeMap::new(),
             warnings,
-            verdicts: Vec::new(),
         };
-        if let Some(folder) = &folder {
-            folder.write_record(&record)?;
+        folder.write_record(&record)?;
+        let targets = admitted.into_iter().map(|admitted| admitted.target).collect();
+        Ok(Run::new(
+            options.budget(),
+            corpus,
+            targets,
+            slow_disk,
+            folder,
+            record,
+            Vec::new(),
+            interrupt,
+            lock,
+        ))
+    }
+
+    /// Goes on with the run in `path`, if this is still the same comparison.
+    fn resume(
+        mut options: Options,
+        path: &Path,
+        placement: Placement,
+        interrupt: Interrupt,
+        lock: Lock,
+    ) -> Result<Run> {
+        let mut record = record::read_record(path)?;
+        let name = path.display();
+        if record.finished.is_some() {
+            return Err(Failure::new(format!("the run in {name} is finished; there is nothing to resume")));
         }
-        Ok(Run { plan, corpus, placement, folder, record, servers, trials: Vec::new(), progress })
-    }
-
-    /// The servers that this machine can run.
-    pub fn servers(&self) -> &[Backend] {
-        &self.servers
-    }
-
-    /// The plan.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Which CPU does what.
-    pub fn placement(&self) -> Placement {
-        self.placement
-    }
-
-    /// The trials of `backend` in `cell`, in the order of the rounds. Asked for the first time, it runs all
-    /// rounds of the cell, of all servers: a ratio needs them side by side.
-    ///
-    /// # Errors
-    ///
-    /// A server fails, or a line can't be written.
-    pub fn trials(&mut self, cell: Cell, backend: Backend) -> Result<Vec<&Trial>> {
-        if !self.trials.iter().any(|trial| trial.cell == cell) {
-            let index = self.plan.cells.iter().position(|known| *known == cell);
-            self.progress.enter(index.unwrap_or_default());
-            let measured = self.measure(cell);
-            self.progress.leave();
-            measured?;
+        let trials = record::read_trials(path)?;
+        let folder = Folder::open(path)?;
+        options.tier = record.tier;
+        options.seed = record.seed;
+        let corpus = corpus(&options, &record.scenarios, record.seed)?;
+        let environment = Environment::look(corpus.root(), repository());
+        if environment.source != record.environment.source || placement != record.placement {
+            return Err(Failure::new(format!(
+                "the run in {name} was begun with another build or on other CPUs; begin a new one"
+            )));
         }
-        let mine = |trial: &&Trial| trial.cell == cell && trial.backend == backend;
-        Ok(self.trials.iter().filter(mine).collect())
-    }
-
-    fn measure(&mut self, cell: Cell) -> Result<()> {
-        for round in 0..self.plan.rounds {
-            let order = self.plan.order(&cell, round, &self.servers);
-            for (position, backend) in order.into_iter().enumerate() {
-                self.progress.begin(backend, &cell);
-                let begun = Instant::now();
-                let place = Place { number: self.trials.len(), round, position };
-                let trial = trial::run(backend, cell, place, &self.plan, &self.corpus, self.placement)?;
-                self.progress.end(&trial, begun.elapsed());
-                if let Some(folder) = &mut self.folder {
-                    folder.append(&trial)?;
-                }
-                self.trials.push(trial);
-            }
+        let running = record.targets.iter().filter(|target| target.unavailable.is_none());
+        options.targets = running.map(|target| target.id.clone()).collect();
+        let admission = admission::admit(&options, &record.scenarios, &corpus, placement)?;
+        let version = |id: &str, records: &[record::TargetRecord]| {
+            let known = records.iter().find(|target| target.id == id);
+            known.map(|target| (target.version.clone(), target.unavailable.clone()))
+        };
+        if let Some(id) =
+            options.targets.iter().find(|id| version(id, &record.targets) != version(id, &admission.records))
+        {
+            return Err(Failure::new(format!(
+                "the run in {name} was begun with another {id}; begin a new one"
+            )));
         }
-        Ok(())
+        let (slow_disk, found) = slow_disk(&record.scenarios, &corpus);
+        record.slow_disk = found;
+        let targets = admission.admitted.into_iter().map(|admitted| admitted.target).collect();
+        Ok(Run::new(options.budget(), corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
     }
 
-    /// Judges, writes everything into the results folder, and says what it found; `None` when nothing was
-    /// measured (then the folder is removed).
+    #[expect(clippy::too_many_arguments, reason = "the two ways to begin meet here")]
+    fn new(
+        budget: Duration,
+        corpus: Corpus,
+        targets: Vec<Target>,
+        slow_disk: Option<SlowDisk>,
+        folder: Folder,
+        record: Record,
+        trials: Vec<Trial>,
+        interrupt: Interrupt,
+        lock: Lock,
+    ) -> Run {
+        let budget = Budget::new(budget);
+        let spin = spin(record.placement.server).ok();
+        Run {
+            progress: Progress::new(0),
+            spin,
+            corpus,
+            targets,
+            slow_disk,
+            folder,
+            record,
+            trials,
+            interrupt,
+            budget,
+            _lock: lock,
+        }
+    }
+
+    /// One line on what is about to happen.
+    pub fn announcement(&self) -> String {
+        let names: Vec<&str> = self.targets.iter().map(Target::id).collect();
+        format!(
+            "{} comparisons of {}: {}; {}",
+            self.record.cells.len(),
+            names.len(),
+            names.join(", "),
+            self.record.placement
+        )
+    }
+
+    /// Measures, judges, and writes everything into the results folder.
     ///
     /// # Errors
     ///
     /// A file can't be written.
-    pub fn finish(mut self) -> Result<Option<Report>> {
-        if self.trials.is_empty() {
-            if let Some(folder) = self.folder {
-                fs::remove_dir_all(folder.path())
-                    .map_err(Failure::context("remove the empty results folder"))?;
+    pub fn finish(mut self) -> Result<Finish> {
+        let mut interrupted = false;
+        self.progress = Progress::new(self.trials_left(0));
+        for index in 0..self.record.cells.len() {
+            if self.record.cells[index].ended.is_some() {
+                continue;
             }
-            return Ok(None);
+            match self.measure(index)? {
+                Some(ended) => self.record.cells[index].ended = Some(ended),
+                None => {
+                    interrupted = true;
+                    break;
+                }
+            }
+            self.folder.write_record(&self.record)?;
         }
-        let measured = |cell: &&Cell| self.trials.iter().any(|trial| trial.cell == **cell);
-        let cells: Vec<Cell> = self.plan.cells.iter().filter(measured).copied().collect();
-        self.record.verdicts = cells.into_iter().map(|cell| Verdict::of(cell, &self.trials)).collect();
+        self.progress.finish();
+        if !interrupted {
+            let finished = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+            self.record.finished = Some(finished);
+        }
         self.record.warnings.extend(misplaced(&self.trials));
         self.record.warnings.extend(disturbed(&self.trials));
-        let finished = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        self.record.finished = Some(finished);
-        if let Some(folder) = &self.folder {
-            folder.write_record(&self.record)?;
-            folder.write("SUMMARY.md", &summary::markdown(&self.record))?;
-            for metric in Metric::ALL {
-                folder.write(metric.file_name(), &chart::draw(metric, &self.record))?;
+        self.record.unmeasured.extend(unmeasured(&self.trials));
+        let failed = self.failures_of_ours();
+        self.folder.write_record(&self.record)?;
+        let report = report::write(self.folder.path(), &self.record, &self.trials)?;
+        Ok(Finish { report, interrupted, failed })
+    }
+
+    /// All rounds of a comparison; `None` when the user ended it.
+    fn measure(&mut self, index: usize) -> Result<Option<Ended>> {
+        let cell = self.record.cells[index].clone();
+        let scenario = self.scenario_of(&cell).clone();
+        let mut targets: Vec<Target> = self
+            .targets
+            .iter()
+            .filter(|target| cell.targets.iter().any(|id| id == target.id()))
+            .cloned()
+            .collect();
+        targets.retain(|target| !cell.failures.contains_key(target.id()));
+        let (least, most) = self.rounds(&scenario, index);
+        let mut round = 0;
+        let ended = loop {
+            if round >= most {
+                break Ended::Rounds;
+            }
+            if round >= least {
+                if enough(&cell.id, scenario.metric, &self.trials) {
+                    break Ended::Narrow;
+                }
+                if self.budget.is_short(self.trials_left(index + 1), self.progress.per_trial()) {
+                    break Ended::Budget;
+                }
+            }
+            let mut order = targets.clone();
+            let stream = (index as u64) << 32 | round as u64;
+            Random::stream(self.record.seed, stream).shuffle(&mut order);
+            for (position, target) in order.iter().enumerate() {
+                let place = (round, position);
+                if self.is_done(&cell, target, Pass::Timing, round) {
+                    continue;
+                }
+                if !self.one(index, &scenario, target, Pass::Timing, place)? {
+                    return Ok(None);
+                }
+                if self.record.cells[index].failures.contains_key(target.id()) {
+                    targets.retain(|other| other.id() != target.id());
+                }
+            }
+            round += 1;
+            self.progress.plan(self.trials_left(index + 1) + least.saturating_sub(round) * targets.len());
+        };
+        if scenario.count_calls {
+            for (position, target) in targets.iter().enumerate() {
+                if !self.is_done(&cell, target, Pass::Counting, 0)
+                    && !self.one(index, &scenario, target, Pass::Counting, (0, position))?
+                {
+                    return Ok(None);
+                }
             }
         }
-        let path = self.folder.map(|folder| folder.path().to_owned());
-        Ok(Some(Report { record: self.record, folder: path }))
+        Ok(Some(ended))
     }
-}
 
-/// What a run leaves to be shown.
-#[derive(Debug)]
-pub struct Report {
-    /// The results.
-    pub record: Record,
-    /// Where they were written.
-    pub folder: Option<PathBuf>,
-}
-
-/// On a file system in memory a ring hands each read to a kernel worker: another race than the one announced.
-fn refuse_memory(filesystem: Option<&Filesystem>, corpus: &Path) -> Result<()> {
-    match filesystem {
-        Some(found) if found.is_memory() => Err(Failure::new(format!(
-            "the corpus folder {} is on {}, which only lives in memory; name one on a disk with TRIPTYCH_BENCH_CORPUS",
-            corpus.display(),
-            found.kind
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// What the gate has shown.
-struct Admission {
-    /// Per server, why this machine can't run it.
-    unavailable: BTreeMap<Backend, Option<String>>,
-    control: Control,
-}
-
-/// Sends every server through the gate.
-fn admit(corpus: &Corpus, placement: Placement) -> Result<Admission> {
-    let mut unavailable = BTreeMap::new();
-    let mut control = Control::Ours;
-    for backend in Backend::ALL {
-        let reason = match Server::start(backend, corpus.root(), placement)? {
-            Start::Unavailable(reason) => Some(reason),
-            Start::Running(server) => {
-                if server.control() == Control::Default {
-                    control = Control::Default;
-                }
-                let passed = gate::pass(server.address(), corpus);
-                let stopped = server.stop();
-                passed.map_err(Failure::context(backend))?;
-                stopped?;
-                None
+    /// One trial, repeated while something disturbs it; false when the user ended the run.
+    fn one(
+        &mut self,
+        index: usize,
+        scenario: &Scenario,
+        target: &Target,
+        pass: Pass,
+        (round, position): (usize, usize),
+    ) -> Result<bool> {
+        let cell = self.record.cells[index].clone();
+        for attempt in 0..ATTEMPTS_MAX {
+            if self.interrupt.is_asked() {
+                return Ok(false);
             }
-        };
-        unavailable.insert(backend, reason);
+            self.progress.begin(target.id(), &cell.id);
+            let begun = Instant::now();
+            let place = Place { number: self.trials.len(), round, position, attempt };
+            let setting = Setting {
+                scenario,
+                tier: self.record.tier,
+                cell: &cell.id,
+                value: cell.value,
+                corpus: &self.corpus,
+                placement: self.record.placement,
+                slow_disk: self.slow_disk.as_ref(),
+                capacities: &self.record.capacities,
+                seed: self.record.seed.wrapping_add(round as u64),
+                spin: self.spin,
+            };
+            let trial = match trial::run(&setting, target, pass, place) {
+                Ok(trial) => trial,
+                // Ctrl-C reaches the servers as well.
+                Err(_) if self.interrupt.is_asked() => return Ok(false),
+                Err(failure) => {
+                    self.progress.say(&format!("{}: {failure}", cell.id));
+                    let line = failure.to_string();
+                    self.record.cells[index].failures.insert(target.id().to_owned(), line);
+                    return Ok(true);
+                }
+            };
+            self.progress.end(&trial, begun.elapsed());
+            let again = trial.void.is_some();
+            self.folder.append(&trial)?;
+            self.trials.push(trial);
+            if !again {
+                break;
+            }
+        }
+        Ok(true)
     }
-    Ok(Admission { unavailable, control })
+
+    fn scenario_of(&self, cell: &CellRecord) -> &Scenario {
+        let known = self.record.scenarios.iter().find(|scenario| scenario.name == cell.id.scenario);
+        known.expect("the cells were made from these scenarios")
+    }
+
+    /// At least and at most so many rounds of a comparison.
+    fn rounds(&self, scenario: &Scenario, index: usize) -> (usize, usize) {
+        let effort = scenario.effort(self.record.tier);
+        let most = effort.rounds_max.unwrap_or(effort.rounds).max(effort.rounds);
+        let affordable = self.budget.share(self.trials_left(index), self.progress.per_trial());
+        let least = whole(effort.rounds as f64 * affordable);
+        (least.clamp(rounds::LEAST.min(effort.rounds), effort.rounds), most)
+    }
+
+    /// The least number of trials from this comparison on.
+    fn trials_left(&self, index: usize) -> usize {
+        let trials = |cell: &CellRecord| {
+            let scenario = self.scenario_of(cell);
+            let rounds = scenario.effort(self.record.tier).rounds;
+            (rounds + usize::from(scenario.count_calls)) * cell.targets.len()
+        };
+        self.record.cells.iter().skip(index).filter(|cell| cell.ended.is_none()).map(trials).sum()
+    }
+
+    /// Whether a resumed run has it already.
+    fn is_done(&self, cell: &CellRecord, target: &Target, pass: Pass, round: usize) -> bool {
+        self.trials.iter().any(|trial| {
+            trial.cell == cell.id
+                && trial.target == target.id()
+                && trial.pass == pass
+                && trial.place.round == round
+                && (trial.void.is_none() || trial.place.attempt + 1 == ATTEMPTS_MAX || pass == Pass::Counting)
+        })
+    }
+
+    fn failures_of_ours(&self) -> Vec<String> {
+        let ours: BTreeSet<&str> = self
+            .record
+            .targets
+            .iter()
+            .filter(|target| target.backend.is_some())
+            .map(|target| target.id.as_str())
+            .collect();
+        let failures = self.record.cells.iter().flat_map(|cell| {
+            let mine = cell.failures.iter().filter(|(id, _)| ours.contains(id.as_str()));
+            mine.map(|(_, line)| format!("{}: {line}", cell.id))
+        });
+        failures.collect()
+    }
+}
+
+/// The scenarios of the run, with what the options change.
+fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
+    let mut scenarios = scenario::select(options.tier, &options.only)?;
+    for effort in scenarios.iter_mut().flat_map(|scenario| scenario.tiers.values_mut()) {
+        if let Some(rounds) = options.rounds {
+            effort.rounds = rounds as usize;
+            effort.rounds_max = None;
+        }
+        if let Some(window_ms) = options.window_ms {
+            effort.window_ms = window_ms;
+        }
+    }
+    Ok(scenarios)
+}
+
+/// Writes the files that the scenarios ask for, and the small one, by which capacities are measured.
+fn corpus(options: &Options, scenarios: &[Scenario], seed: u64) -> Result<Corpus> {
+    let folder = options.corpus();
+    fs::create_dir_all(&folder).map_err(Failure::context(format!("make the folder {}", folder.display())))?;
+    if let Some(found) = Filesystem::of(&folder).filter(Filesystem::is_memory) {
+        return Err(Failure::new(format!(
+            "the corpus folder {} is on {}, which only lives in memory; name one on a disk with --corpus",
+            folder.display(),
+            found.kind
+        )));
+    }
+    let asked = scenarios.iter().flat_map(|scenario| scenario.classes.iter().map(|class| class.files));
+    Corpus::create(&folder, seed, asked.chain([Files::Small]))
+}
+
+/// Every scenario at each of its points, with the targets that take part.
+fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Vec<CellRecord> {
+    let mut cells = Vec::new();
+    for scenario in scenarios {
+        let takes_part = |admitted: &&Admitted| scenario.targets.contains(&admitted.group);
+        let targets: Vec<String> =
+            admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
+        for (id, value) in scenario.points(options.tier) {
+            let (targets, failures) = (targets.clone(), BTreeMap::new());
+            cells.push(CellRecord { id, value, targets, failures, ended: None });
+        }
+    }
+    cells.retain(|cell| !cell.targets.is_empty());
+    cells
+}
+
+fn slow_disk(scenarios: &[Scenario], corpus: &Corpus) -> (Option<SlowDisk>, Option<record::SlowDiskRecord>) {
+    if scenarios.iter().any(|scenario| scenario.slow_disk) {
+        let (slow_disk, record) = SlowDisk::prepare(corpus.root());
+        return (Some(slow_disk), Some(record));
+    }
+    (None, None)
 }
 
 /// What is known beforehand to bias the numbers of this machine.
 fn warnings(environment: &Environment, placement: Placement, control: Control) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = doctor::glance(environment, placement)
+        .into_iter()
+        .filter(|finding| finding.weight == Weight::Bias)
+        .map(|finding| format!("{}: {}", finding.subject, finding.found))
+        .collect();
     let default = environment.sysctls.get("net.ipv4.tcp_congestion_control").cloned().flatten();
     if let (Control::Default, Some("bbr")) = (control, default.as_deref()) {
         warnings.push(
-            "net.ipv4.tcp_congestion_control is bbr and couldn't be overruled: its pacing shapes large \
-             answers more than the servers do"
+            "net.ipv4.tcp_congestion_control is bbr and couldn't be overruled: its pacing shapes large answers \
+             more than the servers do"
                 .to_owned(),
         );
-    }
-    if !placement.is_apart() {
-        warnings.push("server and client share a core: each slows the other down".to_owned());
-    }
-    if environment.build.opt_level != "3" {
-        warnings.push(format!("built with optimisation level {}", environment.build.opt_level));
-    }
-    if let Some(governor) = &environment.cpu.governor
-        && governor != "performance"
-    {
-        warnings.push(format!("the CPU's frequency governor is {governor}, not performance"));
-    }
-    if let Some(clock) = &environment.cpu.clock_source
-        && clock != "tsc"
-        && clock != "arch_sys_counter"
-    {
-        warnings.push(format!("the clock source is {clock}: each look at the clock costs more"));
     }
     warnings
 }
 
 /// Threads that could have left the server's CPU, a line per name and server.
 fn misplaced(trials: &[Trial]) -> Vec<String> {
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     for trial in trials {
         for thread in &trial.misplaced {
-            let kind = if thread.is_ring_worker() { "iou-wrk" } else { &thread.name };
-            *found.entry((trial.backend, kind.to_owned(), thread.cpus.clone())).or_insert(0_usize) += 1;
+            let kind = if thread.is_ring_worker() { "iou-wrk" } else { thread.name.as_str() };
+            *found.entry((trial.target.as_str(), kind, thread.cpus.as_str())).or_insert(0) += 1;
         }
     }
-    let line = |((backend, name, cpus), trials): ((Backend, String, String), usize)| {
-        format!("{backend}: thread {name} could run on CPUs {cpus}, in {trials} trials")
+    let line = |((target, name, cpus), trials): ((&str, &str, &str), usize)| {
+        format!("{target}: thread {name} could run on CPUs {cpus}, in {trials} trials")
     };
     found.into_iter().map(line).collect()
 }
 
-/// How many trials something else disturbed.
+/// How many trials stand although something disturbed them, or nearly so.
 fn disturbed(trials: &[Trial]) -> Option<String> {
-    let large = |trial: &&Trial| trial.disturbance.is_some_and(|found| found.is_large());
-    let count = trials.iter().filter(large).count();
+    let last = |trial: &&Trial| trial.counts() && trial.place.attempt + 1 == ATTEMPTS_MAX;
+    let count = trials.iter().filter(last).count();
     (count > 0).then(|| {
         format!(
-            "in {count} of {} trials other work took over {:.0} % of a CPU, or the hypervisor over {:.0} %; \
-             repeat on a quiet machine",
+            "{count} of {} trials stand after {} that other work (over {:.0} % of a CPU), the hypervisor (over \
+             {:.0} %) or an uneven clock rate disturbed; repeat on a quiet machine",
             trials.len(),
+            ATTEMPTS_MAX - 1,
             OTHERS_MAX * 100.0,
             STOLEN_MAX * 100.0
         )
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::verdict::tests::trial;
-    use crate::machine::placement::{Distance, Thread};
+/// What no trial of the run could measure.
+fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
+    let reasons = trials.iter().flat_map(|trial| trial.unmeasured.clone());
+    reasons.collect()
+}
 
-    #[test]
-    fn memory_is_refused_with_a_way_out() {
-        let tmpfs = Filesystem { kind: "tmpfs".to_owned(), options: "rw".to_owned() };
-        let failure = refuse_memory(Some(&tmpfs), Path::new("/corpus")).unwrap_err().to_string();
-        assert!(failure.contains("TRIPTYCH_BENCH_CORPUS") && !failure.contains('\n'), "{failure}");
-        let ext4 = Filesystem { kind: "ext4".to_owned(), options: "rw".to_owned() };
-        assert_eq!(refuse_memory(Some(&ext4), Path::new("/corpus")), Ok(()));
-    }
-
-    #[test]
-    fn a_shared_core_and_a_stray_thread_are_warned_of() {
-        let environment = Environment::look(Path::new("/"), Path::new("/"));
-        let placement = Placement { server: 0, client: 0, distance: Distance::Same };
-        let found = warnings(&environment, placement, Control::Ours);
-        assert!(found[0].starts_with("server and client share"));
-        let mut trial = trial(Backend::Uring, Cell::all()[0], 0, 7_000.0);
-        let stray = |name: &str| Thread { name: name.to_owned(), cpus: "0-1".to_owned() };
-        trial.misplaced = vec![stray("iou-wrk-17"), stray("iou-wrk-18")];
-        let lines = misplaced(&[trial]);
-        assert_eq!(lines, ["uring: thread iou-wrk could run on CPUs 0-1, in 2 trials"]);
+/// The group that a target belongs to, for scenarios that name groups.
+fn group(target: &Target) -> Group {
+    use crate::server::target::Family;
+    match target.family() {
+        _ if target.twin_of().is_some() => Group::Twin,
+        Family::Ours(_) => Group::Ours,
+        Family::Null(_) => Group::Null,
+        Family::Peer => Group::Peers,
     }
 }

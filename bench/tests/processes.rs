@@ -1,15 +1,17 @@
 //! The servers under test as real processes. This executable is server and test at once, as the harness is.
 
 use bench::machine::placement::Placement;
-use bench::run::cell::Cell;
 use bench::run::corpus::Corpus;
-use bench::run::plan::{Effort, Plan};
-use bench::run::trial::{self, Place};
-use bench::server::gate;
+use bench::run::scenario::Files;
+use bench::server::calls::Counting;
+use bench::server::catalogue;
+use bench::server::process::Server;
 use bench::server::serve::serve_if_asked;
-use bench::server::target::{Backend, Server, Start};
+use bench::server::target::{Availability, Backend, Family, Target};
 use libtest_mimic::{Arguments, Failed, Trial};
-use std::fs;
+#[path = "processes/servers.rs"]
+mod servers;
+use servers::{FOR_ALL, FOR_COUNTED, Test, lives};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -24,10 +26,10 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, backend, root] = &arguments[..]
+    if let [first, target, root] = &arguments[..]
         && first == ORPHAN
     {
-        return orphan(backend, Path::new(root));
+        return orphan(target, Path::new(root));
     }
     let folder = match tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")) {
         Ok(folder) => folder,
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let corpus = match Corpus::create(folder.path(), 11) {
+    let corpus = match Corpus::create(folder.path(), 11, [Files::Small, Files::Medium, Files::Large]) {
         Ok(corpus) => Arc::new(corpus),
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -60,53 +62,45 @@ fn tests(corpus: &Arc<Corpus>) -> Vec<Trial> {
             let run = move || test(backend, &corpus);
             tests.push(Trial::test(format!("{backend}::{name}"), run).with_ignored_flag(missing));
         };
-        add("passes_the_gate_on_its_cpu_and_ends", passes_the_gate_on_its_cpu_and_ends);
-        add("every_cell_has_a_trial", every_cell_has_a_trial);
-        add("dies_with_the_harness", dies_with_the_harness);
         add("a_root_that_is_missing_is_one_line", a_root_that_is_missing_is_one_line);
+    }
+    for target in catalogue::catalogue() {
+        // What isn't there shows as ignored, with the reason as its kind.
+        let missing = match target.find() {
+            Availability::Found { .. } => None,
+            Availability::Missing { install } => Some(format!("to install: {install}")),
+            Availability::Unavailable { reason } => Some(reason),
+        };
+        let mut add = |name: &str, test: Test, missing: &Option<String>| {
+            let (target, corpus) = (target.clone(), Arc::clone(corpus));
+            let trial = Trial::test(format!("{target}::{name}"), move || test(&target, &corpus));
+            let ignored = trial.with_ignored_flag(missing.is_some());
+            tests.push(ignored.with_kind(missing.clone().unwrap_or_default()));
+        };
+        for (name, test) in FOR_ALL {
+            add(name, test, &missing);
+        }
+        for (name, test) in FOR_COUNTED {
+            add(name, test, &missing.clone().or_else(servers::uncounted));
+        }
+        if target.id() == "nginx" {
+            let missing = missing.clone().or_else(servers::uncounted);
+            add("the_clocks_agree_with_perf", servers::the_clocks_agree_with_perf, &missing);
+        }
+        if !matches!(target.family(), Family::Null(_)) {
+            add("dies_with_the_harness", dies_with_the_harness, &missing);
+        }
     }
     tests
 }
 
-fn start(backend: Backend, root: &Path) -> Result<Server, Failed> {
-    match Server::start(backend, root, Placement::choose()?)? {
-        Start::Running(server) => Ok(server),
-        Start::Unavailable(reason) => Err(reason.into()),
-    }
-}
-
-fn passes_the_gate_on_its_cpu_and_ends(backend: Backend, corpus: &Corpus) -> Result<(), Failed> {
-    let placement = Placement::choose()?;
-    let server = start(backend, corpus.root())?;
-    gate::pass(server.address(), corpus)?;
-    let threads = server.threads()?;
-    assert!(threads.iter().all(|thread| thread.is_pinned_to(placement.server)), "{threads:?}");
-    assert!(server.clock().settled()? > Duration::ZERO);
-    let begun = Instant::now();
-    server.stop()?;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
-    Ok(())
-}
-
-fn every_cell_has_a_trial(backend: Backend, corpus: &Corpus) -> Result<(), Failed> {
-    let plan = Plan::new(Effort::Test, |_| None)?;
-    let placement = Placement::choose()?;
-    for (number, cell) in Cell::all().into_iter().enumerate() {
-        let place = Place { number, round: 0, position: 0 };
-        let trial = trial::run(backend, cell, place, &plan, corpus, placement)?;
-        assert!(trial.answers >= cell.connections as u64, "{cell}: {}", trial.answers);
-        assert!(trial.server_cpu_ns > 0 && trial.requests_per_second > 0.0, "{cell}");
-        assert!(trial.misplaced.is_empty(), "{cell}: {:?}", trial.misplaced);
-        let head_bytes = trial.wire_bytes_per_answer - cell.size.bytes() as f64;
-        assert!((50.0..2_000.0).contains(&head_bytes), "{cell}: {head_bytes}");
-    }
-    Ok(())
-}
-
-/// However the harness ends, its server doesn't outlive it.
-fn dies_with_the_harness(backend: Backend, corpus: &Corpus) -> Result<(), Failed> {
+/// However the harness ends, its server doesn't outlive it, nor what descends from it.
+fn dies_with_the_harness(target: &Target, corpus: &Corpus) -> Result<(), Failed> {
+    // Killed, the harness leaves the server's run folder behind.
+    let folder = tempfile::tempdir()?;
     let mut harness = Command::new(std::env::current_exe()?)
-        .args([ORPHAN, backend.name()])
+        .env("TMPDIR", folder.path())
+        .args([ORPHAN, target.id()])
         .arg(corpus.root())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -114,27 +108,26 @@ fn dies_with_the_harness(backend: Backend, corpus: &Corpus) -> Result<(), Failed
     let mut line = String::new();
     let output = harness.stdout.take().ok_or("no output")?;
     BufReader::new(output).read_line(&mut line)?;
-    let status = format!("/proc/{}/status", line.trim());
-    assert!(fs::exists(&status)?, "the server runs: {line:?}");
+    let processes: Vec<u32> = line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    assert!(!processes.is_empty() && processes.iter().all(|process| lives(*process)), "it runs: {line:?}");
     harness.kill()?;
     harness.wait()?;
     let deadline = Instant::now() + Duration::from_secs(5);
-    // Killed, it may stay a zombie until whoever adopted it looks.
-    let lives = || fs::read_to_string(&status).is_ok_and(|text| !text.contains("\nState:\tZ"));
-    while lives() {
+    while processes.iter().any(|process| lives(*process)) {
         assert!(Instant::now() < deadline, "the server outlived the harness");
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
 
-fn orphan(backend: &str, root: &Path) -> ExitCode {
-    let Some(backend) = Backend::from_name(backend) else {
+fn orphan(target: &str, root: &Path) -> ExitCode {
+    let Some(target) = catalogue::named(target) else {
         return ExitCode::FAILURE;
     };
-    match start(backend, root) {
+    match servers::start(&target, root, Counting::Cost) {
         Ok(server) => {
-            println(&server.id().to_string());
+            let processes: Vec<String> = server.processes().iter().map(u32::to_string).collect();
+            println(&processes.join(" "));
             let _until_killed = std::io::stdin().lines().next();
             ExitCode::SUCCESS
         }
@@ -148,7 +141,8 @@ fn println(line: &str) {
 
 fn a_root_that_is_missing_is_one_line(backend: Backend, corpus: &Corpus) -> Result<(), Failed> {
     let missing = corpus.root().join("missing");
-    let failure = match Server::start(backend, &missing, Placement::choose()?) {
+    let target = catalogue::ours(backend);
+    let failure = match Server::start(&target, &missing, Placement::choose()?, Counting::Cost) {
         Ok(_) => return Err("it started".into()),
         Err(failure) => failure.to_string(),
     };

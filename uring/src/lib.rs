@@ -34,6 +34,7 @@ use common::slots::Token;
 
 #[allow(unsafe_code)]
 pub mod buffers;
+pub mod constant;
 mod lister;
 mod operation;
 pub mod refusal;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// From so many rounds on, the bootstrap stands alone.
 pub const ROUNDS_FOR_BOOTSTRAP: usize = 10;
 const RESAMPLES: usize = 10_000;
+const RESAMPLES_UNPAIRED: usize = 4_000;
+/// The 97.5 % quantile of the normal distribution.
+const NORMAL_TAIL: f64 = 1.96;
 const CONFIDENCE_TAIL: f64 = 0.025;
 /// Any constant: the same data give the same interval, whenever it is drawn again.
 const BOOTSTRAP_SEED: u64 = 0x7269_7074;
@@ -40,6 +43,11 @@ impl Interval {
         self.low <= value && value <= self.high
     }
 
+    /// The interval of one divided by the number.
+    pub fn inverted(self) -> Interval {
+        Interval { low: 1.0 / self.high, high: 1.0 / self.low }
+    }
+
     fn widened_by(self, other: Interval) -> Interval {
         Interval { low: self.low.min(other.low), high: self.high.max(other.high) }
     }
@@ -49,12 +57,19 @@ impl Interval {
     }
 }
 
+impl Estimate {
+    /// Of a ratio: the same with the sides exchanged.
+    pub fn inverted(self) -> Estimate {
+        Estimate { value: 1.0 / self.value, interval: self.interval.map(Interval::inverted) }
+    }
+}
+
 /// The median of positive measurements, one per round.
 pub fn median_estimate(rounds: &[f64]) -> Option<Estimate> {
     let value = median(rounds)?;
     // On a logarithmic scale, so that Student's interval can't reach below zero.
     let logs: Vec<f64> = rounds.iter().map(|value| value.ln()).collect();
-    let interval = interval(&logs, |sample| median(sample).unwrap_or(f64::NAN));
+    let interval = interval(&logs, Statistic::Median);
     Some(Estimate { value, interval: interval.map(|interval| interval.map(f64::exp)) })
 }
 
@@ -62,12 +77,95 @@ pub fn median_estimate(rounds: &[f64]) -> Option<Estimate> {
 pub fn ratio_estimate(pairs: &[(f64, f64)]) -> Option<Estimate> {
     let logs: Vec<f64> = pairs.iter().map(|(above, below)| (above / below).ln()).collect();
     let value = mean(&logs)?.exp();
-    let interval = interval(&logs, |sample| mean(sample).unwrap_or(f64::NAN));
+    let interval = interval(&logs, Statistic::Mean);
     Some(Estimate { value, interval: interval.map(|interval| interval.map(f64::exp)) })
 }
 
+/// How much two groups of measurements on a logarithmic scale differ that were *not* taken in pairs: the
+/// difference of their medians, second less first, as a ratio. Each group is resampled by itself; where one
+/// has fewer than [`ROUNDS_FOR_BOOTSTRAP`] the interval is widened to contain Welch's.
+///
+/// `excess` is the standard error of what isn't in either group, on the same scale: it is folded in.
+pub fn unpaired_estimate(first: &[f64], second: &[f64], excess: f64) -> Option<Estimate> {
+    let difference = median(second)? - median(first)?;
+    let value = difference.exp();
+    if first.len() < 2 || second.len() < 2 {
+        return Some(Estimate { value, interval: None });
+    }
+    let mut random = Random::new(BOOTSTRAP_SEED);
+    let (mut one, mut other) = (Resampler::new(first), Resampler::new(second));
+    let differences: Vec<f64> = (0..RESAMPLES_UNPAIRED)
+        .map(|_| other.draw(&mut random, Statistic::Median) - one.draw(&mut random, Statistic::Median))
+        .collect();
+    let mut interval = middle_of(differences);
+    if first.len().min(second.len()) < ROUNDS_FOR_BOOTSTRAP {
+        interval = interval.widened_by(welch(first, second));
+    }
+    let fold = |reach: f64| reach.hypot(NORMAL_TAIL * excess);
+    let interval = Interval {
+        low: difference - fold((difference - interval.low).max(0.0)),
+        high: difference + fold((interval.high - difference).max(0.0)),
+    };
+    Some(Estimate { value, interval: Some(interval.map(f64::exp)) })
+}
+
+/// Welch's interval of the difference of the means, second less first.
+fn welch(first: &[f64], second: &[f64]) -> Interval {
+    let (one, other) = (squared_error(first), squared_error(second));
+    let difference = mean(second).unwrap_or(f64::NAN) - mean(first).unwrap_or(f64::NAN);
+    // Between the smaller group's degrees of freedom, which is the wide side, and the sum of both.
+    let least = first.len().min(second.len()) - 1;
+    let reach = student_t(least) * (one + other).sqrt();
+    Interval { low: difference - reach, high: difference + reach }
+}
+
+/// The squared standard error of the mean.
+pub fn squared_error(values: &[f64]) -> f64 {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0) / count
+}
+
+/// The geometric mean of ratios that were measured independently of each other: the reaches of their intervals
+/// add up as errors do.
+pub fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
+    let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.value.ln()).collect();
+    let middle = mean(&logs)?;
+    let intervals: Option<Vec<Interval>> = ratios.iter().map(|ratio| ratio.interval).collect();
+    let reach = |side: &dyn Fn(&Interval) -> f64| {
+        let squares =
+            intervals.as_ref()?.iter().zip(&logs).map(|(found, log)| (side(found).ln() - log).powi(2));
+        Some(squares.sum::<f64>().sqrt() / logs.len() as f64)
+    };
+    let interval = reach(&|found| found.low)
+        .zip(reach(&|found| found.high))
+        .map(|(below, above)| Interval { low: middle - below, high: middle + above }.map(f64::exp));
+    Some(Estimate { value: middle.exp(), interval })
+}
+
+/// Student's interval of a ratio at 99.9 %: for what is asked so often that one answer in twenty would be wrong
+/// by chance alone.
+pub fn strict_ratio_interval(pairs: &[(f64, f64)]) -> Option<Interval> {
+    let logs: Vec<f64> = pairs.iter().map(|(above, below)| (above / below).ln()).collect();
+    if logs.len() < 2 {
+        return None;
+    }
+    let middle = mean(&logs)?;
+    let reach = strict_student_t(logs.len() - 1) * squared_error(&logs).sqrt();
+    Some(Interval { low: middle - reach, high: middle + reach }.map(f64::exp))
+}
+
+/// The 99.95 % quantile of Student's distribution, likewise.
+fn strict_student_t(degrees: usize) -> f64 {
+    const TABLE: [f64; 20] = [
+        636.6, 31.60, 12.92, 8.610, 6.869, 5.959, 5.408, 5.041, 4.781, 4.587, 4.437, 4.318, 4.221, 4.140,
+        4.073, 4.015, 3.965, 3.922, 3.883, 3.850,
+    ];
+    TABLE[degrees.clamp(1, TABLE.len()) - 1]
+}
+
 /// The interval of a statistic over the rounds.
-fn interval(rounds: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Option<Interval> {
+fn interval(rounds: &[f64], statistic: Statistic) -> Option<Interval> {
     if rounds.len() < 2 {
         return None;
     }
@@ -78,17 +176,66 @@ fn interval(rounds: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Option<Interva
     Some(bootstrap)
 }
 
+/// What is computed from each resample.
+#[derive(Clone, Copy, Debug)]
+enum Statistic {
+    Mean,
+    Median,
+}
+
+/// Draws resamples of a group, and computes a statistic of each.
+struct Resampler {
+    sorted: Vec<f64>,
+    counts: Vec<usize>,
+}
+
+impl Resampler {
+    fn new(group: &[f64]) -> Resampler {
+        let mut sorted = group.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Resampler { counts: vec![0; sorted.len()], sorted }
+    }
+
+    fn draw(&mut self, random: &mut Random, statistic: Statistic) -> f64 {
+        let count = self.sorted.len();
+        match statistic {
+            Statistic::Mean => {
+                (0..count).map(|_| self.sorted[random.below(count)]).sum::<f64>() / count as f64
+            }
+            Statistic::Median => {
+                // How often each was drawn says where the middle of the resample lies; nothing is sorted again.
+                self.counts.fill(0);
+                for _ in 0..count {
+                    self.counts[random.below(count)] += 1;
+                }
+                f64::midpoint(self.at_rank((count - 1) / 2), self.at_rank(count / 2))
+            }
+        }
+    }
+
+    /// The value at a rank of the resample, from 0.
+    fn at_rank(&self, rank: usize) -> f64 {
+        let mut before = 0;
+        for (value, count) in self.sorted.iter().zip(&self.counts) {
+            before += count;
+            if before > rank {
+                return *value;
+            }
+        }
+        f64::NAN
+    }
+}
+
 /// The percentile bootstrap (Efron, 1979).
-fn bootstrap(rounds: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Interval {
+fn bootstrap(rounds: &[f64], statistic: Statistic) -> Interval {
     let mut random = Random::new(BOOTSTRAP_SEED);
-    let mut sample = vec![0.0; rounds.len()];
-    let mut statistics: Vec<f64> = (0..RESAMPLES)
-        .map(|_| {
-            sample.fill_with(|| rounds[random.below(rounds.len())]);
-            statistic(&sample)
-        })
-        .collect();
-    statistics.sort_by(f64::total_cmp);
+    let mut resampler = Resampler::new(rounds);
+    middle_of((0..RESAMPLES).map(|_| resampler.draw(&mut random, statistic)).collect())
+}
+
+/// Where the middle 95 % of resampled statistics lie.
+fn middle_of(mut statistics: Vec<f64>) -> Interval {
+    statistics.sort_unstable_by(f64::total_cmp);
     Interval {
         low: quantile_of_sorted(&statistics, CONFIDENCE_TAIL),
         high: quantile_of_sorted(&statistics, 1.0 - CONFIDENCE_TAIL),
@@ -97,11 +244,8 @@ fn bootstrap(rounds: &[f64], statistic: impl Fn(&[f64]) -> f64) -> Interval {
 
 /// Student's interval of the mean.
 fn student(rounds: &[f64]) -> Interval {
-    let count = rounds.len() as f64;
-    let mean = rounds.iter().sum::<f64>() / count;
-    let squares = rounds.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-    let error = (squares / (count - 1.0) / count).sqrt();
-    let reach = student_t(rounds.len() - 1) * error;
+    let mean = rounds.iter().sum::<f64>() / rounds.len() as f64;
+    let reach = student_t(rounds.len() - 1) * squared_error(rounds).sqrt();
     Interval { low: mean - reach, high: mean + reach }
 }
 
@@ -116,7 +260,8 @@ fn student_t(degrees: usize) -> f64 {
     TABLE[degrees.clamp(1, TABLE.len()) - 1]
 }
 
-fn mean(values: &[f64]) -> Option<f64> {
+/// The arithmetic mean.
+pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
@@ -191,6 +336,32 @@ mod tests {
         let interval = ratio.interval.unwrap();
         assert!(close(ratio.value, 0.8, 1e-9), "{ratio:?}");
         assert!(close(interval.low, 0.8, 1e-9) && close(interval.high, 0.8, 1e-9), "{interval:?}");
+    }
+
+    #[test]
+    fn means_of_ratios_are_geometric() {
+        let ratio =
+            |value: f64| Estimate { value, interval: Some(Interval { low: value / 1.1, high: value * 1.1 }) };
+        let mean = geometric_mean(&[ratio(0.5), ratio(2.0)]).unwrap();
+        assert!(close(mean.value, 1.0, 1e-12));
+        let interval = mean.interval.unwrap();
+        assert!(close(interval.high, 1.1_f64.powf(0.5_f64.sqrt()), 1e-9), "{interval:?}");
+        assert!(close(interval.low * interval.high, 1.0, 1e-9));
+        assert_eq!(geometric_mean(&[]), None);
+    }
+
+    #[test]
+    fn unpaired_groups() {
+        let first = [1.0, 1.1, 0.9, 1.05, 0.95];
+        let second: Vec<f64> = first.iter().map(|log| log + 0.5).collect();
+        let ratio = unpaired_estimate(&first, &second, 0.0).unwrap();
+        assert!(close(ratio.value, 0.5_f64.exp(), 1e-9));
+        let interval = ratio.interval.unwrap();
+        let wanted = welch(&first, &second).map(f64::exp);
+        assert!(interval.low <= wanted.low + 1e-12 && wanted.high <= interval.high + 1e-12);
+        let wider = unpaired_estimate(&first, &second, 0.1).unwrap().interval.unwrap();
+        assert!(wider.low < interval.low && interval.high < wider.high);
+        assert_eq!(unpaired_estimate(&[1.0], &second, 0.0).unwrap().interval, None);
     }
 
     #[test]

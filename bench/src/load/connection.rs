@@ -7,17 +7,16 @@
 
 use crate::load::fault::Fault;
 use crate::load::request::Request;
-use crate::load::response::{HEAD_BYTES_MAX, Head, parse_head};
+use crate::load::response::{Familiar, HEAD_BYTES_MAX, Head};
 use crate::server::congestion;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_tcp_congestion;
+use rustix::net::sockopt::{set_socket_recv_buffer_size, set_tcp_congestion};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, recv, send, socket_with,
 };
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
-use std::time::Instant;
 
 /// The first receive of an answer asks for so much: the head, and with it the whole of a small body. The
 /// rest of a large body never comes here.
@@ -43,6 +42,7 @@ pub(crate) struct Buffers {
     head: Vec<u8>,
     discard: Vec<u8>,
     hash: Vec<u8>,
+    familiar: Familiar,
     pub(crate) bodies: Bodies,
 }
 
@@ -52,42 +52,40 @@ impl Buffers {
             head: vec![0; HEAD_BUFFER_BYTES],
             discard: vec![0; DISCARD_BYTES_MAX],
             hash: vec![0; HASH_BUFFER_BYTES],
+            familiar: Familiar::default(),
             bodies: Bodies::Discarded,
         }
     }
 
-    fn hash_start_of_body(&mut self, index: usize, received: usize, body_bytes: usize) {
-        if let Bodies::Hashed(digests) = &mut self.bodies {
-            digests[index].update(&self.head[received - body_bytes..received]);
+    fn hash_start_of_body(&mut self, digest: Option<usize>, received: usize, body_bytes: usize) {
+        if let (Bodies::Hashed(digests), Some(digest)) = (&mut self.bodies, digest) {
+            digests[digest].update(&self.head[received - body_bytes..received]);
         }
     }
 
     /// Receives up to `wanted` bytes of a body: how many came, and how many were asked for.
     fn take_body(
         &mut self,
-        index: usize,
+        digest: Option<usize>,
         socket: &OwnedFd,
-        wanted: u64,
+        wanted: usize,
     ) -> rustix::io::Result<(usize, usize)> {
-        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        match &mut self.bodies {
-            Bodies::Discarded => {
-                let asked = wanted.min(self.discard.len());
-                let (_, came) = recv(socket, &mut self.discard[..asked], RecvFlags::TRUNC)?;
-                Ok((came, asked))
-            }
-            Bodies::Hashed(digests) => {
-                let asked = wanted.min(self.hash.len());
-                let (_, came) = recv(socket, &mut self.hash[..asked], RecvFlags::empty())?;
-                digests[index].update(&self.hash[..came]);
-                Ok((came, asked))
-            }
+        if let (Bodies::Hashed(digests), Some(digest)) = (&mut self.bodies, digest) {
+            let asked = wanted.min(self.hash.len());
+            let (_, came) = recv(socket, &mut self.hash[..asked], RecvFlags::empty())?;
+            digests[digest].update(&self.hash[..came]);
+            return Ok((came, asked));
         }
+        let asked = wanted.min(self.discard.len());
+        let (_, came) = recv(socket, &mut self.discard[..asked], RecvFlags::TRUNC)?;
+        Ok((came, asked))
     }
 }
 
 /// What a connection waits for.
 enum Phase {
+    /// The handshake.
+    Connect,
     /// Nothing: no answer is owed.
     Idle,
     /// Room to send the rest of the request.
@@ -103,7 +101,7 @@ enum Phase {
 /// What an event has brought a connection to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// It waits for the next edge.
+    /// It waits for the next edge, or has taken as much as it may.
     Waiting,
     /// The answer is complete, and was so many bytes on the wire.
     Answered(u64),
@@ -118,17 +116,61 @@ pub(crate) enum Peer {
     Gone,
 }
 
+/// One visit to a connection.
+pub(crate) struct Visit<'a> {
+    /// What was asked for.
+    pub(crate) request: &'a Request,
+    /// Whether it was the last request of the connection.
+    pub(crate) closing: bool,
+    pub(crate) buffers: &'a mut Buffers,
+    /// The connection's digest, if its bodies are hashed.
+    pub(crate) digest: Option<usize>,
+    pub(crate) peer: Peer,
+    /// How many bytes may still be taken.
+    pub(crate) budget: usize,
+}
+
+impl Visit<'_> {
+    /// One receive of a head.
+    fn take_head(&mut self, socket: &OwnedFd) -> rustix::io::Result<Take> {
+        let asked = HEAD_BUFFER_BYTES.min(self.budget);
+        let (_, came) = recv(socket, &mut self.buffers.head[..asked], RecvFlags::empty())?;
+        Ok(self.note(came, asked))
+    }
+
+    /// One receive of a body of which `wanted` bytes are still to come.
+    fn take_body(&mut self, socket: &OwnedFd, wanted: u64) -> rustix::io::Result<Take> {
+        let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(self.budget);
+        let (came, asked) = self.buffers.take_body(self.digest, socket, wanted)?;
+        Ok(self.note(came, asked))
+    }
+
+    fn note(&mut self, came: usize, asked: usize) -> Take {
+        self.budget -= came;
+        let drained = came < asked && self.peer == Peer::Open;
+        Take { came, is_last: drained || self.budget == 0 }
+    }
+}
+
+/// What one receive has brought.
+struct Take {
+    came: usize,
+    /// Whether nothing more is to be taken in this visit.
+    is_last: bool,
+}
+
 /// One connection.
 pub(crate) struct Connection {
     socket: OwnedFd,
     phase: Phase,
-    started: Instant,
+    closes: bool,
 }
 
 impl Connection {
-    /// Begins to connect. On loopback the handshake is over when the call returns, though it says that it
-    /// isn't: a send right after it succeeds.
-    pub(crate) fn open(address: SocketAddr, now: Instant) -> Result<Connection, Fault> {
+    /// Begins to connect, with a receive buffer of so many bytes or as large as the kernel likes. On loopback
+    /// the handshake is over when the call returns, though it says that it isn't: a send right after it
+    /// succeeds.
+    pub(crate) fn open(address: SocketAddr, receive_buffer: Option<usize>) -> Result<Connection, Fault> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
@@ -138,37 +180,44 @@ impl Connection {
             socket_with(family, SocketType::STREAM, flags, None).map_err(Fault::system("make a socket"))?;
         set_tcp_congestion(&socket, congestion::CONTROL)
             .map_err(Fault::system("choose the congestion control"))?;
+        if let Some(bytes) = receive_buffer {
+            // Before the handshake, where the window's scale is agreed upon (tcp(7)).
+            set_socket_recv_buffer_size(&socket, bytes)
+                .map_err(Fault::system("choose the receive buffer"))?;
+        }
         match connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(errno) => return Err(Fault::System { doing: "connect", errno }),
         }
-        Ok(Connection { socket, phase: Phase::Idle, started: now })
+        Ok(Connection { socket, phase: Phase::Connect, closes: false })
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
         &self.socket
     }
 
-    /// When the request that is under way began.
-    pub(crate) fn started(&self) -> Instant {
-        self.started
-    }
-
-    /// Sends the request; service time counts from `now`.
-    pub(crate) fn start(&mut self, request: &Request, now: Instant) -> Result<(), Fault> {
-        self.started = now;
-        self.send_rest(request, 0)
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connect)
     }
 
     /// Whether the request has left whole, so that only the server can make this connection ready.
     pub(crate) fn has_sent(&self) -> bool {
-        !matches!(self.phase, Phase::Send { .. })
+        !matches!(self.phase, Phase::Send { .. } | Phase::Connect)
     }
 
-    fn send_rest(&mut self, request: &Request, mut sent: usize) -> Result<(), Fault> {
-        let bytes = request.bytes();
-        while sent < bytes.len() {
-            match send(&self.socket, &bytes[sent..], SendFlags::NOSIGNAL) {
+    /// Whether the last answer has announced that the server ends the connection.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// Sends a request.
+    pub(crate) fn start(&mut self, request: &[u8]) -> Result<(), Fault> {
+        self.send_rest(request, 0)
+    }
+
+    fn send_rest(&mut self, request: &[u8], mut sent: usize) -> Result<(), Fault> {
+        while sent < request.len() {
+            match send(&self.socket, &request[sent..], SendFlags::NOSIGNAL) {
                 Ok(n) => sent += n,
                 Err(Errno::AGAIN) => {
                     self.phase = Phase::Send { sent };
@@ -181,87 +230,86 @@ impl Connection {
         Ok(())
     }
 
-    /// Goes on after an event on connection number `index`.
-    pub(crate) fn advance(
-        &mut self,
-        index: usize,
-        request: &Request,
-        buffers: &mut Buffers,
-        peer: Peer,
-    ) -> Result<Advance, Fault> {
+    /// Goes on after an event.
+    pub(crate) fn advance(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
         match &mut self.phase {
+            Phase::Connect => self.finish_connect(visit.peer),
             Phase::Idle => self.check_silent(),
             Phase::Send { sent } => {
                 let sent = *sent;
-                self.send_rest(request, sent)?;
+                self.send_rest(visit.request.bytes(visit.closing), sent)?;
                 Ok(Advance::Waiting)
             }
-            Phase::Head { .. } => self.receive_head(index, request, buffers, peer),
-            Phase::Body { .. } => self.receive_body(index, buffers, peer),
+            Phase::Head { .. } => self.receive_head(visit),
+            Phase::Body { .. } => self.receive_body(visit),
             Phase::End => self.receive_end(),
         }
     }
 
-    fn receive_head(
-        &mut self,
-        index: usize,
-        request: &Request,
-        buffers: &mut Buffers,
-        peer: Peer,
-    ) -> Result<Advance, Fault> {
+    fn finish_connect(&mut self, peer: Peer) -> Result<Advance, Fault> {
+        self.phase = Phase::Idle;
+        match peer {
+            Peer::Open => Ok(Advance::Waiting),
+            // What went wrong is what a receive says.
+            Peer::Gone => self.check_silent(),
+        }
+    }
+
+    fn receive_head(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
         let Phase::Head { partial } = &mut self.phase else {
             unreachable!("a head is received only while one is awaited");
         };
         loop {
-            let came = match recv(&self.socket, &mut buffers.head[..], RecvFlags::empty()) {
-                Ok((_, 0)) => return Err(Fault::Closed),
-                Ok((_, came)) => came,
+            let take = match visit.take_head(&self.socket) {
+                Ok(take) if take.came == 0 => return Err(Fault::Closed),
+                Ok(take) => take,
                 Err(Errno::AGAIN) => return Ok(Advance::Waiting),
                 Err(errno) => return Err(Fault::System { doing: "receive", errno }),
             };
             // An answer's head nearly always comes in one piece, and is read where it lies.
+            let came = &visit.buffers.head[..take.came];
             let received = if partial.is_empty() {
-                &buffers.head[..came]
+                came
             } else {
-                partial.extend_from_slice(&buffers.head[..came]);
+                partial.extend_from_slice(came);
                 partial.as_slice()
             };
-            let Some(head) = parse_head(received)? else {
+            let Some(head) = visit.buffers.familiar.parse(received)? else {
                 if partial.is_empty() {
                     partial.reserve(HEAD_BYTES_MAX);
-                    partial.extend_from_slice(&buffers.head[..came]);
+                    partial.extend_from_slice(came);
                 }
-                if came < HEAD_BUFFER_BYTES && peer == Peer::Open {
+                if take.is_last {
                     return Ok(Advance::Waiting);
                 }
                 continue;
             };
             let body_came = received.len() - head.head_bytes;
-            self.phase = body_after(&head, body_came, request)?;
-            buffers.hash_start_of_body(index, came, body_came);
-            let drained = came < HEAD_BUFFER_BYTES && peer == Peer::Open;
+            self.closes = head.closes;
+            self.phase = body_after(&head, body_came, visit.request)?;
+            visit.buffers.hash_start_of_body(visit.digest, take.came, body_came);
             return match self.phase {
-                Phase::Body { remaining, .. } if remaining > 0 && drained => Ok(Advance::Waiting),
-                _ => self.receive_body(index, buffers, peer),
+                Phase::Body { remaining, .. } if remaining > 0 && take.is_last => Ok(Advance::Waiting),
+                _ => self.receive_body(visit),
             };
         }
     }
 
-    fn receive_body(&mut self, index: usize, buffers: &mut Buffers, peer: Peer) -> Result<Advance, Fault> {
+    fn receive_body(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
         let Phase::Body { wire_bytes, body_bytes, remaining } = &mut self.phase else {
             unreachable!("a body is received only while one is awaited");
         };
         while *remaining > 0 {
-            let (came, asked) = match buffers.take_body(index, &self.socket, *remaining) {
-                Ok((0, _)) => {
+            let take = match visit.take_body(&self.socket, *remaining) {
+                Ok(take) if take.came == 0 => {
                     return Err(Fault::Short { got: *body_bytes - *remaining, want: *body_bytes });
                 }
-                Ok(progress) => progress,
+                Ok(take) => take,
                 Err(Errno::AGAIN) => return Ok(Advance::Waiting),
                 Err(errno) => return Err(Fault::System { doing: "receive", errno }),
             };
-            *remaining -= came as u64;
-            if came < asked && peer == Peer::Open {
+            *remaining -= take.came as u64;
+            if *remaining > 0 && take.is_last {
                 return Ok(Advance::Waiting);
             }
         }
@@ -270,7 +318,7 @@ impl Connection {
         Ok(answered)
     }
 
-    /// After the answer to a request that said `Connection: close`.
+    /// After the last answer of a connection.
     pub(crate) fn await_end(&mut self) {
         self.phase = Phase::End;
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with an answer.
 
 use crate::load::response::HeadError;
+use rustix::io::Errno;
 use std::fmt;
 use std::time::Duration;
 
@@ -43,17 +44,69 @@ pub enum Fault {
         /// How many answers were owed.
         owed: usize,
     },
+    /// One connection got no byte for so long, though an answer, or its end, was owed.
+    Timeout {
+        /// How long the client waited.
+        waited: Duration,
+    },
+    /// So many attempts to connect in a row have failed: nobody listens any more.
+    Refused {
+        /// The attempts.
+        attempts: u32,
+        /// What the kernel said to the last one.
+        errno: Errno,
+    },
+    /// The limit of open descriptors is too low for the connections.
+    Descriptors {
+        /// What is needed.
+        needed: u64,
+        /// The hard limit.
+        limit: u64,
+    },
     /// A system call failed.
     System {
         /// What was attempted: "connect", "receive".
         doing: &'static str,
         /// What the kernel said.
-        errno: rustix::io::Errno,
+        errno: Errno,
     },
 }
 
 impl Fault {
-    pub(crate) fn system(doing: &'static str) -> impl Fn(rustix::io::Errno) -> Fault {
+    /// A word for it, under which it is counted.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::Head(_) => "head",
+            Fault::Status { .. } => "status",
+            Fault::Length { .. } => "length",
+            Fault::Short { .. } => "short",
+            Fault::Surplus => "surplus",
+            Fault::Closed => "closed",
+            Fault::Content => "content",
+            Fault::Stalled { .. } | Fault::Timeout { .. } => "timeout",
+            Fault::Refused { .. } => "refused",
+            Fault::Descriptors { .. } => "descriptors",
+            Fault::System { errno, .. } => match *errno {
+                Errno::CONNREFUSED => "refused",
+                Errno::CONNRESET | Errno::PIPE => "reset",
+                Errno::TIMEDOUT => "timeout",
+                _ => "system",
+            },
+        }
+    }
+
+    /// Whether it is this machine that can't go on: a new connection would fare no better.
+    pub(crate) fn is_ours(&self) -> bool {
+        match self {
+            Fault::Descriptors { .. } => true,
+            Fault::System { errno, .. } => {
+                matches!(*errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ACCESS)
+            }
+            _ => false,
+        }
+    }
+
+    pub(crate) fn system(doing: &'static str) -> impl Fn(Errno) -> Fault {
         move |errno| Fault::System { doing, errno }
     }
 }
@@ -80,6 +133,25 @@ impl fmt::Display for Fault {
             Fault::Content => f.write_str("the body's SHA-256 isn't the file's"),
             Fault::Stalled { waited, owed } => {
                 write!(f, "no byte came for {:.1} s, with {owed} answers owed", waited.as_secs_f64())
+            }
+            Fault::Timeout { waited } => {
+                write!(
+                    f,
+                    "a connection got no byte for {:.1} s, though an answer was owed",
+                    waited.as_secs_f64()
+                )
+            }
+            Fault::Refused { attempts, errno } => {
+                write!(
+                    f,
+                    "{attempts} attempts to connect in a row have failed: {errno}; does the server still run?"
+                )
+            }
+            Fault::Descriptors { needed, limit } => {
+                write!(
+                    f,
+                    "{needed} descriptors are needed, and {limit} allowed: raise the limit with ulimit -Hn"
+                )
             }
             Fault::System { doing, errno } => write!(f, "{doing}: {errno}"),
         }

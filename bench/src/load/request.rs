@@ -1,16 +1,6 @@
 //! What the client asks for, and what every answer to it must be.
 
-use std::net::SocketAddr;
-
-/// How long a connection lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Persistence {
-    /// The next request leaves on the connection that brought the last answer.
-    KeepAlive,
-    /// Each request says `Connection: close`, and the server has to end the connection after its answer.
-    PerRequest,
-}
+use std::fmt::Display;
 
 /// What every answer must be; anything else is a [`Fault`](crate::load::fault::Fault).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,30 +14,24 @@ pub struct Expected {
 /// One request, its bytes built beforehand.
 #[derive(Clone, Debug)]
 pub struct Request {
-    bytes: Vec<u8>,
-    persistence: Persistence,
+    kept: Box<[u8]>,
+    closing: Box<[u8]>,
     expected: Expected,
 }
 
 impl Request {
-    /// A GET for `path` with no fields but Host and, where the connection is to end, Connection.
-    pub fn get(address: SocketAddr, path: &str, persistence: Persistence, expected: Expected) -> Request {
-        let ending = match persistence {
-            Persistence::KeepAlive => "",
-            Persistence::PerRequest => "Connection: close\r\n",
+    /// A GET for `path` with no field but Host, and Connection on the last request of a connection.
+    pub fn new(host: impl Display, path: &str, expected: Expected) -> Request {
+        let bytes = |ending| {
+            format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{ending}\r\n").into_bytes().into_boxed_slice()
         };
-        let bytes = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{ending}\r\n").into_bytes();
-        Request { bytes, persistence, expected }
+        let (kept, closing) = (bytes(""), bytes("Connection: close\r\n"));
+        Request { kept, closing, expected }
     }
 
-    /// The bytes as they go over the wire.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether the connection outlives the answer.
-    pub fn persistence(&self) -> Persistence {
-        self.persistence
+    /// The bytes as they go over the wire; `closing` on the last request of a connection.
+    pub(crate) fn bytes(&self, closing: bool) -> &[u8] {
+        if closing { &self.closing } else { &self.kept }
     }
 
     /// What the answer must be.

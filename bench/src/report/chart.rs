@@ -1,451 +1,310 @@
-//! The pictures: each asks a question in its title and answers it panel by panel.
+//! The pictures: each asks a question in its title and answers it.
 //!
-//! A panel is a cell; its scale begins at zero and ends at the panel's largest value, so equal lengths mean
-//! equal ratios, in every panel. Each server has one colour everywhere (from Okabe and Ito's palette, told
-//! apart with any colour vision, on light and dark paper) and a shape besides. A dot is the median over the
-//! rounds, the line through it its 95 % interval, the number beside it the median.
+//! Every picture is drawn twice, wide for a screen or a poster and narrow for a phone, because text that is
+//! made small isn't read. Each model has one colour everywhere (from Okabe and Ito's palette, told apart with
+//! any colour vision, on light and dark paper), peers are grey, and everything is named where it stands.
 
-use crate::analysis::stats::{Estimate, Interval};
-use crate::analysis::verdict::{Figures, Verdict};
-use crate::load::request::Persistence;
-use crate::record::Record;
+pub mod anatomy;
+pub mod forest;
+pub mod labels;
+pub mod lines;
+pub mod memory;
+pub mod plot;
+pub mod scale;
+pub mod scatter;
+pub mod spectrum;
+pub mod timeline;
+pub mod trials;
+
+use crate::record::Family;
+use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, Svg, wrap};
-use crate::report::wording;
-use crate::run::cell::{CONNECTIONS, Cell};
-use crate::run::corpus::Size;
-use crate::server::target::Backend;
+use crate::run::scenario;
 
-/// What a picture shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// The server's CPU time per request.
-    CpuPerRequest,
-    /// Answers per second.
-    RequestsPerSecond,
+/// A picture, for a file and for the page.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The file's name without its ending; unique in a run.
+    pub name: String,
+    /// The question that it answers.
+    pub title: String,
+    /// The scenario that it belongs to; none for a picture of the whole run.
+    pub scenario: Option<String>,
+    /// A document of its own, wide.
+    pub file: String,
+    /// Wide, for a page that has [`STYLE`].
+    pub wide: String,
+    /// Narrow, likewise.
+    pub narrow: String,
 }
 
-impl Metric {
-    /// Both pictures, the one to look at first ahead.
-    pub const ALL: [Metric; 2] = [Metric::CpuPerRequest, Metric::RequestsPerSecond];
-
-    /// The picture's file name.
-    pub fn file_name(self) -> &'static str {
-        match self {
-            Metric::CpuPerRequest => "cpu-per-request.svg",
-            Metric::RequestsPerSecond => "requests-per-second.svg",
-        }
-    }
-
-    /// What it asks.
-    pub fn question(self) -> &'static str {
-        match self {
-            Metric::CpuPerRequest => "How much CPU time does one request cost the server?",
-            Metric::RequestsPerSecond => "How many requests does the server answer in a second?",
-        }
-    }
-
-    fn how_to_read(self) -> &'static str {
-        match self {
-            Metric::CpuPerRequest => {
-                "User and system time of the server's whole process, per request. Shorter is cheaper."
-            }
-            Metric::RequestsPerSecond => {
-                "Answers per second; each connection asks again as soon as it is answered. Longer is faster."
-            }
-        }
-    }
-
-    fn estimate(self, figures: &Figures) -> Estimate {
-        match self {
-            Metric::CpuPerRequest => figures.cpu_per_request_ns,
-            Metric::RequestsPerSecond => figures.requests_per_second,
-        }
-    }
-
-    fn label(self, value: f64) -> String {
-        match self {
-            Metric::CpuPerRequest => wording::duration(value),
-            Metric::RequestsPerSecond => wording::rate(value),
-        }
-    }
-
-    /// Whether the number isn't the server's alone. Its CPU time always is.
-    fn is_client_bound(self, figures: &Figures) -> bool {
-        match self {
-            Metric::CpuPerRequest => false,
-            Metric::RequestsPerSecond => figures.is_client_bound(),
-        }
-    }
+/// The pictures of a run, and what couldn't be drawn, with the reason.
+#[derive(Clone, Debug, Default)]
+pub struct Gallery {
+    /// In the order of the scenarios, those of the whole run at the end.
+    pub pictures: Vec<Picture>,
+    /// What is missing.
+    pub undrawn: Vec<String>,
 }
 
-const PAGE: f64 = 800.0;
-const MARGIN: f64 = 36.0;
-const COLUMN_GAP: f64 = 28.0;
-const COLUMN: f64 = (PAGE - 2.0 * MARGIN - COLUMN_GAP) / 2.0;
-const NAME: f64 = 88.0;
-const LABEL: f64 = 96.0;
-const ROW: f64 = 31.0;
-const DOT: f64 = 7.0;
-const CAP: f64 = 11.0;
-
-const TITLE: Font = Font { size: 38.0, bold: true };
-const ANSWER: Font = Font { size: 22.0, bold: false };
-const SIZE: Font = Font { size: 28.0, bold: true };
-const PANEL: Font = Font { size: 19.0, bold: false };
-const ROW_NAME: Font = Font { size: 20.0, bold: false };
-const ROW_VALUE: Font = Font { size: 20.0, bold: true };
-const NOTE: Font = Font { size: 17.0, bold: false };
-
-const STYLE: &str = "\
-text { font-family: 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif; font-variant-numeric: tabular-nums; }
-.paper { fill: #ffffff; }
-.ink { fill: #1b1f24; }
-.muted { fill: #57606a; }
-.rule { stroke: #d0d7de; stroke-width: 1.5; }
-.stem { stroke-width: 7; stroke-opacity: 0.22; }
-.interval { stroke-width: 2.5; }
-.dot { stroke-width: 2.5; }
-.blocking { fill: #d55e00; stroke: #d55e00; }
-.epoll { fill: #0072b2; stroke: #0072b2; }
-.uring { fill: #009e73; stroke: #009e73; }
-.hollow { fill: #ffffff; }
-@media (prefers-color-scheme: dark) {
-  .paper { fill: #0d1117; }
-  .ink { fill: #e6edf3; }
-  .muted { fill: #9198a1; }
-  .rule { stroke: #3d444d; }
-  .stem { stroke-opacity: 0.4; }
-  .blocking { fill: #ff9147; stroke: #ff9147; }
-  .epoll { fill: #5cb6ee; stroke: #5cb6ee; }
-  .uring { fill: #3ccb9f; stroke: #3ccb9f; }
-  .hollow { fill: #0d1117; }
-}
-";
-
-/// Draws one picture of a run.
-pub fn draw(metric: Metric, record: &Record) -> String {
-    let description = format!("{} {}", metric.how_to_read(), answer(metric, record).unwrap_or_default());
-    let svg = Svg::new(PAGE, metric.question(), &description, STYLE);
-    let mut page = Page { svg, metric, y: MARGIN };
-    page.lay_out(record);
-    page.svg.finish(page.y + MARGIN - 10.0)
+/// How wide a picture is, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Frame {
+    /// Pixels.
+    pub width: f64,
+    /// Around everything.
+    pub margin: f64,
+    /// The question.
+    pub title: Font,
+    /// How to read it, and where it comes from.
+    pub note: Font,
+    /// Names and numbers.
+    pub label: Font,
+    /// Numbers along axes.
+    pub axis: Font,
+    /// Whether it is for a phone.
+    pub narrow: bool,
 }
 
-/// The sentence that answers the question where it matters most: the first cell.
-fn answer(metric: Metric, record: &Record) -> Option<String> {
-    let first = record.verdicts.first()?;
-    if first.servers.values().flatten().any(|figures| metric.is_client_bound(figures)) {
-        return None;
-    }
-    let ratio = first.ratios.first()?;
-    let sentence = match metric {
-        Metric::CpuPerRequest => wording::cpu_sentence(ratio),
-        Metric::RequestsPerSecond => wording::rate_sentence(ratio),
+impl Frame {
+    const WIDE: Frame = Frame {
+        width: 960.0,
+        margin: 36.0,
+        title: Font { size: 32.0, bold: true },
+        note: Font { size: 16.0, bold: false },
+        label: Font { size: 16.0, bold: false },
+        axis: Font { size: 14.0, bold: false },
+        narrow: false,
     };
-    Some(format!("{}: {sentence}.", first.cell))
-}
+    const NARROW: Frame = Frame {
+        width: 400.0,
+        margin: 14.0,
+        title: Font { size: 21.0, bold: true },
+        note: Font { size: 13.0, bold: false },
+        label: Font { size: 13.0, bold: false },
+        axis: Font { size: 12.0, bold: false },
+        narrow: true,
+    };
 
-struct Page {
-    svg: Svg,
-    metric: Metric,
-    y: f64,
-}
-
-impl Page {
-    fn lay_out(&mut self, record: &Record) {
-        self.paragraph(self.metric.question(), TITLE, "ink", 44.0);
-        self.y += 8.0;
-        if let Some(answer) = answer(self.metric, record) {
-            self.paragraph(&answer, ANSWER, "ink", 29.0);
-            self.y += 4.0;
-        }
-        let reading = format!(
-            "{} Dots are medians, lines 95 % intervals. Each panel has its own scale, from zero.",
-            self.metric.how_to_read()
-        );
-        self.paragraph(&reading, ANSWER, "muted", 29.0);
-        for size in Size::ALL {
-            self.size(record, size);
-        }
-        self.footer(record);
+    /// Between the margins.
+    pub fn inner(self) -> f64 {
+        self.width - 2.0 * self.margin
     }
 
+    /// From one row to the next.
+    pub fn row(self) -> f64 {
+        self.label.size * 1.6
+    }
+}
+
+/// A picture under construction: everything goes below what is there already.
+pub struct Canvas<'a> {
+    /// What it draws from.
+    pub results: &'a Results<'a>,
+    /// How wide it is.
+    pub frame: Frame,
+    /// What it draws on.
+    pub svg: Svg,
+    /// Where the next thing goes.
+    pub y: f64,
+}
+
+impl Canvas<'_> {
     /// Text over the whole width, broken as needed.
-    fn paragraph(&mut self, text: &str, font: Font, class: &str, leading: f64) {
+    pub fn paragraph(&mut self, text: &str, font: Font, class: &str) {
         let text = text.replace('\'', "’").replace(" %", "\u{a0}%");
-        for line in wrap(&text, font, PAGE - 2.0 * MARGIN) {
-            self.svg.text(MARGIN, self.y + font.size * 0.8, font, Anchor::Start, class, &line);
-            self.y += leading;
+        for line in wrap(&text, font, self.frame.inner()) {
+            self.y += font.size * 1.32;
+            self.svg.text(self.frame.margin, self.y, font, Anchor::Start, class, &line);
         }
     }
 
-    /// The panels of a file size: a row for each number of connections, kept connections left. What wasn't
-    /// run at all takes no place.
-    fn size(&mut self, record: &Record, size: Size) {
-        let columns = [Persistence::KeepAlive, Persistence::PerRequest];
-        let rows: Vec<[Option<&Verdict>; 2]> = CONNECTIONS
-            .into_iter()
-            .rev()
-            .map(|connections| {
-                columns.map(|persistence| {
-                    let cell = Cell { size, persistence, connections };
-                    record.verdicts.iter().find(|known| known.cell == cell)
-                })
-            })
-            .filter(|row| row.iter().any(Option::is_some))
-            .collect();
-        if rows.is_empty() {
-            return;
-        }
-        self.y += 24.0;
-        self.svg.line((MARGIN, self.y), (PAGE - MARGIN, self.y), "rule");
-        self.y += 36.0;
-        self.svg.text(MARGIN, self.y, SIZE, Anchor::Start, "ink", size.label());
-        self.y += 10.0;
-        for row in rows {
-            let top = self.y;
-            for (index, verdict) in row.into_iter().enumerate() {
-                if let Some(verdict) = verdict {
-                    self.y = top;
-                    self.panel(MARGIN + (COLUMN + COLUMN_GAP) * index as f64, verdict);
-                }
-            }
-        }
-    }
-
-    fn panel(&mut self, left: f64, verdict: &Verdict) {
-        self.y += 28.0;
-        self.svg.text(left, self.y, PANEL, Anchor::Start, "muted", &panel_title(verdict.cell));
+    /// A heading within the picture.
+    pub fn heading(&mut self, text: &str) {
+        self.y += self.frame.label.size;
+        let font = Font { bold: true, size: self.frame.label.size * 1.1 };
+        self.paragraph(text, font, "ink");
         self.y += 6.0;
-        let estimates = Backend::ALL.into_iter().filter_map(|backend| verdict.figures(backend));
-        let estimates: Vec<Estimate> = estimates.map(|figures| self.metric.estimate(figures)).collect();
-        let scale = Scale::of(left + NAME, &estimates);
-        for backend in Backend::ALL {
-            self.y += ROW;
-            self.svg.text(left, self.y - 1.5, ROW_NAME, Anchor::Start, "ink", backend.name());
-            match verdict.figures(backend) {
-                Some(figures) => self.figures(scale, backend, figures),
-                None => {
-                    let x = left + NAME;
-                    self.svg.text(x, self.y - 1.5, NOTE, Anchor::Start, "muted", "not measured");
-                }
-            }
-        }
-        self.y += 8.0;
-    }
-
-    fn figures(&mut self, scale: Scale, backend: Backend, figures: &Figures) {
-        let middle = self.y - ROW * 0.25;
-        let (name, metric) = (backend.name(), self.metric);
-        let estimate = metric.estimate(figures);
-        let value = scale.x(estimate.value);
-        self.svg.line((scale.zero, middle), (value, middle), &format!("stem {name}"));
-        if let Some(interval) = estimate.interval {
-            self.interval(scale, interval, middle, name);
-        }
-        let hollow = if metric.is_client_bound(figures) { " hollow" } else { "" };
-        self.dot(backend, (value, middle), &format!("dot {name}{hollow}"));
-        let label = metric.label(estimate.value);
-        let beside = scale.x(reach(&estimate)).max(value + DOT) + 9.0;
-        self.svg.text(beside, self.y - 1.5, ROW_VALUE, Anchor::Start, "ink", &label);
-    }
-
-    /// A line with caps that stand out above and below the dot, so that a narrow interval shows as well; an
-    /// arrow where it goes on beyond the scale.
-    fn interval(&mut self, scale: Scale, interval: Interval, middle: f64, name: &str) {
-        let class = format!("interval {name}");
-        let (low, high) = (scale.x(interval.low), scale.x(interval.high));
-        self.svg.line((low, middle), (high, middle), &class);
-        self.svg.line((low, middle - CAP), (low, middle + CAP), &class);
-        if interval.high > scale.end {
-            let points = [(high - 8.0, middle - 6.0), (high + 3.0, middle), (high - 8.0, middle + 6.0)];
-            self.svg.polygon(&points, &class);
-        } else {
-            self.svg.line((high, middle - CAP), (high, middle + CAP), &class);
-        }
-    }
-
-    /// A shape of its own for each server.
-    fn dot(&mut self, backend: Backend, (x, y): (f64, f64), class: &str) {
-        match backend {
-            Backend::Blocking => self.svg.circle((x, y), DOT, class),
-            Backend::Epoll => {
-                let half = DOT * 0.86;
-                self.svg.rectangle((x - half, y - half), (2.0 * half, 2.0 * half), 1.0, class);
-            }
-            Backend::Uring => {
-                let reach = DOT * 1.22;
-                let points = [(x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y)];
-                self.svg.polygon(&points, class);
-            }
-        }
-    }
-
-    fn footer(&mut self, record: &Record) {
-        self.y += 24.0;
-        self.svg.line((MARGIN, self.y), (PAGE - MARGIN, self.y), "rule");
-        self.y += 14.0;
-        for note in notes(self.metric, record) {
-            self.paragraph(&note, NOTE, "muted", 23.0);
-        }
     }
 }
 
-fn panel_title(cell: Cell) -> String {
-    match (cell.persistence, cell.connections) {
-        (Persistence::KeepAlive, 1) => "keep-alive, 1 connection".to_owned(),
-        (Persistence::KeepAlive, many) => format!("keep-alive, {many} connections"),
-        (Persistence::PerRequest, many) => format!("a connection per request, {many} at once"),
-    }
+/// What a picture is, before it is drawn in both widths.
+pub struct Sketch<'a> {
+    /// Its file's name.
+    pub name: String,
+    /// Its question.
+    pub title: String,
+    /// How to read it.
+    pub reading: String,
+    /// The scenario.
+    pub scenario: Option<String>,
+    /// Draws what stands between the reading and the footer.
+    pub draw: Box<dyn Fn(&mut Canvas<'_>) + 'a>,
 }
 
-/// How far to the right an estimate reaches.
-fn reach(estimate: &Estimate) -> f64 {
-    estimate.interval.map_or(estimate.value, |interval| interval.high.max(estimate.value))
-}
-
-/// From values to places.
-#[derive(Clone, Copy)]
-struct Scale {
-    /// Where zero is.
-    zero: f64,
-    /// The value at the right end.
-    end: f64,
-}
-
-/// Intervals end a scale beyond its largest value, but not further than this, or a few bad trials would press
-/// everything else against zero.
-const SCALE_BEYOND_MAX: f64 = 1.6;
-
-impl Scale {
-    fn of(zero: f64, estimates: &[Estimate]) -> Scale {
-        let largest = estimates.iter().map(|estimate| estimate.value).fold(0.0, f64::max);
-        let reach = estimates.iter().map(reach).fold(0.0, f64::max);
-        Scale { zero, end: reach.min(largest * SCALE_BEYOND_MAX) }
-    }
-
-    /// What lies beyond the end is put there.
-    fn x(self, value: f64) -> f64 {
-        self.zero + (value / self.end).min(1.0) * (COLUMN - NAME - LABEL)
-    }
-}
-
-/// What has to be said below the panels.
-fn notes(metric: Metric, record: &Record) -> Vec<String> {
-    let mut notes = Vec::new();
-    let figures = || record.verdicts.iter().flat_map(|verdict| verdict.servers.values().flatten());
-    if figures().any(|figures| metric.is_client_bound(figures)) {
-        notes.push("Hollow: the client may have been the limit, not the server.".to_owned());
-    }
-    for (backend, reason) in &record.unavailable {
-        if let Some(reason) = reason {
-            notes.push(format!("{backend} wasn't measured: {reason}."));
+impl Sketch<'_> {
+    fn picture(&self, results: &Results<'_>) -> Picture {
+        let canvas = |frame: Frame| {
+            let svg = Svg::new(frame.width, &self.title, &self.reading, STYLE);
+            let mut canvas = Canvas { results, frame, svg, y: frame.margin * 0.5 };
+            canvas.paragraph(&self.title, frame.title, "ink");
+            canvas.y += 6.0;
+            canvas.paragraph(&self.reading, frame.note, "muted");
+            canvas.y += 14.0;
+            (self.draw)(&mut canvas);
+            canvas.y += 10.0;
+            canvas.paragraph(&origin(results), frame.axis, "muted");
+            let height = canvas.y + frame.margin * 0.8;
+            (canvas.svg, height)
+        };
+        let (file, height) = canvas(Frame::WIDE);
+        let (wide, _) = canvas(Frame::WIDE);
+        let (narrow, narrow_height) = canvas(Frame::NARROW);
+        Picture {
+            name: self.name.clone(),
+            title: self.title.clone(),
+            scenario: self.scenario.clone(),
+            file: file.finish(height),
+            wide: wide.finish_inline(height, &format!("{}-wide", self.name)),
+            narrow: narrow.finish_inline(narrow_height, &format!("{}-narrow", self.name)),
         }
     }
-    notes.extend(record.warnings.iter().map(|warning| format!("Warning: {warning}.")));
-    notes.extend(setting(record));
-    notes
 }
 
 /// Where the numbers come from.
-fn setting(record: &Record) -> [String; 3] {
-    let environment = &record.environment;
-    let placement = if record.placement.is_apart() {
-        "One worker on one CPU, the client on another; loopback; files in the page cache."
-    } else {
-        "One worker; server and client share a core, so read these numbers as rough."
-    };
-    let rounds = record.plan.rounds;
-    let plural = if rounds == 1 { "" } else { "s" };
+fn origin(results: &Results<'_>) -> String {
+    let environment = &results.record.environment;
     let mut origin: Vec<String> = environment.cpu.model.iter().cloned().collect();
     if let Some(release) = environment.kernel.as_ref().and_then(|kernel| kernel.split(' ').next()) {
         origin.push(format!("Linux {release}"));
     }
-    origin.push(record.started.split('T').next().unwrap_or_default().to_owned());
-    origin.extend(environment.source.as_ref().map(|source| {
-        let dirty = if source.dirty { " with changes" } else { "" };
-        format!("Triptych at commit {}{dirty}", source.commit)
-    }));
-    [
-        placement.to_owned(),
-        format!("{rounds} interleaved round{plural}, a fresh server process for each trial."),
-        format!("{}.", origin.join(", ")),
-    ]
+    origin.push("one worker on one CPU, the client on another, loopback".to_owned());
+    origin.push(results.record.started.split('T').next().unwrap_or_default().to_owned());
+    origin.push(format!("Triptych, {}", results.source()));
+    format!("{}.", origin.join("; "))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::verdict::tests::trial;
-    use crate::record::tests::record;
-    use crate::report::svg::tests::assert_well_formed;
-    use crate::report::svg::text_width;
-
-    fn drawn(backends: &[Backend], rounds: usize) -> Vec<String> {
-        let mut trials = Vec::new();
-        for (index, cell) in Cell::all().into_iter().enumerate() {
-            for round in 0..rounds {
-                for (place, backend) in backends.iter().enumerate() {
-                    let cpu = (6_000 + 2_000 * place + 37 * round) as f64 * f64::from(1_u32 << index);
-                    trials.push(trial(*backend, cell, round, cpu));
-                }
-            }
+/// Draws everything that the trials of a run allow.
+pub fn draw(results: &Results<'_>) -> Gallery {
+    let mut gallery = Gallery::default();
+    let mut add = |what: &str, sketch: Result<Sketch<'_>, String>| match sketch {
+        Ok(sketch) => gallery.pictures.push(sketch.picture(results)),
+        Err(reason) => gallery.undrawn.push(format!("{what}: {reason}")),
+    };
+    for scenario in results.scenarios() {
+        let points = results.of_scenario(scenario).count();
+        let main = match scenario.picture {
+            scenario::Picture::LoadCurve if points > 1 => lines::load_curve(results, scenario),
+            scenario::Picture::Lines if points > 1 => lines::along_the_axis(results, scenario),
+            scenario::Picture::Timeline => timeline::goodput(results, scenario),
+            _ => forest::sorted(results, scenario),
+        };
+        add(&scenario.question, main);
+        if scenario.memory && points > 1 {
+            add(&format!("memory in {}", scenario.name), memory::by_connections(results, scenario));
         }
-        let mut record = record(&trials);
-        record.verdicts = Cell::all().into_iter().map(|cell| Verdict::of(cell, &trials)).collect();
-        Metric::ALL.into_iter().map(|metric| draw(metric, &record)).collect()
-    }
-
-    #[test]
-    fn pictures_are_well_formed() {
-        for picture in [drawn(&Backend::ALL, 3), drawn(&Backend::ALL[..2], 1), drawn(&[], 0)].concat() {
-            assert_well_formed(&picture);
-            assert!(!picture.contains("NaN") && !picture.contains("inf"));
+        if scenario.phases.is_empty()
+            && scenario.classes.first().is_some_and(|class| class.rate.is_some())
+            && scenario.picture != scenario::Picture::LoadCurve
+        {
+            add(&format!("percentile spectrum of {}", scenario.name), spectrum::of(results, scenario));
         }
-    }
-
-    #[test]
-    fn a_server_that_did_not_run_says_so() {
-        for picture in drawn(&Backend::ALL[..2], 2) {
-            assert_eq!(picture.matches("not measured").count(), 12);
-            assert!(picture.contains("uring wasn’t measured: the kernel forbids it."));
+        if scenario.count_calls {
+            add(&format!("anatomy of a request in {}", scenario.name), anatomy::of(results, scenario));
         }
     }
+    add("cost per byte by file size", lines::cost_per_byte(results));
+    add("peers by cost and tail", scatter::cost_and_tail(results));
+    add("trials in run order", trials::in_order(results));
+    gallery
+}
 
-    #[test]
-    fn what_was_not_run_takes_no_place() {
-        let cell = Cell { size: Size::Medium, persistence: Persistence::KeepAlive, connections: 64 };
-        let trials = Backend::ALL.map(|backend| trial(backend, cell, 0, 20_000.0));
-        let mut record = record(&trials);
-        record.verdicts = vec![Verdict::of(cell, &trials)];
-        let picture = draw(Metric::CpuPerRequest, &record);
-        assert!(picture.contains(">100 KiB</text>") && !picture.contains(">1 KiB</text>"));
-        assert!(!picture.contains("a connection per request"));
-    }
-
-    #[test]
-    fn a_wild_interval_does_not_press_the_rest_against_zero() {
-        let estimate = |value, high| Estimate { value, interval: Some(Interval { low: 1.0, high }) };
-        let scale = Scale::of(100.0, &[estimate(10.0, 5_000.0), estimate(8.0, 9.0)]);
-        assert!((scale.end - 16.0).abs() < 1e-9);
-        assert!((scale.x(5_000.0) - scale.x(16.0)).abs() < 1e-9);
-        assert!(scale.x(8.0) > 100.0 + (COLUMN - NAME - LABEL) * 0.45);
-    }
-
-    #[test]
-    fn nothing_leaves_the_page() {
-        for picture in drawn(&Backend::ALL, 3) {
-            let limits = picture.matches("<text x=").count();
-            assert!(limits > 80, "{limits}");
-            for text in picture.split("<text x=\"").skip(1) {
-                let x: f64 = text.split('"').next().unwrap().parse().unwrap();
-                let size: f64 =
-                    text.split("font-size=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
-                let bold = text.split('>').next().unwrap().contains("700");
-                let content = text.split('>').nth(1).unwrap().split('<').next().unwrap();
-                let right = x + text_width(content, Font { size, bold });
-                assert!(x >= MARGIN - 0.01 && right <= PAGE - MARGIN + 0.5, "{content}: {right}");
-            }
+/// The classes of a target's marks: its colour, and what tells it from others of the same colour.
+pub fn classes(results: &Results<'_>, id: &str) -> String {
+    let class = results.class(id);
+    let position = |family: Family| {
+        let same = results.record.targets.iter().filter(move |target| target.family == family);
+        same.map(|target| target.id.as_str()).position(|other| other == id).unwrap_or(0)
+    };
+    match results.target(id).map(|target| target.family) {
+        Some(Family::Peer) => {
+            let index = position(Family::Peer);
+            format!("{class} grey{} dash{}", index % 3, index % 4)
         }
+        Some(Family::Null) => format!("{class} dash1"),
+        _ if results.target(id).is_some_and(|target| target.twin_of.is_some()) => format!("{class} dash3"),
+        _ if results.is_variant(id) => {
+            format!("{class} dash{} variant", if id.contains("off") { 1 } else { 2 })
+        }
+        _ => format!("{class} main"),
     }
 }
+
+/// What all pictures look like.
+pub const STYLE: &str = "\
+svg text { font-family: 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif; font-variant-numeric: tabular-nums; }
+.paper { fill: #ffffff; }
+.ink { fill: #1b1f24; }
+.muted { fill: #57606a; }
+.rule { stroke: #d0d7de; stroke-width: 1; }
+.axis { stroke: #8c959f; stroke-width: 1; }
+.band { fill: #0072b2; fill-opacity: 0.1; }
+.floor { stroke: #6e7781; stroke-width: 1.5; stroke-dasharray: 5 4; }
+.leader { stroke: #8c959f; stroke-width: 0.8; fill: none; }
+.blocking { fill: #d55e00; stroke: #d55e00; }
+.epoll { fill: #0072b2; stroke: #0072b2; }
+.uring { fill: #009e73; stroke: #009e73; }
+.null { fill: #57606a; stroke: #57606a; }
+.peer { fill: #6e7781; stroke: #6e7781; }
+.grey1 { fill: #8c959f; stroke: #8c959f; }
+.grey2 { fill: #4d555e; stroke: #4d555e; }
+.interval { stroke-width: 2.5; stroke-opacity: 0.75; }
+.dot { stroke-width: 2; }
+.hollow { fill: #ffffff; }
+.line { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
+.line.main { stroke-width: 3.2; }
+.line.dash1 { stroke-dasharray: 7 3; }
+.line.dash2 { stroke-dasharray: 2 3; }
+.line.dash3 { stroke-dasharray: 9 3 2 3; }
+.offered { fill: #8c959f; fill-opacity: 0.22; stroke: none; }
+.area { fill-opacity: 0.18; stroke: none; }
+.points { fill: none; stroke-width: 4; stroke-linecap: round; stroke-opacity: 0.7; }
+.void { stroke: #cf222e; stroke-width: 1.6; fill: none; }
+.user { fill: #56b4e9; }
+.system { fill: #0b4f79; }
+.receive { fill: #56b4e9; }
+.send { fill: #e69f00; }
+.file { fill: #cc79a7; }
+.wait { fill: #7a8490; }
+.ring { fill: #009e73; }
+.rest { fill: #b8bfc6; }
+.faded { opacity: 0.1; }
+@media screen and (prefers-color-scheme: dark) {
+  .paper { fill: #0d1117; }
+  .ink { fill: #e6edf3; }
+  .muted { fill: #9198a1; }
+  .rule { stroke: #30363d; }
+  .axis { stroke: #6e7681; }
+  .band { fill: #5cb6ee; fill-opacity: 0.16; }
+  .floor { stroke: #9198a1; }
+  .leader { stroke: #6e7681; }
+  .blocking { fill: #ff9147; stroke: #ff9147; }
+  .epoll { fill: #5cb6ee; stroke: #5cb6ee; }
+  .uring { fill: #3ccb9f; stroke: #3ccb9f; }
+  .null { fill: #9198a1; stroke: #9198a1; }
+  .peer { fill: #9198a1; stroke: #9198a1; }
+  .grey1 { fill: #6e7681; stroke: #6e7681; }
+  .grey2 { fill: #b7bdc5; stroke: #b7bdc5; }
+  .hollow { fill: #0d1117; }
+  .line { fill: none; }
+  .offered { fill: #6e7681; fill-opacity: 0.35; stroke: none; }
+  .area { fill-opacity: 0.25; stroke: none; }
+  .points { fill: none; }
+  .void { stroke: #ff7b72; fill: none; }
+  .system { fill: #2f81c7; }
+  .user { fill: #a5d8f6; }
+  .receive { fill: #56b4e9; }
+  .ring { fill: #3ccb9f; }
+  .rest { fill: #484f58; }
+}
+";

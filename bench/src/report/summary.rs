@@ -1,35 +1,57 @@
-//! What a run found, as a page of Markdown and as a table for the terminal.
+//! What a run found, as a page of Markdown.
 
-use crate::analysis::verdict::{Figures, PAIRS, Verdict};
-use crate::machine::environment::Environment;
-use crate::record::Record;
-use crate::report::chart::Metric;
-use crate::report::wording::{self, duration, duration_with_interval, rate, rate_with_interval};
-use crate::run::cell::Cell;
-use crate::server::target::Backend;
+use crate::analysis::figures::Figures;
+use crate::analysis::measure::Measure;
+use crate::analysis::verdict::Verdict;
+use crate::record::Ended;
+use crate::report::overview::{self, NOTHING, Table};
+use crate::report::results::Results;
+use crate::report::wording;
+use crate::run::scenario::Scenario;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The page.
-pub fn markdown(record: &Record) -> String {
+/// The page. `pictures` are the files beside it, each with its title and the scenario that it belongs to, if
+/// to one; `undrawn` what couldn't be drawn, with the reason.
+pub fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn: &[String]) -> String {
+    let record = results.record;
     let mut page = String::from("# Three I/O models, one HTTP core: a comparison\n\n");
-    line(&mut page, &format!("`{}`, {}, {}.", record.command, record.started, source(record)));
-    for sentence in headlines(record) {
-        line(&mut page, &format!("- {sentence}"));
+    line(&mut page, &format!("`{}`, {}, {}.", record.command, record.started, results.source()));
+    if record.finished.is_none() {
+        line(&mut page, "\n> **Warning:** this run wasn't finished.");
     }
-    page.push('\n');
-    for warning in &record.warnings {
-        line(&mut page, &format!("> **Warning:** {warning}\n"));
+    findings(&mut page, results);
+    trust(&mut page, results);
+    line(&mut page, "\n## Everybody's numbers\n");
+    page.push_str(&overview::numbers(results).markdown());
+    line(&mut page, "\nMedians; the best of each column is bold; what isn't ranked is in parentheses.");
+    for id in ["uring", "epoll", "blocking"] {
+        if let Some(table) = overview::against_peers(results, id) {
+            line(&mut page, &format!("\n## {} against the peers\n", results.label(id)));
+            page.push_str(&table.markdown());
+        }
     }
-    for metric in Metric::ALL {
-        let name = metric.file_name();
-        line(&mut page, &format!("![{}]({name})\n", metric.question()));
+    line(&mut page, "\nRatios with their 95 % intervals; ≈ alike, ? no verdict, unmarked: a difference.");
+    for scenario in results.scenarios() {
+        section(&mut page, results, scenario, pictures);
     }
-    cpu_table(&mut page, record);
-    rate_table(&mut page, record);
-    service_table(&mut page, record);
-    footnotes(&mut page, record);
-    environment_list(&mut page, record);
+    for picture in pictures.iter().filter(|picture| picture.scenario.is_none()) {
+        line(&mut page, &format!("\n![{}]({})", picture.title, picture.file));
+    }
+    missing_list(&mut page, results, undrawn);
+    environment(&mut page, results);
     page
+}
+
+/// A picture that the page shows.
+#[derive(Clone, Debug)]
+pub struct PictureLink {
+    /// The file beside the page.
+    pub file: String,
+    /// The question that it answers.
+    pub title: String,
+    /// The scenario that it belongs to.
+    pub scenario: Option<String>,
 }
 
 fn line(page: &mut String, text: &str) {
@@ -37,263 +59,275 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
-fn source(record: &Record) -> String {
-    match &record.environment.source {
-        None => "not from a commit".to_owned(),
-        Some(source) if source.dirty => format!("commit {} with changes", source.commit),
-        Some(source) => format!("commit {}", source.commit),
-    }
-}
-
-/// What the first comparisons say: in a whole run those with many connections that are kept.
-pub fn headlines(record: &Record) -> Vec<String> {
-    let busy = record.verdicts.iter().take(3);
-    busy.flat_map(|verdict| {
-        let sentences = wording::cell_sentences(verdict).into_iter();
-        sentences.map(|sentence| format!("{}: {sentence}.", verdict.cell))
-    })
-    .collect()
-}
-
-/// A Markdown table with a row per cell.
-fn table(
-    page: &mut String,
-    heading: &str,
-    columns: &[String],
-    record: &Record,
-    row: &dyn Fn(&Verdict) -> Vec<String>,
-) {
-    line(page, &format!("\n## {heading}\n"));
-    line(page, &format!("| | {} |", columns.join(" | ")));
-    line(page, &format!("|---|{}", "---:|".repeat(columns.len())));
-    for verdict in &record.verdicts {
-        line(page, &format!("| {} | {} |", verdict.cell, row(verdict).join(" | ")));
-    }
-}
-
-/// A column per server, then one per pair.
-fn columns() -> Vec<String> {
-    let servers = Backend::ALL.into_iter().map(|backend| backend.to_string());
-    servers.chain(PAIRS.into_iter().map(|(above, below)| format!("{above} ÷ {below}"))).collect()
-}
-
-const NOTHING: &str = "–";
-
-fn per_server(verdict: &Verdict, write: impl Fn(&Figures) -> String) -> Vec<String> {
-    let cell = |backend| verdict.figures(backend).map_or_else(|| NOTHING.to_owned(), &write);
-    Backend::ALL.into_iter().map(cell).collect()
-}
-
-fn cpu_table(page: &mut String, record: &Record) {
-    table(page, "Server CPU time per request", &columns(), record, &|verdict| {
-        let mut row = per_server(verdict, |figures| duration_with_interval(&figures.cpu_per_request_ns));
-        row.extend(PAIRS.into_iter().map(|(above, below)| {
-            let ratio = verdict.ratio(above, below);
-            ratio.map_or_else(|| NOTHING.to_owned(), |ratio| wording::ratio(&ratio.cpu_per_request))
-        }));
-        row
-    });
-}
-
-fn rate_table(page: &mut String, record: &Record) {
-    table(page, "Requests per second", &columns(), record, &|verdict| {
-        let mut row = per_server(verdict, |figures| {
-            let mark = if figures.is_client_bound() { " ᶜ" } else { "" };
-            format!("{}{mark}", rate_with_interval(&figures.requests_per_second))
-        });
-        row.extend(PAIRS.into_iter().map(|(above, below)| {
-            let bound = |backend| verdict.figures(backend).is_none_or(Figures::is_client_bound);
-            match verdict.ratio(above, below) {
-                Some(_) if bound(above) || bound(below) => "ᶜ".to_owned(),
-                Some(ratio) => wording::ratio(&ratio.requests_per_second),
-                None => NOTHING.to_owned(),
-            }
-        }));
-        row
-    });
-}
-
-fn service_table(page: &mut String, record: &Record) {
-    let servers = Backend::ALL.into_iter().map(|backend| format!("{backend} p50 / p99"));
-    let busy = std::iter::once("client busy".to_owned());
-    let columns: Vec<String> = servers.chain(busy).collect();
-    table(page, "Service time (closed loop) and the client", &columns, record, &|verdict| {
-        let known = |value: Option<f64>| value.map_or_else(|| "n/a".to_owned(), duration);
-        let mut row = per_server(verdict, |figures| {
-            format!("{} / {}", known(figures.service_p50_ns), known(figures.service_p99_ns))
-        });
-        row.push(per_server(verdict, |figures| format!("{:.0} %", figures.client_busy * 100.0)).join(", "));
-        row
-    });
-}
-
-fn footnotes(page: &mut String, record: &Record) {
-    line(
-        page,
-        "\nMedians over the rounds, ratios as geometric means of paired rounds, each with its 95 % interval.",
-    );
-    line(
-        page,
-        "Service time is the closed loop's: with many connections it is little more than their number divided by",
-    );
-    line(page, "the rate. A quantile with fewer than 20 answers above it is n/a.");
-    let figures = || record.verdicts.iter().flat_map(|verdict| verdict.servers.values().flatten());
-    if figures().any(Figures::is_client_bound) {
-        line(
-            page,
-            "ᶜ The client used over 85 % of its CPU: the rate may be the client's, and takes no part in a comparison.",
-        );
-    }
-    for (backend, reason) in &record.unavailable {
-        if let Some(reason) = reason {
-            line(page, &format!("{NOTHING} {backend} couldn't run here: {reason}."));
+fn findings(page: &mut String, results: &Results<'_>) {
+    line(page, "\n## What it found\n");
+    for finding in results.findings() {
+        line(page, &format!("- **{}** ({}) {}.", finding.scenario.question, finding.cell, finding.numbers));
+        for sentence in &finding.sentences {
+            line(page, &format!("  - {sentence}"));
         }
     }
 }
 
-fn environment_list(page: &mut String, record: &Record) {
-    let environment = &record.environment;
-    let unknown = || "unknown".to_owned();
-    line(page, "\n## Where\n");
-    let Environment { cpu, build, limits, .. } = environment;
-    let filesystem = environment.filesystem.as_ref();
-    let default = environment.sysctls.get("net.ipv4.tcp_congestion_control").cloned().flatten();
-    let default = default.unwrap_or_else(unknown);
-    let congestion = match &record.congestion_control {
-        Some(control) => format!("{control}, set on every socket (the machine's default is {default})"),
-        None => format!("the machine's default, {default}"),
+fn trust(page: &mut String, results: &Results<'_>) {
+    line(page, "\n## How far it can be trusted\n");
+    for text in reservations(results) {
+        line(page, &format!("- {text}"));
+    }
+    for warning in &results.record.warnings {
+        line(page, &format!("- **Warning:** {warning}."));
+    }
+}
+
+/// What speaks for and against believing it, warnings left out.
+pub fn reservations(results: &Results<'_>) -> Vec<String> {
+    let (judged, different) = results.twins();
+    let mut list = vec![if judged == 0 {
+        "No A/A twin ran: the band of noise is the least there is, ±2 %.".to_owned()
+    } else {
+        format!(
+            "The A/A twin was declared different from its original in {different} of {judged} comparisons."
+        )
+    }];
+    let (trials, voids) = results.trial_counts();
+    list.push(format!("{voids} of {trials} trials were void, and repeated."));
+    let reasons = results.void_reasons();
+    list.extend(reasons.into_iter().map(|(reason, count)| format!("Void, {count} ×: {reason}.")));
+    list.extend(unranked(results));
+    for cell in &results.record.cells {
+        for (target, reason) in &cell.failures {
+            list.push(format!(
+                "Left out of {} from its failure on: {}: {reason}.",
+                cell.id,
+                results.label(target)
+            ));
+        }
+    }
+    let cut_short: Vec<String> = results
+        .record
+        .cells
+        .iter()
+        .filter(|cell| cell.ended == Some(Ended::Budget))
+        .map(|cell| cell.id.to_string())
+        .collect();
+    if !cut_short.is_empty() {
+        list.push(format!("Ended by the budget of time: {}.", cut_short.join(", ")));
+    }
+    if let Some(disk) = &results.record.slow_disk {
+        list.push(format!("The slow disk: {}.", disk.means));
+    }
+    list
+}
+
+/// Who isn't ranked and why: a line per scenario and reason, with the points where it holds.
+fn unranked(results: &Results<'_>) -> Vec<String> {
+    let mut found: BTreeMap<(&str, String), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
+    for verdict in &results.verdicts {
+        for figures in &verdict.targets {
+            if let Some(why) = figures.unranked(verdict.measure) {
+                let mine = found.entry((verdict.cell.scenario.as_str(), why)).or_default();
+                mine.entry(results.label(&figures.target)).or_default().push(&verdict.cell.point);
+            }
+        }
+    }
+    let who = |(label, points): (&str, Vec<&str>)| match points.join(", ").as_str() {
+        "" => label.to_owned(),
+        points => format!("{label} at {points}"),
     };
-    let items = [
-        ("Kernel", environment.kernel.clone().unwrap_or_else(unknown)),
-        (
-            "Processor",
-            format!(
-                "{}, CPUs {}{}",
-                cpu.model.clone().unwrap_or_else(unknown),
-                cpu.online.clone().unwrap_or_else(unknown),
-                if cpu.virtualised { ", a virtual machine" } else { "" }
-            ),
-        ),
-        ("Placement", record.placement.to_string()),
-        ("Files", filesystem.map_or_else(unknown, |found| format!("{} ({})", found.kind, found.options))),
-        ("Descriptors", limits.descriptors.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string())),
-        ("TCP congestion control", congestion),
-        ("Compiler", format!("{}, {}, level {}", build.rustc, build.target, build.opt_level)),
-        (
-            "Plan",
-            format!(
-                "{} rounds, {} ms warm-up, {} ms window, seed {}",
-                record.plan.rounds, record.plan.warm_up_ms, record.plan.window_ms, record.plan.seed
-            ),
-        ),
-    ];
-    for (name, value) in items {
+    let line = |((scenario, why), mine): ((&str, String), BTreeMap<&str, Vec<&str>>)| {
+        format!(
+            "Not ranked in {scenario}, {why}: {}.",
+            mine.into_iter().map(who).collect::<Vec<_>>().join("; ")
+        )
+    };
+    found.into_iter().map(line).collect()
+}
+
+fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictures: &[PictureLink]) {
+    line(page, &format!("\n## {}\n\n{}\n", scenario.question, scenario.about));
+    let mine = |picture: &&PictureLink| picture.scenario.as_deref() == Some(scenario.name.as_str());
+    for picture in pictures.iter().filter(mine) {
+        line(page, &format!("![{}]({})\n", picture.title, picture.file));
+    }
+    for (heading, table) in tables(results, scenario) {
+        line(page, &format!("**{heading}**\n"));
+        page.push_str(&table.markdown());
+        line(page, "");
+    }
+}
+
+/// A scenario's numbers, each table with a heading.
+pub fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String, Table)> {
+    let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
+    if let [verdict] = verdicts.as_slice() {
+        return vec![(format!("{}, {} rounds", verdict.cell, verdict.rounds), cell_table(results, verdict))];
+    }
+    let measure = Measure::of(scenario.metric);
+    let mut measures = vec![measure];
+    let others = [Measure::CpuPerRequest, Measure::P50, Measure::P99];
+    measures.extend(others.iter().filter(|other| **other != measure));
+    let known = |measure: &Measure| {
+        let mut figures = verdicts.iter().flat_map(|verdict| &verdict.targets);
+        figures.any(|figures| figures.estimate(*measure).is_some())
+    };
+    measures
+        .into_iter()
+        .filter(known)
+        .map(|measure| (capitalised(measure.label()), axis_table(results, scenario, &verdicts, measure)))
+        .collect()
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// Everything about one cell, a row per target.
+fn cell_table(results: &Results<'_>, verdict: &Verdict) -> Table {
+    let baseline = results.baseline(verdict).unwrap_or_default();
+    let mut heads: Vec<String> = vec!["CPU per request".to_owned()];
+    if verdict.measure != Measure::CpuPerRequest {
+        heads.push(verdict.measure.label().to_owned());
+    }
+    heads.push(format!("÷ {baseline}"));
+    heads.extend(
+        ["requests/s", "p50", "p99", "p99.9", "calls/request", "switches/request", "wire bytes", "limiter"]
+            .map(str::to_owned),
+    );
+    let row = |figures: &Figures| {
+        let estimate = |measure| {
+            figures
+                .estimate(measure)
+                .map_or_else(|| "n/a".to_owned(), |estimate| wording::value_with_interval(measure, estimate))
+        };
+        let median = |measure| {
+            figures
+                .estimate(measure)
+                .map_or_else(|| "n/a".to_owned(), |estimate| wording::value(measure, estimate.value))
+        };
+        let number = |value: Option<f64>| value.map_or_else(|| NOTHING.to_owned(), wording::three_digits);
+        let mut cells = vec![estimate(Measure::CpuPerRequest)];
+        if verdict.measure != Measure::CpuPerRequest {
+            cells.push(estimate(verdict.measure));
+        }
+        cells.push(ratio(verdict, &figures.target, baseline));
+        cells.extend([Measure::Rate, Measure::P50, Measure::P99, Measure::P999].map(median));
+        cells.push(number(figures.calls.as_ref().and_then(|calls| calls.system_calls_sum())));
+        cells.push(number(figures.context_switches));
+        cells.push(figures.wire_bytes.map_or_else(|| NOTHING.to_owned(), wording::thousands));
+        cells.push(figures.limiter.map_or(NOTHING, wording::limiter).to_owned());
+        cells
+    };
+    let rows: Vec<(String, Vec<String>)> = verdict
+        .targets
+        .iter()
+        .map(|figures| (results.label(&figures.target).to_owned(), row(figures)))
+        .collect();
+    Table { corner: String::new(), heads, rows }
+}
+
+fn ratio(verdict: &Verdict, target: &str, baseline: &str) -> String {
+    if target == baseline {
+        return "1".to_owned();
+    }
+    match verdict.ratio(target, baseline, verdict.measure) {
+        None => NOTHING.to_owned(),
+        Some(ratio) => match ratio.because {
+            None => wording::ratio(&ratio.estimate),
+            Some(why) => format!("not ranked: {why}"),
+        },
+    }
+}
+
+/// One measure along the axis, a row per target.
+fn axis_table(results: &Results<'_>, scenario: &Scenario, verdicts: &[&Verdict], measure: Measure) -> Table {
+    let heads: Vec<String> = verdicts.iter().map(|verdict| verdict.cell.point.clone()).collect();
+    let corner = scenario.axis.as_ref().map_or("", |axis| axis.name.as_str());
+    let targets = results
+        .record
+        .targets
+        .iter()
+        .filter(|target| verdicts.iter().any(|verdict| verdict.figures(&target.id).is_some()));
+    let rows: Vec<(String, Vec<String>)> = targets
+        .map(|target| {
+            let cells = verdicts.iter().map(|verdict| {
+                results.estimate(verdict, &target.id, measure).map_or_else(
+                    || NOTHING.to_owned(),
+                    |estimate| wording::value_with_interval(measure, estimate),
+                )
+            });
+            (target.label.clone(), cells.collect())
+        })
+        .collect();
+    Table { corner: corner.to_owned(), heads, rows }
+}
+
+fn missing_list(page: &mut String, results: &Results<'_>, undrawn: &[String]) {
+    let missing = missing(results, undrawn);
+    if missing.is_empty() {
+        return;
+    }
+    line(page, "\n## What is missing\n");
+    for text in missing {
+        line(page, &format!("- {text}"));
+    }
+}
+
+/// Who took no part, what couldn't be measured and what couldn't be drawn, with the reasons.
+pub fn missing(results: &Results<'_>, undrawn: &[String]) -> Vec<String> {
+    let absent = results.absent().map(|(target, reason)| format!("{} took no part: {reason}.", target.label));
+    let unmeasured = results.record.unmeasured.iter();
+    absent
+        .chain(unmeasured.map(|(what, reason)| format!("{what} couldn't be measured: {reason}.")))
+        .chain(undrawn.iter().map(|what| format!("Not drawn: {what}.")))
+        .collect()
+}
+
+fn environment(page: &mut String, results: &Results<'_>) {
+    line(page, "\n## Where\n");
+    for (name, value) in facts(results) {
         line(page, &format!("- {name}: {value}"));
     }
-    line(page, "\nAll of it, mitigations included, is in `run.json`; every trial in `trials.jsonl`.");
+    line(page, "\nHow it was measured, and what is wrong with it: METHODOLOGY.md. All of it: `run.json`.");
 }
 
-/// The table that ends `cargo bench`: as wide as a terminal.
-pub fn terminal(record: &Record) -> String {
-    let mut text = String::new();
-    let mut group = None;
-    for verdict in &record.verdicts {
-        let Cell { persistence, connections, size } = verdict.cell;
-        if group.replace((persistence, connections)) != Some((persistence, connections)) {
-            let title = verdict.cell.to_string();
-            let title = title.split_once(", ").map_or(title.as_str(), |(_, rest)| rest);
-            push_row(&mut text, title, "requests per second", "server CPU per request", "uring ÷ epoll, CPU");
-            let names = three(Backend::ALL.map(|backend| backend.to_string()));
-            push_row(&mut text, "", &names, &names, "");
-        }
-        let rates = columns_of(verdict, |figures| {
-            let mark = if figures.is_client_bound() { "ᶜ" } else { "" };
-            format!("{}{mark}", rate(figures.requests_per_second.value))
-        });
-        let costs = columns_of(verdict, |figures| duration(figures.cpu_per_request_ns.value));
-        let ratio = verdict.ratio(Backend::Uring, Backend::Epoll);
-        let ratio = ratio.map_or_else(|| NOTHING.to_owned(), |ratio| wording::ratio(&ratio.cpu_per_request));
-        push_row(&mut text, &format!("  {}", size.label()), &rates, &costs, &ratio);
+/// The environment in brief.
+pub fn facts(results: &Results<'_>) -> Vec<(String, String)> {
+    let record = results.record;
+    let environment = &record.environment;
+    let mut facts = Vec::new();
+    let mut fact = |name: &str, value: Option<String>| {
+        facts.push((name.to_owned(), value.unwrap_or_else(|| "unknown".to_owned())));
+    };
+    fact("kernel", environment.kernel.clone());
+    let mut cpu = environment.cpu.model.clone().unwrap_or_else(|| "unknown".to_owned());
+    if let Some(online) = &environment.cpu.online {
+        let _infallible = write!(cpu, ", online {online}");
     }
-    if record
-        .verdicts
+    if environment.cpu.virtualised {
+        cpu.push_str(", virtualised");
+    }
+    fact("processor", Some(cpu));
+    fact("governor", Some(environment.cpu.governor.clone().unwrap_or_else(|| "none".to_owned())));
+    fact("placement", Some(record.placement.to_string()));
+    fact("memory", environment.memory_kib.map(|kib| wording::size(kib as f64 * 1024.0)));
+    let filesystem = environment.filesystem.as_ref();
+    fact("file system of the corpus", filesystem.map(|found| format!("{} ({})", found.kind, found.options)));
+    fact(
+        "congestion control",
+        Some(record.congestion_control.clone().unwrap_or_else(|| "the machine's".to_owned())),
+    );
+    fact("compiler", Some(environment.build.rustc.clone()));
+    fact("source", Some(results.source()));
+    fact("seed", Some(record.seed.to_string()));
+    let versions: Vec<String> = record
+        .targets
         .iter()
-        .flat_map(|verdict| verdict.servers.values().flatten())
-        .any(Figures::is_client_bound)
-    {
-        text.push_str("ᶜ the client was the limit\n");
+        .filter(|target| target.unavailable.is_none())
+        .filter_map(|target| Some(format!("{} {}", target.label, target.version.as_ref()?)))
+        .collect();
+    if !versions.is_empty() {
+        fact("versions", Some(versions.join("; ")));
     }
-    for (backend, reason) in &record.unavailable {
-        if let Some(reason) = reason {
-            let _infallible = writeln!(text, "{NOTHING} {backend} couldn't run here: {reason}");
-        }
-    }
-    text
-}
-
-fn push_row(text: &mut String, title: &str, rates: &str, costs: &str, ratio: &str) {
-    let row = format!("{title:<34}{rates:>27}   {costs:>30}   {ratio}");
-    text.push_str(row.trim_end());
-    text.push('\n');
-}
-
-fn columns_of(verdict: &Verdict, write: impl Fn(&Figures) -> String) -> String {
-    let cells = per_server(verdict, write);
-    cells.iter().map(|cell| format!("{cell:>10}")).collect()
-}
-
-fn three(names: [String; 3]) -> String {
-    names.iter().map(|name| format!("{name:>10}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::analysis::verdict::tests::trial;
-    use crate::record::tests::record;
-
-    fn sample(backends: &[Backend]) -> Record {
-        let mut trials = Vec::new();
-        for cell in Cell::all() {
-            for round in 0..3 {
-                for (index, backend) in backends.iter().enumerate() {
-                    let cpu = 6_000.0 + 2_000.0 * index as f64 + 10.0 * round as f64;
-                    trials.push(trial(*backend, cell, round, cpu));
-                }
-            }
-        }
-        let mut record = record(&trials);
-        record.verdicts = Cell::all().into_iter().map(|cell| Verdict::of(cell, &trials)).collect();
-        record
-    }
-
-    #[test]
-    fn the_page_has_every_cell_three_times() {
-        let page = markdown(&sample(&Backend::ALL));
-        for cell in Cell::all() {
-            assert_eq!(page.matches(&format!("| {cell} |")).count(), 3, "{cell}");
-        }
-        assert!(page.contains("- 1 KiB, keep-alive, 64 connections: uring uses 1.25× ["), "{page}");
-        assert!(page.contains("](cpu-per-request.svg)"));
-        assert!(page.contains("> **Warning:** one"));
-    }
-
-    #[test]
-    fn a_server_that_did_not_run_is_a_dash_with_a_reason() {
-        let record = sample(&Backend::ALL[..2]);
-        let page = markdown(&record);
-        assert!(page.contains("– uring couldn't run here: the kernel forbids it."), "{page}");
-        let table = terminal(&record);
-        assert!(table.contains("– uring couldn't run here: the kernel forbids it"), "{table}");
-    }
-
-    #[test]
-    fn the_terminal_table_is_aligned() {
-        let table = terminal(&sample(&Backend::ALL));
-        let rows: Vec<&str> = table.lines().filter(|row| row.starts_with("  1")).collect();
-        assert_eq!(rows.len(), 12);
-        let column = |row: &str| row.chars().position(|c| c == '×').unwrap();
-        assert!(rows.iter().all(|row| column(row) == column(rows[0])), "{table}");
-        assert!(table.lines().all(|row| row.chars().count() <= 125), "{table}");
-    }
+    facts
 }

@@ -12,6 +12,8 @@ use std::fmt::Write;
 pub enum Anchor {
     /// Begins at the point.
     Start,
+    /// Has its middle there.
+    Middle,
     /// Ends at the point.
     End,
 }
@@ -50,6 +52,7 @@ impl Svg {
     pub fn text(&mut self, x: f64, y: f64, font: Font, anchor: Anchor, class: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "",
+            Anchor::Middle => " text-anchor=\"middle\"",
             Anchor::End => " text-anchor=\"end\"",
         };
         let weight = if font.bold { " font-weight=\"700\"" } else { "" };
@@ -80,6 +83,30 @@ impl Svg {
         self.element(&format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" class=\"{class}\"/>"));
     }
 
+    /// A path, as SVG writes it.
+    pub fn path(&mut self, data: &str, class: &str) {
+        self.element(&format!("<path d=\"{data}\" class=\"{class}\"/>"));
+    }
+
+    /// A line through points.
+    pub fn polyline(&mut self, points: &[(f64, f64)], class: &str) {
+        let points: Vec<String> =
+            points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
+        self.element(&format!("<polyline points=\"{}\" class=\"{class}\"/>", points.join(" ")));
+    }
+
+    /// What belongs to a target: begins a group that ends with [`Svg::end`]. `tip` is what a reader sees who
+    /// points at it.
+    pub fn begin(&mut self, target: &str, tip: &str) {
+        let (target, tip) = (escape(target), escape(tip));
+        self.element(&format!("<g data-target=\"{target}\" class=\"mark\"><title>{tip}</title>"));
+    }
+
+    /// Ends a group.
+    pub fn end(&mut self) {
+        self.element("</g>");
+    }
+
     /// A closed polygon.
     pub fn polygon(&mut self, points: &[(f64, f64)], class: &str) {
         let points: Vec<String> =
@@ -94,18 +121,27 @@ impl Svg {
 
     /// The whole document, `height` pixels high, on paper of its own (class "paper").
     pub fn finish(self, height: f64) -> String {
+        let style = format!("<style>\n{}</style>\n", self.style);
+        self.document(height, "", &style)
+    }
+
+    /// The same for a page that has the style already. `id` is unique on it.
+    pub fn finish_inline(self, height: f64, id: &str) -> String {
+        self.document(height, &format!("{id}-"), "")
+    }
+
+    fn document(self, height: f64, prefix: &str, style: &str) -> String {
         let (width, height) = (number(self.width), number(height));
         let mut document = String::new();
         let _infallible = write!(
             document,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-             width=\"{width}\" height=\"{height}\" role=\"img\" aria-labelledby=\"title description\">\n\
-             <title id=\"title\">{}</title>\n<desc id=\"description\">{}</desc>\n\
-             <style>\n{}</style>\n\
+             width=\"{width}\" height=\"{height}\" role=\"img\" \
+             aria-labelledby=\"{prefix}title {prefix}description\">\n\
+             <title id=\"{prefix}title\">{}</title>\n<desc id=\"{prefix}description\">{}</desc>\n{style}\
              <rect width=\"{width}\" height=\"{height}\" rx=\"14\" class=\"paper\"/>\n{}</svg>\n",
             escape(&self.title),
             escape(&self.description),
-            self.style,
             self.body,
         );
         document
@@ -113,13 +149,14 @@ impl Svg {
 }
 
 /// Two decimals at most, and no trailing zeros.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-fn escape(text: &str) -> String {
+/// For text and attributes of XML and HTML.
+pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -127,6 +164,7 @@ fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
             _ => escaped.push(c),
         }
     }
@@ -145,10 +183,10 @@ const WIDTHS: [u16; 95] = [
 /// A space that doesn't break is as wide as one that does.
 const WIDTH_SPACE: u16 = 278;
 /// For the few characters beyond ASCII that the pictures use (µ, ×, –, …): wide enough for each.
-const WIDTH_OTHER: u16 = 600;
-/// Bold is wider by so much, on average; and some viewer's font is wider than Helvetica.
-const BOLD_FACTOR: f64 = 1.08;
-const SLACK_FACTOR: f64 = 1.04;
+const WIDTH_OTHER: u16 = 620;
+/// Bold is wider by so much, on average; and some viewers have nothing narrower than DejaVu Sans.
+const BOLD_FACTOR: f64 = 1.16;
+const SLACK_FACTOR: f64 = 1.14;
 
 /// How much room a line of text needs.
 pub fn text_width(text: &str, font: Font) -> f64 {
@@ -210,7 +248,7 @@ pub(crate) mod tests {
         }
         assert!(open.is_empty() && rest.trim().is_empty(), "left open: {open:?}");
         for entity in document.split('&').skip(1) {
-            let known = ["amp;", "lt;", "gt;", "quot;"];
+            let known = ["amp;", "lt;", "gt;", "quot;", "#39;"];
             assert!(known.iter().any(|known| entity.starts_with(known)), "&{entity}");
         }
     }

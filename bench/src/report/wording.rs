@@ -1,7 +1,9 @@
 //! Numbers and results in words.
 
-use crate::analysis::stats::{Estimate, Interval};
-use crate::analysis::verdict::{Ratio, Verdict};
+use crate::analysis::measure::Measure;
+use crate::analysis::stats::Estimate;
+use crate::analysis::verdict::{Claim, Ratio};
+use crate::record::trial::Limiter;
 
 /// What joins a number to its unit: a space that doesn't break.
 const SPACE: char = '\u{a0}';
@@ -39,7 +41,13 @@ pub fn duration(nanoseconds: f64) -> String {
 
 /// The unit that a duration is told in, in nanoseconds and by name.
 fn time_unit(nanoseconds: f64) -> (f64, &'static str) {
-    if nanoseconds < 999_500.0 { (1e3, "µs") } else { (1e6, "ms") }
+    if nanoseconds < 999_500.0 {
+        (1e3, "µs")
+    } else if nanoseconds < 999_500_000.0 {
+        (1e6, "ms")
+    } else {
+        (1e9, "s")
+    }
 }
 
 /// A duration with its interval in the same unit: "6.91 µs [6.88, 6.95]".
@@ -64,71 +72,122 @@ pub fn rate(per_second: f64) -> String {
     if per_second < 99.95 { three_digits(per_second) } else { thousands(per_second) }
 }
 
+/// A ratio: two decimals, and three digits where these would say too little or too much.
+pub fn factor(ratio: f64) -> String {
+    if ratio < 0.0995 {
+        format!("{ratio:.3}")
+    } else if ratio < 9.995 {
+        format!("{ratio:.2}")
+    } else {
+        three_digits(ratio)
+    }
+}
+
 /// A ratio with its interval: "0.85× [0.84, 0.86]".
 pub fn ratio(estimate: &Estimate) -> String {
-    format!("{:.2}×{}", estimate.value, bounds(estimate, |value| format!("{value:.2}")))
+    format!("{}×{}", factor(estimate.value), bounds(estimate, factor))
 }
 
-/// What an interval of a ratio allows to say.
-enum Claim {
-    /// It leaves out 1.
-    Difference,
-    /// It contains 1 and little else.
-    Alike,
-    /// It contains 1 and much else, or there was a single round.
-    Nothing,
+/// The unit that a size is told in, in bytes and by name.
+fn size_unit(bytes: f64) -> (f64, &'static str) {
+    if bytes < 1_023.5 {
+        (1.0, "B")
+    } else if bytes < 1_048_064.0 {
+        (1_024.0, "KiB")
+    } else {
+        (1_048_576.0, "MiB")
+    }
 }
 
-/// Two servers are alike when the interval of their ratio lies within so much of 1.
-const ALIKE: f64 = 0.05;
+/// A size: "184 B", "1.20 KiB".
+pub fn size(bytes: f64) -> String {
+    let (unit, name) = size_unit(bytes);
+    let number = if unit > 1.0 { three_digits(bytes / unit) } else { thousands(bytes) };
+    format!("{number}{SPACE}{name}")
+}
 
-impl Claim {
-    /// By the interval as it is printed, so that words and numbers agree.
-    fn of(estimate: &Estimate) -> Claim {
-        let printed = |value: f64| (value * 100.0).round() / 100.0;
-        match estimate.interval {
-            None => Claim::Nothing,
-            Some(Interval { low, high }) if printed(high) < 1.0 || printed(low) > 1.0 => Claim::Difference,
-            Some(Interval { low, high }) if low > 1.0 - ALIKE && high < 1.0 + ALIKE => Claim::Alike,
-            Some(_) => Claim::Nothing,
+/// A share: "12 %", "0.03 %".
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    let number = match percent {
+        0.0 => "0".to_owned(),
+        small if small < 0.995 => format!("{small:.2}"),
+        percent => format!("{percent:.0}"),
+    };
+    format!("{number}{SPACE}%")
+}
+
+/// Whether a measure is a time, a rate or a size, in its own words: "6.91 µs".
+pub fn value(measure: Measure, value: f64) -> String {
+    match measure {
+        Measure::CpuPerRequest | Measure::P50 | Measure::P99 | Measure::P999 => duration(value),
+        Measure::Rate => rate(value),
+        Measure::MemoryPerConnection => size(value),
+    }
+}
+
+/// The same in a sentence, where no heading says that a rate is one: "121,204/s".
+pub fn spoken(measure: Measure, number: f64) -> String {
+    let per_second = if measure == Measure::Rate { "/s" } else { "" };
+    format!("{}{per_second}", value(measure, number))
+}
+
+/// The same with its interval: "6.91 µs [6.88, 6.95]".
+pub fn value_with_interval(measure: Measure, estimate: &Estimate) -> String {
+    match measure {
+        Measure::CpuPerRequest | Measure::P50 | Measure::P99 | Measure::P999 => {
+            duration_with_interval(estimate)
+        }
+        Measure::Rate => rate_with_interval(estimate),
+        Measure::MemoryPerConnection => {
+            let (unit, _) = size_unit(estimate.value);
+            let write = |bytes: f64| if unit > 1.0 { three_digits(bytes / unit) } else { thousands(bytes) };
+            format!("{}{}", size(estimate.value), bounds(estimate, write))
         }
     }
 }
 
-/// What a ratio of rates says: "uring answers 1.17× [1.15, 1.19] as many requests per second as epoll".
-pub fn rate_sentence(ratio_of: &Ratio) -> String {
-    let Ratio { above, below, requests_per_second, .. } = ratio_of;
-    let figures = ratio(requests_per_second);
-    match Claim::of(requests_per_second) {
-        Claim::Difference => {
+/// What a ratio says, and no more than its interval does: "uring uses 0.85× [0.84, 0.86] of epoll's CPU time
+/// per request". `above` and `below` are the targets' labels.
+pub fn sentence(ratio_of: &Ratio, above: &str, below: &str, margin: f64) -> String {
+    let figures = ratio(&ratio_of.estimate);
+    let label = ratio_of.measure.label();
+    match (ratio_of.claim, ratio_of.measure) {
+        (Claim::Difference, Measure::Rate) => {
             format!("{above} answers {figures} as many requests per second as {below}")
         }
-        Claim::Alike => format!("{above} and {below} answer alike many requests per second ({figures})"),
-        Claim::Nothing => format!("{above} or {below}: no verdict on requests per second ({figures})"),
+        (Claim::Difference, Measure::P50 | Measure::P99 | Measure::P999) => {
+            format!("the {label} of {above} is {figures} that of {below}")
+        }
+        (Claim::Difference, Measure::CpuPerRequest | Measure::MemoryPerConnection) => {
+            format!("{above} uses {figures} the {label} of {below}")
+        }
+        (Claim::Alike, _) => {
+            format!("{above} and {below} are alike in {label} ({figures}, within ±{})", percent(margin))
+        }
+        (Claim::NoVerdict, _) => {
+            let because = ratio_of.because.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+            format!("{above} or {below}: no verdict on {label} ({figures}{because})")
+        }
     }
 }
 
-/// What a ratio of CPU times says: "uring uses 0.85× [0.84, 0.86] of epoll's CPU time per request".
-pub fn cpu_sentence(ratio_of: &Ratio) -> String {
-    let Ratio { above, below, cpu_per_request, .. } = ratio_of;
-    let figures = ratio(cpu_per_request);
-    match Claim::of(cpu_per_request) {
-        Claim::Difference => format!("{above} uses {figures} of {below}'s CPU time per request"),
-        Claim::Alike => format!("{above} and {below} use the same CPU time per request ({figures})"),
-        Claim::Nothing => format!("{above} or {below}: no verdict on CPU time per request ({figures})"),
+/// What bounded a rate.
+pub const fn limiter(limiter: Limiter) -> &'static str {
+    match limiter {
+        Limiter::ServerCpu => "server CPU",
+        Limiter::ClientCpu => "client CPU",
+        Limiter::Disk => "disk",
+        Limiter::OfferedRate => "offered rate",
+        Limiter::Connections => "connections",
+        Limiter::Errors => "errors",
     }
-}
-
-/// The sentences of a cell: each server against epoll.
-pub fn cell_sentences(verdict: &Verdict) -> Vec<String> {
-    let against_epoll = verdict.ratios.iter().filter(|ratio| ratio.below.name() == "epoll");
-    against_epoll.map(cpu_sentence).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::target::Backend;
+    use crate::analysis::stats::Interval;
 
     #[test]
     fn numbers() {
@@ -162,40 +221,55 @@ mod tests {
         assert_eq!(ratio(&Estimate { value: 0.846, interval: None }), "0.85×");
     }
 
-    fn sentence(value: f64, interval: Option<(f64, f64)>) -> String {
-        let interval = interval.map(|(low, high)| Interval { low, high });
-        let estimate = Estimate { value, interval };
-        cpu_sentence(&Ratio {
-            above: Backend::Uring,
-            below: Backend::Epoll,
-            cpu_per_request: estimate,
-            requests_per_second: estimate,
-        })
+    #[test]
+    fn sizes_shares_and_factors() {
+        let table = [(0.4, "0"), (184.2, "184"), (1_023.4, "1,023")];
+        for (bytes, number) in table {
+            assert_eq!(size(bytes), format!("{number}\u{a0}B"));
+        }
+        assert_eq!(size(1_229.0), "1.20\u{a0}KiB");
+        assert_eq!(size(5_500_000.0), "5.25\u{a0}MiB");
+        assert_eq!(
+            (percent(0.0), percent(0.0003), percent(0.12)),
+            ("0\u{a0}%".into(), "0.03\u{a0}%".into(), "12\u{a0}%".into())
+        );
+        assert_eq!(
+            (factor(0.0123), factor(0.85), factor(45.67)),
+            ("0.012".into(), "0.85".into(), "45.7".into())
+        );
     }
 
     #[test]
     fn sentences_claim_no_more_than_the_interval() {
-        let table = [
-            (0.85, Some((0.84, 0.86)), "uring uses 0.85× [0.84, 0.86] of epoll's CPU time per request"),
-            (
-                1.0,
-                Some((0.98, 1.03)),
-                "uring and epoll use the same CPU time per request (1.00× [0.98, 1.03])",
-            ),
-            (
-                0.97,
-                Some((0.92, 0.998)),
-                "uring or epoll: no verdict on CPU time per request (0.97× [0.92, 1.00])",
-            ),
-            (
-                0.79,
-                Some((0.01, 119.2)),
-                "uring or epoll: no verdict on CPU time per request (0.79× [0.01, 119.20])",
-            ),
-            (0.85, None, "uring or epoll: no verdict on CPU time per request (0.85×)"),
-        ];
-        for (value, interval, expected) in table {
-            assert_eq!(sentence(value, interval), expected);
-        }
+        let say = |claim, because: Option<&str>, measure| {
+            let interval = Some(Interval { low: 0.84, high: 0.86 });
+            let ratio = Ratio {
+                above: "uring".to_owned(),
+                below: "epoll".to_owned(),
+                measure,
+                rounds: 12,
+                estimate: Estimate { value: 0.85, interval },
+                claim,
+                because: because.map(str::to_owned),
+            };
+            sentence(&ratio, "uring", "epoll", 0.03)
+        };
+        let cpu = Measure::CpuPerRequest;
+        assert_eq!(
+            say(Claim::Difference, None, cpu),
+            "uring uses 0.85× [0.84, 0.86] the CPU time per request of epoll"
+        );
+        assert_eq!(
+            say(Claim::Difference, None, Measure::P99),
+            "the p99 latency of uring is 0.85× [0.84, 0.86] that of epoll"
+        );
+        assert_eq!(
+            say(Claim::Alike, None, cpu),
+            "uring and epoll are alike in CPU time per request (0.85× [0.84, 0.86], within ±3\u{a0}%)"
+        );
+        assert_eq!(
+            say(Claim::NoVerdict, Some("a single round"), Measure::Rate),
+            "uring or epoll: no verdict on requests per second (0.85× [0.84, 0.86]; a single round)"
+        );
     }
 }

@@ -1,113 +1,104 @@
 //! A line that says how far a run is; silent when nobody watches (standard error isn't a terminal).
 
+use crate::record::trial::{CellId, Trial};
 use crate::report::wording;
-use crate::run::cell::Cell;
-use crate::run::plan::Plan;
-use crate::run::trial::Trial;
-use crate::server::target::Backend;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
-/// Back to the beginning of the line, and empty it (ECMA-48, CR and EL).
-const CLEAR_LINE: &[u8] = b"\r\x1b[K";
 
-/// How far a run is. Cells come in the order of the plan; some may be left out, so what is left to do is
-/// known only at most.
+/// How far a run is.
 pub struct Progress {
-    trials_per_cell: usize,
-    total: usize,
-    position: usize,
     done: u32,
     spent: Duration,
+    left: usize,
     bar: Option<ProgressBar>,
     last: String,
 }
 
 impl Progress {
-    /// Of a plan with so many servers.
-    pub fn new(plan: &Plan, servers: usize) -> Progress {
-        let trials_per_cell = plan.rounds * servers;
-        Progress {
-            trials_per_cell,
-            total: plan.cells.len() * trials_per_cell,
-            position: 0,
-            done: 0,
-            spent: Duration::ZERO,
-            bar: None,
-            last: String::new(),
-        }
+    /// Of so many trials, as far as they are known.
+    pub fn new(trials: usize) -> Progress {
+        let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
+        let bar =
+            std::io::stderr().is_terminal().then(|| ProgressBar::new(trials as u64).with_style(style()));
+        Progress { done: 0, spent: Duration::ZERO, left: trials, bar, last: String::new() }
     }
 
-    /// The cell with this index in the plan begins.
-    pub fn enter(&mut self, index: usize) {
-        self.position = index * self.trials_per_cell;
-        if std::io::stderr().is_terminal() {
-            // Criterion has left a line unfinished here.
-            let _unseen = std::io::stderr().write_all(CLEAR_LINE);
+    /// So many trials are left, as far as they are known.
+    pub fn plan(&mut self, left: usize) {
+        self.left = left;
+        if let Some(bar) = &self.bar {
+            bar.set_length(u64::from(self.done) + left as u64);
         }
-        let style = ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
-        self.bar = Some(ProgressBar::new(self.total as u64).with_style(style));
     }
 
     /// A trial begins.
-    pub fn begin(&mut self, backend: Backend, cell: &Cell) {
+    pub fn begin(&mut self, target: &str, cell: &CellId) {
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}{cell}: {backend}{}", self.time_left(), self.last));
-            bar.set_position(self.position as u64);
+            bar.set_position(u64::from(self.done));
+            bar.set_message(format!("{}{cell}: {target}{}", self.time_left(), self.last));
+            bar.tick();
         }
     }
 
     /// A trial has ended, after `spent`.
     pub fn end(&mut self, trial: &Trial, spent: Duration) {
-        self.position += 1;
         self.done += 1;
+        self.left = self.left.saturating_sub(1);
         self.spent += spent;
-        let rate = wording::rate(trial.requests_per_second);
-        self.last = format!(" (before: {} {rate}/s)", trial.backend);
+        let cpu = trial.cpu_per_request_ns().map_or_else(|| "no answer".to_owned(), wording::duration);
+        let rate: f64 = trial.classes.iter().map(|class| class.answers_per_second).sum();
+        self.last = format!(" (before: {} {}/s, {cpu} each)", trial.target, wording::rate(rate));
     }
 
-    /// Takes the line away, so that others can write.
-    pub fn leave(&mut self) {
+    /// Takes the line away.
+    pub fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        self.last.clear();
+    }
+
+    /// Writes a line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(line),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// How long a trial has taken, in the mean.
+    pub fn per_trial(&self) -> Option<Duration> {
+        (self.done > 0).then(|| self.spent / self.done)
     }
 
     fn time_left(&self) -> String {
-        if self.done == 0 {
+        let Some(mean) = self.per_trial() else {
             return String::new();
-        }
-        let mean = self.spent.as_secs_f64() / f64::from(self.done);
-        let seconds = mean * (self.total - self.position) as f64;
+        };
+        let seconds = mean.as_secs_f64() * self.left as f64;
         if seconds < 60.0 {
-            return format!("up to {seconds:.0} s left, ");
+            return format!("about {seconds:.0} s left, ");
         }
-        format!("up to {:.0} min {:.0} s left, ", (seconds / 60.0).floor(), (seconds % 60.0).floor())
+        format!("about {:.0} min left, ", (seconds / 60.0).ceil())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::verdict::tests::trial;
-    use crate::run::plan::Effort;
+    use crate::record::trial::tests::trial;
 
     #[test]
     fn time_left_follows_the_trials() {
-        let plan = Plan::new(Effort::Quick, |_| None).unwrap();
-        let cell = plan.cells[0];
-        let mut progress = Progress::new(&plan, 3);
-        progress.enter(0);
+        let mut progress = Progress::new(108);
         assert_eq!(progress.time_left(), "");
-        progress.begin(Backend::Epoll, &cell);
-        progress.end(&trial(Backend::Epoll, cell, 0, 8_000.0), Duration::from_secs(1));
-        assert_eq!(progress.time_left(), "up to 1 min 47 s left, ");
-        progress.leave();
-        progress.enter(11);
-        assert_eq!(progress.time_left(), "up to 9 s left, ", "cells that were left out cost nothing");
-        progress.leave();
+        progress.begin("epoll", &CellId { scenario: "hot-small".to_owned(), point: String::new() });
+        progress.end(&trial("epoll", 0, 8_000.0), Duration::from_secs(1));
+        assert_eq!(progress.time_left(), "about 2 min left, ");
+        progress.plan(9);
+        assert_eq!(progress.time_left(), "about 9 s left, ");
+        assert_eq!(progress.last, " (before: epoll 125,000/s, 8.00\u{a0}µs each)");
     }
 }

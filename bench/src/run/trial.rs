@@ -1,229 +1,426 @@
 //! One trial: a fresh server, a warm-up, a window.
 
 use crate::failure::{Failure, Result};
-use crate::load::client::{Client, Outcome};
+use crate::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, Reading};
+use crate::load::engine::Engine;
+use crate::load::outcome::{ClassOutcome, Outcome, quantile};
+use crate::load::request::{Expected, Request};
 use crate::machine::disturbance::{Account, Disturbance};
 use crate::machine::placement::{Placement, Thread};
-use crate::run::cell::Cell;
-use crate::run::corpus::Corpus;
-use crate::run::plan::Plan;
-use crate::server::gate::request_for;
-use crate::server::target::{Backend, Server, Start};
+use crate::machine::slow_disk::SlowDisk;
+use crate::machine::spin::{SPIN_OFF_MAX, spin};
+use crate::record::trial::{
+    Calls, CellId, ClassFigures, Cost, Latency, Limiter, MemoryFigures, Pass, Place, Trial,
+};
+use crate::run::corpus::{Corpus, Entry};
+use crate::run::readings;
+use crate::run::scenario::{self, Files, Rate, Scenario, Tier, whole};
+use crate::server::calls::Counting;
+use crate::server::process::{Server, Start};
+use crate::server::target::{Family, Target};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
-use serde::{Deserialize, Serialize};
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-/// How much of the corpus each of the two content checks of a trial receives at most: all connections for
-/// small files, some for large ones.
-const VERIFIED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Slices of a timeline.
+const SLICE: Duration = Duration::from_millis(100);
+/// A counting pass needs no narrow intervals: counts hardly vary.
+const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
+/// From these shares of a CPU on, server or client had no time to spare.
+const BUSY_MIN: f64 = 0.9;
+/// Rule 3: from this share on the client was the limit.
+pub const CLIENT_BUSY_MAX: f64 = 0.85;
+/// Rule 3: a client that is later than this at its 99th percentile, and than this share of the response time's.
+const LAG_MIN_NS: f64 = 50_000.0;
+const LAG_SHARE: f64 = 0.05;
+/// Rule 5.
+pub const ERROR_SHARE_MAX: f64 = 0.0001;
+/// A trial that something disturbed is repeated; the last of so many attempts stands.
+pub const ATTEMPTS_MAX: usize = 3;
+/// Files that were cold have to come from the device; some of them may share a read.
+const DEVICE_SHARE_MIN: f64 = 0.5;
 
-/// A quantile needs at least so many samples above it.
-const SAMPLES_ABOVE_MIN: f64 = 20.0;
-
-/// Where a trial stands in its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
-    /// Counted over the whole run, from 0.
-    pub number: usize,
-    /// The round within the cell, from 0.
-    pub round: usize,
-    /// The position within the round, from 0.
-    pub position: usize,
+/// What all trials of a comparison have in common.
+pub struct Setting<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// How long.
+    pub tier: Tier,
+    /// Which of its points.
+    pub cell: &'a CellId,
+    /// The axis's value there.
+    pub value: Option<f64>,
+    /// What is served.
+    pub corpus: &'a Corpus,
+    /// Who runs where.
+    pub placement: Placement,
+    /// What slows reads down, if the scenario wants it.
+    pub slow_disk: Option<&'a SlowDisk>,
+    /// Requests per second that each target can do.
+    pub capacities: &'a BTreeMap<String, f64>,
+    /// Everything random follows from it.
+    pub seed: u64,
+    /// How long the spin takes on this machine, when it is well.
+    pub spin: Option<Duration>,
 }
 
-/// What one trial has shown: a line of `trials.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// When it began, in UTC.
-    pub started: String,
-    /// The server.
-    pub backend: Backend,
-    /// The comparison.
-    #[serde(flatten)]
-    pub cell: Cell,
-    /// Its place in the run.
-    #[serde(flatten)]
-    pub place: Place,
-    /// Answers, each checked.
-    pub answers: u64,
-    /// From the first request to the last answer.
-    pub elapsed_ns: u64,
-    /// Answers per second.
-    pub requests_per_second: f64,
-    /// User and system time of the server's whole process.
-    pub server_cpu_ns: u64,
-    /// The same per answer.
-    pub cpu_per_request_ns: f64,
-    /// CPU time of the client's thread.
-    pub client_cpu_ns: u64,
-    /// Its share of the time: near 1, the client was the limit.
-    pub client_busy: f64,
-    /// Bytes per answer, head included.
-    pub wire_bytes_per_answer: f64,
-    /// Closed-loop service time.
-    pub service: ServiceTime,
-    /// Threads of the server at the end of the window, kernel workers included.
-    pub server_threads: usize,
-    /// The kernel's io_uring workers among them.
-    pub ring_workers: usize,
-    /// Threads that could have run elsewhere than on the server's CPU.
-    pub misplaced: Vec<Thread>,
-    /// What else went on on the two CPUs in the window.
-    pub disturbance: Option<Disturbance>,
-}
-
-/// Quantiles of the service time; `None` where there were too few answers to know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceTime {
-    /// Half of the answers took at most so long.
-    pub p50_ns: Option<u64>,
-    /// Nine in ten.
-    pub p90_ns: Option<u64>,
-    /// 99 in 100.
-    pub p99_ns: Option<u64>,
-    /// 999 in 1,000.
-    pub p999_ns: Option<u64>,
-    /// The slowest answer.
-    pub max_ns: u64,
-}
-
-impl ServiceTime {
-    fn of(histogram: &Histogram<u64>) -> ServiceTime {
-        let quantile = |quantile: f64| {
-            let above = histogram.len() as f64 * (1.0 - quantile);
-            (above >= SAMPLES_ABOVE_MIN).then(|| histogram.value_at_quantile(quantile))
-        };
-        ServiceTime {
-            p50_ns: quantile(0.5),
-            p90_ns: quantile(0.9),
-            p99_ns: quantile(0.99),
-            p999_ns: quantile(0.999),
-            max_ns: histogram.max(),
-        }
-    }
-}
-
-/// Runs one trial.
+/// Runs one trial of `target`.
 ///
 /// # Errors
 ///
-/// The server doesn't start, answers wrongly or doesn't end.
-pub fn run(
-    backend: Backend,
-    cell: Cell,
-    place: Place,
-    plan: &Plan,
-    corpus: &Corpus,
-    placement: Placement,
-) -> Result<Trial> {
+/// The server doesn't start, hangs or ends by itself.
+pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Place) -> Result<Trial> {
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let server = match Server::start(backend, corpus.root(), placement)? {
+    let spun = spin(setting.placement.server).ok();
+    if setting.uses(Files::Cold) {
+        setting.corpus.evict(Files::Cold)?;
+    }
+    let counting = match pass {
+        Pass::Timing => Counting::Cost,
+        Pass::Counting => Counting::Calls,
+    };
+    let server = match Server::start(target, setting.corpus.root(), setting.placement, counting)? {
         Start::Running(server) => server,
         Start::Unavailable(reason) => {
-            return Err(Failure::new(format!("{backend} started before, and doesn't now: {reason}")));
+            return Err(Failure::new(format!("{target} started before, and doesn't now: {reason}")));
         }
     };
-    let measured = measure(&server, cell, plan, corpus, placement);
+    let measured = measure(setting, target, pass, &server);
     let stopped = server.stop();
     // If the server died in mid-load, its end says more than the reset that the client saw.
     let measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
-        (Err(fault), Ok(())) => return Err(Failure::new(format!("{backend}, {cell}: {fault}"))),
-        (Ok(_), Err(end)) => return Err(Failure::new(format!("{end} ({cell})"))),
-        (Err(fault), Err(end)) => return Err(Failure::new(format!("{end} ({cell}: {fault})"))),
+        (Err(fault), Ok(())) => return Err(Failure::new(format!("{target}: {fault}"))),
+        (Ok(_), Err(end)) => return Err(end),
+        (Err(fault), Err(end)) => return Err(Failure::new(format!("{end} ({fault})"))),
     };
-    Ok(measured.into_trial(started, backend, cell, place, placement))
+    Ok(measured.into_trial(setting, target, pass, place, started, spun))
 }
 
 struct Measured {
     outcome: Outcome,
-    server_cpu: Duration,
+    offered: Vec<Option<f64>>,
+    cost: Cost,
+    calls: Option<Calls>,
+    memory: Option<MemoryFigures>,
+    device_read_bytes: Option<u64>,
     threads: Vec<Thread>,
     disturbance: Option<Disturbance>,
+    unmeasured: BTreeMap<String, String>,
 }
 
-fn measure(
-    server: &Server,
-    cell: Cell,
-    plan: &Plan,
-    corpus: &Corpus,
-    placement: Placement,
-) -> Result<Measured> {
-    let request = request_for(server.address(), cell.size, cell.persistence);
-    let mut client = Client::connect(server.address(), request, cell.connections)
-        .map_err(|fault| Failure::new(fault.to_string()))?;
-    let checked = usize::try_from(VERIFIED_BYTES_MAX / cell.size.bytes()).unwrap_or(usize::MAX);
-    let digest = corpus.digest(cell.size);
-    let verify =
-        |client: &mut Client| client.verify(checked, digest).map_err(|fault| Failure::new(fault.to_string()));
-    let load =
-        |client: &mut Client, window| client.load(window).map_err(|fault| Failure::new(fault.to_string()));
-    verify(&mut client)?;
-    load(&mut client, plan.warm_up())?;
-    let before = server.clock().settled()?;
-    let account = Account::read(placement);
-    let outcome = load(&mut client, plan.window())?;
-    let later = Account::read(placement);
-    let server_cpu = server.clock().settled()? - before;
-    let measured = server_cpu + outcome.client_cpu;
-    let disturbance = account.zip(later).map(|(account, later)| account.until(later, measured));
-    let threads = server.threads()?;
-    // Once more, now that every buffer of the server has seen use.
-    verify(&mut client)?;
-    Ok(Measured { outcome, server_cpu, threads, disturbance })
+fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) -> Result<Measured> {
+    let scenario = setting.scenario;
+    let effort = scenario.effort(setting.tier);
+    if scenario.slow_disk
+        && let Some(slow_disk) = setting.slow_disk
+    {
+        slow_disk.admit(&server.processes())?;
+    }
+    let base = scenario.memory.then(|| server.memory());
+    let classes = setting.classes(target, server.address())?;
+    let offered = classes.iter().map(|class| class.pacing.mean_rate()).collect();
+    let fault = Failure::context(target);
+    let mut engine = Engine::connect(server.address(), classes, setting.seed).map_err(fault)?;
+    let warm_up = Duration::from_millis(effort.warm_up_ms);
+    let window = Duration::from_millis(scenario.window_ms(setting.tier));
+    let window = if pass == Pass::Counting { window.min(COUNTING_WINDOW_MAX) } else { window };
+    engine.run(warm_up, None).map_err(Failure::context(target))?;
+    let reads_before = server.device_reads();
+    let calls_before = (pass == Pass::Counting).then(|| server.calls());
+    let before = server.cost()?;
+    let account = Account::read(setting.placement);
+    let slice = (!scenario.phases.is_empty()).then_some(SLICE);
+    let outcome = engine.run(window, slice).map_err(Failure::context(target))?;
+    let later = Account::read(setting.placement);
+    let cost = server.cost()? - before;
+    let calls = calls_before.map(|before| server.calls() - &before);
+    let device_read_bytes =
+        reads_before.zip(server.device_reads()).map(|(before, later)| later.saturating_sub(before));
+    let busy = cost.cpu + outcome.client_cpu;
+    let disturbance = account.zip(later).map(|(account, later)| account.until(later, busy));
+    let mut unmeasured = BTreeMap::new();
+    let mut memory = |memory| readings::memory(memory, &mut unmeasured);
+    let memory = base.map(|base| MemoryFigures { base: memory(base), loaded: memory(server.memory()) });
+    let calls = calls.map(|calls| readings::calls(calls, &mut unmeasured));
+    Ok(Measured {
+        outcome,
+        offered,
+        cost: readings::cost(cost),
+        calls,
+        memory,
+        device_read_bytes,
+        threads: server.threads()?,
+        disturbance,
+        unmeasured,
+    })
+}
+
+impl Setting<'_> {
+    fn uses(&self, files: Files) -> bool {
+        self.scenario.classes.iter().any(|class| class.files == files)
+    }
+
+    /// The scenario's classes for this target, those without a connection left out.
+    fn classes(&self, target: &Target, address: SocketAddr) -> Result<Vec<Class>> {
+        let classes = self.scenario.classes.iter().map(|class| self.class(class, target, address));
+        let classes: Vec<Class> = classes.collect::<Result<_>>()?;
+        Ok(classes.into_iter().filter(|class| class.connections > 0).collect())
+    }
+
+    fn class(&self, class: &scenario::Class, target: &Target, address: SocketAddr) -> Result<Class> {
+        let pacing = match class.rate {
+            _ if class.idle => Pacing::Idle,
+            None => Pacing::Closed,
+            Some(rate) => {
+                let per_second = self.per_second(rate, target)?;
+                let steps = self.scenario.phases.iter();
+                let steps = steps.map(|phase| (Duration::from_millis(phase.ms), phase.factor)).collect();
+                Pacing::Open { per_second, arrivals: Arrivals::Poisson, steps }
+            }
+        };
+        let life = match class.requests_per_connection {
+            None => Life::KeepAlive,
+            Some(number) => Life::Requests(u32::try_from(whole(number.at(self.value))).unwrap_or(u32::MAX)),
+        };
+        let reading = match class.drain_bytes_per_second {
+            None => Reading::AtOnce,
+            Some(bytes_per_second) => Reading::Slow { bytes_per_second },
+        };
+        Ok(Class {
+            name: class.name.clone(),
+            connections: whole(class.connections.at(self.value)),
+            pacing,
+            life,
+            reading,
+            asks: asks(self.corpus.entries(class.files), class.files, address),
+        })
+    }
+
+    fn per_second(&self, rate: Rate, target: &Target) -> Result<f64> {
+        let known = |capacity: Option<f64>| {
+            capacity.ok_or_else(|| Failure::new(format!("{target}: its capacity wasn't measured")))
+        };
+        // The null servers and the twin don't set the pace.
+        let all = self.capacities.values().copied();
+        Ok(match rate {
+            Rate::PerSecond(number) => number.at(self.value),
+            Rate::OfSlowest(percent) => known(all.reduce(f64::min))? * percent.at(self.value) / 100.0,
+            Rate::OfFastest(percent) => known(all.reduce(f64::max))? * percent.at(self.value) / 100.0,
+            Rate::OfOwn(percent) => {
+                known(self.capacities.get(target.id()).copied())? * percent.at(self.value) / 100.0
+            }
+        })
+    }
+}
+
+/// What a class asks for: one of each file of its set.
+pub fn asks(entries: &[Entry], files: Files, address: SocketAddr) -> Asks {
+    let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
+    let order = match files {
+        Files::Small | Files::Medium | Files::Large => Order::InTurn,
+        Files::Mix => Order::Weighted(entries.iter().map(|entry| entry.weight).collect()),
+        Files::Cold => Order::Once,
+    };
+    Asks::new(requests, order)
+}
+
+/// A GET for a file of the corpus, and what the answer has to be.
+pub fn request_for(entry: &Entry, address: SocketAddr) -> Request {
+    let expected = Expected { status: 200, body_bytes: entry.bytes };
+    Request::new(address, &format!("/{}", entry.path), expected)
 }
 
 impl Measured {
     fn into_trial(
         self,
-        started: String,
-        backend: Backend,
-        cell: Cell,
+        setting: &Setting<'_>,
+        target: &Target,
+        pass: Pass,
         place: Place,
-        placement: Placement,
+        started: String,
+        spun: Option<Duration>,
     ) -> Trial {
-        let Outcome { answers, wire_bytes, elapsed, client_cpu, service } = self.outcome;
-        let count = answers as f64;
-        let misplaced = |thread: &&Thread| !thread.is_pinned_to(placement.server);
-        Trial {
+        let elapsed = self.outcome.elapsed;
+        let client_busy = self.outcome.client_busy();
+        let slice_ns = (!setting.scenario.phases.is_empty()).then(|| nanoseconds(SLICE));
+        let figures = |(class, offered): (&ClassOutcome, &Option<f64>)| {
+            let connections = setting.connections(&class.name);
+            figures(class, *offered, connections, elapsed, slice_ns)
+        };
+        let classes: Vec<ClassFigures> =
+            self.outcome.classes.iter().zip(&self.offered).map(figures).collect();
+        let misplaced = |thread: &&Thread| !thread.is_pinned_to(setting.placement.server);
+        let mut trial = Trial {
             started,
-            backend,
-            cell,
+            target: target.id().to_owned(),
+            cell: setting.cell.clone(),
+            pass,
             place,
-            answers,
+            void: None,
             elapsed_ns: nanoseconds(elapsed),
-            requests_per_second: count / elapsed.as_secs_f64(),
-            server_cpu_ns: nanoseconds(self.server_cpu),
-            cpu_per_request_ns: self.server_cpu.as_secs_f64() * 1e9 / count,
-            client_cpu_ns: nanoseconds(client_cpu),
-            client_busy: client_cpu.as_secs_f64() / elapsed.as_secs_f64(),
-            wire_bytes_per_answer: wire_bytes as f64 / count,
-            service: ServiceTime::of(&service),
+            classes,
+            cost: self.cost,
+            client_cpu_ns: nanoseconds(self.outcome.client_cpu),
+            client_busy,
+            limiter: Limiter::Connections,
+            memory: self.memory,
+            device_read_bytes: self.device_read_bytes,
+            calls: self.calls,
             server_threads: self.threads.len(),
             ring_workers: self.threads.iter().filter(|thread| thread.is_ring_worker()).count(),
             misplaced: self.threads.iter().filter(misplaced).cloned().collect(),
             disturbance: self.disturbance,
+            spin_ns: spun.map(nanoseconds),
+            unmeasured: self.unmeasured,
+        };
+        trial.limiter = limiter(&trial);
+        // Counts don't depend on how quiet the machine is.
+        if pass == Pass::Timing {
+            let last = place.attempt + 1 == ATTEMPTS_MAX;
+            // A machine that is never quiet still gets its numbers, with a warning.
+            let disturbed = setting.disturbed(&trial).filter(|_| !last);
+            trial.void = setting.warm(&trial, &self.outcome).or(disturbed).map(str::to_owned);
         }
+        trial
     }
+}
+
+impl Setting<'_> {
+    fn connections(&self, name: &str) -> usize {
+        let class = self.scenario.classes.iter().find(|class| class.name == name);
+        class.map_or(0, |class| whole(class.connections.at(self.value)))
+    }
+
+    /// Rule 12: what disturbed a trial, by what can be known without looking at its result.
+    fn disturbed(&self, trial: &Trial) -> Option<&'static str> {
+        if trial.disturbance.is_some_and(|found| found.is_large()) {
+            return Some("other work or the hypervisor took too much of a CPU");
+        }
+        let (usual, spun) = (self.spin?.as_secs_f64() * 1e9, trial.spin_ns? as f64);
+        ((spun / usual - 1.0).abs() > SPIN_OFF_MAX).then_some("the CPU was off its usual pace")
+    }
+
+    /// Rule 17: why cold files weren't cold.
+    fn warm(&self, trial: &Trial, outcome: &Outcome) -> Option<&'static str> {
+        let cold = outcome.class("cold").filter(|_| self.uses(Files::Cold))?;
+        if cold.used_up {
+            return Some("all cold files were read before the window was over");
+        }
+        let wanted = self.corpus.entries(Files::Cold).first()?.bytes * cold.answers;
+        let read = trial.device_read_bytes?;
+        let few = (read as f64) < DEVICE_SHARE_MIN * wanted as f64;
+        few.then_some("the cold files weren't cold: too few bytes came from the device")
+    }
+}
+
+/// Rule 18.
+fn limiter(trial: &Trial) -> Limiter {
+    let main = trial.main_class();
+    let answers = trial.answers().max(1) as f64;
+    let late = main.and_then(|class| {
+        let lag = class.lag_p99_ns? as f64;
+        let response = class.response.as_ref()?.p99_ns? as f64;
+        Some(lag > LAG_MIN_NS.max(LAG_SHARE * response))
+    });
+    let server_busy = trial.cost.cpu_ns as f64 / trial.elapsed_ns.max(1) as f64;
+    let is_open = main.is_some_and(|class| class.offered_per_second.is_some());
+    if trial.faults() as f64 > ERROR_SHARE_MAX * answers {
+        Limiter::Errors
+    } else if trial.client_busy > CLIENT_BUSY_MAX || late == Some(true) {
+        Limiter::ClientCpu
+    } else if server_busy > BUSY_MIN {
+        Limiter::ServerCpu
+    } else if trial.device_read_bytes.is_some_and(|bytes| bytes > 0) {
+        Limiter::Disk
+    } else if is_open {
+        Limiter::OfferedRate
+    } else {
+        Limiter::Connections
+    }
+}
+
+fn figures(
+    class: &ClassOutcome,
+    offered: Option<f64>,
+    connections: usize,
+    elapsed: Duration,
+    slice_ns: Option<u64>,
+) -> ClassFigures {
+    let answers = class.answers as f64;
+    ClassFigures {
+        name: class.name.clone(),
+        connections,
+        answers: class.answers,
+        faults: class.faults.iter().map(|(kind, faults)| ((*kind).to_owned(), faults.count)).collect(),
+        unanswered: class.unanswered,
+        offered_per_second: offered,
+        answers_per_second: answers / elapsed.as_secs_f64(),
+        wire_bytes_per_answer: (class.answers > 0).then(|| class.wire_bytes as f64 / answers),
+        service: latency(&class.service),
+        response: class.response.as_ref().and_then(latency),
+        lag_p99_ns: class.lag.as_ref().and_then(|lag| quantile(lag, 0.99)),
+        timeline: class.timeline.clone(),
+        slice_ns: slice_ns.filter(|_| !class.timeline.is_empty()),
+    }
+}
+
+/// `None` for a histogram of nothing.
+fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
+    (!histogram.is_empty()).then(|| Latency {
+        p50_ns: quantile(histogram, 0.5),
+        p90_ns: quantile(histogram, 0.9),
+        p99_ns: quantile(histogram, 0.99),
+        p999_ns: quantile(histogram, 0.999),
+        max_ns: histogram.max(),
+        mean_ns: histogram.mean(),
+        histogram: encoded(histogram),
+    })
+}
+
+fn encoded(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(histogram, &mut bytes)
+        .expect("a vector takes what is written to it");
+    BASE64_STANDARD.encode(bytes)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// How many requests per second `target` answers (closed loop, 1 KiB, 64 connections).
+///
+/// # Errors
+///
+/// The server fails, or answers wrongly.
+pub fn capacity(target: &Target, server: &Server, corpus: &Corpus, seed: u64) -> Result<f64> {
+    const CONNECTIONS: usize = 64;
+    const WARM_UP: Duration = Duration::from_millis(100);
+    const WINDOW: Duration = Duration::from_millis(300);
+    let class = Class {
+        name: "hot".to_owned(),
+        connections: CONNECTIONS,
+        pacing: Pacing::Closed,
+        life: Life::KeepAlive,
+        reading: Reading::AtOnce,
+        asks: asks(corpus.entries(Files::Small), Files::Small, server.address()),
+    };
+    let mut engine =
+        Engine::connect(server.address(), vec![class], seed).map_err(Failure::context(target))?;
+    engine.run(WARM_UP, None).map_err(Failure::context(target))?;
+    let outcome = engine.run(WINDOW, None).map_err(Failure::context(target))?;
+    let answers: u64 = outcome.classes.iter().map(|class| class.answers).sum();
+    Ok(answers as f64 / outcome.elapsed.as_secs_f64())
+}
 
-    #[test]
-    fn quantiles_with_too_few_samples_are_unknown() {
-        let mut histogram = Histogram::new(3).unwrap();
-        for value in 1..=300_u64 {
-            histogram.record(value * 1_000).unwrap();
-        }
-        let service = ServiceTime::of(&histogram);
-        assert!(service.p50_ns.is_some() && service.p90_ns.is_some());
-        assert_eq!((service.p99_ns, service.p999_ns), (None, None));
-        assert_eq!(service.max_ns / 1_000, 300);
-    }
+/// Whether a target's capacity takes part in what rates relate to: the null servers do less than a server,
+/// and the twin is there twice.
+pub fn sets_the_pace(target: &Target) -> bool {
+    !matches!(target.family(), Family::Null(_)) && target.twin_of().is_none()
 }

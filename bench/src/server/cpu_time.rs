@@ -56,10 +56,19 @@ impl CpuClock {
     ///
     /// The process is gone.
     pub fn settled(self) -> Result<Duration> {
-        let mut last = self.now()?;
+        CpuClock::settle(|| self.now())
+    }
+
+    /// Reads until two readings agree, or the patience with a server that never rests is at its end.
+    ///
+    /// # Errors
+    ///
+    /// A reading fails.
+    pub(crate) fn settle(read: impl Fn() -> Result<Duration>) -> Result<Duration> {
+        let mut last = read()?;
         for _ in 0..SETTLE_STEPS_MAX {
             thread::sleep(SETTLE_STEP);
-            let now = self.now()?;
+            let now = read()?;
             if now == last {
                 break;
             }

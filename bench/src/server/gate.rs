@@ -1,10 +1,15 @@
 //! The gate: who doesn't do the same work doesn't race.
 
 use crate::failure::{Failure, Result};
-use crate::load::client::Client;
-use crate::load::request::{Expected, Persistence, Request};
-use crate::load::response::parse_head;
-use crate::run::corpus::{Corpus, Size};
+use crate::load::class::{Asks, Class, Life, Order, Pacing, Reading};
+use crate::load::engine::Engine;
+use crate::load::fault::Fault;
+use crate::load::request::Request;
+use crate::load::response::{Head, parse_head};
+use crate::run::corpus::{Corpus, Entry, Sha256Bytes};
+use crate::run::scenario::Files;
+use crate::run::trial::request_for;
+use crate::server::target::{Constant, Family, Target};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -12,31 +17,32 @@ use std::time::Duration;
 /// Nothing on loopback takes so long but a server that hangs.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a GET for a file of the corpus is, and what the answer has to be.
-pub fn request_for(address: SocketAddr, size: Size, persistence: Persistence) -> Request {
-    let expected = Expected { status: 200, body_bytes: size.bytes() };
-    Request::get(address, &format!("/{}", size.file_name()), persistence, expected)
-}
+/// So many files are asked for at once, each on a connection of its own.
+const FILES_AT_ONCE: usize = 256;
 
 /// Lets a server through that serves every file of the corpus byte for byte, keeps a connection and ends it
-/// as it is told, and says 404 for what isn't there.
+/// as it is told, and says 404 for what isn't there. A null server has one answer, and only that is asked.
 ///
 /// # Errors
 ///
 /// What it does differently.
-pub fn pass(address: SocketAddr, corpus: &Corpus) -> Result<()> {
-    for size in Size::ALL {
-        for persistence in [Persistence::KeepAlive, Persistence::PerRequest] {
-            let request = request_for(address, size, persistence);
-            let mut client = Client::connect(address, request, 2)
-                .map_err(Failure::context(format!("gate, {}", size.label())))?;
+pub fn pass(target: &Target, address: SocketAddr, corpus: &Corpus) -> Result<()> {
+    let null = matches!(target.family(), Family::Null(_));
+    let sets = if null { vec![Files::Small] } else { corpus.sets().collect() };
+    for files in sets {
+        for entries in corpus.entries(files).chunks(FILES_AT_ONCE) {
+            let doing = || format!("gate, {}", entries[0].path);
             // Twice, so that a kept connection has to carry a second answer.
-            for _ in 0..2 {
-                client
-                    .verify(2, corpus.digest(size))
-                    .map_err(Failure::context(format!("gate, {}", size.label())))?;
-            }
+            verify(address, entries, Life::KeepAlive, 2).map_err(Failure::context(doing()))?;
         }
+        if !null {
+            let first = &corpus.entries(files)[..1];
+            let doing = || format!("gate, {} on a connection of its own", first[0].path);
+            verify(address, first, Life::Requests(1), 2).map_err(Failure::context(doing()))?;
+        }
+    }
+    if null {
+        return Ok(());
     }
     let status = status_of_missing(address).map_err(Failure::context("gate, a file that isn't there"))?;
     if status == 404 {
@@ -45,18 +51,77 @@ pub fn pass(address: SocketAddr, corpus: &Corpus) -> Result<()> {
     Err(Failure::new(format!("gate, a file that isn't there: the answer's status is {status}, not 404")))
 }
 
-/// The status of the answer for a path that names nothing.
-fn status_of_missing(address: SocketAddr) -> std::io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT)?;
+/// Asks for each file on two connections at once, so often.
+fn verify(
+    address: SocketAddr,
+    entries: &[Entry],
+    life: Life,
+    times: usize,
+) -> std::result::Result<(), Fault> {
+    let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
+    let contents: Vec<Sha256Bytes> = entries.iter().map(|entry| entry.digest).collect();
+    let connections = entries.len().max(2);
+    let class = Class {
+        name: "gate".to_owned(),
+        connections,
+        pacing: Pacing::Closed,
+        life,
+        reading: Reading::AtOnce,
+        asks: Asks::new(requests, Order::InTurn),
+    };
+    let mut engine = Engine::connect(address, vec![class], 0)?;
+    for _ in 0..times {
+        engine.verify(0, connections, &contents)?;
+    }
+    Ok(())
+}
+
+/// What the server at `address` answers to `request`, head and body, for a null server to repeat.
+///
+/// # Errors
+///
+/// It doesn't answer, or not with a body whose length is known.
+pub fn learn(address: SocketAddr, request: &[u8]) -> Result<Constant> {
+    let answer = answer_to(address, request).map_err(Failure::context("learn an answer"))?;
+    Ok(Constant { answer: answer.into() })
+}
+
+fn answer_to(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = connect(address)?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        answer.extend_from_slice(&buffer[..count]);
+        let head = parse_head(&answer).map_err(|error| std::io::Error::other(error.to_string()))?;
+        if let Some(Head { head_bytes, body_bytes, .. }) = head
+            && answer.len() as u64 >= head_bytes as u64 + body_bytes
+        {
+            return Ok(answer);
+        }
+    }
+}
+
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT)?;
     stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
+    Ok(stream)
+}
+
+/// The status of the answer for a path that names nothing. How its body is framed is the server's choice.
+fn status_of_missing(address: SocketAddr) -> std::io::Result<u16> {
+    let mut stream = connect(address)?;
     stream.write_all(
         format!("GET /no-such-file HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    match parse_head(&answer) {
-        Ok(Some(head)) => Ok(head.status),
-        Ok(None) => Err(std::io::ErrorKind::UnexpectedEof.into()),
-        Err(error) => Err(std::io::Error::other(error.to_string())),
-    }
+    let status = answer.strip_prefix(b"HTTP/1.1 ").and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok());
+    status
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(|| std::io::Error::other("the answer doesn't begin with an HTTP/1.1 status line"))
 }

@@ -1,34 +1,42 @@
 //! The hidden subcommand: this executable as a server under test.
 //!
-//! `serve BACKEND --root DIR --cpu N --parent PID` pins itself first, so that every thread it starts inherits
-//! the place; asks the kernel to be killed when the harness dies; announces where it listens; and serves with
-//! one worker until its standard input ends.
+//! The process pins itself first, so that every thread and every child that it starts inherits the place;
+//! raises its limit of descriptors; asks the kernel to end it when the harness dies; and waits until the
+//! harness releases it, which attaches its counters meanwhile. Then it goes straight on into serving, or
+//! becomes another program (execve(2) keeps all of this).
+//!
+//! Servers of this executable announce where they listen, and end with their standard input.
 
 use crate::machine::placement::pin;
-use crate::server::target::{Announcement, Backend};
+use crate::server::constant;
+#[cfg(feature = "hyper")]
+use crate::server::hyper;
+use crate::server::order::{Announcement, Order, Work};
+use crate::server::target::Backend;
 use common::{Config, Listeners, Service, Site, SiteOptions};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::OsString;
-use std::io::{Read, Write};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::fs::File;
+use std::io::{BufRead, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// What the command line says.
-#[derive(Debug, PartialEq, Eq)]
-struct Task {
-    backend: Backend,
-    root: PathBuf,
-    cpu: usize,
-    parent: i32,
-}
+/// What the harness writes to let the process go on.
+pub(crate) const RELEASE: &[u8] = b"go\n";
+
+/// Any free port of the loopback.
+pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Serves, if that is what this process was started for; `None` when it is the harness.
 pub fn serve_if_asked() -> Option<ExitCode> {
-    let task = parse(std::env::args_os().skip(1))?;
-    Some(match serve(task) {
+    let order = Order::parse(std::env::args_os().skip(1))?;
+    Some(match obey(order) {
         Ok(()) => ExitCode::SUCCESS,
         Err(announcement) => {
             announce(&announcement);
@@ -37,40 +45,50 @@ pub fn serve_if_asked() -> Option<ExitCode> {
     })
 }
 
-/// `None` for everything that isn't the harness's own call: "serve" alone may be somebody's filter.
-fn parse(arguments: impl Iterator<Item = OsString>) -> Option<Task> {
-    let arguments: Vec<OsString> = arguments.collect();
-    let [serve, backend, root_flag, root, cpu_flag, cpu, parent_flag, parent] = &arguments[..] else {
-        return None;
-    };
-    let flags = [(serve, "serve"), (root_flag, "--root"), (cpu_flag, "--cpu"), (parent_flag, "--parent")];
-    if flags.iter().any(|(found, name)| found.as_os_str() != *name) {
-        return None;
+fn obey(Order { cpu, parent, work }: Order) -> Result<(), Announcement> {
+    pin(cpu).map_err(failed)?;
+    raise_descriptor_limit()?;
+    // The main process of a peer passes SIGTERM on to its workers, which SIGKILL would leave behind.
+    die_with(parent, if let Work::Program { .. } = work { Signal::TERM } else { Signal::KILL })?;
+    announce(&Announcement::Ready);
+    await_release()?;
+    match work {
+        Work::Backend { backend, root } => serve(backend, &root),
+        Work::Constant { mechanism, answer } => {
+            let answer = std::fs::read(answer).map_err(failed)?;
+            let listener = listen()?;
+            exit_at_end_of_input()?;
+            constant::serve(mechanism, listener, answer).map_err(failed)
+        }
+        #[cfg(feature = "hyper")]
+        Work::Hyper { root } => {
+            let listener = listen()?;
+            exit_at_end_of_input()?;
+            hyper::serve(listener, &root).map_err(failed)
+        }
+        #[cfg(not(feature = "hyper"))]
+        Work::Hyper { .. } => Err(Announcement::Unavailable("built without the feature hyper".to_owned())),
+        Work::Program { program, arguments, variables, log } => {
+            Err(become_program(&program, arguments, variables, &log))
+        }
     }
-    Some(Task {
-        backend: Backend::from_name(backend.to_str()?)?,
-        root: PathBuf::from(root),
-        cpu: cpu.to_str()?.parse().ok()?,
-        parent: parent.to_str()?.parse().ok()?,
-    })
 }
 
-fn serve(task: Task) -> Result<(), Announcement> {
-    pin(task.cpu).map_err(failed)?;
-    die_with(task.parent)?;
-    if let (Backend::Uring, Err(reason)) = (task.backend, uring::available()) {
+/// Serves with one worker until the standard input ends.
+fn serve(backend: Backend, root: &Path) -> Result<(), Announcement> {
+    if let (Backend::Uring, Err(reason)) = (backend, uring::available()) {
         return Err(Announcement::Unavailable(reason));
     }
     // Without a grace period a drain drops what is left at once: the client has let go of its connections.
     let config = Config { workers: 1, grace: Duration::ZERO, ..Config::default() };
-    let site = Site::open_root(&task.root, SiteOptions::default()).map_err(failed)?;
-    let loopback = ([127, 0, 0, 1], 0).into();
-    let listeners = Listeners::bind(&[loopback], &config).map_err(failed)?;
+    let site = Site::open_root(root, SiteOptions::default()).map_err(failed)?;
+    let listeners = Listeners::bind(&[LOOPBACK], &config).map_err(failed)?;
     let address = listeners.addresses()[0];
     let service = Arc::new(Service::new(site, config).map_err(failed)?);
-    drain_at_end_of_input(Arc::clone(&service))?;
+    let draining = Arc::clone(&service);
+    at_end_of_input(move || draining.shutdown.drain())?;
     let ready = || announce(&Announcement::Listening(address));
-    match task.backend {
+    match backend {
         Backend::Blocking => blocking::serve(listeners, &service, ready),
         Backend::Epoll => epoll::serve(listeners, &service, ready),
         Backend::Uring => uring::serve(listeners, &service, ready),
@@ -78,55 +96,78 @@ fn serve(task: Task) -> Result<(), Announcement> {
     .map_err(failed)
 }
 
-fn failed(error: impl ToString) -> Announcement {
+/// Listens, and says where: from here on connections wait until they are accepted.
+fn listen() -> Result<TcpListener, Announcement> {
+    let socket = common::net::listen_socket(LOOPBACK, None).map_err(failed)?;
+    let listener = TcpListener::from(socket);
+    announce(&Announcement::Listening(listener.local_addr().map_err(failed)?));
+    Ok(listener)
+}
+
+/// Only returns when it fails.
+fn become_program(
+    program: &Path,
+    arguments: Vec<OsString>,
+    variables: Vec<(String, OsString)>,
+    log: &Path,
+) -> Announcement {
+    let outputs = File::create(log).and_then(|output| Ok((output.try_clone()?, output)));
+    let (output, errors) = match outputs {
+        Ok(outputs) => outputs,
+        Err(error) => return failed(error),
+    };
+    failed(
+        Command::new(program)
+            .args(arguments)
+            .envs(variables)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .exec(),
+    )
+}
+
+pub(crate) fn failed(error: impl ToString) -> Announcement {
     Announcement::Failed(error.to_string())
 }
 
-/// Asks for SIGKILL when the harness ends (prctl(2), PR_SET_PDEATHSIG), however it ends.
-fn die_with(parent: i32) -> Result<(), Announcement> {
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(failed)?;
+/// As many descriptors as the administrator allows: thousands of connections have to fit.
+fn raise_descriptor_limit() -> Result<(), Announcement> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).map_err(failed)
+}
+
+/// Asks for a signal when the harness ends (prctl(2), PR_SET_PDEATHSIG), however it ends.
+fn die_with(parent: i32, signal: Signal) -> Result<(), Announcement> {
+    set_parent_process_death_signal(Some(signal)).map_err(failed)?;
     // It may have ended before the call; then another process has adopted this one.
     let adopted = getppid().is_none_or(|now| now.as_raw_nonzero().get() != parent);
     if adopted { Err(failed("the harness is gone")) } else { Ok(()) }
 }
 
+/// Waits until the harness has attached its counters.
+fn await_release() -> Result<(), Announcement> {
+    let mut line = Vec::new();
+    std::io::stdin().lock().read_until(b'\n', &mut line).map_err(failed)?;
+    if line == RELEASE { Ok(()) } else { Err(failed("the harness let go of it before it was released")) }
+}
+
 /// The harness closes the pipe to end the server in good order.
-fn drain_at_end_of_input(service: Arc<Service>) -> Result<(), Announcement> {
+fn at_end_of_input(end: impl FnOnce() + Send + 'static) -> Result<(), Announcement> {
     let wait = move || {
         let _end_or_error = std::io::stdin().read_to_end(&mut Vec::new());
-        service.shutdown.drain();
+        end();
     };
     thread::Builder::new().name("end-of-input".to_owned()).spawn(wait).map(drop).map_err(failed)
 }
 
-/// One line, one write. A harness that is gone doesn't read it.
-fn announce(announcement: &Announcement) {
-    let line = format!("{announcement}\n");
-    let _unread = std::io::stdout().write_all(line.as_bytes());
+/// For servers that have nothing to finish.
+fn exit_at_end_of_input() -> Result<(), Announcement> {
+    at_end_of_input(|| std::process::exit(0))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parsed(line: &str) -> Option<Task> {
-        parse(line.split(' ').map(OsString::from))
-    }
-
-    #[test]
-    fn only_the_harness_s_own_call() {
-        let task = parsed("serve uring --root /srv --cpu 1 --parent 77").unwrap();
-        let expected = Task { backend: Backend::Uring, root: PathBuf::from("/srv"), cpu: 1, parent: 77 };
-        assert_eq!(task, expected);
-        for line in [
-            "--bench",
-            "serve --bench",
-            "serve nginx --root /srv --cpu 1 --parent 77",
-            "serve uring --root /srv --cpu one --parent 77",
-            "serve uring --root /srv --cpu 1",
-            "bench uring --root /srv --cpu 1 --parent 77",
-        ] {
-            assert_eq!(parsed(line), None, "{line}");
-        }
-    }
+/// One line, one write. A harness that is gone doesn't read it.
+pub(crate) fn announce(announcement: &Announcement) {
+    let line = format!("{announcement}\n");
+    let _unread = std::io::stdout().write_all(line.as_bytes());
 }

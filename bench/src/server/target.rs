@@ -1,30 +1,9 @@
-//! A server under test: a process of its own, started, watched and stopped from outside.
-//!
-//! Our backends need nothing built beside the harness: the process is this very executable, called with the
-//! hidden subcommand of [`serve`](crate::server::serve). It says in one line on its standard output that it accepts
-//! ("listening 127.0.0.1:40123"), and goes on until its standard input ends. Should the harness die, the
-//! kernel kills it.
+//! What can be put under test: by name, by kind, and whether this machine has it.
 
-use crate::failure::{Failure, Result};
-use crate::machine::placement::{Placement, Thread, threads_of};
-use crate::server::congestion::{Control, set_for_listeners};
-use crate::server::cpu_time::CpuClock;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::AsFd;
-use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use crate::server::peer::Peer;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
-use std::time::Duration;
-
-/// From the start of the process to its first accept.
-const START_TIMEOUT: Duration = Duration::from_secs(10);
-/// From the end of its input to the end of the process.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+use std::sync::Arc;
 
 /// One of the three servers of this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,297 +42,137 @@ impl fmt::Display for Backend {
     }
 }
 
-/// What the first line of a server says.
+/// How a null server waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mechanism {
+    /// Edge-triggered epoll.
+    Epoll,
+    /// A ring.
+    Uring,
+}
+
+/// What kind of server a target is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// One of this project's.
+    Ours(Backend),
+    /// A constant from memory, nothing parsed: the ceiling of client, kernel and mechanism.
+    Null(Mechanism),
+    /// Somebody else's.
+    Peer,
+}
+
+/// What a null server sends, whatever it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Announcement {
-    /// It accepts connections there.
-    Listening(SocketAddr),
-    /// This machine can't run it, for this reason; nobody's fault.
-    Unavailable(String),
-    /// It failed.
-    Failed(String),
+pub struct Constant {
+    /// Head and body.
+    pub answer: Arc<[u8]>,
 }
 
-impl fmt::Display for Announcement {
+/// What a target's process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Runs {
+    Backend(Backend),
+    Constant(Mechanism),
+    #[cfg(feature = "hyper")]
+    Hyper,
+    Program(&'static Peer),
+}
+
+/// A server that can be put under test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub(crate) id: &'static str,
+    pub(crate) label: &'static str,
+    pub(crate) twin_of: Option<&'static str>,
+    pub(crate) runs: Runs,
+    pub(crate) constant: Option<Constant>,
+}
+
+/// Whether a target can run on this machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// It can.
+    Found {
+        /// As the program tells it.
+        version: String,
+    },
+    /// It isn't installed.
+    Missing {
+        /// How to install it.
+        install: String,
+    },
+    /// The machine can't run it.
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Target {
+    /// Its name on the command line and in the results.
+    pub fn id(&self) -> &str {
+        self.id
+    }
+
+    /// Its name for people.
+    pub fn label(&self) -> &str {
+        self.label
+    }
+
+    /// What kind of server it is.
+    pub fn family(&self) -> Family {
+        match self.runs {
+            Runs::Backend(backend) => Family::Ours(backend),
+            Runs::Constant(mechanism) => Family::Null(mechanism),
+            #[cfg(feature = "hyper")]
+            Runs::Hyper => Family::Peer,
+            Runs::Program(_) => Family::Peer,
+        }
+    }
+
+    /// The target that it is the same as, under another name: what the two differ by is noise.
+    pub fn twin_of(&self) -> Option<&str> {
+        self.twin_of
+    }
+
+    /// The committed configuration, with the reason for each line and placeholders for what differs from
+    /// start to start; `None` for servers that take none.
+    pub fn configuration(&self) -> Option<&'static str> {
+        match self.runs {
+            Runs::Program(peer) => peer.template,
+            _ => None,
+        }
+    }
+
+    /// The same null server, which now knows what to send. Other targets don't look at it.
+    #[must_use]
+    pub fn answering(mut self, constant: Constant) -> Target {
+        self.constant = Some(constant);
+        self
+    }
+
+    /// Whether this machine has it, and in which version.
+    pub fn find(&self) -> Availability {
+        let ours = || Availability::Found { version: env!("CARGO_PKG_VERSION").to_owned() };
+        match self.runs {
+            Runs::Backend(Backend::Uring) | Runs::Constant(Mechanism::Uring) => match uring::available() {
+                Ok(()) => ours(),
+                Err(reason) => Availability::Unavailable { reason },
+            },
+            Runs::Backend(_) | Runs::Constant(_) => ours(),
+            #[cfg(feature = "hyper")]
+            Runs::Hyper => Availability::Found { version: crate::server::hyper::version() },
+            Runs::Program(peer) => peer.find(),
+        }
+    }
+}
+
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Announcement::Listening(address) => write!(f, "listening {address}"),
-            Announcement::Unavailable(reason) => write!(f, "unavailable {reason}"),
-            Announcement::Failed(reason) => write!(f, "failed {reason}"),
-        }
-    }
-}
-
-impl Announcement {
-    fn parse(line: &str) -> Announcement {
-        let line = line.trim_end();
-        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
-        match (word, rest.parse()) {
-            ("listening", Ok(address)) => Announcement::Listening(address),
-            ("unavailable", _) => Announcement::Unavailable(rest.to_owned()),
-            ("failed", _) => Announcement::Failed(rest.to_owned()),
-            _ => Announcement::Failed(format!("it said {line:?} instead of where it listens")),
-        }
-    }
-}
-
-/// What came of a start.
-pub enum Start {
-    /// The server runs.
-    Running(Server),
-    /// This machine can't run it, for this reason.
-    Unavailable(String),
-}
-
-/// A running server. Dropped, it is killed.
-pub struct Server {
-    backend: Backend,
-    child: Child,
-    input: Option<ChildStdin>,
-    address: SocketAddr,
-    clock: CpuClock,
-    control: Control,
-}
-
-impl Server {
-    /// Starts `backend` over the files below `root` on its CPU, and waits until it accepts.
-    ///
-    /// # Errors
-    ///
-    /// It doesn't start.
-    pub fn start(backend: Backend, root: &Path, placement: Placement) -> Result<Start> {
-        let program = std::env::current_exe().map_err(Failure::context("find this executable"))?;
-        let mut command = Command::new(program);
-        command
-            .args(["serve", backend.name(), "--root"])
-            .arg(root)
-            .args(["--cpu", &placement.server.to_string()])
-            .args(["--parent", &std::process::id().to_string()]);
-        let mut start = Server::spawn(backend, command)?;
-        if let Start::Running(server) = &mut start {
-            server.control = set_for_listeners(Pid::from_child(&server.child))
-                .map_err(Failure::context(format!("set the congestion control of {backend}")))?;
-        }
-        Ok(start)
-    }
-
-    fn spawn(backend: Backend, mut command: Command) -> Result<Start> {
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(Failure::context(format!("start {backend}")))?;
-        match announcement(&mut child) {
-            Announcement::Listening(address) => {
-                let pid = Pid::from_child(&child);
-                let clock = CpuClock::of(pid)?;
-                let input = child.stdin.take();
-                let control = Control::Default;
-                Ok(Start::Running(Server { backend, child, input, address, clock, control }))
-            }
-            Announcement::Unavailable(reason) => {
-                end(&mut child);
-                Ok(Start::Unavailable(reason))
-            }
-            Announcement::Failed(reason) => {
-                end(&mut child);
-                Err(Failure::new(format!("start {backend}: {reason}")))
-            }
-        }
-    }
-
-    /// Its process number.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Whose congestion control its connections have.
-    pub fn control(&self) -> Control {
-        self.control
-    }
-
-    /// Its CPU clock.
-    pub fn clock(&self) -> CpuClock {
-        self.clock
-    }
-
-    /// Its threads now.
-    ///
-    /// # Errors
-    ///
-    /// It is gone.
-    pub fn threads(&self) -> Result<Vec<Thread>> {
-        threads_of(Pid::from_child(&self.child))
-    }
-
-    /// Ends it, and waits until it is gone.
-    ///
-    /// # Errors
-    ///
-    /// It didn't end by itself (then it has been killed), or not well, or had ended before.
-    pub fn stop(mut self) -> Result<()> {
-        let backend = self.backend;
-        if let Some(status) = self.child.try_wait().map_err(Failure::context("wait for a server"))? {
-            return Err(Failure::new(format!("{backend} ended by itself: {status}")));
-        }
-        drop(self.input.take());
-        match wait_for_exit(&mut self.child, STOP_TIMEOUT)? {
-            Some(status) if status.success() => Ok(()),
-            Some(status) => Err(Failure::new(format!("{backend} ended badly: {status}"))),
-            None => {
-                let seconds = STOP_TIMEOUT.as_secs();
-                Err(Failure::new(format!("{backend} didn't end within {seconds} s, and was killed")))
-            }
-        }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-/// Kills and reaps; both do nothing to a child that has been waited for.
-fn end(child: &mut Child) {
-    let _already_gone = child.kill();
-    let _already_reaped = child.wait();
-}
-
-/// The first line of the child's output.
-fn announcement(child: &mut Child) -> Announcement {
-    let Some(output) = child.stdout.take() else {
-        return Announcement::Failed("its output isn't a pipe".to_owned());
-    };
-    match wait_readable(&output, START_TIMEOUT) {
-        Ok(true) => {}
-        Ok(false) => {
-            let seconds = START_TIMEOUT.as_secs();
-            return Announcement::Failed(format!("it didn't accept connections within {seconds} s"));
-        }
-        Err(errno) => return Announcement::Failed(errno.to_string()),
-    }
-    // The child writes the line whole, in one write that a pipe doesn't split (pipe(7), PIPE_BUF).
-    let mut line = String::new();
-    match BufReader::new(output).read_line(&mut line) {
-        Ok(0) => match child.wait() {
-            Ok(status) => Announcement::Failed(format!("it ended before it accepted: {status}")),
-            Err(error) => Announcement::Failed(error.to_string()),
-        },
-        Ok(_) => Announcement::parse(&line),
-        Err(error) => Announcement::Failed(error.to_string()),
-    }
-}
-
-/// Waits for the child's end; `None` when it still lives after `timeout`.
-fn wait_for_exit(child: &mut Child, timeout: Duration) -> Result<Option<ExitStatus>> {
-    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())
-        .map_err(Failure::context("watch a server's end"))?;
-    match wait_readable(&pidfd, timeout) {
-        Ok(true) => child.wait().map(Some).map_err(Failure::context("wait for a server")),
-        Ok(false) => Ok(None),
-        Err(errno) => Err(Failure::new(format!("watch a server's end: {errno}"))),
-    }
-}
-
-fn wait_readable(fd: impl AsFd, timeout: Duration) -> rustix::io::Result<bool> {
-    let timeout = Timespec::try_from(timeout).expect("a few seconds are a valid timespec");
-    loop {
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-            Err(Errno::INTR) => {}
-            ready => return ready.map(|count| count > 0),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str) -> Result<Start> {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]);
-        Server::spawn(Backend::Epoll, command)
-    }
-
-    fn running(script: &str) -> Server {
-        match shell(script) {
-            Ok(Start::Running(server)) => server,
-            Ok(Start::Unavailable(reason)) => panic!("unavailable: {reason}"),
-            Err(failure) => panic!("{failure}"),
-        }
-    }
-
-    fn failure(script: &str) -> String {
-        match shell(script) {
-            Ok(_) => panic!("started: {script}"),
-            Err(failure) => failure.to_string(),
-        }
-    }
-
-    #[test]
-    fn announcements_round_trip() {
-        for announcement in [
-            Announcement::Listening("127.0.0.1:80".parse().unwrap()),
-            Announcement::Listening("[::1]:80".parse().unwrap()),
-            Announcement::Unavailable("no io_uring here".to_owned()),
-            Announcement::Failed("no such folder".to_owned()),
-        ] {
-            assert_eq!(Announcement::parse(&format!("{announcement}\n")), announcement);
-        }
-    }
-
-    #[test]
-    fn a_server_that_does_not_start_is_one_line() {
-        let table = [
-            ("echo failed no such folder", "start epoll: no such folder"),
-            ("exit 3", "start epoll: it ended before it accepted: exit status: 3"),
-            ("echo hello", "start epoll: it said \"hello\" instead of where it listens"),
-            ("echo listening here", "start epoll: it said \"listening here\" instead of where it listens"),
-        ];
-        for (script, line) in table {
-            assert_eq!(failure(script), line, "{script}");
-        }
-    }
-
-    #[test]
-    fn an_impossible_server_is_no_failure() {
-        match shell("echo unavailable the kernel forbids it; cat") {
-            Ok(Start::Unavailable(reason)) => assert_eq!(reason, "the kernel forbids it"),
-            Ok(Start::Running(_)) => panic!("it runs"),
-            Err(failure) => panic!("{failure}"),
-        }
-    }
-
-    #[test]
-    fn stops_at_the_end_of_its_input() {
-        let server = running("echo listening 127.0.0.1:1; cat");
-        assert_eq!(server.address().port(), 1);
-        assert!(!server.threads().unwrap().is_empty());
-        assert_eq!(server.stop(), Ok(()));
-    }
-
-    #[test]
-    fn ends_that_are_wrong_are_told() {
-        let bad = running("echo listening 127.0.0.1:1; cat; exit 7").stop().unwrap_err().to_string();
-        assert_eq!(bad, "epoll ended badly: exit status: 7");
-        let early = running("echo listening 127.0.0.1:1; exit 0");
-        let mut watched = pidfd_open(Pid::from_child(&early.child), PidfdFlags::empty()).unwrap();
-        assert!(wait_readable(&mut watched, Duration::from_secs(5)).unwrap());
-        let early = early.stop().unwrap_err().to_string();
-        assert_eq!(early, "epoll ended by itself: exit status: 0");
-    }
-
-    #[test]
-    fn dropped_it_is_killed() {
-        let server = running("echo listening 127.0.0.1:1; exec sleep 60");
-        let watched = pidfd_open(Pid::from_child(&server.child), PidfdFlags::empty()).unwrap();
-        drop(server);
-        assert!(wait_readable(&watched, Duration::from_secs(5)).unwrap());
+        f.pad(self.id)
     }
 }

@@ -1,0 +1,148 @@
+//! What is measured of a server: each measure with its unit, its direction, and where it is found in a trial.
+
+use crate::record::trial::{ClassFigures, Latency, Trial};
+use crate::run::scenario::Metric;
+use serde::{Deserialize, Serialize};
+
+/// A number that servers are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Measure {
+    /// The server's CPU time per right answer, in nanoseconds.
+    CpuPerRequest,
+    /// Right answers of the first class per second.
+    Rate,
+    /// Half of the first class waited at most so long, in nanoseconds.
+    P50,
+    /// 99 in 100 did.
+    P99,
+    /// 999 in 1,000 did.
+    P999,
+    /// User memory per connection, in bytes.
+    MemoryPerConnection,
+}
+
+/// What memory grew by can't be told below this: a page that happened to be touched or not.
+const BYTES_PER_CONNECTION_MIN: f64 = 1.0;
+
+impl Measure {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Measure; 6] = [
+        Measure::CpuPerRequest,
+        Measure::Rate,
+        Measure::P50,
+        Measure::P99,
+        Measure::P999,
+        Measure::MemoryPerConnection,
+    ];
+
+    /// What a scenario's verdict is about.
+    pub const fn of(metric: Metric) -> Measure {
+        match metric {
+            Metric::CpuPerRequest => Measure::CpuPerRequest,
+            Metric::P99 => Measure::P99,
+            Metric::MemoryPerConnection => Measure::MemoryPerConnection,
+            Metric::Rate => Measure::Rate,
+        }
+    }
+
+    /// For JSON, file names and attributes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Measure::CpuPerRequest => "cpu-per-request",
+            Measure::Rate => "rate",
+            Measure::P50 => "p50",
+            Measure::P99 => "p99",
+            Measure::P999 => "p999",
+            Measure::MemoryPerConnection => "memory-per-connection",
+        }
+    }
+
+    /// For people, in mid-sentence.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Measure::CpuPerRequest => "CPU time per request",
+            Measure::Rate => "requests per second",
+            Measure::P50 => "p50 latency",
+            Measure::P99 => "p99 latency",
+            Measure::P999 => "p99.9 latency",
+            Measure::MemoryPerConnection => "user memory per connection",
+        }
+    }
+
+    /// Whether less is better.
+    pub const fn lower_is_better(self) -> bool {
+        !matches!(self, Measure::Rate)
+    }
+
+    /// Whether it says more about the client than about the server once the client is the limit (rule 3). The
+    /// server's CPU time and memory are its own in any case.
+    pub const fn is_spoilt_by_the_client(self) -> bool {
+        matches!(self, Measure::Rate | Measure::P50 | Measure::P99 | Measure::P999)
+    }
+
+    /// Its value in a trial: positive, or `None` where the trial can't tell.
+    pub fn of_trial(self, trial: &Trial) -> Option<f64> {
+        let value = match self {
+            Measure::CpuPerRequest => trial.cpu_per_request_ns(),
+            Measure::Rate => trial.main_class().map(|class| class.answers_per_second),
+            Measure::P50 | Measure::P99 | Measure::P999 => self.of_latency(latency(trial.main_class()?)?),
+            Measure::MemoryPerConnection => memory_per_connection(trial),
+        };
+        value.filter(|value| *value > 0.0 && value.is_finite())
+    }
+
+    /// The quantile that it stands for; `None` for what isn't one, and where too few samples lie above it.
+    pub fn of_latency(self, latency: &Latency) -> Option<f64> {
+        let nanoseconds = match self {
+            Measure::P50 => latency.p50_ns,
+            Measure::P99 => latency.p99_ns,
+            Measure::P999 => latency.p999_ns,
+            Measure::CpuPerRequest | Measure::Rate | Measure::MemoryPerConnection => None,
+        };
+        nanoseconds.map(|nanoseconds| nanoseconds as f64)
+    }
+}
+
+/// How long a class waited: in an open loop from the moment at which its schedule wanted a request to depart,
+/// in a closed loop from the departure.
+pub fn latency(class: &ClassFigures) -> Option<&Latency> {
+    if class.offered_per_second.is_some() { class.response.as_ref() } else { class.service.as_ref() }
+}
+
+/// What the server's user memory grew by, for each connection of the scenario.
+fn memory_per_connection(trial: &Trial) -> Option<f64> {
+    let memory = trial.memory?;
+    let grown = memory.loaded.pss_bytes? as f64 - memory.base.pss_bytes? as f64;
+    let connections: usize = trial.classes.iter().map(|class| class.connections).sum();
+    (connections > 0).then(|| (grown / connections as f64).max(BYTES_PER_CONNECTION_MIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::trial::tests::trial;
+    use crate::record::trial::{Memory, MemoryFigures};
+
+    #[test]
+    fn an_open_loop_tells_response_time() {
+        let mut trial = trial("epoll", 0, 8_000.0);
+        assert_eq!(Measure::P99.of_trial(&trial), Some(600_000.0));
+        assert_eq!(Measure::P999.of_trial(&trial), None, "too few samples");
+        trial.classes[0].offered_per_second = Some(2_000.0);
+        assert_eq!(Measure::P99.of_trial(&trial), None, "service time isn't response time");
+        trial.classes[0].response = trial.classes[0].service.clone();
+        assert_eq!(Measure::P50.of_trial(&trial), Some(500_000.0));
+    }
+
+    #[test]
+    fn memory_per_connection_is_what_was_added() {
+        let mut trial = trial("epoll", 0, 8_000.0);
+        assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), None);
+        let memory = |bytes| Memory { pss_bytes: Some(bytes), ..Memory::default() };
+        trial.memory = Some(MemoryFigures { base: memory(1_000_000), loaded: memory(1_006_400) });
+        assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), Some(100.0));
+        trial.memory = Some(MemoryFigures { base: memory(1_000_000), loaded: memory(900_000) });
+        assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), Some(1.0));
+    }
+}

@@ -1,0 +1,263 @@
+//! What one group of connections does.
+
+use crate::load::request::Request;
+use crate::random::Random;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A group of connections that do the same, with records of its own.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// How it is called in outcomes: "hot", "slow".
+    pub name: String,
+    /// How many connections it has at most.
+    pub connections: usize,
+    /// When it asks.
+    pub pacing: Pacing,
+    /// How long a connection lives.
+    pub life: Life,
+    /// How it takes the answers.
+    pub reading: Reading,
+    /// What it asks for.
+    pub asks: Asks,
+}
+
+/// When a class asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Pacing {
+    /// Each connection asks again as soon as it is answered: shows service time and capacity.
+    Closed,
+    /// Requests come at times of their own, however the server fares: shows response time. One that finds all
+    /// connections of the class busy waits for the next free one, in order, however long.
+    Open {
+        /// Arrivals per second, over all connections of the class; above 0.
+        per_second: f64,
+        /// How they are spread.
+        arrivals: Arrivals,
+        /// Stretches of the window with another rate: how long, and by which factor. Empty: one rate for all
+        /// of it. After the last stretch its factor goes on.
+        steps: Vec<(Duration, f64)>,
+    },
+    /// Asks once when the engine connects, so that the connection is known to be accepted, then keeps still.
+    Idle,
+}
+
+impl Pacing {
+    /// Arrivals per second over all stretches; `None` where there is no schedule.
+    pub fn mean_rate(&self) -> Option<f64> {
+        let Pacing::Open { per_second, steps, .. } = self else {
+            return None;
+        };
+        let length: f64 = steps.iter().map(|(length, _)| length.as_secs_f64()).sum();
+        if length <= 0.0 {
+            return Some(*per_second);
+        }
+        let work: f64 = steps.iter().map(|(length, factor)| length.as_secs_f64() * factor).sum();
+        Some(per_second * work / length)
+    }
+}
+
+/// How the arrivals of an open loop are spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arrivals {
+    /// Independent of each other: the gaps are exponentially distributed.
+    Poisson,
+    /// Evenly spaced.
+    Constant,
+}
+
+/// How long a connection of a class lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// As long as the engine.
+    KeepAlive,
+    /// So many requests, at least one. The last one says `Connection: close`, and the server has to end the
+    /// connection after its answer.
+    Requests(u32),
+}
+
+impl Life {
+    /// Whether the `nth` request of a connection, from 1, is its last.
+    pub(crate) fn ends_with(self, nth: u32) -> bool {
+        match self {
+            Life::KeepAlive => false,
+            Life::Requests(count) => nth >= count,
+        }
+    }
+}
+
+/// How a class takes the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// As fast as they come.
+    AtOnce,
+    /// In small sips at this mean rate, through a small receive buffer, so that a server can't push a body
+    /// into the kernel and forget it. Answers that are under way when a run ends go on in the next one.
+    Slow {
+        /// Bytes per second and connection; above 0.
+        bytes_per_second: u64,
+    },
+}
+
+/// What a class asks for.
+#[derive(Clone, Debug)]
+pub struct Asks {
+    requests: Arc<[Request]>,
+    order: Order,
+    /// For [`Order::Weighted`]: the share of the requests up to each one, rising to 1.
+    cumulative: Arc<[f64]>,
+}
+
+/// In which order a class asks for its requests.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Order {
+    /// One after another, then from the beginning.
+    InTurn,
+    /// Drawn by these weights, one per request: any scale, none below 0, not all of them 0.
+    Weighted(Vec<f64>),
+    /// Each at most once in the life of the engine. Then the class stops, and its outcome says so.
+    Once,
+}
+
+impl Asks {
+    /// These requests in this order. There is at least one; weights, where they are given, are one for each.
+    pub fn new(requests: impl Into<Arc<[Request]>>, order: Order) -> Asks {
+        let requests = requests.into();
+        assert!(!requests.is_empty(), "a class asks for something");
+        let cumulative = match &order {
+            Order::InTurn | Order::Once => Vec::new(),
+            Order::Weighted(weights) => {
+                assert_eq!(weights.len(), requests.len(), "each request has a weight");
+                cumulative(weights)
+            }
+        };
+        Asks { requests, order, cumulative: cumulative.into() }
+    }
+
+    /// The same request again and again.
+    pub fn one(request: Request) -> Asks {
+        Asks::new([request], Order::InTurn)
+    }
+
+    /// The requests.
+    pub fn requests(&self) -> &[Request] {
+        &self.requests
+    }
+
+    /// Their order.
+    pub fn order(&self) -> &Order {
+        &self.order
+    }
+}
+
+fn cumulative(weights: &[f64]) -> Vec<f64> {
+    assert!(weights.iter().all(|weight| *weight >= 0.0), "no weight is below 0");
+    let total: f64 = weights.iter().sum();
+    assert!(total > 0.0, "some weight is above 0");
+    let mut sum = 0.0;
+    let share = |weight: &f64| {
+        sum += weight;
+        sum / total
+    };
+    weights.iter().map(share).collect()
+}
+
+/// Picks a class's next request.
+pub(crate) struct Picker {
+    asks: Asks,
+    next: usize,
+    random: Random,
+}
+
+impl Picker {
+    pub(crate) fn new(asks: Asks) -> Picker {
+        Picker { asks, next: 0, random: Random::new(0) }
+    }
+
+    /// Begins anew with the seed's sequence; what may be asked only once stays used up.
+    pub(crate) fn begin(&mut self, random: Random) {
+        self.random = random;
+        if self.asks.order != Order::Once {
+            self.next = 0;
+        }
+    }
+
+    pub(crate) fn asks(&self) -> &Asks {
+        &self.asks
+    }
+
+    /// The number of the next request; `None` when all are used up.
+    pub(crate) fn pick(&mut self) -> Option<usize> {
+        let count = self.asks.requests.len();
+        match self.asks.order {
+            Order::InTurn => {
+                let picked = self.next;
+                self.next = if picked + 1 == count { 0 } else { picked + 1 };
+                Some(picked)
+            }
+            Order::Weighted(_) => {
+                let draw = self.random.fraction();
+                Some(self.asks.cumulative.partition_point(|share| *share <= draw).min(count - 1))
+            }
+            Order::Once => {
+                let picked = self.next;
+                self.next += 1;
+                (picked < count).then_some(picked)
+            }
+        }
+    }
+
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.asks.order == Order::Once && self.next >= self.asks.requests.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::request::Expected;
+
+    fn picker(count: usize, order: Order) -> Picker {
+        let request = |number| {
+            Request::new("localhost", &format!("/{number}"), Expected { status: 200, body_bytes: 1 })
+        };
+        Picker::new(Asks::new((0..count).map(request).collect::<Vec<_>>(), order))
+    }
+
+    #[test]
+    fn in_turn_begins_again() {
+        let mut picker = picker(3, Order::InTurn);
+        let picked: Vec<_> = (0..7).map_while(|_| picker.pick()).collect();
+        assert_eq!(picked, [0, 1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn once_is_once_over_all_runs() {
+        let mut picker = picker(3, Order::Once);
+        picker.begin(Random::new(1));
+        assert_eq!((picker.pick(), picker.pick(), picker.is_used_up()), (Some(0), Some(1), false));
+        picker.begin(Random::new(2));
+        assert_eq!((picker.pick(), picker.is_used_up(), picker.pick()), (Some(2), true, None));
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        let mut picker = picker(4, Order::Weighted(vec![35.0, 50.0, 0.0, 15.0]));
+        picker.begin(Random::new(5));
+        let mut counts = [0_u32; 4];
+        for _ in 0..100_000 {
+            counts[picker.pick().unwrap()] += 1;
+        }
+        assert_eq!(counts[2], 0);
+        assert!((34_500..35_500).contains(&counts[0]), "{counts:?}");
+        assert!((14_600..15_400).contains(&counts[3]), "{counts:?}");
+    }
+
+    #[test]
+    fn the_last_of_a_connection() {
+        assert!(!Life::KeepAlive.ends_with(u32::MAX));
+        assert!(Life::Requests(1).ends_with(1));
+        assert!(!Life::Requests(3).ends_with(2) && Life::Requests(3).ends_with(3));
+    }
+}

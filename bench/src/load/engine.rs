@@ -1,0 +1,716 @@
+//! The loop: one thread, edge-triggered epoll.
+//!
+//! In a **closed** loop each connection has one request under way, and the next one leaves in the same turn
+//! that completes the last one's answer; a slow server is asked less often, so this shows *service time* and
+//! *capacity*. In an **open** loop requests are due at times of their own, decided beforehand, and what counts
+//! is the *response time* since then, whatever the client or the server did in between: nothing is omitted
+//! because the server was slow. The client's own lateness is kept apart.
+//!
+//! Every answer is checked: its status, its Content-Length and the number of bytes that came. Bodies are
+//! dropped in the kernel (`MSG_TRUNC`), except in [`Engine::verify`], which hashes what it receives and isn't
+//! part of any measurement. What goes wrong on a connection is counted and the connection opened again.
+//!
+//! A turn reads the clock, sends what is due, serves the timers, sleeps until the next of these or an event,
+//! and goes through the events.
+
+use crate::load::class::{Class, Life, Pacing, Reading};
+use crate::load::connection::{Advance, Bodies, Buffers, Connection, Peer, Visit};
+use crate::load::descriptors;
+use crate::load::fault::Fault;
+use crate::load::group::{Ask, Group, Streams};
+use crate::load::outcome::Outcome;
+use crate::load::rest::Rest;
+use crate::load::timers::Timers;
+use crate::random::Random;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::thread::set_current_timer_slack;
+use rustix::time::{ClockId, clock_gettime};
+use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::time::{Duration, Instant};
+
+/// SHA-256 of a file or a body.
+pub type Sha256Bytes = [u8; 32];
+
+/// A server that owes an answer and sends nothing for so long has hung.
+pub const STALL: Duration = Duration::from_secs(10);
+
+const EVENTS_MAX: usize = 256;
+/// One turn sleeps at most so long, then looks at the time.
+const TURN: Duration = Duration::from_millis(250);
+const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
+/// Connections that are opened at the same time: fewer than any server's queue holds.
+const OPENED_AT_ONCE: usize = 64;
+/// After a fault a connection is opened again no sooner than this.
+const REOPEN_PAUSE: Duration = Duration::from_millis(5);
+/// So many attempts to connect may fail in a row before the server counts as gone.
+pub const REFUSALS_MAX: u32 = 256;
+
+/// How long the connections go on asking.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// All classes ask, until then.
+    Until(Instant),
+    /// This class asks once, and the first fault of it ends the stage.
+    Once(usize),
+}
+
+/// What a slot's timer is for.
+#[derive(Clone, Copy)]
+enum Timer {
+    Sip,
+    Reopen,
+}
+
+/// A connection's place. It outlives the connection, since another one follows.
+struct Slot {
+    group: usize,
+    connection: Option<Connection>,
+    ask: Option<Ask>,
+    /// Requests on this connection so far.
+    asked: u32,
+    timer: Option<Timer>,
+    /// For slow readers, who look at it later.
+    peer: Peer,
+    /// When the last bytes came, or the request left.
+    progress: Instant,
+}
+
+/// A client and its connections to one server.
+pub struct Engine {
+    poller: OwnedFd,
+    address: SocketAddr,
+    groups: Vec<Group>,
+    slots: Vec<Slot>,
+    buffers: Buffers,
+    events: Vec<Event>,
+    timers: Timers,
+    rest: Option<Rest>,
+    seed: u64,
+    /// How many runs there have been.
+    runs: u64,
+    stage: Stage,
+    /// The first request that is due in any class.
+    next_due: Option<Instant>,
+    /// Connections that the stage waits for: with an answer, or an end, still to come.
+    owed: usize,
+    /// Events in this turn of the class that the rest looks at.
+    ready: usize,
+    refusals: u32,
+    stall: Duration,
+    moderation: Duration,
+    last_event: Instant,
+    last_answer: Instant,
+    next_sweep: Instant,
+}
+
+impl Engine {
+    /// An engine with these classes. Connections that live as long as it are opened here, and those of idle
+    /// classes ask. Everything random is drawn from `seed`.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses a connection or doesn't answer an idle one, or the limit of descriptors is too low.
+    pub fn connect(address: SocketAddr, classes: Vec<Class>, seed: u64) -> Result<Engine, Fault> {
+        descriptors::provide(classes.iter().map(|class| class.connections).sum())?;
+        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(Fault::system("make an epoll instance"))?;
+        let now = Instant::now();
+        let mut engine = Engine {
+            poller,
+            address,
+            groups: Vec::new(),
+            slots: Vec::new(),
+            buffers: Buffers::new(),
+            events: Vec::with_capacity(EVENTS_MAX),
+            timers: Timers::new(),
+            rest: Rest::for_classes(&classes),
+            seed,
+            runs: 0,
+            stage: Stage::Once(0),
+            next_due: None,
+            owed: 0,
+            ready: 0,
+            refusals: 0,
+            stall: STALL,
+            moderation: Duration::ZERO,
+            last_event: now,
+            last_answer: now,
+            next_sweep: now,
+        };
+        for class in classes {
+            engine.add(class, now)?;
+        }
+        Ok(engine)
+    }
+
+    fn add(&mut self, class: Class, now: Instant) -> Result<(), Fault> {
+        let group = self.groups.len();
+        let slots = self.slots.len()..self.slots.len() + class.connections;
+        let idle = class.pacing == Pacing::Idle;
+        let kept = class.life == Life::KeepAlive;
+        assert!(kept || !idle, "an idle class keeps its connections");
+        self.slots.extend(slots.clone().map(|_| Slot::new(group, now)));
+        self.groups.push(Group::new(class, slots.clone()));
+        self.stage = Stage::Once(group);
+        if !kept {
+            return Ok(());
+        }
+        for first in slots.clone().step_by(OPENED_AT_ONCE) {
+            let batch = first..slots.end.min(first + OPENED_AT_ONCE);
+            for index in batch.clone() {
+                self.open(index)?;
+            }
+            self.last_event = Instant::now();
+            while batch.clone().any(|index| self.slots[index].is_connecting()) {
+                self.turn()?;
+            }
+            if idle {
+                for index in batch {
+                    self.ask_next(index, None, Instant::now())?;
+                }
+                self.turns()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a silent server less time than [`STALL`] before it, or one connection, is given up.
+    #[must_use]
+    pub fn with_stall(mut self, stall: Duration) -> Engine {
+        self.stall = stall;
+        self
+    }
+
+    /// Looks at the sockets of an open loop no more often than this while answers are owed, as a network card
+    /// moderates its interrupts: on loopback, a server pays for waking a client that waits for its answer.
+    /// Response and service times are known only to within this. Zero, unless it is set: then each answer
+    /// wakes the client.
+    #[must_use]
+    pub fn with_moderation(mut self, interval: Duration) -> Engine {
+        self.moderation = interval;
+        self
+    }
+
+    /// Lets all classes ask for as long as `window`, then waits for the answers that are still owed; slow
+    /// readers' aren't waited for, but go on in the next run. `timeline` is the length of the slices in which
+    /// answers are counted, too. Called again, it goes on with the same connections, and with the next of the
+    /// schedules that the seed decides.
+    ///
+    /// # Errors
+    ///
+    /// What makes going on pointless: [`Fault::Stalled`], [`Fault::Refused`], a machine at its limits. All
+    /// else that goes wrong is counted in the outcome.
+    pub fn run(&mut self, window: Duration, timeline: Option<Duration>) -> Result<Outcome, Fault> {
+        self.buffers.bodies = Bodies::Discarded;
+        // The default slack of 50 µs would stretch every rest (prctl(2), PR_SET_TIMERSLACK).
+        set_current_timer_slack(Some(TIMER_SLACK)).map_err(Fault::system("set the timer slack"))?;
+        let cpu_before = thread_cpu();
+        let start = Instant::now();
+        let end = start + window;
+        self.stage = Stage::Until(end);
+        self.last_answer = start;
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            group.begin(start, window, timeline, Streams::of(self.seed, self.runs, number));
+        }
+        self.runs += 1;
+        self.start_all()?;
+        self.turns()?;
+        let stopped = Instant::now();
+        let until = if stopped < end { self.last_answer } else { self.last_answer.max(end) };
+        self.next_due = None;
+        Ok(Outcome {
+            elapsed: until - start,
+            client_cpu: thread_cpu().saturating_sub(cpu_before),
+            classes: self.groups.iter_mut().map(|group| group.finish(end)).collect(),
+        })
+    }
+
+    /// Asks once on each of the first `connections` of class number `class`, which reads at once, all at the
+    /// same time: for its requests in turn, as often as it takes. Compares the SHA-256 of each body as
+    /// received with what `contents` says, which has one digest per request.
+    ///
+    /// # Errors
+    ///
+    /// The first answer that isn't what was expected, [`Fault::Content`] among them. Afterwards the engine is
+    /// of no more use.
+    pub fn verify(
+        &mut self,
+        class: usize,
+        connections: usize,
+        contents: &[Sha256Bytes],
+    ) -> Result<(), Fault> {
+        let group = &self.groups[class];
+        let requests = group.class.asks.requests().len();
+        assert_eq!(requests, contents.len(), "each request has a content");
+        assert!(group.sips.is_none(), "only a class that reads at once is verified");
+        let slots = group.slots.start..group.slots.end.min(group.slots.start + connections);
+        self.stage = Stage::Once(class);
+        self.buffers.bodies = Bodies::Hashed(vec![Sha256::new(); slots.len()]);
+        for (number, index) in slots.enumerate() {
+            let now = Instant::now();
+            self.ask(index, number % requests, None, now)?;
+        }
+        self.turns()?;
+        match std::mem::replace(&mut self.buffers.bodies, Bodies::Discarded) {
+            Bodies::Discarded => Ok(()),
+            Bodies::Hashed(digests) => {
+                let mut pairs = digests.into_iter().zip(contents.iter().cycle());
+                let right = pairs.all(|(digest, content)| digest.finalize()[..] == content[..]);
+                if right { Ok(()) } else { Err(Fault::Content) }
+            }
+        }
+    }
+
+    /// The first requests of a run, but for those that are due at times of their own.
+    fn start_all(&mut self) -> Result<(), Fault> {
+        for number in 0..self.groups.len() {
+            let slots = self.groups[number].slots.clone();
+            match self.groups[number].class.pacing {
+                Pacing::Closed => {
+                    for index in slots {
+                        if self.slots[index].is_resting() {
+                            self.ask_next(index, None, Instant::now())?;
+                        }
+                    }
+                }
+                Pacing::Open { .. } => {
+                    let resting = slots.filter(|index| self.slots[*index].is_resting());
+                    self.groups[number].free.extend(resting);
+                }
+                Pacing::Idle => {}
+            }
+        }
+        self.note_next_due();
+        Ok(())
+    }
+
+    fn turns(&mut self) -> Result<(), Fault> {
+        self.last_event = Instant::now();
+        self.next_sweep = self.last_event + self.stall / 4;
+        loop {
+            let now = Instant::now();
+            if self.next_due.is_some_and(|due| due <= now) {
+                self.release(now)?;
+            }
+            while let Some(index) = self.timers.take_due(now) {
+                self.on_timer(index)?;
+            }
+            if now >= self.next_sweep {
+                self.sweep(now)?;
+            }
+            if self.is_over(now) {
+                return Ok(());
+            }
+            self.turn()?;
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.owed == 0
+            && match self.stage {
+                Stage::Once(_) => true,
+                Stage::Until(end) => now >= end || self.is_used_up(),
+            }
+    }
+
+    /// Whether every class that keeps a run going has asked for everything that it may.
+    fn is_used_up(&self) -> bool {
+        let mut foreground = self.groups.iter().filter(|group| group.is_foreground()).peekable();
+        foreground.peek().is_some() && foreground.all(|group| group.shown.used_up && group.waiting.is_empty())
+    }
+
+    /// Sleeps until there is something to do, and does what the events say.
+    fn turn(&mut self) -> Result<(), Fault> {
+        let before = Instant::now();
+        let mut pause = self.next_wake(before).saturating_duration_since(before);
+        if self.owed > 0 && !self.moderation.is_zero() {
+            std::thread::sleep(pause.min(self.moderation));
+            pause = Duration::ZERO;
+        }
+        let woken = self.wait(pause)?;
+        let now = Instant::now();
+        if woken {
+            self.last_event = now;
+        } else if now.saturating_duration_since(self.last_event) > self.stall && self.is_waiting() {
+            return Err(Fault::Stalled { waited: self.stall, owed: self.owed });
+        }
+        // The list leaves `self` for the turn: what an event starts may touch every connection.
+        let events = std::mem::take(&mut self.events);
+        self.ready = 0;
+        for event in &events {
+            self.on_ready(event)?;
+        }
+        self.events = events;
+        if let Some(rest) = self.rest {
+            rest.after(self.ready);
+        }
+        Ok(())
+    }
+
+    /// Whether something is to come from the server.
+    fn is_waiting(&self) -> bool {
+        self.owed > 0 || self.slots.iter().any(Slot::is_connecting)
+    }
+
+    fn next_wake(&self, now: Instant) -> Instant {
+        let mut wake = now + TURN.min(self.stall);
+        if let Stage::Until(end) = self.stage
+            && now < end
+        {
+            wake = wake.min(end);
+        }
+        for due in [self.next_due, self.timers.next()].into_iter().flatten() {
+            wake = wake.min(due);
+        }
+        wake
+    }
+
+    /// Waits for events; false when there were none.
+    fn wait(&mut self, timeout: Duration) -> Result<bool, Fault> {
+        let timeout = Timespec::try_from(timeout).expect("a turn's length is a valid timespec");
+        self.events.clear();
+        match epoll::wait(&self.poller, spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(Fault::System { doing: "wait for events", errno }),
+        }
+    }
+
+    fn note_next_due(&mut self) {
+        self.next_due = self.groups.iter().filter_map(Group::next_due).min();
+    }
+
+    /// Sends what is due, or lines it up where no connection is free.
+    fn release(&mut self, now: Instant) -> Result<(), Fault> {
+        for number in 0..self.groups.len() {
+            while let Some(due) = self.groups[number].take_due(now) {
+                let group = &mut self.groups[number];
+                match group.free.pop_front() {
+                    Some(index) => self.ask_next(index, Some((due, due)), Instant::now())?,
+                    None => group.waiting.push_back(due),
+                }
+            }
+        }
+        self.note_next_due();
+        Ok(())
+    }
+
+    /// Asks for what the class asks for next. `due`, in an open loop: when that was due, and since when the
+    /// client could have asked.
+    fn ask_next(&mut self, index: usize, due: Option<(Instant, Instant)>, now: Instant) -> Result<(), Fault> {
+        match self.groups[self.slots[index].group].pick() {
+            Some(request) => self.ask(index, request, due, now),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(
+        &mut self,
+        index: usize,
+        request: usize,
+        due: Option<(Instant, Instant)>,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let slot = &mut self.slots[index];
+        let group = &mut self.groups[slot.group];
+        slot.asked += 1;
+        let closing = group.class.life.ends_with(slot.asked);
+        let (intended, ready) = due.unwrap_or((now, now));
+        slot.ask = Some(Ask { request, closing, intended, sent: now, answered: false });
+        slot.progress = now;
+        group.note_sent(now.saturating_duration_since(ready));
+        if group.sips.is_none() {
+            if self.owed == 0 {
+                self.last_event = self.last_event.max(now);
+            }
+            self.owed += 1;
+        }
+        let begun = match &mut slot.connection {
+            Some(connection) => connection.start(group.request(request).bytes(closing)),
+            None => self.open_asking(index, request, closing),
+        };
+        match begun {
+            Ok(()) => {
+                self.begin_sips(index, now);
+                Ok(())
+            }
+            Err(fault) => self.fail(index, fault),
+        }
+    }
+
+    /// Opens a connection and sends its first request at once.
+    fn open_asking(&mut self, index: usize, request: usize, closing: bool) -> Result<(), Fault> {
+        let slot = &self.slots[index];
+        let group = &self.groups[slot.group];
+        let receive_buffer = group.sips.map(|sips| sips.receive_buffer());
+        let mut connection = Connection::open(self.address, receive_buffer)?;
+        connection.start(group.request(request).bytes(closing))?;
+        // Registered after the send, so that a request that has left whole costs no event of its own.
+        let room = if connection.has_sent() { EventFlags::empty() } else { EventFlags::OUT };
+        self.register(index, connection, room)
+    }
+
+    /// Begins to connect.
+    fn open(&mut self, index: usize) -> Result<(), Fault> {
+        let receive_buffer = self.groups[self.slots[index].group].sips.map(|sips| sips.receive_buffer());
+        let connection = Connection::open(self.address, receive_buffer)?;
+        self.register(index, connection, EventFlags::OUT)
+    }
+
+    /// Once per connection. No generation beside the index: a batch holds at most one event per socket,
+    /// closing a socket takes it out of the epoll instance, and one that is opened while a batch is gone
+    /// through takes the place only of a connection whose event is the one at hand.
+    fn register(&mut self, index: usize, connection: Connection, room: EventFlags) -> Result<(), Fault> {
+        let slot = &mut self.slots[index];
+        // A slow reader looks by the clock; that there is something to read mustn't wake it.
+        let input = match self.groups[slot.group].class.reading {
+            Reading::AtOnce => EventFlags::IN,
+            Reading::Slow { .. } => EventFlags::empty(),
+        };
+        let interest = input | EventFlags::RDHUP | EventFlags::ET | room;
+        epoll::add(&self.poller, connection.socket(), EventData::new_u64(index as u64), interest)
+            .map_err(Fault::system("register a socket"))?;
+        slot.peer = Peer::Open;
+        slot.connection = Some(connection);
+        Ok(())
+    }
+
+    fn on_ready(&mut self, event: &Event) -> Result<(), Fault> {
+        let index = usize::try_from(event.data.u64()).expect("an index of ours");
+        let gone = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        let flags = event.flags;
+        let peer = if flags.intersects(gone) { Peer::Gone } else { Peer::Open };
+        let slot = &mut self.slots[index];
+        // It failed earlier in this batch.
+        let Some(connection) = &slot.connection else {
+            return Ok(());
+        };
+        if self.rest.is_some_and(|rest| rest.group() == slot.group) {
+            self.ready += 1;
+        }
+        slot.peer = peer;
+        if self.groups[slot.group].sips.is_some() && connection.has_sent() {
+            return Ok(());
+        }
+        self.visit(index, peer, usize::MAX)
+    }
+
+    /// Takes what has come on a connection, at most `budget` bytes, and does what follows from it.
+    fn visit(&mut self, index: usize, peer: Peer, budget: usize) -> Result<(), Fault> {
+        let mut left = budget;
+        loop {
+            match self.advance(index, peer, &mut left) {
+                Ok(Advance::Waiting) => {
+                    if left < budget {
+                        self.slots[index].progress = Instant::now();
+                    }
+                    return Ok(());
+                }
+                Ok(Advance::Answered(wire_bytes)) => {
+                    if !self.on_answer(index, wire_bytes)? {
+                        return Ok(());
+                    }
+                }
+                Ok(Advance::Ended) => return self.on_end(index),
+                Err(fault) => return self.fail(index, fault),
+            }
+        }
+    }
+
+    fn advance(&mut self, index: usize, peer: Peer, budget: &mut usize) -> Result<Advance, Fault> {
+        let slot = &mut self.slots[index];
+        let group = &self.groups[slot.group];
+        let (number, closing) = slot.ask.as_ref().map_or((0, false), |ask| (ask.request, ask.closing));
+        let digest = match self.stage {
+            Stage::Once(asking) if asking == slot.group => Some(index - group.slots.start),
+            Stage::Once(_) | Stage::Until(_) => None,
+        };
+        let Some(connection) = &mut slot.connection else {
+            unreachable!("a place without a connection isn't visited");
+        };
+        let request = group.request(number);
+        let buffers = &mut self.buffers;
+        let mut visit = Visit { request, closing, buffers, digest, peer, budget: *budget };
+        let advance = connection.advance(&mut visit);
+        *budget = visit.budget;
+        advance
+    }
+
+    /// Whether the connection's end is still to come.
+    fn on_answer(&mut self, index: usize, wire_bytes: u64) -> Result<bool, Fault> {
+        let now = Instant::now();
+        let slot = &mut self.slots[index];
+        let (Some(ask), Some(connection)) = (&mut slot.ask, &mut slot.connection) else {
+            unreachable!("an answer has a request and a connection");
+        };
+        self.groups[slot.group].note_answer(ask, wire_bytes, now);
+        self.last_answer = now;
+        self.refusals = 0;
+        slot.progress = now;
+        if ask.closing || connection.closes() {
+            ask.answered = true;
+            connection.await_end();
+            return Ok(true);
+        }
+        self.finish_ask(index);
+        if self.slots[index].peer == Peer::Gone {
+            self.fail(index, Fault::Closed)?;
+        } else {
+            self.next(index, now)?;
+        }
+        Ok(false)
+    }
+
+    /// The server has closed after the connection's last answer.
+    fn on_end(&mut self, index: usize) -> Result<(), Fault> {
+        let slot = &mut self.slots[index];
+        slot.connection = None;
+        slot.asked = 0;
+        if slot.ask.is_some_and(|ask| !ask.closing) {
+            self.groups[slot.group].shown.reopened += 1;
+        }
+        self.finish_ask(index);
+        self.next(index, Instant::now())
+    }
+
+    fn finish_ask(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        if slot.ask.take().is_some() && self.groups[slot.group].sips.is_none() {
+            self.owed -= 1;
+        }
+    }
+
+    /// What a place does that has nothing under way any more.
+    fn next(&mut self, index: usize, now: Instant) -> Result<(), Fault> {
+        let Stage::Until(end) = self.stage else {
+            return Ok(());
+        };
+        let group = &mut self.groups[self.slots[index].group];
+        match group.class.pacing {
+            Pacing::Closed if now < end => self.ask_next(index, None, now),
+            Pacing::Closed | Pacing::Idle => Ok(()),
+            Pacing::Open { .. } => {
+                match if now < end { group.waiting.pop_front() } else { None } {
+                    Some(due) => self.ask_next(index, Some((due, now)), now)?,
+                    None => group.free.push_back(index),
+                }
+                if self.next_due.is_some_and(|due| due <= now) { self.release(now) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Counts a fault, closes the connection, and sees to it that another one follows.
+    fn fail(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
+        let now = Instant::now();
+        let slot = &mut self.slots[index];
+        if fault.is_ours() || matches!(self.stage, Stage::Once(asking) if asking == slot.group) {
+            return Err(fault);
+        }
+        if let Fault::System { doing: "connect", errno }
+        | Fault::System { errno: errno @ Errno::CONNREFUSED, .. } = fault
+        {
+            self.refusals += 1;
+            if self.refusals > REFUSALS_MAX {
+                return Err(Fault::Refused { attempts: self.refusals, errno });
+            }
+        }
+        self.groups[slot.group].note_fault(slot.ask.as_ref(), fault, now);
+        slot.connection = None;
+        slot.asked = 0;
+        if slot.ask.is_none() {
+            self.groups[slot.group].free.retain(|free| *free != index);
+        }
+        if slot.timer.replace(Timer::Reopen).is_none() {
+            self.timers.set(now + REOPEN_PAUSE, index);
+        }
+        self.finish_ask(index);
+        Ok(())
+    }
+
+    fn begin_sips(&mut self, index: usize, now: Instant) {
+        let slot = &mut self.slots[index];
+        let group = &self.groups[slot.group];
+        if let (Some(sips), None) = (group.sips, slot.timer) {
+            slot.timer = Some(Timer::Sip);
+            // Spread over the period, or all of them would sip at once, again and again.
+            let spread = Random::stream(self.seed, index as u64).fraction();
+            self.timers.set(now + sips.period.mul_f64(spread), index);
+        }
+    }
+
+    fn on_timer(&mut self, index: usize) -> Result<(), Fault> {
+        let now = Instant::now();
+        match self.slots[index].timer.take() {
+            None => Ok(()),
+            Some(Timer::Sip) => self.sip(index, now),
+            // A check of the content has been quicker.
+            Some(Timer::Reopen) if self.slots[index].ask.is_some() => Ok(()),
+            Some(Timer::Reopen) => match self.groups[self.slots[index].group].class.pacing {
+                Pacing::Idle => self.ask_next(index, None, now),
+                Pacing::Closed | Pacing::Open { .. } => self.next(index, now),
+            },
+        }
+    }
+
+    fn sip(&mut self, index: usize, now: Instant) -> Result<(), Fault> {
+        let slot = &self.slots[index];
+        let Some(sips) = self.groups[slot.group].sips else {
+            unreachable!("only a slow reader sips");
+        };
+        if slot.ask.is_none() {
+            return Ok(());
+        }
+        // There are no edges to rely on: it takes until the kernel has no more.
+        self.visit(index, Peer::Gone, sips.bytes)?;
+        let slot = &mut self.slots[index];
+        if slot.timer.is_none() && slot.ask.is_some() {
+            slot.timer = Some(Timer::Sip);
+            self.timers.set(now + sips.period, index);
+        }
+        Ok(())
+    }
+
+    /// Gives up connections that got nothing for too long while others did.
+    fn sweep(&mut self, now: Instant) -> Result<(), Fault> {
+        self.next_sweep = now + self.stall / 4;
+        // If nobody gets anything, the server has stalled: that isn't one connection's fault.
+        if now.saturating_duration_since(self.last_event) > self.stall {
+            return Ok(());
+        }
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
+            if slot.ask.is_some() && now.saturating_duration_since(slot.progress) > self.stall {
+                self.fail(index, Fault::Timeout { waited: self.stall })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn new(group: usize, now: Instant) -> Slot {
+        Slot { group, connection: None, ask: None, asked: 0, timer: None, peer: Peer::Open, progress: now }
+    }
+
+    fn is_connecting(&self) -> bool {
+        self.connection.as_ref().is_some_and(Connection::is_connecting)
+    }
+
+    /// Whether it could ask: nothing is under way, and no fault keeps it back.
+    fn is_resting(&self) -> bool {
+        self.ask.is_none() && self.timer.is_none()
+    }
+}
+
+/// CPU time of the calling thread, user and system.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanoseconds)
+}

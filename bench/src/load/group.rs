@@ -1,0 +1,234 @@
+//! A class at work: what it asks next and when, and what it has shown so far.
+
+use crate::load::class::{Class, Pacing, Picker, Reading};
+use crate::load::fault::Fault;
+use crate::load::outcome::{ClassOutcome, record};
+use crate::load::request::Request;
+use crate::load::schedule::Schedule;
+use crate::random::Random;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+/// How much a slow reader takes at once, as far as its rate allows.
+const SIP_BYTES: u64 = 16 * 1024;
+/// No two sips of a connection are nearer than this.
+const SIP_PERIOD_MIN: Duration = Duration::from_millis(20);
+
+/// A request under way.
+#[derive(Clone, Copy)]
+pub(crate) struct Ask {
+    /// Its number among the class's requests.
+    pub(crate) request: usize,
+    /// Whether it is the last one of its connection.
+    pub(crate) closing: bool,
+    /// When it was due; in a closed loop, when it left.
+    pub(crate) intended: Instant,
+    pub(crate) sent: Instant,
+    /// Whether only the end of the connection is still owed.
+    pub(crate) answered: bool,
+}
+
+/// How a slow reader drinks.
+#[derive(Clone, Copy)]
+pub(crate) struct Sips {
+    pub(crate) bytes: usize,
+    pub(crate) period: Duration,
+}
+
+impl Sips {
+    fn at(bytes_per_second: u64) -> Sips {
+        assert!(bytes_per_second > 0, "a slow reader reads");
+        let period = Duration::from_secs_f64(SIP_BYTES as f64 / bytes_per_second as f64);
+        if period >= SIP_PERIOD_MIN {
+            return Sips { bytes: usize::try_from(SIP_BYTES).unwrap_or(usize::MAX), period };
+        }
+        let bytes = u128::from(bytes_per_second) * SIP_PERIOD_MIN.as_micros() / 1_000_000;
+        Sips { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), period: SIP_PERIOD_MIN }
+    }
+
+    /// Room for two sips: one is drunk while the other comes.
+    pub(crate) fn receive_buffer(self) -> usize {
+        2 * self.bytes
+    }
+}
+
+/// What is random about a class in one run: decided by these numbers alone, so the same for every server.
+pub(crate) struct Streams {
+    pub(crate) times: Random,
+    pub(crate) picks: Random,
+}
+
+impl Streams {
+    /// Those of the `run`-th run of an engine with this seed, for its class number `class`; both from 0.
+    pub(crate) fn of(seed: u64, run: u64, class: usize) -> Streams {
+        let seed = Random::stream(Random::stream(seed, run).draw(), class as u64).draw();
+        Streams { times: Random::stream(seed, 0), picks: Random::stream(seed, 1) }
+    }
+}
+
+/// One class of an engine.
+pub(crate) struct Group {
+    pub(crate) class: Class,
+    /// Its connections' places.
+    pub(crate) slots: Range<usize>,
+    pub(crate) sips: Option<Sips>,
+    picker: Picker,
+    schedule: Option<Schedule>,
+    /// Open loop: connections with nothing to do, the one that has rested longest first.
+    pub(crate) free: VecDeque<usize>,
+    /// Open loop: when the requests were due that found no free connection.
+    pub(crate) waiting: VecDeque<Instant>,
+    start: Instant,
+    slice: Option<Duration>,
+    pub(crate) shown: ClassOutcome,
+}
+
+impl Group {
+    pub(crate) fn new(class: Class, slots: Range<usize>) -> Group {
+        let sips = match class.reading {
+            Reading::AtOnce => None,
+            Reading::Slow { bytes_per_second } => Some(Sips::at(bytes_per_second)),
+        };
+        Group {
+            picker: Picker::new(class.asks.clone()),
+            shown: ClassOutcome::new(&class.name, false),
+            class,
+            slots,
+            sips,
+            schedule: None,
+            free: VecDeque::new(),
+            waiting: VecDeque::new(),
+            start: Instant::now(),
+            slice: None,
+        }
+    }
+
+    /// Begins a run: `streams` decide when it asks, and for what.
+    pub(crate) fn begin(
+        &mut self,
+        start: Instant,
+        window: Duration,
+        slice: Option<Duration>,
+        Streams { times, picks }: Streams,
+    ) {
+        self.picker.begin(picks);
+        self.schedule = match &self.class.pacing {
+            Pacing::Open { per_second, arrivals, steps } => {
+                Some(Schedule::new(*per_second, *arrivals, steps, window, times))
+            }
+            Pacing::Closed | Pacing::Idle => None,
+        };
+        self.free.clear();
+        self.waiting.clear();
+        self.start = start;
+        self.slice = slice;
+        self.shown = ClassOutcome::new(&self.class.name, self.schedule.is_some());
+        self.note_used_up();
+    }
+
+    /// Whether the class keeps a run going: neither silent nor so slow that its answers aren't waited for.
+    pub(crate) fn is_foreground(&self) -> bool {
+        self.class.pacing != Pacing::Idle && self.sips.is_none()
+    }
+
+    /// When the next request is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.schedule.as_ref()?.next().map(|due| self.start + due)
+    }
+
+    /// Takes the next request that is due.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Instant> {
+        let due = self.next_due().filter(|due| *due <= now)?;
+        self.shown.offered += 1;
+        if let Some(schedule) = &mut self.schedule {
+            schedule.advance();
+        }
+        Some(due)
+    }
+
+    /// The number of the next request. `None` when there is none left: then nothing is due any more, either.
+    pub(crate) fn pick(&mut self) -> Option<usize> {
+        let picked = self.picker.pick();
+        self.note_used_up();
+        picked
+    }
+
+    /// Who waits for a connection to ask for what doesn't exist has never come.
+    fn note_used_up(&mut self) {
+        if self.picker.is_used_up() {
+            self.shown.used_up = true;
+            self.shown.offered -= self.waiting.len() as u64;
+            self.waiting.clear();
+            self.schedule = None;
+        }
+    }
+
+    pub(crate) fn request(&self, number: usize) -> &Request {
+        &self.picker.asks().requests()[number]
+    }
+
+    pub(crate) fn note_sent(&mut self, late: Duration) {
+        match &mut self.shown.lag {
+            Some(lag) => record(lag, late),
+            None => self.shown.offered += 1,
+        }
+    }
+
+    pub(crate) fn note_answer(&mut self, ask: &Ask, wire_bytes: u64, now: Instant) {
+        self.shown.answers += 1;
+        self.shown.wire_bytes += wire_bytes;
+        self.note_time(ask, now);
+        if let Some(slice) = self.slice {
+            let number = (now - self.start).as_nanos() / slice.as_nanos().max(1);
+            let number = usize::try_from(number).unwrap_or(usize::MAX);
+            if number >= self.shown.timeline.len() {
+                self.shown.timeline.resize(number + 1, 0);
+            }
+            self.shown.timeline[number] += 1;
+        }
+    }
+
+    /// A request that failed took until now, and stays in the record. A fault at the end of a connection
+    /// whose answer has come is only counted.
+    pub(crate) fn note_fault(&mut self, ask: Option<&Ask>, fault: Fault, now: Instant) {
+        self.shown.note_fault(fault);
+        if let Some(ask) = ask.filter(|ask| !ask.answered) {
+            self.note_time(ask, now);
+        }
+    }
+
+    fn note_time(&mut self, ask: &Ask, now: Instant) {
+        record(&mut self.shown.service, now.saturating_duration_since(ask.sent));
+        if let Some(response) = &mut self.shown.response {
+            record(response, now.saturating_duration_since(ask.intended));
+        }
+    }
+
+    /// Ends a run: what still waits for a connection is unanswered, and has waited until `end`.
+    pub(crate) fn finish(&mut self, end: Instant) -> ClassOutcome {
+        self.schedule = None;
+        for intended in self.waiting.drain(..) {
+            self.shown.unanswered += 1;
+            if let Some(response) = &mut self.shown.response {
+                record(response, end.saturating_duration_since(intended));
+            }
+        }
+        std::mem::replace(&mut self.shown, ClassOutcome::new(&self.class.name, false))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sips_make_the_rate() {
+        for rate in [1_000, 16_384, 65_536, 10_000_000] {
+            let sips = Sips::at(rate);
+            let made = sips.bytes as f64 / sips.period.as_secs_f64();
+            assert!((made / rate as f64 - 1.0).abs() < 1e-3, "{rate}: {made}");
+            assert!(sips.period >= SIP_PERIOD_MIN);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What one stretch of load has shown.
+
+use crate::load::fault::Fault;
+use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+/// The histograms' range, in nanoseconds: below a tenth of a microsecond nothing happens, and what takes
+/// longer than ten minutes counts as ten minutes. Three digits: quantiles are true to 0.1 %.
+const NS_MIN: u64 = 100;
+const NS_MAX: u64 = 600_000_000_000;
+const DIGITS: u8 = 3;
+
+/// A quantile needs at least so many samples above it.
+pub const SAMPLES_ABOVE_MIN: f64 = 20.0;
+
+/// The client's lag may be so long at the 99th percentile, or this share of the response time's 99th
+/// percentile, before the client counts as the limit.
+pub const LAG_MAX: Duration = Duration::from_micros(50);
+/// See [`LAG_MAX`].
+pub const LAG_SHARE_MAX: f64 = 0.05;
+/// A client that is busy for more of the time counts as the limit.
+pub const BUSY_MAX: f64 = 0.85;
+
+/// Why the client, not the server, decided what was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientBound {
+    /// It sent too late.
+    Late {
+        /// The class in which it did.
+        class: String,
+        /// How late at the 99th percentile.
+        lag: Duration,
+    },
+    /// It had no time left, or nearly none.
+    Busy(f64),
+}
+
+impl fmt::Display for ClientBound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientBound::Late { class, lag } => {
+                write!(f, "it sent up to {:.0} µs late (p99, class {class})", lag.as_secs_f64() * 1e6)
+            }
+            ClientBound::Busy(share) => write!(f, "it was busy for {:.0} % of the time", share * 100.0),
+        }
+    }
+}
+
+/// What one run of an engine has shown.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// From the start to the end of the window, or to the last answer if that came later. Shorter than the
+    /// window where every class had used up what it asks for.
+    pub elapsed: Duration,
+    /// CPU time of the client's thread meanwhile.
+    pub client_cpu: Duration,
+    /// Per class, in the order in which the engine got them.
+    pub classes: Vec<ClassOutcome>,
+}
+
+/// What one class has shown. All histograms are in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct ClassOutcome {
+    /// The class's name.
+    pub name: String,
+    /// Answers that came, each of them right.
+    pub answers: u64,
+    /// What went wrong, by [`Fault::kind`].
+    pub faults: BTreeMap<&'static str, Faults>,
+    /// Bytes of the answers, heads included.
+    pub wire_bytes: u64,
+    /// Open loop: requests that were due in the window. Else: requests that were sent.
+    pub offered: u64,
+    /// Open loop: of those, the ones that never found a free connection before the window ended.
+    pub unanswered: u64,
+    /// Connections that the server ended as it had announced in its answer, and that were opened again.
+    pub reopened: u64,
+    /// From the moment a request leaves (with a connection of its own: from the connect) to the last byte of
+    /// its answer, or to its failure.
+    pub service: Histogram<u64>,
+    /// Open loop: from the moment the request was due to the last byte of its answer, to its failure or, where
+    /// it is unanswered, to the end of the window.
+    pub response: Option<Histogram<u64>>,
+    /// Open loop: how late the client itself was, from the moment a request was due, though a connection was
+    /// free, to its departure. For one that had to wait for a connection: from the moment one was free.
+    pub lag: Option<Histogram<u64>>,
+    /// Answers per slice of the time since the start; empty if no slices were asked for. Answers after the
+    /// window's end are in it.
+    pub timeline: Vec<u64>,
+    /// Whether everything that may be asked for only once has been.
+    pub used_up: bool,
+}
+
+/// Faults of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults {
+    /// How many there were.
+    pub count: u64,
+    /// The first of them.
+    pub example: Fault,
+}
+
+impl Outcome {
+    /// The share of the time in which the client's thread was running: near 1, the client was the limit.
+    pub fn client_busy(&self) -> f64 {
+        self.client_cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the client was the limit, and why. Then nothing is known of the server.
+    pub fn client_bound(&self) -> Option<ClientBound> {
+        if self.client_busy() > BUSY_MAX {
+            return Some(ClientBound::Busy(self.client_busy()));
+        }
+        self.classes.iter().find_map(|class| {
+            let p99 = |histogram: &Histogram<u64>| Duration::from_nanos(histogram.value_at_quantile(0.99));
+            let (lag, response) = (p99(class.lag.as_ref()?), p99(class.response.as_ref()?));
+            let late = lag > LAG_MAX.max(response.mul_f64(LAG_SHARE_MAX));
+            late.then(|| ClientBound::Late { class: class.name.clone(), lag })
+        })
+    }
+
+    /// The outcome of the class of that name.
+    pub fn class(&self, name: &str) -> Option<&ClassOutcome> {
+        self.classes.iter().find(|class| class.name == name)
+    }
+
+    /// Adds what another engine has shown at the same time with the same classes. Times are the longer ones,
+    /// CPU time is that of the busier client.
+    pub fn merge(&mut self, other: &Outcome) {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.client_cpu = self.client_cpu.max(other.client_cpu);
+        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
+            class.merge(other);
+        }
+    }
+}
+
+impl ClassOutcome {
+    pub(crate) fn new(name: &str, is_open: bool) -> ClassOutcome {
+        ClassOutcome {
+            name: name.to_owned(),
+            answers: 0,
+            faults: BTreeMap::new(),
+            wire_bytes: 0,
+            offered: 0,
+            unanswered: 0,
+            reopened: 0,
+            service: histogram(),
+            response: is_open.then(histogram),
+            lag: is_open.then(histogram),
+            timeline: Vec::new(),
+            used_up: false,
+        }
+    }
+
+    /// How many faults there were, of all kinds.
+    pub fn fault_count(&self) -> u64 {
+        self.faults.values().map(|faults| faults.count).sum()
+    }
+
+    /// The first fault of the first kind, for a message.
+    pub fn any_fault(&self) -> Option<&Fault> {
+        self.faults.values().next().map(|faults| &faults.example)
+    }
+
+    /// The share of what was begun that failed; 0 where nothing was.
+    pub fn fault_share(&self) -> f64 {
+        let faults = self.fault_count();
+        let begun = self.answers + faults;
+        if begun == 0 { 0.0 } else { faults as f64 / begun as f64 }
+    }
+
+    pub(crate) fn note_fault(&mut self, fault: Fault) {
+        let faults = self.faults.entry(fault.kind()).or_insert(Faults { count: 0, example: fault });
+        faults.count += 1;
+    }
+
+    fn merge(&mut self, other: &ClassOutcome) {
+        self.answers += other.answers;
+        self.wire_bytes += other.wire_bytes;
+        self.offered += other.offered;
+        self.unanswered += other.unanswered;
+        self.reopened += other.reopened;
+        self.used_up |= other.used_up;
+        for (kind, faults) in &other.faults {
+            self.faults
+                .entry(kind)
+                .and_modify(|ours| ours.count += faults.count)
+                .or_insert_with(|| faults.clone());
+        }
+        add(&mut self.service, &other.service);
+        for (ours, theirs) in [(&mut self.response, &other.response), (&mut self.lag, &other.lag)] {
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                add(ours, theirs);
+            }
+        }
+        if self.timeline.len() < other.timeline.len() {
+            self.timeline.resize(other.timeline.len(), 0);
+        }
+        for (ours, theirs) in self.timeline.iter_mut().zip(&other.timeline) {
+            *ours += theirs;
+        }
+    }
+}
+
+/// The quantile of a histogram, 0 to 1, in its unit; `None` with fewer than [`SAMPLES_ABOVE_MIN`] above it.
+pub fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+    let above = histogram.len() as f64 * (1.0 - quantile);
+    (above >= SAMPLES_ABOVE_MIN).then(|| histogram.value_at_quantile(quantile))
+}
+
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(NS_MIN, NS_MAX, DIGITS)
+        .expect("the bounds are constants that the histogram accepts")
+}
+
+pub(crate) fn record(histogram: &mut Histogram<u64>, time: Duration) {
+    histogram.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(NS_MAX));
+}
+
+fn add(ours: &mut Histogram<u64>, theirs: &Histogram<u64>) {
+    ours.add(theirs).expect("all of an engine's histograms have the same bounds");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(times: &[u64]) -> ClassOutcome {
+        let mut class = ClassOutcome::new("a", true);
+        for time in times {
+            class.answers += 1;
+            record(&mut class.service, Duration::from_micros(*time));
+        }
+        class
+    }
+
+    #[test]
+    fn quantiles_with_too_few_samples_are_unknown() {
+        let times: Vec<u64> = (1..=300).collect();
+        let class = class(&times);
+        assert!(quantile(&class.service, 0.5).is_some() && quantile(&class.service, 0.9).is_some());
+        assert_eq!((quantile(&class.service, 0.99), quantile(&class.service, 0.999)), (None, None));
+        assert_eq!(class.service.max() / 1_000, 300);
+    }
+
+    #[test]
+    fn a_client_that_is_late_or_busy_is_the_limit() {
+        let outcome = |lag_us, response_us, busy_ms| {
+            let mut class = ClassOutcome::new("a", true);
+            let times = [(&mut class.lag, lag_us), (&mut class.response, response_us)];
+            for (histogram, time) in times {
+                record(histogram.as_mut().unwrap(), Duration::from_micros(time));
+            }
+            let client_cpu = Duration::from_millis(busy_ms);
+            Outcome { elapsed: Duration::from_secs(1), client_cpu, classes: vec![class] }
+        };
+        assert_eq!(outcome(49, 100, 840).client_bound(), None);
+        assert!(matches!(outcome(60, 100, 0).client_bound(), Some(ClientBound::Late { .. })));
+        // 5 % of 2 ms are 100 µs.
+        assert_eq!(outcome(90, 2_000, 0).client_bound(), None);
+        assert!(matches!(outcome(0, 0, 860).client_bound(), Some(ClientBound::Busy(_))));
+    }
+
+    #[test]
+    fn merged_counts_are_sums() {
+        let outcome = |class| Outcome {
+            elapsed: Duration::from_secs(1),
+            client_cpu: Duration::from_millis(400),
+            classes: vec![class],
+        };
+        let mut ours = class(&[1, 2]);
+        ours.timeline = vec![2];
+        ours.note_fault(Fault::Closed);
+        let mut theirs = class(&[3]);
+        theirs.timeline = vec![0, 1];
+        theirs.note_fault(Fault::Surplus);
+        theirs.note_fault(Fault::Closed);
+        let mut merged = outcome(ours);
+        merged.merge(&outcome(theirs));
+        let class = merged.class("a").unwrap();
+        assert_eq!((class.answers, class.service.len(), class.fault_count()), (3, 3, 3));
+        assert_eq!((class.faults["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
+        assert!((class.fault_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.4).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,327 @@
+//! What one trial has shown: a line of `trials.jsonl`.
+//!
+//! Times are in nanoseconds, sizes in bytes. What this machine can't measure is `None`, and `unmeasured` says why.
+
+use crate::machine::disturbance::Disturbance;
+use crate::machine::placement::Thread;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// One comparison: a scenario at one of its points. Every target gets exactly this load.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CellId {
+    /// The scenario's name.
+    pub scenario: String,
+    /// The label of its point ("64", "90 %"); empty where the scenario has one point only.
+    pub point: String,
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.point.as_str() {
+            "" => f.write_str(&self.scenario),
+            point => write!(f, "{}@{point}", self.scenario),
+        }
+    }
+}
+
+/// Why a trial was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pass {
+    /// For its times.
+    Timing,
+    /// For its counts of system calls and ring operations. Counting taxes whoever makes many calls, so its
+    /// times take no part in anything.
+    Counting,
+}
+
+/// Where a trial stands in its run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Counted over the whole run, void trials included, from 0.
+    pub number: usize,
+    /// The round within the cell, from 0.
+    pub round: usize,
+    /// The position within the round, from 0.
+    pub position: usize,
+    /// 0, or how often the trial was repeated before, because it was void.
+    pub attempt: usize,
+}
+
+/// What bounded the rate of a trial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limiter {
+    /// The server's CPU.
+    ServerCpu,
+    /// The client: rule 3 of the method; such a trial takes no part in a verdict on rates and times.
+    ClientCpu,
+    /// The disk.
+    Disk,
+    /// The rate that was asked for: the server had time to spare.
+    OfferedRate,
+    /// Connections that each waited for its answer, while both CPUs had time to spare.
+    Connections,
+    /// Failures.
+    Errors,
+}
+
+/// One trial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// When it began, in UTC.
+    pub started: String,
+    /// The target's id.
+    pub target: String,
+    /// The comparison.
+    #[serde(flatten)]
+    pub cell: CellId,
+    /// Why it was made.
+    pub pass: Pass,
+    /// Its place in the run.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Why it takes no part in any result; null for one that does. A void trial was repeated.
+    pub void: Option<String>,
+    /// The length of the window as it was.
+    pub elapsed_ns: u64,
+    /// Per class of connections, in the scenario's order.
+    pub classes: Vec<ClassFigures>,
+    /// What the window cost the server's whole process tree.
+    pub cost: Cost,
+    /// CPU time of the client's threads.
+    pub client_cpu_ns: u64,
+    /// The busiest client thread's share of its CPU.
+    pub client_busy: f64,
+    /// What bounded the rate.
+    pub limiter: Limiter,
+    /// Memory before the first connection, and with all of them there; null where it isn't asked.
+    pub memory: Option<MemoryFigures>,
+    /// Bytes that the server caused to be read from the device.
+    pub device_read_bytes: Option<u64>,
+    /// What was called, in a counting pass.
+    pub calls: Option<Calls>,
+    /// Threads of the server at the end of the window, kernel workers included.
+    pub server_threads: usize,
+    /// The kernel's io_uring workers among them.
+    pub ring_workers: usize,
+    /// Threads that could have run elsewhere than on the server's CPU.
+    pub misplaced: Vec<Thread>,
+    /// What else went on on the CPUs of the measurement.
+    pub disturbance: Option<Disturbance>,
+    /// How long a fixed piece of work took on the server's CPU just before.
+    pub spin_ns: Option<u64>,
+    /// What couldn't be measured, by the field's name, with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unmeasured: BTreeMap<String, String>,
+}
+
+/// What one class of connections met with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClassFigures {
+    /// The class's name in its scenario: "hot".
+    pub name: String,
+    /// Connections.
+    pub connections: usize,
+    /// Answers that came and were right.
+    pub answers: u64,
+    /// What went wrong, by kind.
+    pub faults: BTreeMap<String, u64>,
+    /// Requests still unanswered at the end of an open loop.
+    pub unanswered: u64,
+    /// Requests that the schedule asked for per second; null in a closed loop.
+    pub offered_per_second: Option<f64>,
+    /// Answers per second.
+    pub answers_per_second: f64,
+    /// Bytes received per answer, head included.
+    pub wire_bytes_per_answer: Option<f64>,
+    /// From the departure of a request to the last byte of its answer.
+    pub service: Option<Latency>,
+    /// From the moment at which the schedule wanted it to depart; null in a closed loop.
+    pub response: Option<Latency>,
+    /// How late the client itself was.
+    pub lag_p99_ns: Option<u64>,
+    /// Answers per slice of the window; empty where it isn't asked.
+    pub timeline: Vec<u64>,
+    /// The length of a slice.
+    pub slice_ns: Option<u64>,
+}
+
+/// A distribution of times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Half took at most so long. A quantile with fewer than 20 samples above it is null.
+    pub p50_ns: Option<u64>,
+    /// Nine in ten.
+    pub p90_ns: Option<u64>,
+    /// 99 in 100.
+    pub p99_ns: Option<u64>,
+    /// 999 in 1,000.
+    pub p999_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: u64,
+    /// The arithmetic mean.
+    pub mean_ns: f64,
+    /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, three digits.
+    pub histogram: String,
+}
+
+/// What the server's process tree used, threads and children that have ended included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// User and system time.
+    pub cpu_ns: u64,
+    /// The user part.
+    pub user_ns: Option<u64>,
+    /// The system part.
+    pub system_ns: Option<u64>,
+    /// Page faults.
+    pub page_faults: Option<u64>,
+}
+
+/// Memory, before and during the load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemoryFigures {
+    /// The server alone, nothing connected.
+    pub base: Memory,
+    /// With the connections of the scenario.
+    pub loaded: Memory,
+}
+
+/// Memory of the server's process tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memory {
+    /// Proportional set size: what is in user space.
+    pub pss_bytes: Option<u64>,
+    /// Kernel stacks, one per thread.
+    pub kernel_stack_bytes: Option<u64>,
+    /// Page tables.
+    pub page_table_bytes: Option<u64>,
+    /// Buffers of TCP sockets on the whole machine, both ends, since before the server's start.
+    pub socket_bytes: Option<i64>,
+    /// The kernel's objects on the whole machine that can't be reclaimed: sockets, files, epoll items, rings.
+    pub slab_bytes: Option<i64>,
+}
+
+/// What the server's process tree asked of the kernel in the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calls {
+    /// System calls by name.
+    pub system_calls: Option<BTreeMap<String, u64>>,
+    /// Operations submitted to rings.
+    pub ring_submissions: Option<u64>,
+    /// Completions posted by rings.
+    pub ring_completions: Option<u64>,
+    /// Operations that a ring handed to a kernel worker thread.
+    pub ring_punts: Option<u64>,
+    /// Context switches away from a thread of the server.
+    pub context_switches: Option<u64>,
+}
+
+impl Trial {
+    /// The class that the scenario is about: its first.
+    pub fn main_class(&self) -> Option<&ClassFigures> {
+        self.classes.first()
+    }
+
+    /// Right answers of all classes.
+    pub fn answers(&self) -> u64 {
+        self.classes.iter().map(|class| class.answers).sum()
+    }
+
+    /// Faults of all classes.
+    pub fn faults(&self) -> u64 {
+        self.classes.iter().flat_map(|class| class.faults.values()).sum()
+    }
+
+    /// The server's CPU time per right answer, over all classes; `None` without an answer.
+    pub fn cpu_per_request_ns(&self) -> Option<f64> {
+        let answers = self.answers();
+        (answers > 0).then(|| self.cost.cpu_ns as f64 / answers as f64)
+    }
+
+    /// Whether it counts: made for its times, and not void.
+    pub fn counts(&self) -> bool {
+        self.pass == Pass::Timing && self.void.is_none()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A trial of `hot-small` with this CPU time per request, as the client of one class with 64 connections
+    /// saw it.
+    pub(crate) fn trial(target: &str, round: usize, cpu_per_request_ns: f64) -> Trial {
+        let answers = 50_000;
+        let rate = 1e9 / cpu_per_request_ns;
+        let class = ClassFigures {
+            name: "hot".to_owned(),
+            connections: 64,
+            answers,
+            faults: BTreeMap::new(),
+            unanswered: 0,
+            offered_per_second: None,
+            answers_per_second: rate,
+            wire_bytes_per_answer: Some(1_300.0),
+            service: Some(Latency {
+                p50_ns: Some(500_000),
+                p90_ns: Some(550_000),
+                p99_ns: Some(600_000),
+                p999_ns: None,
+                max_ns: 700_000,
+                mean_ns: 510_000.0,
+                histogram: String::new(),
+            }),
+            response: None,
+            lag_p99_ns: None,
+            timeline: Vec::new(),
+            slice_ns: None,
+        };
+        Trial {
+            started: "2026-01-02T03:04:05.678Z".to_owned(),
+            target: target.to_owned(),
+            cell: CellId { scenario: "hot-small".to_owned(), point: String::new() },
+            pass: Pass::Timing,
+            place: Place { number: round, round, position: 0, attempt: 0 },
+            void: None,
+            elapsed_ns: 400_000_000,
+            classes: vec![class],
+            cost: Cost {
+                cpu_ns: (Duration::from_secs_f64(cpu_per_request_ns * answers as f64 / 1e9))
+                    .as_nanos()
+                    .try_into()
+                    .unwrap(),
+                user_ns: Some(100_000_000),
+                system_ns: None,
+                page_faults: Some(12),
+            },
+            client_cpu_ns: 300_000_000,
+            client_busy: 0.75,
+            limiter: Limiter::ServerCpu,
+            memory: None,
+            device_read_bytes: Some(0),
+            calls: None,
+            server_threads: 2,
+            ring_workers: 0,
+            misplaced: Vec::new(),
+            disturbance: Some(Disturbance { others: 0.01, stolen: 0.0 }),
+            spin_ns: Some(1_000_000),
+            unmeasured: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn per_answer() {
+        let mut trial = trial("epoll", 0, 8_000.0);
+        assert!((trial.cpu_per_request_ns().unwrap() - 8_000.0).abs() < 1e-6);
+        assert!(trial.counts());
+        trial.classes[0].answers = 0;
+        assert_eq!(trial.cpu_per_request_ns(), None);
+        trial.void = Some("the hypervisor took 3 % of the CPUs".to_owned());
+        assert!(!trial.counts());
+    }
+}

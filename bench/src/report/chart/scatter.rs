@@ -1,0 +1,159 @@
+//! Everybody by what they cost and how long the unlucky wait: the two questions at once.
+
+use crate::analysis::measure::Measure;
+use crate::analysis::verdict::Verdict;
+use crate::report::chart::labels::{Area, first_free};
+use crate::report::chart::lines::drawing_order;
+use crate::report::chart::plot;
+use crate::report::chart::scale::Scale;
+use crate::report::chart::{Canvas, Sketch, classes};
+use crate::report::results::Results;
+use crate::report::svg::{Anchor, Font, text_width};
+use crate::report::wording;
+
+const COST: &str = "hot-small";
+const TAIL: &str = "hot-under-cold";
+
+struct Dot {
+    target: String,
+    cost: f64,
+    tail: f64,
+}
+
+/// The cost of a small file against the tail beside a slow disk.
+pub fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+    let find = |name: &str| -> Result<&Verdict, String> {
+        let found = results.verdicts.iter().find(|verdict| verdict.cell.scenario == name);
+        found.ok_or_else(|| format!("{name} didn't run"))
+    };
+    let (cost, tail) = (find(COST)?, find(TAIL)?);
+    let dots: Vec<Dot> = drawing_order(results)
+        .into_iter()
+        .filter_map(|target| {
+            Some(Dot {
+                target: target.id.clone(),
+                cost: results.estimate(cost, &target.id, Measure::CpuPerRequest)?.value,
+                tail: results.estimate(tail, &target.id, Measure::P99)?.value,
+            })
+        })
+        .collect();
+    if dots.len() < 2 {
+        return Err(format!("fewer than two targets ran in both {COST} and {TAIL}"));
+    }
+    Ok(Sketch {
+        name: "cost-and-tail".to_owned(),
+        title: "Who is cheap, and who keeps waiting short when the disk is slow?".to_owned(),
+        reading: format!(
+            "Across: server CPU time per request ({COST}). Up: p99 of cached files while others are read from a \
+             slow disk ({TAIL}). Both scales are logarithmic; the best place is the lower left."
+        ),
+        scenario: None,
+        draw: Box::new(move |canvas| draw(canvas, &dots)),
+    })
+}
+
+fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) =
+        values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
+    (low / 1.35, high * 1.35)
+}
+
+fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
+    let frame = canvas.frame;
+    let height = if frame.narrow { 400.0 } else { 520.0 };
+    let (low, high) = ends(dots.iter().map(|dot| dot.tail));
+    let (top, bottom) = (canvas.y, canvas.y + height);
+    let y = Scale::logarithmic(low, high, bottom, top);
+    let ticks: Vec<(f64, String)> =
+        y.ticks(8, 1.0).into_iter().map(|tick| (tick, plot::time(tick))).collect();
+    let left =
+        frame.margin + 8.0 + ticks.iter().map(|(_, text)| text_width(text, frame.axis)).fold(0.0, f64::max);
+    let right = frame.width - frame.margin;
+    let (low, high) = ends(dots.iter().map(|dot| dot.cost));
+    let x = Scale::logarithmic(low, high, left, right);
+    for (tick, text) in &ticks {
+        let place = y.at(*tick);
+        canvas.svg.line((left, place), (right, place), "rule");
+        canvas.svg.text(left - 8.0, place + frame.axis.size * 0.35, frame.axis, Anchor::End, "muted", text);
+    }
+    canvas.svg.line((left, bottom), (right, bottom), "axis");
+    let base = bottom + frame.axis.size * 1.5;
+    for tick in x.ticks(8, 1.0) {
+        let place = x.at(tick);
+        canvas.svg.line((place, bottom), (place, bottom + 5.0), "axis");
+        let text = plot::time(tick);
+        let half = text_width(&text, frame.axis) / 2.0;
+        if place + half < frame.width {
+            canvas.svg.text(place, base, frame.axis, Anchor::Middle, "muted", &text);
+        }
+    }
+    let name_y = base + frame.axis.size * 1.5;
+    let middle = f64::midpoint(left, right);
+    canvas.svg.text(middle, name_y, frame.axis, Anchor::Middle, "muted", "CPU time per request");
+    let page = Area { left: left + 2.0, top, width: right - left, height: height - 2.0 };
+    dots_with_names(canvas, dots, (x, y), page);
+    canvas.y = name_y + 4.0;
+}
+
+fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale), page: Area) {
+    let frame = canvas.frame;
+    let radius = if frame.narrow { 5.0 } else { 7.0 };
+    let around = |dot: &Dot| Area {
+        left: x.at(dot.cost) - radius - 1.0,
+        top: y.at(dot.tail) - radius - 1.0,
+        width: 2.0 * radius + 2.0,
+        height: 2.0 * radius + 2.0,
+    };
+    let mut taken: Vec<Area> = dots.iter().map(around).collect();
+    // This project's names first: they get the best places.
+    for dot in dots.iter().rev() {
+        let class = classes(canvas.results, &dot.target);
+        let font = Font { bold: class.ends_with("main"), ..frame.label };
+        let label = canvas.results.label(&dot.target);
+        let centre = (x.at(dot.cost), y.at(dot.tail));
+        let tip = format!(
+            "{label}: {} per request, p99 {}",
+            wording::duration(dot.cost),
+            wording::duration(dot.tail)
+        );
+        canvas.svg.begin(&dot.target, &tip);
+        let hollow = if canvas.results.is_variant(&dot.target) { " hollow" } else { "" };
+        canvas.svg.circle(centre, radius, &format!("dot {class}{hollow}"));
+        let candidates = candidates(centre, text_width(label, font), font.size, radius);
+        if let Some(place) = first_free(&candidates, &taken, page) {
+            let area = candidates[place];
+            if place >= NEAR {
+                let end = (centre.0.clamp(area.left, area.left + area.width), area.top + area.height * 0.5);
+                canvas.svg.line(centre, end, "leader");
+            }
+            canvas.svg.text(area.left, area.top + font.size * 0.86, font, Anchor::Start, "ink", label);
+            taken.push(area);
+        }
+        canvas.svg.end();
+    }
+}
+
+/// So many of the candidates touch their dot and need no line to it.
+const NEAR: usize = 4;
+
+/// Right, left, above, below; then further and further away.
+fn candidates((x, y): (f64, f64), width: f64, size: f64, radius: f64) -> Vec<Area> {
+    let height = size * 1.12;
+    let area = |left: f64, top: f64| Area { left, top, width, height };
+    let away = radius + 4.0;
+    let mut candidates = vec![
+        area(x + away, y - height / 2.0),
+        area(x - away - width, y - height / 2.0),
+        area(x - width / 2.0, y - away - height),
+        area(x - width / 2.0, y + away),
+    ];
+    for step in 1..=9 {
+        let reach = f64::from(step) * height;
+        for vertical in [-reach, reach] {
+            for left in [x + away + 6.0, x - away - width - 6.0, x - width / 2.0] {
+                candidates.push(area(left, y + vertical - height / 2.0));
+            }
+        }
+    }
+    candidates
+}

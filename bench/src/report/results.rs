@@ -1,0 +1,207 @@
+//! What every page and picture draws from: a run with its verdicts, and the questions that all of them ask.
+
+use crate::analysis::figures::Figures;
+use crate::analysis::measure::Measure;
+use crate::analysis::verdict::{Claim, Verdict, judge};
+use crate::record::trial::{CellId, Trial};
+use crate::record::{Family, Record, TargetRecord};
+use crate::report::wording;
+use crate::run::scenario::Scenario;
+
+/// A run with its verdicts.
+#[derive(Debug)]
+pub struct Results<'a> {
+    /// Where, how and with what.
+    pub record: &'a Record,
+    /// What was measured.
+    pub trials: &'a [Trial],
+    /// What that says, in the order of the cells.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// What a scenario has shown, in sentences.
+#[derive(Clone, Debug)]
+pub struct Finding<'a> {
+    /// Which.
+    pub scenario: &'a Scenario,
+    /// The cell that the sentences are about.
+    pub cell: &'a CellId,
+    /// The numbers of this project's servers: "blocking 11.7 µs, epoll 8.33 µs, uring 7.94 µs".
+    pub numbers: String,
+    /// The verdicts.
+    pub sentences: Vec<String>,
+}
+
+impl<'a> Results<'a> {
+    /// Judges a run.
+    pub fn of(record: &'a Record, trials: &'a [Trial]) -> Results<'a> {
+        Results { record, trials, verdicts: judge(record, trials) }
+    }
+
+    /// A target of this run.
+    pub fn target(&self, id: &str) -> Option<&'a TargetRecord> {
+        self.record.targets.iter().find(|target| target.id == id)
+    }
+
+    /// A target's name for people.
+    pub fn label<'b>(&self, id: &'b str) -> &'b str
+    where
+        'a: 'b,
+    {
+        self.target(id).map_or(id, |target| target.label.as_str())
+    }
+
+    /// Scenarios with at least one trial that counts, in the order of the run.
+    pub fn scenarios(&self) -> impl Iterator<Item = &'a Scenario> {
+        let ran = |scenario: &&Scenario| self.of_scenario(scenario).next().is_some();
+        self.record.scenarios.iter().filter(ran)
+    }
+
+    /// The verdicts of a scenario, along its axis.
+    pub fn of_scenario(&self, scenario: &Scenario) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| verdict.cell.scenario == scenario.name)
+    }
+
+    /// The cell that tells most: the far end of the axis.
+    pub fn main_cell(&self, scenario: &Scenario) -> Option<&Verdict> {
+        self.of_scenario(scenario).last()
+    }
+
+    /// This project's servers with default settings, twins left out, that ran in a cell.
+    pub fn ours(&self, verdict: &Verdict) -> Vec<&'a TargetRecord> {
+        let plain = |target: &&TargetRecord| {
+            target.backend.is_some_and(|backend| backend.name() == target.id)
+                && verdict.figures(&target.id).is_some()
+        };
+        self.record.targets.iter().filter(plain).collect()
+    }
+
+    /// What the others are compared with: `epoll`, or the first that ran.
+    pub fn baseline<'b>(&self, verdict: &'b Verdict) -> Option<&'b str> {
+        let epoll = verdict.figures("epoll").or_else(|| verdict.targets.first());
+        epoll.map(|figures| figures.target.as_str())
+    }
+
+    /// The best of a family that is ranked in the cell's measure.
+    pub fn best<'b>(&self, verdict: &'b Verdict, family: Family) -> Option<&'b Figures> {
+        let measure = verdict.measure;
+        let value = |figures: &Figures| {
+            let value = figures.estimate(measure).map_or(f64::INFINITY, |estimate| estimate.value);
+            if measure.lower_is_better() { value } else { -value }
+        };
+        let candidates = verdict.targets.iter().filter(|figures| {
+            let target = self.target(&figures.target);
+            target.is_some_and(|target| target.family == family && target.twin_of.is_none())
+                && figures.unranked(measure).is_none()
+        });
+        candidates.min_by(|one, other| value(one).total_cmp(&value(other)))
+    }
+
+    /// What a ratio of the cell's measure says.
+    pub fn sentence(&self, verdict: &Verdict, above: &str, below: &str) -> Option<String> {
+        let ratio = verdict.ratio(above, below, verdict.measure)?;
+        let margin = verdict.band(verdict.measure).margin;
+        Some(wording::sentence(&ratio, self.label(above), self.label(below), margin))
+    }
+
+    /// What the scenarios have shown.
+    pub fn findings(&self) -> Vec<Finding<'_>> {
+        self.scenarios().filter_map(|scenario| self.finding(scenario)).collect()
+    }
+
+    fn finding(&self, scenario: &'a Scenario) -> Option<Finding<'_>> {
+        let verdict = self.main_cell(scenario)?;
+        let ours = self.ours(verdict);
+        let numbers: Vec<String> = ours
+            .iter()
+            .filter_map(|target| {
+                let estimate = verdict.figures(&target.id)?.estimate(verdict.measure)?;
+                Some(format!("{} {}", target.label, wording::spoken(verdict.measure, estimate.value)))
+            })
+            .collect();
+        let baseline = self.baseline(verdict)?;
+        let others = ours.iter().filter(|target| target.id != baseline);
+        let mut sentences: Vec<String> =
+            others.filter_map(|target| self.sentence(verdict, &target.id, baseline)).collect();
+        if let (Some(best), Some(peer)) = (self.best(verdict, Family::Ours), self.best(verdict, Family::Peer))
+            && let Some(sentence) = self.sentence(verdict, &best.target, &peer.target)
+        {
+            sentences.push(format!("against the best peer: {sentence}"));
+        }
+        Some(Finding { scenario, cell: &verdict.cell, numbers: numbers.join(", "), sentences })
+    }
+
+    /// How often the twin was judged in the scenarios' own measures, and how often it was declared different.
+    pub fn twins(&self) -> (usize, usize) {
+        let claims = self.verdicts.iter().filter_map(|verdict| {
+            let twin = verdict.targets.iter().find_map(|figures| {
+                let original = self.target(&figures.target)?.twin_of.as_deref()?;
+                verdict.ratio(&figures.target, original, verdict.measure)
+            });
+            twin.map(|ratio| ratio.claim)
+        });
+        let claims: Vec<Claim> = claims.collect();
+        (claims.len(), claims.iter().filter(|claim| **claim == Claim::Difference).count())
+    }
+
+    /// Trials made, and void ones among them.
+    pub fn trial_counts(&self) -> (usize, usize) {
+        (self.trials.len(), self.trials.iter().filter(|trial| trial.void.is_some()).count())
+    }
+
+    /// Why trials were void, with how often.
+    pub fn void_reasons(&self) -> Vec<(String, usize)> {
+        let mut reasons: Vec<(String, usize)> = Vec::new();
+        for reason in self.trials.iter().filter_map(|trial| trial.void.as_ref()) {
+            match reasons.iter_mut().find(|(known, _)| known == reason) {
+                Some((_, count)) => *count += 1,
+                None => reasons.push((reason.clone(), 1)),
+            }
+        }
+        reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        reasons
+    }
+
+    /// The commit that was measured, in words.
+    pub fn source(&self) -> String {
+        match &self.record.environment.source {
+            None => "not from a commit".to_owned(),
+            Some(source) if source.dirty => format!("commit {} with changes", source.commit),
+            Some(source) => format!("commit {}", source.commit),
+        }
+    }
+
+    /// Peers (or others) that took no part, with the reason.
+    pub fn absent(&self) -> impl Iterator<Item = (&'a TargetRecord, &'a str)> {
+        self.record.targets.iter().filter_map(|target| Some((target, target.unavailable.as_deref()?)))
+    }
+
+    /// The target's class in style sheets: its colour everywhere.
+    pub fn class(&self, id: &str) -> String {
+        let Some(target) = self.target(id) else {
+            return "peer".to_owned();
+        };
+        match (target.family, target.backend) {
+            (Family::Ours, Some(backend)) => backend.name().to_owned(),
+            (Family::Null, _) => "null".to_owned(),
+            _ => "peer".to_owned(),
+        }
+    }
+
+    /// Whether it is one of this project's servers in other settings than the default's, or a twin.
+    pub fn is_variant(&self, id: &str) -> bool {
+        self.target(id).is_some_and(|target| {
+            target.family == Family::Ours && target.backend.is_some_and(|backend| backend.name() != target.id)
+        })
+    }
+
+    /// A measure of a target in a verdict, if it was measured at all.
+    pub fn estimate<'b>(
+        &self,
+        verdict: &'b Verdict,
+        id: &str,
+        measure: Measure,
+    ) -> Option<&'b crate::analysis::stats::Estimate> {
+        verdict.figures(id)?.estimate(measure)
+    }
+}

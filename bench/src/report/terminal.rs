@@ -1,0 +1,93 @@
+//! What a run ends with on a terminal: a table, and three sentences.
+
+use crate::analysis::verdict::Verdict;
+use crate::record::Family;
+use crate::report::results::Results;
+use crate::report::wording;
+use std::fmt::Write;
+use std::path::Path;
+
+/// The table is at most so many columns wide.
+pub const WIDTH_MAX: usize = 100;
+const NAME_MAX: usize = 30;
+
+/// A block per scenario: each target's number and its ratio to the baseline.
+pub fn table(results: &Results<'_>) -> String {
+    let mut text = String::new();
+    for scenario in results.scenarios() {
+        let Some(verdict) = results.main_cell(scenario) else {
+            continue;
+        };
+        let better = if verdict.measure.lower_is_better() { "less" } else { "more" };
+        let heading = format!("{}: {} ({better} is better)", verdict.cell, verdict.measure.label());
+        let _infallible = writeln!(text, "\n{}", cut(&heading, WIDTH_MAX));
+        rows(&mut text, results, verdict);
+    }
+    text
+}
+
+fn rows(text: &mut String, results: &Results<'_>, verdict: &Verdict) {
+    let baseline = results.baseline(verdict).unwrap_or_default();
+    let mut lines = Vec::new();
+    for figures in &verdict.targets {
+        let value = figures.estimate(verdict.measure).map_or_else(
+            || "n/a".to_owned(),
+            |estimate| wording::value_with_interval(verdict.measure, estimate),
+        );
+        let ratio = match verdict.ratio(&figures.target, baseline, verdict.measure) {
+            _ if figures.target == baseline => format!("1 ({baseline})"),
+            Some(ratio) if ratio.because.is_none() => wording::ratio(&ratio.estimate),
+            _ => String::new(),
+        };
+        let mark =
+            figures.unranked(verdict.measure).map_or_else(String::new, |why| format!("not ranked: {why}"));
+        lines.push([cut(results.label(&figures.target), NAME_MAX), value, ratio, mark]);
+    }
+    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+    let (name, value, ratio) = (width(0), width(1), width(2));
+    for line in &lines {
+        let text_line =
+            format!("  {:<name$}  {:>value$}  {:>ratio$}  {}", line[0], line[1], line[2], line[3]);
+        let _infallible = writeln!(text, "{}", cut(text_line.trim_end(), WIDTH_MAX));
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    text.chars().take(width - 1).chain(std::iter::once('…')).collect()
+}
+
+/// What the run found, how far it can be trusted, and where the report lies.
+pub fn closing(results: &Results<'_>, folder: &Path) -> String {
+    let found = results.findings().first().map_or_else(
+        || "No trial counts, so nothing was found.".to_owned(),
+        |finding| {
+            let mut verdicts = finding.sentences.join("; ");
+            if !verdicts.is_empty() {
+                verdicts = format!("; {verdicts}");
+            }
+            format!("{}: {}{verdicts}.", finding.cell, finding.numbers)
+        },
+    );
+    let (judged, different) = results.twins();
+    let (trials, voids) = results.trial_counts();
+    let twin = match (judged, different) {
+        (0, _) => "No A/A twin ran".to_owned(),
+        (judged, different) => {
+            format!("The A/A twin was declared different in {different} of {judged} comparisons")
+        }
+    };
+    let peers = results
+        .record
+        .targets
+        .iter()
+        .filter(|target| target.family == Family::Peer && target.unavailable.is_none());
+    let trust = format!(
+        "{twin}; {voids} of {trials} trials were void, {} peers took part, and there are {} warnings.",
+        peers.count(),
+        results.record.warnings.len()
+    );
+    format!("{found}\n{trust}\nThe report is {}.", folder.join("report.html").display())
+}

@@ -1,0 +1,257 @@
+//! The report of a run, as files in a folder.
+
+use crate::record::{Folder, read_record};
+use crate::report::chart::labels::Area;
+use crate::report::sample::{Plan, Sample, sample};
+use crate::report::svg::{Font, text_width};
+use crate::report::{chart, html, readme, redraw, terminal, write};
+use crate::run::scenario::Tier;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Writes a run as the harness does.
+fn folder(results: &Path, sample: &Sample) -> PathBuf {
+    let record = &sample.record;
+    let mut folder =
+        Folder::create(results, &record.started, "host", record.environment.source.as_ref()).unwrap();
+    folder.write_record(record).unwrap();
+    for trial in &sample.trials {
+        folder.append(trial).unwrap();
+    }
+    folder.path().to_owned()
+}
+
+fn quick() -> Plan {
+    Plan { tier: Tier::Quick, ..Plan::default() }
+}
+
+#[test]
+fn the_table_fits_a_terminal() {
+    for plan in [quick(), Plan { everybody: false, ..quick() }] {
+        let sample = sample(plan);
+        let table = terminal::table(&sample.results());
+        assert!(table.contains("hot-small: CPU time per request (less is better)"), "{table}");
+        for line in table.lines() {
+            assert!(line.chars().count() <= terminal::WIDTH_MAX, "{line}");
+            assert!(!line.contains('\u{1b}'), "no colours: it may be going to a file");
+        }
+    }
+}
+
+#[test]
+fn the_closing_is_three_sentences() {
+    let sample = sample(Plan { everybody: false, ..quick() });
+    let closing = terminal::closing(&sample.results(), Path::new("results/x"));
+    assert_eq!(closing.lines().count(), 3, "{closing}");
+    assert!(closing.lines().all(|line| line.ends_with('.')));
+    assert!(closing.ends_with("results/x/report.html."), "{closing}");
+}
+
+#[test]
+fn the_readme_is_spliced_from_a_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let folder = folder(&home.path().join("results"), &sample(quick()));
+    let readme = home.path().join("README.md");
+    fs::write(&readme, format!("# T\n\n{}\n{}\n\nrest\n", readme::BEGIN, readme::END)).unwrap();
+    assert!(readme::would_change(&readme, &folder).unwrap());
+    assert!(readme::splice(&readme, &folder).unwrap());
+    let text = fs::read_to_string(&readme).unwrap();
+    let record = read_record(&folder).unwrap();
+    for wanted in [record.command.as_str(), "/hot-small.svg", "| nginx |", "rest\n", "uring ÷ …"] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+    assert!(!readme::would_change(&readme, &folder).unwrap());
+    assert!(!readme::splice(&readme, &folder).unwrap(), "again changes nothing");
+    fs::write(&readme, "nothing").unwrap();
+    let failure = readme::splice(&readme, &folder).unwrap_err().to_string();
+    assert!(failure.contains("README.md: it has no line <!-- bench:begin -->"), "{failure}");
+}
+
+/// Where a line of text lies. Some viewers' fonts are wider than the metrics; `text_width` allows for them, so
+/// what doesn't overlap here doesn't overlap there.
+fn box_of(text: roxmltree::Node<'_, '_>) -> Area {
+    let number = |name: &str| text.attribute(name).unwrap().parse::<f64>().unwrap();
+    let font = Font { size: number("font-size"), bold: text.attribute("font-weight").is_some() };
+    let width = text_width(text.text().unwrap(), font) * 0.98;
+    let left = match text.attribute("text-anchor") {
+        Some("end") => number("x") - width,
+        Some("middle") => number("x") - width / 2.0,
+        _ => number("x"),
+    };
+    Area { left, top: number("y") - font.size * 0.75, width, height: font.size * 0.8 }
+}
+
+fn problems(name: &str, document: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let tree = roxmltree::Document::parse(document).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let root = tree.root_element();
+    let number = |name: &str| root.attribute(name).unwrap().parse::<f64>().unwrap();
+    let page = Area { left: 0.0, top: 0.0, width: number("width"), height: number("height") };
+    let texts: Vec<(Area, &str)> = root
+        .descendants()
+        .filter(|node| node.has_tag_name("text"))
+        .map(|node| (box_of(node), node.text().unwrap()))
+        .collect();
+    assert!(texts.len() > 3, "{name}");
+    for (index, (area, text)) in texts.iter().enumerate() {
+        if !area.is_within(page) {
+            problems.push(format!("{name}: {text:?} leaves the page: {area:?}"));
+        }
+        for (other, beside) in &texts[index + 1..] {
+            if area.overlaps(*other) {
+                problems.push(format!("{name}: {text:?} over {beside:?}"));
+            }
+        }
+    }
+    for node in root.descendants().filter(roxmltree::Node::is_element) {
+        for attribute in node.attributes() {
+            let value = attribute.value();
+            assert!(!value.contains("NaN") && !value.contains("inf"), "{name}: {value}");
+        }
+    }
+    problems
+}
+
+#[test]
+fn every_picture_is_well_formed_and_its_labels_keep_apart() {
+    let mut found = Vec::new();
+    for plan in [Plan::default(), Plan { everybody: false, ..Plan::default() }, quick()] {
+        let sample = sample(plan);
+        let gallery = chart::draw(&sample.results());
+        assert!(gallery.undrawn.is_empty(), "{:?}", gallery.undrawn);
+        let mut names: Vec<&str> = gallery.pictures.iter().map(|picture| picture.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), gallery.pictures.len(), "no name twice");
+        for picture in &gallery.pictures {
+            assert!(picture.title.ends_with('?'), "{}", picture.title);
+            found.extend(problems(&picture.name, &picture.file));
+            found.extend(problems(&picture.name, &picture.wide));
+            found.extend(problems(&format!("{}, narrow", picture.name), &picture.narrow));
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn what_was_not_measured_is_not_drawn_and_the_reason_is_told() {
+    let mut sample = sample(Plan { everybody: false, only: &["hot-small", "hot-under-cold"], ..quick() });
+    for trial in &mut sample.trials {
+        (trial.cost.user_ns, trial.cost.system_ns, trial.calls) = (None, None, None);
+        for class in &mut trial.classes {
+            class.response = None;
+        }
+    }
+    sample.record.unmeasured.insert("user_ns".to_owned(), "no permission for perf events".to_owned());
+    let results = sample.results();
+    let gallery = chart::draw(&results);
+    let names: Vec<&str> = gallery.pictures.iter().map(|picture| picture.name.as_str()).collect();
+    assert_eq!(names, ["hot-small", "trials"]);
+    let told = gallery.undrawn.join("\n");
+    assert!(told.contains("anatomy of a request in hot-small: no permission for perf events"), "{told}");
+    let page = html::page(&results, &gallery).unwrap();
+    assert!(page.contains("no permission for perf events"));
+}
+
+#[test]
+fn a_run_without_a_trial_is_still_a_page() {
+    let mut sample = sample(Plan { everybody: false, only: &["hot-small"], ..quick() });
+    sample.trials.clear();
+    let home = tempfile::tempdir().unwrap();
+    let report = write(home.path(), &sample.record, &sample.trials).unwrap();
+    assert!(report.closing.starts_with("No trial counts"), "{}", report.closing);
+    assert!(home.path().join("report.html").exists());
+}
+
+#[test]
+fn the_page_asks_nobody_for_anything() {
+    let sample = sample(quick());
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    for fetch in [
+        "src=",
+        "url(",
+        "@import",
+        "fetch(",
+        "XMLHttpRequest",
+        "<link rel=\"stylesheet",
+        "<iframe",
+        "import(",
+    ] {
+        assert!(!page.contains(fetch), "{fetch}");
+    }
+    // The name of a namespace isn't fetched.
+    let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
+    for (index, _) in page.match_indices("href=\"") {
+        assert!(page[index..].starts_with("href=\"data:,\""), "{}", &page[index..index + 60]);
+    }
+}
+
+#[test]
+fn no_name_on_the_page_is_given_twice() {
+    let sample = sample(quick());
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    let mut ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    for wanted in ["controls", "data", "raw", "trials"] {
+        assert!(ids.contains(&wanted), "the program looks for {wanted}");
+    }
+}
+
+#[test]
+fn the_page_escapes_what_comes_from_outside() {
+    let mut sample = sample(quick());
+    let evil = "</script><script>alert('x')</script>\"&<b>";
+    for target in &mut sample.record.targets {
+        target.label.push_str(evil);
+        target.configuration = Some(evil.to_owned());
+        target.version = Some(evil.to_owned());
+    }
+    sample.record.command = evil.to_owned();
+    sample.record.warnings.push(evil.to_owned());
+    sample.trials[0].void = Some(evil.to_owned());
+    let results = sample.results();
+    let gallery = chart::draw(&results);
+    let page = html::page(&results, &gallery).unwrap();
+    assert!(!page.contains("<script>alert") && !page.contains("<b>"), "unescaped");
+    assert_eq!(page.matches("<script").count(), 3, "the data, the trials and the program");
+    assert_eq!(page.matches("</script").count(), 3);
+    for id in ["data", "raw"] {
+        let begin = page.find(&format!("id=\"{id}\">")).unwrap();
+        let json = &page[begin + id.len() + 6..];
+        let json = &json[..json.find("</script>").unwrap()];
+        let value: serde_json::Value = serde_json::from_str(json).unwrap();
+        assert!(value.to_string().contains("alert('x')"), "it is all there: {id}");
+    }
+    for picture in &gallery.pictures {
+        roxmltree::Document::parse(&picture.file).unwrap();
+    }
+}
+
+#[test]
+fn a_report_is_drawn_again_from_its_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let sample = sample(Plan { everybody: false, ..quick() });
+    let folder = folder(home.path(), &sample);
+    let report = write(&folder, &sample.record, &sample.trials).unwrap();
+    let read = |name: &String| fs::read_to_string(folder.join(name)).unwrap();
+    let before: Vec<String> = report.files.iter().map(read).collect();
+    for name in &report.files {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    let again = redraw(&folder).unwrap();
+    assert_eq!(again.files, report.files);
+    assert_eq!(again.files.iter().map(read).collect::<Vec<_>>(), before);
+    let summary = read(&"SUMMARY.md".to_owned());
+    for name in report.files.iter().filter(|name| name.ends_with(".svg")) {
+        assert!(summary.contains(&format!("({name})")), "{name} is linked");
+    }
+    fs::write(folder.join("run.json"), "{\"format\": 1}").unwrap();
+    let failure = redraw(&folder).unwrap_err().to_string();
+    assert!(failure.ends_with("its format is 1, this version reads 2"), "{failure}");
+}

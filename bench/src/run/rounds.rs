@@ -1,0 +1,119 @@
+//! How many rounds: until the intervals are narrow, or the time is spent.
+
+use crate::analysis::stats::ratio_estimate;
+use crate::record::trial::{CellId, Trial};
+use crate::run::scenario::Metric;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Fewer rounds than this show no interval worth the name.
+pub const LEAST: usize = 3;
+/// An interval is narrow when it reaches no further than this from its ratio.
+const NARROW: f64 = 0.015;
+/// What ratios relate to while a run goes on; any target would do that takes part everywhere.
+const REFERENCE: &str = "epoll";
+
+/// Time for a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    end: Instant,
+}
+
+impl Budget {
+    /// So much from now on.
+    pub fn new(budget: Duration) -> Budget {
+        Budget { end: Instant::now() + budget }
+    }
+
+    /// Whether `trials` more of them would take longer than what is left.
+    pub fn is_short(&self, trials: usize, per_trial: Option<Duration>) -> bool {
+        self.share(trials, per_trial) < 1.0
+    }
+
+    /// The share of `trials` that can be afforded, up to 1.
+    pub fn share(&self, trials: usize, per_trial: Option<Duration>) -> f64 {
+        let left = self.end.saturating_duration_since(Instant::now()).as_secs_f64();
+        let wanted = per_trial.map_or(0.0, |mean| mean.as_secs_f64() * trials as f64);
+        if wanted <= left { 1.0 } else { left / wanted }
+    }
+}
+
+/// Whether every target's ratio to the reference is known well enough in this comparison.
+pub fn enough(cell: &CellId, metric: Metric, trials: &[Trial]) -> bool {
+    let mine: Vec<&Trial> = trials.iter().filter(|trial| trial.cell == *cell && trial.counts()).collect();
+    let values = |target: &str| -> BTreeMap<usize, f64> {
+        let of = mine.iter().filter(|trial| trial.target == target);
+        of.filter_map(|trial| Some((trial.place.round, value(metric, trial)?))).collect()
+    };
+    let below = values(REFERENCE);
+    let targets: BTreeSet<&str> = mine.iter().map(|trial| trial.target.as_str()).collect();
+    targets.into_iter().filter(|target| *target != REFERENCE).all(|target| {
+        let above = values(target);
+        let pairs: Vec<(f64, f64)> =
+            above.iter().filter_map(|(round, above)| Some((*above, *below.get(round)?))).collect();
+        let Some(interval) = ratio_estimate(&pairs).and_then(|estimate| estimate.interval) else {
+            return false;
+        };
+        interval.high / interval.low < (1.0 + NARROW).powi(2)
+    })
+}
+
+/// What a comparison is about, of one trial.
+fn value(metric: Metric, trial: &Trial) -> Option<f64> {
+    let main = trial.main_class()?;
+    match metric {
+        Metric::CpuPerRequest | Metric::MemoryPerConnection => trial.cpu_per_request_ns(),
+        Metric::Rate => Some(main.answers_per_second),
+        Metric::P99 => {
+            let latency = main.response.as_ref().or(main.service.as_ref())?;
+            latency.p99_ns.map(|nanoseconds| nanoseconds as f64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::trial::tests::trial;
+
+    fn rounds(spread: f64) -> Vec<Trial> {
+        let pair = |round: usize| {
+            let noise = if round.is_multiple_of(2) { 1.0 + spread } else { 1.0 - spread };
+            [trial("epoll", round, 8_000.0), trial("uring", round, 7_000.0 * noise)]
+        };
+        (0..8).flat_map(pair).collect()
+    }
+
+    #[test]
+    fn narrow_is_enough_and_wide_is_not() {
+        let quiet = rounds(0.004);
+        let cell = quiet[0].cell.clone();
+        assert!(enough(&cell, Metric::CpuPerRequest, &quiet));
+        assert!(!enough(&cell, Metric::CpuPerRequest, &rounds(0.05)));
+        let alone: Vec<Trial> = quiet.iter().filter(|trial| trial.place.round == 0).cloned().collect();
+        assert!(!enough(&cell, Metric::CpuPerRequest, &alone), "one round has no interval");
+    }
+
+    #[test]
+    fn void_trials_are_no_rounds() {
+        let mut trials = rounds(0.004);
+        let cell = trials[0].cell.clone();
+        for trial in trials.iter_mut().filter(|trial| trial.target == "uring") {
+            trial.void = Some("disturbed".to_owned());
+        }
+        assert!(enough(&cell, Metric::CpuPerRequest, &trials), "nothing is left to be unsure of");
+        let place = |trial: &&mut Trial| trial.target == "uring" && trial.place.round == 3;
+        trials.iter_mut().find(place).unwrap().void = None;
+        assert!(!enough(&cell, Metric::CpuPerRequest, &trials));
+    }
+
+    #[test]
+    fn a_budget_is_shared_out() {
+        let budget = Budget::new(Duration::from_secs(100));
+        let second = Some(Duration::from_secs(1));
+        assert!(!budget.is_short(90, second) && budget.is_short(110, second));
+        assert!(!budget.is_short(1_000_000, None), "nothing is known before the first trial");
+        let share = budget.share(200, second);
+        assert!((0.4..=0.5).contains(&share), "{share}");
+    }
+}

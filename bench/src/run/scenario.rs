@@ -1,0 +1,404 @@
+//! What is compared: scenarios, as data.
+//!
+//! `bench/scenarios.toml` holds them. A scenario asks one question; it has one point or several along an axis;
+//! at each point, classes of connections load every target in the same way.
+
+use crate::failure::{Failure, Result};
+use crate::record::trial::CellId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The scenarios of this version.
+const SCENARIOS: &str = include_str!("../../scenarios.toml");
+
+/// How much of everything.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tier {
+    /// About 5 minutes: what `cargo bench` runs.
+    Quick,
+    /// About 40 minutes.
+    Standard,
+    /// Hours.
+    Full,
+}
+
+/// One question, and how it is put to every target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Scenario {
+    /// For command lines: no blanks.
+    pub name: String,
+    /// The title of its picture.
+    pub question: String,
+    /// One sentence on the load, for people.
+    pub about: String,
+    /// What the verdict is about.
+    pub metric: Metric,
+    /// How it is drawn.
+    pub picture: Picture,
+    /// Which targets take part.
+    pub targets: Vec<Group>,
+    /// What varies; none for a scenario of a single point.
+    #[serde(default)]
+    pub axis: Option<Axis>,
+    /// The load; the scenario is about the first class.
+    #[serde(rename = "class")]
+    pub classes: Vec<Class>,
+    /// Rate over time, as factors of each open class's rate; empty for a constant rate.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
+    /// Whether reads from the device are slowed down.
+    #[serde(default)]
+    pub slow_disk: bool,
+    /// Whether the server's memory is read.
+    #[serde(default)]
+    pub memory: bool,
+    /// Whether system calls are counted in a pass of their own.
+    #[serde(default)]
+    pub count_calls: bool,
+    /// How long and how often, per tier; it isn't part of a tier that is missing.
+    pub tiers: BTreeMap<Tier, Effort>,
+}
+
+/// What a verdict is about. The first three are lower-is-better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Metric {
+    /// Server CPU time per request.
+    CpuPerRequest,
+    /// The 99th percentile of the first class: response time in an open loop, service time in a closed one.
+    P99,
+    /// User memory per connection.
+    MemoryPerConnection,
+    /// Right answers of the first class per second.
+    Rate,
+}
+
+/// How a scenario is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Picture {
+    /// A dot and an interval per target.
+    Forest,
+    /// The metric along the axis, a line per target.
+    Lines,
+    /// Latency quantiles along the offered rate, a line per target.
+    LoadCurve,
+    /// Answers per second over the window's time.
+    Timeline,
+}
+
+/// Groups of targets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Group {
+    /// The three backends with default settings.
+    Ours,
+    /// The three backends in their other cache modes.
+    CacheModes,
+    /// The A/A twin.
+    Twin,
+    /// The servers that parse nothing.
+    Null,
+    /// Everybody else's servers.
+    Peers,
+}
+
+/// What varies over the points of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Axis {
+    /// For the picture: "connections".
+    pub name: String,
+    /// "%", or nothing.
+    #[serde(default)]
+    pub unit: String,
+    /// The points, ascending.
+    pub values: Vec<f64>,
+}
+
+/// A number, or the axis's value at the point.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Number {
+    /// The number.
+    Fixed(f64),
+    /// `"axis"`.
+    Axis(AxisValue),
+}
+
+/// The word that stands for the axis's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AxisValue {
+    /// The value.
+    Axis,
+}
+
+/// A group of connections that do the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Class {
+    /// "hot", "cold", "slow", "churn", "idle".
+    pub name: String,
+    /// How many.
+    pub connections: Number,
+    /// What they ask for.
+    pub files: Files,
+    /// When they ask; a closed loop without it.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// Requests per connection; without it connections are kept.
+    #[serde(default)]
+    pub requests_per_connection: Option<Number>,
+    /// How fast they drain answers, in bytes per second; at once without it.
+    #[serde(default)]
+    pub drain_bytes_per_second: Option<u64>,
+    /// They ask once and then keep still.
+    #[serde(default)]
+    pub idle: bool,
+}
+
+/// When an open loop asks: a Poisson process of this rate.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Rate {
+    /// Requests per second.
+    PerSecond(Number),
+    /// Percent of what the slowest target of the run can do (closed loop, 1 KiB, 64 connections).
+    OfSlowest(Number),
+    /// Percent of what the fastest can do.
+    OfFastest(Number),
+    /// Percent of what the target itself can do.
+    OfOwn(Number),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Files {
+    /// One file of 1 KiB.
+    Small,
+    /// One file of 100 KiB.
+    Medium,
+    /// One file of 10 MiB.
+    Large,
+    /// SPECweb's four classes of sizes, by Zipf's law.
+    Mix,
+    /// Many files of 16 KiB, evicted from the page cache before, each asked for once.
+    Cold,
+}
+
+/// A stretch of the window with a rate of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Phase {
+    /// Its length.
+    pub ms: u64,
+    /// Times the class's rate.
+    pub factor: f64,
+}
+
+/// How long and how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Effort {
+    /// At least so many rounds.
+    pub rounds: usize,
+    /// At most so many, while the intervals are wide and there is time; `rounds` without it.
+    #[serde(default)]
+    pub rounds_max: Option<usize>,
+    /// Load before the window.
+    pub warm_up_ms: u64,
+    /// Time in which new requests start. Scenarios with phases take their sum instead.
+    pub window_ms: u64,
+    /// Other points than the axis's.
+    #[serde(default)]
+    pub values: Option<Vec<f64>>,
+}
+
+/// All scenarios of this version, in the order of a run.
+///
+/// # Errors
+///
+/// The file that they are in isn't right.
+pub fn all() -> Result<Vec<Scenario>> {
+    parse(SCENARIOS)
+}
+
+fn parse(text: &str) -> Result<Vec<Scenario>> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Book {
+        scenario: Vec<Scenario>,
+    }
+    let book: Book = toml::from_str(text).map_err(Failure::context("read the scenarios"))?;
+    for scenario in &book.scenario {
+        scenario
+            .check()
+            .map_err(|what| Failure::new(format!("read the scenarios: {}: {what}", scenario.name)))?;
+    }
+    Ok(book.scenario)
+}
+
+/// The scenarios of a tier; of these `only` those that are named, if any are.
+///
+/// # Errors
+///
+/// A name that no scenario has.
+pub fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
+    let all = all()?;
+    if let Some(unknown) = only.iter().find(|name| all.iter().all(|scenario| scenario.name != **name)) {
+        let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+        return Err(Failure::new(format!("no scenario {unknown:?}; there are {}", names.join(", "))));
+    }
+    let wanted = |scenario: &Scenario| {
+        if only.is_empty() { scenario.tiers.contains_key(&tier) } else { only.contains(&scenario.name) }
+    };
+    Ok(all.into_iter().filter(wanted).collect())
+}
+
+impl Scenario {
+    fn check(&self) -> std::result::Result<(), &'static str> {
+        let uses_axis = self.classes.iter().any(|class| {
+            let numbers =
+                [Some(class.connections), class.requests_per_connection, class.rate.map(Rate::number)];
+            numbers.into_iter().flatten().any(|number| matches!(number, Number::Axis(_)))
+        });
+        let open = self.classes.first().is_some_and(|class| class.rate.is_some());
+        if self.classes.is_empty() {
+            Err("it has no class")
+        } else if self.tiers.is_empty() {
+            Err("it is in no tier")
+        } else if uses_axis != self.axis.is_some() {
+            Err("the axis and its use don't fit")
+        } else if !self.phases.is_empty() && !open {
+            Err("phases need a rate")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The effort in this tier: its own, or that of the nearest tier that has one. So `--only` finds every
+    /// scenario in every tier.
+    pub fn effort(&self, tier: Tier) -> &Effort {
+        let above = self.tiers.range(tier..).next();
+        let (_, effort) = above.or_else(|| self.tiers.iter().next_back()).expect("checked: it is in a tier");
+        effort
+    }
+
+    /// Its comparisons in this tier, each with the axis's value.
+    pub fn points(&self, tier: Tier) -> Vec<(CellId, Option<f64>)> {
+        let cell = |point: String| CellId { scenario: self.name.clone(), point };
+        let Some(axis) = &self.axis else {
+            return vec![(cell(String::new()), None)];
+        };
+        let values = self.effort(tier).values.as_ref().unwrap_or(&axis.values);
+        let label = |value: &f64| {
+            let blank = if axis.unit.is_empty() { "" } else { " " };
+            format!("{value}{blank}{}", axis.unit)
+        };
+        values.iter().map(|value| (cell(label(value)), Some(*value))).collect()
+    }
+
+    /// The length of a window in milliseconds.
+    pub fn window_ms(&self, tier: Tier) -> u64 {
+        if self.phases.is_empty() {
+            return self.effort(tier).window_ms;
+        }
+        self.phases.iter().map(|phase| phase.ms).sum()
+    }
+}
+
+impl Number {
+    /// The number at a point.
+    pub fn at(self, value: Option<f64>) -> f64 {
+        match self {
+            Number::Fixed(number) => number,
+            Number::Axis(AxisValue::Axis) => value.expect("checked: who uses the axis has one"),
+        }
+    }
+}
+
+/// A count that was written as a number, or follows from one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and counts are small"
+)]
+pub fn whole(number: f64) -> usize {
+    number.round() as usize
+}
+
+impl Rate {
+    fn number(self) -> Number {
+        match self {
+            Rate::PerSecond(number)
+            | Rate::OfSlowest(number)
+            | Rate::OfFastest(number)
+            | Rate::OfOwn(number) => number,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_book_is_right() {
+        let all = all().unwrap();
+        let names: BTreeSet<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+        assert_eq!(names.len(), all.len(), "no name twice");
+        for name in ["hot-small", "hot-under-cold", "slow-readers", "overload"] {
+            assert!(names.contains(name), "{name}");
+        }
+        for scenario in &all {
+            assert!(scenario.question.ends_with('?'), "{}", scenario.name);
+            assert!(scenario.tiers.contains_key(&Tier::Full), "{}", scenario.name);
+            let written = toml::to_string(scenario).unwrap();
+            assert_eq!(toml::from_str::<Scenario>(&written).unwrap(), *scenario);
+        }
+    }
+
+    #[test]
+    fn tiers_choose_points_and_efforts() {
+        let find = |name: &str| all().unwrap().into_iter().find(|scenario| scenario.name == name).unwrap();
+        let churn = find("churn");
+        let points = |tier| {
+            churn.points(tier).into_iter().map(|(cell, value)| (cell.to_string(), value)).collect::<Vec<_>>()
+        };
+        assert_eq!(points(Tier::Quick), [("churn@1".to_owned(), Some(1.0))]);
+        assert_eq!(points(Tier::Full).len(), 2);
+        let curve = find("load-curve");
+        assert!(!curve.tiers.contains_key(&Tier::Quick));
+        assert_eq!(curve.effort(Tier::Quick), &curve.tiers[&Tier::Standard], "the nearest above");
+        assert_eq!(curve.points(Tier::Full)[0].0.point, "10 %");
+        assert_eq!(find("overload").window_ms(Tier::Standard), 6_000);
+    }
+
+    #[test]
+    fn unknown_names_are_one_line() {
+        let failure = select(Tier::Quick, &["hot-smal".to_owned()]).unwrap_err().to_string();
+        assert!(failure.starts_with("no scenario \"hot-smal\"; there are hot-small, "), "{failure}");
+        let chosen = select(Tier::Quick, &["overload".to_owned()]).unwrap();
+        assert_eq!(chosen.len(), 1, "named, it runs in any tier");
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_refused() {
+        let good = toml::to_string(&all().unwrap()[0]).unwrap();
+        let scenario: Scenario = toml::from_str(&good).unwrap();
+        let mut stray = scenario.clone();
+        stray.axis = Some(Axis { name: "x".to_owned(), unit: String::new(), values: vec![1.0] });
+        assert_eq!(stray.check(), Err("the axis and its use don't fit"));
+        let mut phased = scenario;
+        phased.phases = vec![Phase { ms: 1, factor: 2.0 }];
+        assert_eq!(phased.check(), Err("phases need a rate"));
+        assert!(parse("[[scenario]]\nname = \"x\"\nspeed = 3\n").is_err());
+    }
+}

@@ -1,0 +1,243 @@
+//! The ruler is measured, too: the engine against servers whose behaviour is known beforehand.
+//!
+//! Its servers answer at moments that a formula decides, in steps of several milliseconds, so
+//! that what a busy machine adds is small beside what is measured. Each check also watches how late the
+//! client and the server were; where its readings are wrong and they were too late to tell, it is made again,
+//! a few times.
+
+mod fake;
+mod peers;
+mod queue;
+mod stall;
+
+use crate::failure::{Failure, Result};
+use crate::load::class::{Asks, Class, Life, Pacing, Reading as Taking};
+use crate::load::outcome::{ClassOutcome, Outcome, quantile};
+use crate::load::request::Request;
+use fake::FakeServer;
+use std::fmt;
+
+pub use queue::{lindley_waits, md1_mean_wait, md1_wait_cdf};
+
+/// So often a check is made before a restless machine fails it.
+const ATTEMPTS_MAX: u32 = 6;
+/// Later than this, in seconds, at the 99th percentile, client or server were disturbed.
+const LATE_MAX: f64 = 0.003;
+
+/// One thing that was measured, and what it has to be.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What: "response p90".
+    pub what: String,
+    /// In `unit`.
+    pub measured: f64,
+    /// What it has to be, in `unit`.
+    pub bound: Bound,
+    /// "ms", "answers".
+    pub unit: &'static str,
+}
+
+/// What a reading has to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// This, give or take a share of it.
+    Near {
+        /// The expected value.
+        expected: f64,
+        /// By how much, as a share of it, a reading may differ.
+        share: f64,
+    },
+    /// No more than this.
+    AtMost(f64),
+    /// No less than this.
+    AtLeast(f64),
+}
+
+/// What became of a check.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It was made, and gave these readings.
+    Made(Vec<Reading>),
+    /// It couldn't be made, for this reason.
+    Skipped(String),
+}
+
+/// One of the self-tests.
+#[derive(Clone, Copy)]
+pub struct Check {
+    /// What it shows, as a sentence.
+    pub name: &'static str,
+    /// Whether it needs no other program, so that it belongs to the project's tests.
+    pub is_self_contained: bool,
+    run: fn() -> Result<Verdict>,
+}
+
+/// All of them.
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "the schedule's queue waits as theory says (Pollaczek-Khinchine, Erlang)",
+        is_self_contained: true,
+        run: queue::theory,
+    },
+    Check {
+        name: "the open loop sees a stall as long as it is",
+        is_self_contained: true,
+        run: stall::open_loop,
+    },
+    Check { name: "the closed loop doesn't see the stall", is_self_contained: true, run: stall::closed_loop },
+    Check {
+        name: "Poisson arrivals at a server of known service time wait as a queue does (M/D/1)",
+        is_self_contained: true,
+        run: queue::poisson,
+    },
+    Check {
+        name: "constant arrivals below capacity don't wait",
+        is_self_contained: true,
+        run: queue::constant,
+    },
+    Check {
+        name: "an overloaded server's queue grows as it must, and what is unanswered counts",
+        is_self_contained: true,
+        run: queue::overload,
+    },
+    Check { name: "wrk finds the same rate", is_self_contained: false, run: peers::wrk },
+    Check { name: "oha finds the same rate", is_self_contained: false, run: peers::oha },
+    Check { name: "clocks and accounts agree", is_self_contained: false, run: peers::accounts },
+];
+
+impl Check {
+    /// Makes the check.
+    ///
+    /// # Errors
+    ///
+    /// It couldn't be made: no server could be started, the load broke off, or the machine is too restless.
+    pub fn run(&self) -> Result<Verdict> {
+        (self.run)()
+    }
+}
+
+impl Verdict {
+    /// Whether nothing speaks against the ruler.
+    pub fn is_passed(&self) -> bool {
+        match self {
+            Verdict::Made(readings) => readings.iter().all(Reading::is_right),
+            Verdict::Skipped(_) => true,
+        }
+    }
+}
+
+impl Reading {
+    fn near(
+        what: impl Into<String>,
+        measured: f64,
+        expected: f64,
+        share: f64,
+        unit: &'static str,
+    ) -> Reading {
+        Reading { what: what.into(), measured, bound: Bound::Near { expected, share }, unit }
+    }
+
+    /// Whether it is what it has to be.
+    pub fn is_right(&self) -> bool {
+        match self.bound {
+            Bound::Near { expected, share } => (self.measured - expected).abs() <= share * expected.abs(),
+            Bound::AtMost(limit) => self.measured <= limit,
+            Bound::AtLeast(limit) => self.measured >= limit,
+        }
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Reading { what, measured, bound, unit } = self;
+        write!(f, "{what}: {measured:.2} {unit}, ")?;
+        match bound {
+            Bound::Near { expected, share } => write!(f, "expected {expected:.2} ± {:.1} %", share * 100.0),
+            Bound::AtMost(limit) => write!(f, "at most {limit:.2}"),
+            Bound::AtLeast(limit) => write!(f, "at least {limit:.2}"),
+        }
+    }
+}
+
+/// Makes all checks, one after another, and writes what each has shown.
+///
+/// # Errors
+///
+/// A check failed or couldn't be made, or `output` can't be written to.
+pub fn run(output: &mut impl std::io::Write) -> Result<()> {
+    let written = Failure::context::<std::io::Error>;
+    let mut failed = 0;
+    for check in CHECKS {
+        let (mark, lines) = match check.run() {
+            Ok(verdict) => lines_of(&verdict),
+            Err(failure) => ("FAILED", vec![failure.to_string()]),
+        };
+        failed += usize::from(mark == "FAILED");
+        writeln!(output, "{mark:>7}  {}", check.name).map_err(written("write the results"))?;
+        for line in lines {
+            writeln!(output, "         {line}").map_err(written("write the results"))?;
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} self-tests failed"))) }
+}
+
+fn lines_of(verdict: &Verdict) -> (&'static str, Vec<String>) {
+    let mark = if verdict.is_passed() { "ok" } else { "FAILED" };
+    match verdict {
+        Verdict::Made(readings) => (mark, readings.iter().map(ToString::to_string).collect()),
+        Verdict::Skipped(reason) => ("skipped", vec![reason.clone()]),
+    }
+}
+
+/// Makes a measurement again while the machine disturbs it. `measure` gives the fake server that it asked,
+/// the outcome, and what it makes of it.
+fn undisturbed(mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Reading>)>) -> Result<Verdict> {
+    let mut late = 0.0;
+    for _ in 0..ATTEMPTS_MAX {
+        let (server, outcome, readings) = measure()?;
+        let lag = outcome.classes.iter().filter_map(|class| class.lag.as_ref());
+        let lag = lag.map(|lag| seconds(lag.value_at_quantile(0.99))).fold(0.0, f64::max);
+        late = server.lateness().max(lag);
+        // Lateness can make a right reading wrong, not a wrong one right.
+        if late <= LATE_MAX || readings.iter().all(Reading::is_right) {
+            return Ok(Verdict::Made(readings));
+        }
+    }
+    Err(Failure::new(format!(
+        "this machine is too busy to tell: in each of {ATTEMPTS_MAX} attempts client or server were late, at \
+         last by {:.1} ms; try again when less else runs",
+        late * 1e3
+    )))
+}
+
+/// The only class of an outcome, without faults.
+fn only_class(outcome: &Outcome) -> Result<&ClassOutcome> {
+    let class = &outcome.classes[0];
+    match class.any_fault() {
+        None => Ok(class),
+        Some(fault) => Err(Failure::new(format!("the fake server answered wrongly: {fault}"))),
+    }
+}
+
+/// A class that asks the fake server.
+fn class(server: &FakeServer, connections: usize, pacing: Pacing) -> Class {
+    Class {
+        name: "probe".to_owned(),
+        connections,
+        pacing,
+        life: Life::KeepAlive,
+        reading: Taking::AtOnce,
+        asks: Asks::one(Request::new(server.address(), "/", fake::EXPECTED)),
+    }
+}
+
+/// A quantile of a class's response time, in milliseconds.
+fn response_ms(class: &ClassOutcome, at: f64) -> Result<f64> {
+    let response = class.response.as_ref().and_then(|response| quantile(response, at));
+    let nanoseconds = response.ok_or_else(|| Failure::new("too few answers for a quantile"))?;
+    Ok(seconds(nanoseconds) * 1e3)
+}
+
+fn seconds(nanoseconds: u64) -> f64 {
+    nanoseconds as f64 / 1e9
+}

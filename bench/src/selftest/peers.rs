@@ -1,0 +1,148 @@
+//! Two other load generators and the kernel's own accounts, where they are there to be asked: the same server
+//! has to look equally fast and equally dear to all.
+
+use super::{Reading, Verdict};
+use crate::analysis::stats::median;
+use crate::failure::{Failure, Result};
+use crate::load::class::{Class, Life, Pacing, Reading as Taking};
+use crate::load::engine::Engine;
+use crate::machine::placement::{Placement, pin};
+use crate::run::corpus::Corpus;
+use crate::run::options::repository;
+use crate::run::scenario::Files;
+use crate::run::trial::asks;
+use crate::server::calls::Counting;
+use crate::server::catalogue;
+use crate::server::process::{Server, Start};
+use crate::server::target::{Availability, Target};
+use std::io::ErrorKind;
+use std::process::Command;
+use std::time::Duration;
+
+/// This project's own, and the three that the field compares itself with; those that aren't installed are
+/// left out.
+const SERVERS: [&str; 4] = ["epoll", "nginx", "lighttpd", "h2o"];
+
+const ROUNDS: usize = 5;
+const SEED: u64 = 1;
+const CONNECTIONS: usize = 64;
+/// Closer than this two generators can't agree: each has a rhythm of its own.
+const TOLERANCE: f64 = 0.05;
+const WINDOW: Duration = Duration::from_secs(2);
+
+pub(super) fn wrk() -> Result<Verdict> {
+    let connections = CONNECTIONS.to_string();
+    let duration = format!("-d{}s", WINDOW.as_secs());
+    compare("wrk", &["-t1", "-c", &connections, &duration], |output| {
+        let line = output.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"))?;
+        line.trim().parse().ok()
+    })
+}
+
+pub(super) fn oha() -> Result<Verdict> {
+    let connections = CONNECTIONS.to_string();
+    let duration = format!("{}s", WINDOW.as_secs());
+    compare("oha", &["--no-tui", "-j", "-c", &connections, "-z", &duration], |output| {
+        let report: serde_json::Value = serde_json::from_str(output).ok()?;
+        report["summary"]["requestsPerSec"].as_f64()
+    })
+}
+
+/// Both load the same servers in turns; the medians of the rates have to agree.
+fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) -> Result<Verdict> {
+    if let Err(error) = Command::new(program).arg("--version").output()
+        && error.kind() == ErrorKind::NotFound
+    {
+        return Ok(Verdict::Skipped(format!("{program} isn't installed")));
+    }
+    let bench = Bench::prepare()?;
+    let mut readings = Vec::new();
+    for target in servers() {
+        let server = bench.start(&target)?;
+        let mut engine = bench.engine(&server)?;
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let outcome = engine.run(WINDOW, None).map_err(Failure::context("load"))?;
+            ours.push(outcome.classes[0].answers as f64 / outcome.elapsed.as_secs_f64());
+            let output = Command::new(program)
+                .args(arguments)
+                .arg(format!("http://{}/{}", server.address(), bench.path()))
+                .output()
+                .map_err(Failure::context(program.to_owned()))?;
+            let output = String::from_utf8_lossy(&output.stdout);
+            let rate = rate_of(&output).ok_or_else(|| Failure::new(format!("{program} tells no rate")))?;
+            theirs.push(rate);
+        }
+        server.stop()?;
+        let what = format!("rate of {target}, beside {program}'s");
+        let (ours, theirs) = (median(&ours).unwrap_or_default(), median(&theirs).unwrap_or_default());
+        readings.push(Reading::near(what, ours, theirs, TOLERANCE, "requests/s"));
+    }
+    Ok(Verdict::Made(readings))
+}
+
+/// What a server's processes cost by their clocks has to be what `/proc/PID/stat` counts in ticks.
+pub(super) fn accounts() -> Result<Verdict> {
+    let bench = Bench::prepare()?;
+    let mut readings = Vec::new();
+    for target in servers() {
+        let server = bench.start(&target)?;
+        let mut engine = bench.engine(&server)?;
+        let before = server.cost()?;
+        engine.run(WINDOW, None).map_err(Failure::context("load"))?;
+        let cost = server.cost()? - before;
+        server.stop()?;
+        let ticks = (cost.user + cost.system).as_secs_f64();
+        let what = format!("CPU time of {target}, beside its accounts in /proc");
+        readings.push(Reading::near(what, cost.cpu.as_secs_f64(), ticks, TOLERANCE, "s"));
+    }
+    Ok(Verdict::Made(readings))
+}
+
+fn servers() -> impl Iterator<Item = Target> {
+    let named = SERVERS.into_iter().filter_map(catalogue::named);
+    named.filter(|target| matches!(target.find(), Availability::Found { .. }))
+}
+
+/// A file to serve, and CPUs to serve it from.
+struct Bench {
+    corpus: Corpus,
+    placement: Placement,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn prepare() -> Result<Bench> {
+        let parent = repository().join("target");
+        std::fs::create_dir_all(&parent).map_err(Failure::context("make a folder of files"))?;
+        let folder = tempfile::tempdir_in(parent).map_err(Failure::context("make a folder of files"))?;
+        let corpus = Corpus::create(folder.path(), SEED, [Files::Small])?;
+        let placement = Placement::choose()?;
+        // Children inherit it; servers move on to their own.
+        pin(placement.client)?;
+        Ok(Bench { corpus, placement, _folder: folder })
+    }
+
+    fn path(&self) -> &str {
+        &self.corpus.entries(Files::Small)[0].path
+    }
+
+    fn start(&self, target: &Target) -> Result<Server> {
+        match Server::start(target, self.corpus.root(), self.placement, Counting::Cost)? {
+            Start::Running(server) => Ok(server),
+            Start::Unavailable(reason) => Err(Failure::new(reason)),
+        }
+    }
+
+    fn engine(&self, server: &Server) -> Result<Engine> {
+        let class = Class {
+            name: "hot".to_owned(),
+            connections: CONNECTIONS,
+            pacing: Pacing::Closed,
+            life: Life::KeepAlive,
+            reading: Taking::AtOnce,
+            asks: asks(self.corpus.entries(Files::Small), Files::Small, server.address()),
+        };
+        Engine::connect(server.address(), vec![class], SEED).map_err(Failure::context("connect"))
+    }
+}

@@ -1,0 +1,89 @@
+//! The end of a server: asked for, waited for, and where it doesn't come, brought about; of the whole tree.
+//!
+//! Processes are held by pidfds, taken while they live, so nobody else is ever meant by a number that is used again.
+
+use crate::server::process::wait_readable;
+use crate::server::tree;
+use rustix::fd::OwnedFd;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// From the request to the end of the last process.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// From SIGKILL to the end. The kernel may have memory to take back.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The child and its descendants, the child first.
+pub(crate) fn hold(child: &Child) -> Vec<OwnedFd> {
+    let open = |pid| pidfd_open(pid, PidfdFlags::empty()).ok();
+    tree::of(Pid::from_child(child)).into_iter().filter_map(open).collect()
+}
+
+/// Asks the server to end, by `signal` or else by closing its input, and waits until the whole tree is gone,
+/// and those who were `held` before.
+///
+/// # Errors
+///
+/// What it did instead, to be read after its name. Nothing of it lives on.
+pub(crate) fn end(
+    child: &mut Child,
+    held: &[OwnedFd],
+    signal: Option<Signal>,
+    input: Option<ChildStdin>,
+) -> Result<(), String> {
+    let tree = hold(child);
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    if let (Some(signal), Some(root)) = (signal, tree.first()) {
+        let _ended_just_now = pidfd_send_signal(root, signal);
+    }
+    drop(input);
+    let left = tree.iter().filter(|process| !ends_by(process, deadline)).count();
+    let orphans = held.iter().filter(|process| !ends_by(process, deadline)).count();
+    if left.max(orphans) > 0 {
+        kill_all(&tree);
+        kill_all(held);
+        let _status = child.wait();
+        let seconds = STOP_TIMEOUT.as_secs();
+        return Err(format!(
+            "didn't end within {seconds} s ({left} of {} processes left), and was killed",
+            tree.len()
+        ));
+    }
+    let status = child.wait().map_err(|error| format!("can't be waited for: {error}"))?;
+    if ended_well(status, signal) { Ok(()) } else { Err(format!("ended badly: {status}")) }
+}
+
+/// Ours with success; a peer by the signal that it was sent, or with whatever code it has for that: lighttpd's
+/// is 1 when clients were still there.
+fn ended_well(status: ExitStatus, signal: Option<Signal>) -> bool {
+    match signal {
+        None => status.success(),
+        Some(signal) => status.code().is_some() || status.signal() == Some(signal.as_raw()),
+    }
+}
+
+/// Kills the whole tree and reaps the child; does nothing to a child that has been waited for.
+pub(crate) fn kill(child: &mut Child) {
+    if let Ok(None) = child.try_wait() {
+        kill_all(&hold(child));
+    }
+    let _already_reaped = child.wait();
+}
+
+/// Kills these, and waits until they are gone.
+pub(crate) fn kill_all(tree: &[OwnedFd]) {
+    for process in tree {
+        let _already_gone = pidfd_send_signal(process, Signal::KILL);
+    }
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    for process in tree {
+        let _in_time = ends_by(process, deadline);
+    }
+}
+
+fn ends_by(process: &OwnedFd, deadline: Instant) -> bool {
+    let left = deadline.saturating_duration_since(Instant::now());
+    wait_readable(process, left).unwrap_or(false)
+}

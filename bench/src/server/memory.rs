@@ -1,0 +1,121 @@
+//! What memory a server takes: its own, and what the kernel holds for it.
+//!
+//! The proportional set size is what a process adds to the machine in user memory, and misses what thousands
+//! of connections cost in the kernel: stacks, page tables, sockets. Stacks and page tables are known for each
+//! process; sockets, their buffers and slabs only for the machine, so these are differences to the moment
+//! before the server was started, and contain the client's side of each connection, and other processes.
+
+use crate::server::calls::Reading;
+use crate::server::tree::{self, Account};
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use std::fs;
+
+/// A kernel stack (`THREAD_SIZE`), where it is known.
+const KERNEL_STACK_BYTES: Option<u64> =
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { Some(16 * 1024) } else { None };
+
+/// The memory of a server now, in bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// User memory of the tree, shared pages in proportion (PSS, `/proc/PID/smaps_rollup`).
+    pub user: Reading<u64>,
+    /// The stacks of its threads in the kernel: a fixed size each.
+    pub kernel_stacks: Reading<u64>,
+    /// Its page tables (`VmPTE`).
+    pub page_tables: Reading<u64>,
+    /// Buffers of TCP sockets, of the whole machine, since before the start (`/proc/net/sockstat`).
+    pub socket_buffers: Reading<i64>,
+    /// The kernel's objects that can't be reclaimed, sockets among them, of the whole machine, since before
+    /// the start (`SUnreclaim`).
+    pub slabs: Reading<i64>,
+}
+
+/// What is only known for the whole machine, in bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    socket_buffers: Reading<u64>,
+    slabs: Reading<u64>,
+}
+
+impl Machine {
+    /// What it is now.
+    pub(crate) fn now() -> Machine {
+        let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+        let sockets = file("/proc/net/sockstat").and_then(|text| {
+            let pages = tcp_pages(&text).ok_or("/proc/net/sockstat doesn't tell the memory of TCP")?;
+            Ok(pages * page_bytes)
+        });
+        let slabs = file("/proc/meminfo").and_then(|text| kibibytes(&text, "SUnreclaim:"));
+        Machine { socket_buffers: sockets, slabs }
+    }
+}
+
+impl Memory {
+    /// Of `root` and all that descend from it; `before` was read before it was started.
+    pub(crate) fn of(root: Pid, before: &Machine) -> Memory {
+        let now = Machine::now();
+        let tree = tree::of(root);
+        let sum = |what: &str, field: &str| -> Reading<u64> {
+            let one = |pid: &Pid| file(&format!("/proc/{}/{what}", pid.as_raw_nonzero()));
+            tree.iter().map(|pid| kibibytes(&one(pid)?, field)).sum()
+        };
+        let threads: u64 =
+            tree.iter().filter_map(|pid| Account::of(*pid)).map(|account| account.threads).sum();
+        let stack = KERNEL_STACK_BYTES.ok_or("the size of a kernel stack isn't known for this processor");
+        Memory {
+            user: sum("smaps_rollup", "Pss:"),
+            kernel_stacks: stack.map(|bytes| threads * bytes).map_err(str::to_owned),
+            page_tables: sum("status", "VmPTE:"),
+            socket_buffers: difference(&now.socket_buffers, &before.socket_buffers),
+            slabs: difference(&now.slabs, &before.slabs),
+        }
+    }
+}
+
+fn difference(now: &Reading<u64>, before: &Reading<u64>) -> Reading<i64> {
+    let (now, before) = (now.clone()?, before.clone()?);
+    i64::try_from(i128::from(now) - i128::from(before)).map_err(|error| error.to_string())
+}
+
+fn file(path: &str) -> Reading<String> {
+    fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"))
+}
+
+/// The field of a line "Name:   12 kB", in bytes.
+fn kibibytes(text: &str, name: &str) -> Reading<u64> {
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
+    value.map(|kibibytes: u64| kibibytes * 1024).ok_or_else(|| format!("the kernel doesn't tell {name}"))
+}
+
+/// "TCP: inuse 5 orphan 0 tw 0 alloc 7 mem 1": pages.
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = line.split_whitespace().skip_while(|word| *word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_formats() {
+        assert_eq!(kibibytes("Rss:  9 kB\nPss:    12 kB\n", "Pss:"), Ok(12 * 1024));
+        assert!(kibibytes("Pss_Anon: 1 kB\n", "Pss:").is_err());
+        assert_eq!(
+            tcp_pages("sockets: used 1\nTCP: inuse 5 orphan 0 tw 0 alloc 7 mem 13\nUDP: mem 2\n"),
+            Some(13)
+        );
+        assert_eq!(tcp_pages("UDP: inuse 0 mem 2\n"), None);
+    }
+
+    #[test]
+    fn this_process_takes_some() {
+        let memory = Memory::of(rustix::process::getpid(), &Machine::now());
+        assert!(memory.user.unwrap() > 100 * 1024);
+        assert!(memory.page_tables.unwrap() > 0);
+        assert!(memory.kernel_stacks.is_ok_and(|bytes| bytes >= 16 * 1024) || KERNEL_STACK_BYTES.is_none());
+    }
+}

@@ -1,0 +1,288 @@
+//! Other people's servers: where they are found, and how they are started.
+//!
+//! Their configurations lie below `bench/peers/`, with the reason for each line, and are part of this
+//! executable. What differs from start to start stands there as a name between two `@`.
+
+use crate::failure::{Failure, Result};
+use crate::server::target::Availability;
+use rustix::fs::{Access, access};
+use rustix::process::{Signal, geteuid};
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where distributions put servers, and shells of ordinary users don't look.
+const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
+
+/// A server that may be installed here.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    pub(crate) id: &'static str,
+    pub(crate) label: &'static str,
+    /// The name of its executable.
+    program: &'static str,
+    /// Makes it tell its version.
+    version: &'static [&'static str],
+    /// How to install it.
+    install: &'static str,
+    /// Its configuration.
+    pub(crate) template: Option<&'static str>,
+    how: How,
+    /// What ends it without waiting for its clients.
+    pub(crate) signal: Signal,
+}
+
+/// How a peer takes its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Nginx,
+    Lighttpd,
+    H2o,
+    Caddy,
+    StaticWebServer,
+    /// It has no configuration file: the template is its command line, a line per argument.
+    Arguments,
+}
+
+const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
+
+pub(crate) const NGINX: Peer = Peer {
+    id: "nginx",
+    label: "nginx",
+    program: "nginx",
+    version: &["-v"],
+    install: NGINX_INSTALL,
+    template: Some(include_str!("../../peers/nginx.conf")),
+    how: How::Nginx,
+    signal: Signal::TERM,
+};
+
+pub(crate) const NGINX_CACHE: Peer = Peer {
+    id: "nginx-open-file-cache",
+    label: "nginx, open_file_cache",
+    template: Some(include_str!("../../peers/nginx-open-file-cache.conf")),
+    ..NGINX
+};
+
+pub(crate) const NGINX_THREADS: Peer = Peer {
+    id: "nginx-aio-threads",
+    label: "nginx, aio threads",
+    template: Some(include_str!("../../peers/nginx-aio-threads.conf")),
+    ..NGINX
+};
+
+pub(crate) const LIGHTTPD: Peer = Peer {
+    id: "lighttpd",
+    label: "lighttpd",
+    program: "lighttpd",
+    version: &["-v"],
+    install: "apt install lighttpd",
+    template: Some(include_str!("../../peers/lighttpd.conf")),
+    how: How::Lighttpd,
+    signal: Signal::TERM,
+};
+
+pub(crate) const H2O: Peer = Peer {
+    id: "h2o",
+    label: "h2o",
+    program: "h2o",
+    version: &["-v"],
+    install: "apt install h2o",
+    template: Some(include_str!("../../peers/h2o.yaml")),
+    how: How::H2o,
+    // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
+    signal: Signal::KILL,
+};
+
+pub(crate) const CADDY: Peer = Peer {
+    id: "caddy",
+    label: "caddy",
+    program: "caddy",
+    version: &["version"],
+    install: "apt install caddy",
+    template: Some(include_str!("../../peers/caddy.Caddyfile")),
+    how: How::Caddy,
+    signal: Signal::TERM,
+};
+
+pub(crate) const STATIC_WEB: Peer = Peer {
+    id: "static-web-server",
+    label: "static-web-server",
+    program: "static-web-server",
+    version: &["--version"],
+    install: "cargo install --locked static-web-server",
+    template: Some(include_str!("../../peers/static-web-server.toml")),
+    how: How::StaticWebServer,
+    signal: Signal::TERM,
+};
+
+pub(crate) const MINISERVE: Peer = Peer {
+    id: "miniserve",
+    label: "miniserve",
+    program: "miniserve",
+    version: &["--version"],
+    install: "cargo install --locked miniserve",
+    template: Some(include_str!("../../peers/miniserve.args")),
+    how: How::Arguments,
+    signal: Signal::TERM,
+};
+
+/// What differs from start to start.
+pub(crate) struct Place<'a> {
+    /// The files to serve.
+    pub(crate) root: &'a Path,
+    /// A folder of its own, for what it writes.
+    pub(crate) run: &'a Path,
+    /// The port of the loopback to listen on.
+    pub(crate) port: u16,
+}
+
+/// How to start a peer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) variables: Vec<(String, OsString)>,
+    /// The configuration as used.
+    pub(crate) configuration: Option<String>,
+}
+
+impl Peer {
+    /// Its executable, in `PATH` or where distributions put servers.
+    pub(crate) fn locate(&self) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
+        let mut candidates = folders.map(|folder| folder.join(self.program));
+        candidates.find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
+    }
+
+    pub(crate) fn find(&self) -> Availability {
+        let Some(program) = self.locate() else {
+            return Availability::Missing { install: self.install.to_owned() };
+        };
+        match Command::new(&program).args(self.version).output() {
+            Err(error) => Availability::Unavailable { reason: format!("{}: {error}", program.display()) },
+            // Some tell it as a result, some as an error.
+            Ok(output) => {
+                let told = [output.stdout, output.stderr].concat();
+                let told = String::from_utf8_lossy(&told);
+                let line =
+                    told.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown version");
+                Availability::Found { version: line.replace("nginx version: ", "") }
+            }
+        }
+    }
+
+    /// Writes its configuration into the run folder, and says how to start it.
+    ///
+    /// # Errors
+    ///
+    /// The run folder can't be written, or a path can't be part of a configuration.
+    pub(crate) fn prepare(&self, program: PathBuf, place: &Place<'_>) -> Result<Call> {
+        let configuration = self.template.map(|template| filled(template, place)).transpose()?;
+        // static-web-server wants to see what it is by its name.
+        let file =
+            place.run.join(if self.how == How::StaticWebServer { "sws.toml" } else { "configuration" });
+        if let Some(text) = &configuration {
+            fs::write(&file, text).map_err(Failure::context(format!("write {}", file.display())))?;
+        }
+        let text = |word: &str| OsString::from(word);
+        let (run, config) = (OsString::from(place.run), OsString::from(&file));
+        let arguments = match self.how {
+            // Until it has read its configuration it would complain into a file of the system's.
+            How::Nginx => vec![text("-p"), run.clone(), text("-e"), text("stderr"), text("-c"), config],
+            How::Lighttpd => vec![text("-D"), text("-f"), config],
+            How::H2o => vec![text("-c"), config],
+            How::Caddy => {
+                vec![text("run"), text("--adapter"), text("caddyfile"), text("--config"), config]
+            }
+            How::StaticWebServer => vec![text("--config-file"), config],
+            How::Arguments => arguments(configuration.as_deref().unwrap_or_default()),
+        };
+        // What it would keep in the user's home, and one thread for Go's scheduler on its one CPU.
+        let variables = match self.how {
+            How::Caddy => ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"]
+                .map(|name| (name.to_owned(), run.clone()))
+                .into_iter()
+                .chain([("GOMAXPROCS".to_owned(), text("1"))])
+                .collect(),
+            _ => Vec::new(),
+        };
+        Ok(Call { program, arguments, variables, configuration })
+    }
+}
+
+/// The template with the names replaced.
+fn filled(template: &str, place: &Place<'_>) -> Result<String> {
+    let path = |path: &Path| {
+        let plain = |text: &&str| !text.contains(['"', '\\', '$', '\n', '{', '}']);
+        path.to_str().filter(plain).map(str::to_owned).ok_or_else(|| {
+            Failure::new(format!("{} can't stand in a configuration; use another folder", path.display()))
+        })
+    };
+    let is_root = geteuid().is_root();
+    let names = [
+        ("@ROOT@", path(place.root)?),
+        ("@RUN@", path(place.run)?),
+        ("@PORT@", place.port.to_string()),
+        // Started by root, these two would go on as nobody, who may not be allowed to read the files.
+        ("@NGINX_USER@", if is_root { "user root;" } else { "# not started by root" }.to_owned()),
+        ("@H2O_USER@", if is_root { "user: root" } else { "# not started by root" }.to_owned()),
+    ];
+    Ok(names.into_iter().fold(template.to_owned(), |text, (name, value)| text.replace(name, &value)))
+}
+
+/// A line each; what begins with a number sign is a reason.
+fn arguments(text: &str) -> Vec<OsString> {
+    let lines = text.lines().map(str::trim);
+    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(OsString::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [&Peer; 8] =
+        [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE];
+
+    #[test]
+    fn templates_are_filled() {
+        let place = Place { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
+        for peer in ALL {
+            let text = filled(peer.template.unwrap(), &place).unwrap();
+            assert!(!text.contains('@'), "{}: {text}", peer.id);
+            assert!(text.contains("/the root") && text.contains("40123"), "{}: {text}", peer.id);
+        }
+    }
+
+    #[test]
+    fn a_path_that_would_end_a_string_is_refused() {
+        let place = Place { root: Path::new("/a\"b"), run: Path::new("/run/x"), port: 1 };
+        let failure = filled("@ROOT@", &place).unwrap_err().to_string();
+        assert!(failure.contains("use another folder"), "{failure}");
+    }
+
+    #[test]
+    fn command_lines_have_reasons_too() {
+        assert_eq!(arguments("# why\n--port\n 80 \n\n"), ["--port", "80"]);
+    }
+
+    /// A reader of the report sees why each line is there.
+    #[test]
+    fn every_line_has_a_reason() {
+        for peer in ALL {
+            let mut reason = false;
+            for line in peer.template.unwrap().lines().map(str::trim) {
+                let is_frame = line.ends_with('{') || line == "}";
+                if line.starts_with('#') {
+                    reason = true;
+                } else if line.is_empty() {
+                    reason = false;
+                } else if !is_frame {
+                    assert!(reason, "{}: no reason in front of {line:?}", peer.id);
+                }
+            }
+        }
+    }
+}

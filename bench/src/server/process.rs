@@ -1,0 +1,576 @@
+//! A server under test: a process of its own, started, watched and stopped from outside.
+//!
+//! Every server begins as this very executable, called with the hidden subcommand of
+//! [`serve`](crate::server::serve), so nothing has to be built beside the harness. The process takes its place
+//! and waits; the harness attaches its counters and releases it; it serves, or becomes the peer. Should the
+//! harness die, the kernel ends it: for that, the thread that starts a server has to live as long as the server
+//! (prctl(2), `PR_SET_PDEATHSIG`).
+
+use crate::failure::{Failure, Result};
+use crate::machine::placement::{Placement, Thread, threads_of};
+use crate::server::calls::{Calls, Counters, Counting};
+use crate::server::congestion::{Control, set_for_listeners};
+use crate::server::cost::Cost;
+use crate::server::memory::{self, Memory};
+use crate::server::order::{Announcement, Order, SUBCOMMAND, Work};
+use crate::server::peer::{Peer, Place};
+use crate::server::serve::{LOOPBACK, RELEASE};
+use crate::server::target::{Availability, Runs, Target};
+use crate::server::{ending, tree};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use std::cell::RefCell;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// From the start of the process to its first accept, or a peer's first answer.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts to be answered by a peer that has just been started.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(2);
+/// A peer's port is free when it is chosen, and may be gone when the peer asks for it.
+const PORTS_MAX: usize = 5;
+/// How much of a peer's last words is quoted.
+const LAST_WORDS_CHARS_MAX: usize = 300;
+
+/// What came of a start.
+#[expect(clippy::large_enum_variant, reason = "there is one for each start of a process")]
+pub enum Start {
+    /// The server runs.
+    Running(Server),
+    /// This machine can't run it, for this reason.
+    Unavailable(String),
+}
+
+/// A running server. Dropped, it is killed, with all that descends from it.
+pub struct Server {
+    name: String,
+    child: Child,
+    watched: OwnedFd,
+    input: Option<ChildStdin>,
+    /// What ends it, if it isn't the end of its input.
+    signal: Option<Signal>,
+    address: SocketAddr,
+    control: Control,
+    counters: RefCell<Counters>,
+    /// The whole tree as it was when it began to answer: a child can't be found any more when its parent is gone.
+    held: Vec<OwnedFd>,
+    before: memory::Machine,
+    configuration: Option<String>,
+    run: TempDir,
+}
+
+impl Server {
+    /// Starts `target` over the files below `root` on its CPU, and waits until it accepts. A null server has to
+    /// know its [`Constant`](crate::server::target::Constant), and looks at no file.
+    ///
+    /// # Errors
+    ///
+    /// It doesn't start.
+    pub fn start(target: &Target, root: &Path, placement: Placement, counting: Counting) -> Result<Start> {
+        let name = target.id();
+        let run = tempfile::Builder::new()
+            .prefix("triptych-")
+            .tempdir()
+            .map_err(Failure::context(format!("make a folder for {name}")))?;
+        let root = root.to_owned();
+        let work = match target.runs {
+            Runs::Backend(backend) => Work::Backend { backend, root },
+            #[cfg(feature = "hyper")]
+            Runs::Hyper => Work::Hyper { root },
+            Runs::Constant(mechanism) => {
+                if let Availability::Unavailable { reason } = target.find() {
+                    return Ok(Start::Unavailable(reason));
+                }
+                let constant = target.constant.as_ref().ok_or_else(|| {
+                    Failure::new(format!("start {name}: nobody has told it what to answer"))
+                })?;
+                let answer = run.path().join("answer");
+                fs::write(&answer, &constant.answer)
+                    .map_err(Failure::context(format!("write the answer of {name}")))?;
+                Work::Constant { mechanism, answer }
+            }
+            Runs::Program(peer) => return start_peer(peer, &root, run, placement, counting),
+        };
+        let mut start = Started::spawn(name, stub(placement, work)?, counting)?.announced(run)?;
+        if let Start::Running(server) = &mut start {
+            server.set_control()?;
+        }
+        Ok(start)
+    }
+
+    fn set_control(&mut self) -> Result<()> {
+        self.control = set_for_listeners(self.pid())
+            .map_err(Failure::context(format!("set the congestion control of {}", self.name)))?;
+        Ok(())
+    }
+
+    /// The number of the process that was started.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The numbers of all its processes now, that one first.
+    pub fn processes(&self) -> Vec<u32> {
+        let numbers = tree::of(self.pid()).into_iter();
+        numbers.map(|pid| pid.as_raw_nonzero().get().unsigned_abs()).collect()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Whose congestion control its connections have.
+    pub fn control(&self) -> Control {
+        self.control
+    }
+
+    /// A peer's configuration as it was used.
+    pub fn configuration(&self) -> Option<&str> {
+        self.configuration.as_deref()
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The threads of all its processes now, the kernel's workers among them.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub fn threads(&self) -> Result<Vec<Thread>> {
+        let tree = tree::of(self.pid());
+        let mut threads = threads_of(tree[0])?;
+        for child in &tree[1..] {
+            // One that has ended meanwhile has no threads.
+            threads.extend(threads_of(*child).unwrap_or_default());
+        }
+        Ok(threads)
+    }
+
+    /// What the whole tree has used, as soon as it rests.
+    ///
+    /// # Errors
+    ///
+    /// It is gone.
+    pub fn cost(&self) -> Result<Cost> {
+        Cost::settled(self.pid())
+    }
+
+    /// What the whole tree has asked of the kernel; needs [`Counting::Calls`].
+    pub fn calls(&self) -> Calls {
+        self.counters.borrow_mut().read()
+    }
+
+    /// What memory the whole tree takes.
+    pub fn memory(&self) -> Memory {
+        Memory::of(self.pid(), &self.before)
+    }
+
+    /// Bytes that the whole tree has had read from block devices (`read_bytes`, proc_pid_io(5)); `None` where
+    /// that may not be known.
+    pub fn device_reads(&self) -> Option<u64> {
+        tree::of(self.pid()).into_iter().map(tree::device_reads).sum()
+    }
+
+    /// Why it has ended, if it has.
+    pub fn ended(&self) -> Option<String> {
+        match wait_readable(&self.watched, Duration::ZERO) {
+            Ok(true) => Some(format!("{} ended by itself{}", self.name, self.last_words())),
+            _ => None,
+        }
+    }
+
+    /// ": " and the last line that it wrote, or nothing.
+    fn last_words(&self) -> String {
+        last_words(self.run.path())
+    }
+
+    /// Ends it, and waits until it is gone, with all that descends from it.
+    ///
+    /// # Errors
+    ///
+    /// It didn't end by itself (then it has been killed), or not well, or had ended before.
+    pub fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().map_err(Failure::context("wait for a server"))? {
+            ending::kill_all(&self.held);
+            return Err(Failure::new(format!(
+                "{} ended by itself: {status}{}",
+                self.name,
+                self.last_words()
+            )));
+        }
+        let input = self.input.take();
+        let ended = ending::end(&mut self.child, &self.held, self.signal, input);
+        ended.map_err(|reason| Failure::new(format!("{} {reason}{}", self.name, self.last_words())))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        ending::kill(&mut self.child);
+        ending::kill_all(&self.held);
+    }
+}
+
+/// The command that becomes the server.
+fn stub(placement: Placement, work: Work) -> Result<Command> {
+    let program = std::env::current_exe().map_err(Failure::context("find this executable"))?;
+    let parent = rustix::process::getpid().as_raw_nonzero().get();
+    let order = Order { cpu: placement.server, parent, work };
+    let order = serde_json::to_string(&order).map_err(Failure::context("tell the server its folders"))?;
+    let mut command = Command::new(program);
+    command.args([SUBCOMMAND, &order]);
+    Ok(command)
+}
+
+/// Starts a peer on a free port, on the next if somebody else was quicker.
+fn start_peer(
+    peer: &'static Peer,
+    root: &Path,
+    run: TempDir,
+    placement: Placement,
+    counting: Counting,
+) -> Result<Start> {
+    let name = peer.id;
+    let Some(program) = peer.locate() else {
+        let Availability::Missing { install } = peer.find() else {
+            return Ok(Start::Unavailable("it was there a moment ago".to_owned()));
+        };
+        return Ok(Start::Unavailable(format!("not installed; to install: {install}")));
+    };
+    let root = fs::canonicalize(root)
+        .map_err(Failure::context(format!("start {name}: open the root {}", root.display())))?;
+    let log = run.path().join(LOG);
+    for _ in 0..PORTS_MAX {
+        let address = free_address().map_err(Failure::context("find a free port"))?;
+        let place = Place { root: &root, run: run.path(), port: address.port() };
+        let call = peer.prepare(program.clone(), &place)?;
+        let work = Work::Program {
+            program: call.program,
+            arguments: call.arguments,
+            variables: call.variables,
+            log: log.clone(),
+        };
+        let started = Started::spawn(name, stub(placement, work)?, counting)?;
+        match started.answered(address, run.path())? {
+            Knock::Answered(started) => {
+                let mut server = started.into_server(address, run);
+                server.signal = Some(peer.signal);
+                server.configuration = call.configuration;
+                server.set_control()?;
+                return Ok(Start::Running(server));
+            }
+            Knock::PortTaken => {}
+        }
+    }
+    Err(Failure::new(format!("start {name}: {PORTS_MAX} ports were taken as soon as they were free")))
+}
+
+/// The file in the run folder that gets a peer's output.
+const LOG: &str = "log";
+
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind(LOOPBACK)?.local_addr()
+}
+
+/// ": " and the last line of a peer's output, or nothing.
+fn last_words(run: &Path) -> String {
+    let log = fs::read(run.join(LOG)).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let last = log.lines().map(str::trim).rfind(|line| !line.is_empty());
+    last.map(|line| format!(": {}", line.chars().take(LAST_WORDS_CHARS_MAX).collect::<String>()))
+        .unwrap_or_default()
+}
+
+/// A process that has been released.
+struct Started {
+    name: String,
+    child: Child,
+    watched: OwnedFd,
+    output: BufReader<ChildStdout>,
+    counters: Counters,
+    before: memory::Machine,
+}
+
+/// What came of a peer's first moments.
+#[expect(clippy::large_enum_variant, reason = "there is one for each start of a process")]
+enum Knock {
+    Answered(Started),
+    PortTaken,
+}
+
+impl Started {
+    /// Starts the process, waits for it, attaches its counters and releases it.
+    fn spawn(name: &str, mut command: Command, counting: Counting) -> Result<Started> {
+        let before = memory::Machine::now();
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(Failure::context(format!("start {name}")))?;
+        let pid = Pid::from_child(&child);
+        let watched = pidfd_open(pid, PidfdFlags::empty());
+        let (Ok(watched), Some(output)) = (watched, child.stdout.take()) else {
+            ending::kill(&mut child);
+            return Err(Failure::new(format!("start {name}: it can't be watched")));
+        };
+        let (output, counters) = (BufReader::new(output), Counters::none());
+        let mut started = Started { name: name.to_owned(), child, watched, output, counters, before };
+        match started.announcement() {
+            Announcement::Ready => {}
+            other => return Err(started.failed(&other)),
+        }
+        if counting == Counting::Calls {
+            started.counters = Counters::attach(pid);
+        }
+        // A process that has ended already says so in its next announcement, or in the lack of one.
+        if let Some(input) = &mut started.child.stdin {
+            let _ended = input.write_all(RELEASE);
+        }
+        Ok(started)
+    }
+
+    /// What a server of this executable has come to.
+    fn announced(mut self, run: TempDir) -> Result<Start> {
+        match self.announcement() {
+            Announcement::Listening(address) => Ok(Start::Running(self.into_server(address, run))),
+            Announcement::Unavailable(reason) => {
+                ending::kill(&mut self.child);
+                Ok(Start::Unavailable(reason))
+            }
+            other => Err(self.failed(&other)),
+        }
+    }
+
+    /// Whether a program answers at `address`.
+    fn answered(mut self, address: SocketAddr, run: &Path) -> Result<Knock> {
+        // The pipe ends as the program takes the place of the stub, which says nothing unless that fails.
+        let mut line = String::new();
+        match wait_readable(self.output.get_ref(), START_TIMEOUT) {
+            Ok(true) => {
+                let _end = self.output.read_line(&mut line);
+            }
+            _ => return Err(self.failed(&late())),
+        }
+        if !line.is_empty() {
+            return Err(self.failed(&Announcement::parse(&line)));
+        }
+        let deadline = Instant::now() + START_TIMEOUT;
+        while !answers(address) {
+            if let Ok(true) = wait_readable(&self.watched, KNOCK_INTERVAL) {
+                let words = last_words(run);
+                if words.to_lowercase().contains("in use") {
+                    ending::kill(&mut self.child);
+                    return Ok(Knock::PortTaken);
+                }
+                let status =
+                    self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                return Err(self
+                    .failed(&Announcement::Failed(format!("it ended before it answered: {status}{words}"))));
+            }
+            if Instant::now() > deadline {
+                return Err(self.failed(&late()));
+            }
+        }
+        Ok(Knock::Answered(self))
+    }
+
+    fn into_server(mut self, address: SocketAddr, run: TempDir) -> Server {
+        Server {
+            name: self.name,
+            input: self.child.stdin.take(),
+            held: ending::hold(&self.child),
+            child: self.child,
+            watched: self.watched,
+            signal: None,
+            address,
+            control: Control::Default,
+            counters: RefCell::new(self.counters),
+            before: self.before,
+            configuration: None,
+            run,
+        }
+    }
+
+    fn failed(&mut self, announcement: &Announcement) -> Failure {
+        ending::kill(&mut self.child);
+        let reason = match announcement {
+            Announcement::Failed(reason) | Announcement::Unavailable(reason) => reason.clone(),
+            other => format!("it said {:?} out of turn", other.to_string()),
+        };
+        Failure::new(format!("start {}: {reason}", self.name))
+    }
+
+    /// The next line of the child's output.
+    fn announcement(&mut self) -> Announcement {
+        if self.output.buffer().is_empty() {
+            match wait_readable(self.output.get_ref(), START_TIMEOUT) {
+                Ok(true) => {}
+                Ok(false) => return late(),
+                Err(errno) => return Announcement::Failed(errno.to_string()),
+            }
+        }
+        // The child writes each line whole, in one write that a pipe doesn't split (pipe(7), PIPE_BUF).
+        let mut line = String::new();
+        match self.output.read_line(&mut line) {
+            Ok(0) => match self.child.wait() {
+                Ok(status) => Announcement::Failed(format!("it ended before it accepted: {status}")),
+                Err(error) => Announcement::Failed(error.to_string()),
+            },
+            Ok(_) => Announcement::parse(&line),
+            Err(error) => Announcement::Failed(error.to_string()),
+        }
+    }
+}
+
+fn late() -> Announcement {
+    Announcement::Failed(format!("it didn't accept connections within {} s", START_TIMEOUT.as_secs()))
+}
+
+/// Whether somebody there answers a request, with whatever it be: then a process is there that serves, not
+/// just a socket that listens.
+fn answers(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect_timeout(&address, START_TIMEOUT)?;
+        stream.set_read_timeout(Some(START_TIMEOUT))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream.read(&mut [0; 16])
+    };
+    ask().is_ok_and(|count| count > 0)
+}
+
+/// Waits until the descriptor is readable: a pipe with bytes or at its end, a process that has ended.
+pub(crate) fn wait_readable(fd: impl AsFd, timeout: Duration) -> rustix::io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).expect("a few seconds are a valid timespec");
+    loop {
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.map(|count| count > 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process that has been released, and then does what the script says.
+    fn shell(script: &str) -> Result<Started> {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("echo ready; read go; {script}")]);
+        Started::spawn("sh", command, Counting::Cost)
+    }
+
+    fn announced(script: &str) -> Result<Start> {
+        shell(script)?.announced(TempDir::new().unwrap())
+    }
+
+    fn running(script: &str) -> Server {
+        match announced(script) {
+            Ok(Start::Running(server)) => server,
+            Ok(Start::Unavailable(reason)) => panic!("unavailable: {reason}"),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_is_one_line() {
+        let table = [
+            ("echo failed no such folder", "start sh: no such folder"),
+            ("exit 3", "start sh: it ended before it accepted: exit status: 3"),
+            ("echo ready", "start sh: it said \"ready\" out of turn"),
+            ("echo hello", "start sh: it said \"hello\" instead of where it listens"),
+        ];
+        for (script, line) in table {
+            let failure = announced(script).err().map(|failure| failure.to_string());
+            assert_eq!(failure.as_deref(), Some(line), "{script}");
+        }
+    }
+
+    #[test]
+    fn an_impossible_server_is_no_failure() {
+        match announced("echo unavailable the kernel forbids it; cat") {
+            Ok(Start::Unavailable(reason)) => assert_eq!(reason, "the kernel forbids it"),
+            Ok(Start::Running(_)) => panic!("it runs"),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    #[test]
+    fn stops_at_the_end_of_its_input() {
+        let server = running("echo listening 127.0.0.1:1; cat");
+        assert_eq!(server.address().port(), 1);
+        assert!(!server.threads().unwrap().is_empty());
+        assert_eq!(server.ended(), None);
+        assert_eq!(server.stop(), Ok(()));
+    }
+
+    #[test]
+    fn ends_that_are_wrong_are_told() {
+        let bad = running("echo listening 127.0.0.1:1; cat; exit 7").stop().unwrap_err().to_string();
+        assert_eq!(bad, "sh ended badly: exit status: 7");
+        let early = running("echo listening 127.0.0.1:1; exit 0");
+        assert!(wait_readable(&early.watched, Duration::from_secs(5)).unwrap());
+        assert_eq!(early.ended().unwrap(), "sh ended by itself");
+        assert_eq!(early.stop().unwrap_err().to_string(), "sh ended by itself: exit status: 0");
+    }
+
+    /// The script's child has to go with it.
+    #[test]
+    fn dropped_it_is_killed() {
+        let server = running("sleep 60 & echo listening 127.0.0.1:1; wait");
+        assert_eq!(server.held.len(), 2);
+        let watched = ending::hold(&server.child);
+        drop(server);
+        for process in watched {
+            assert!(wait_readable(&process, Duration::from_secs(5)).unwrap());
+        }
+    }
+
+    #[test]
+    fn who_ignores_the_signal_is_killed_in_time() {
+        let mut server = running("trap '' TERM; sleep 60 & echo listening 127.0.0.1:1; wait; wait");
+        server.signal = Some(Signal::TERM);
+        let watched = ending::hold(&server.child);
+        let begun = Instant::now();
+        let failure = server.stop().unwrap_err().to_string();
+        assert!(
+            failure.starts_with("sh didn't end within 5 s (2 of 2 processes left), and was killed"),
+            "{failure}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(8));
+        for process in watched {
+            assert!(wait_readable(&process, Duration::ZERO).unwrap());
+        }
+    }
+
+    /// nginx's worker outlives a master that is killed.
+    #[test]
+    fn orphans_are_found() {
+        let server = running("sleep 60 & echo listening 127.0.0.1:1; wait");
+        let watched = ending::hold(&server.child);
+        rustix::process::kill_process(server.pid(), Signal::KILL).unwrap();
+        assert!(wait_readable(&server.watched, Duration::from_secs(5)).unwrap());
+        assert!(server.stop().unwrap_err().to_string().starts_with("sh ended by itself: signal: 9"));
+        for process in watched {
+            assert!(wait_readable(&process, Duration::from_secs(5)).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_last_words_are_quoted() {
+        let run = TempDir::new().unwrap();
+        assert_eq!(last_words(run.path()), "");
+        fs::write(run.path().join(LOG), "first\n  bind: Address already in use \n\n").unwrap();
+        assert_eq!(last_words(run.path()), ": bind: Address already in use");
+    }
+}

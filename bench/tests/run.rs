@@ -1,0 +1,325 @@
+//! Whole runs of the harness as a program: what they leave behind, and what they do when something goes wrong.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests themselves do")]
+
+use bench::record::trial::{Pass, Trial};
+use bench::record::{Record, read_record, read_trials};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The machine has few CPUs, and each run wants two.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+/// Longer than anything here takes, even on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A place for a run, alone on the machine.
+struct Place {
+    folder: TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Place {
+    fn new() -> Place {
+        let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+        Place { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), _alone: alone }
+    }
+
+    /// A command whose lock, corpus and results are its own.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+        command
+            .args(arguments)
+            .env("TMPDIR", self.folder.path())
+            .env("TRIPTYCH_BENCH_CORPUS", self.folder.path().join("corpus"))
+            .env("TRIPTYCH_BENCH_RESULTS", self.results())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn results(&self) -> PathBuf {
+        self.folder.path().join("results")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        ended(self.command(arguments).spawn().unwrap())
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).spawn().unwrap()
+    }
+
+    /// The folder of the only run.
+    fn result(&self) -> PathBuf {
+        let folders: Vec<PathBuf> =
+            fs::read_dir(self.results()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(folders.len(), 1, "{folders:?}");
+        folders[0].clone()
+    }
+
+    /// Waits until the run has written so many trials.
+    fn await_trials(&self, count: usize) {
+        within_deadline(|| {
+            let lines = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("trials.jsonl")).ok();
+            let folder = fs::read_dir(self.results()).ok().and_then(|mut entries| entries.next()?.ok());
+            folder.and_then(lines).is_some_and(|text| text.lines().count() >= count)
+        });
+    }
+}
+
+fn within_deadline(mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !done() {
+        assert!(Instant::now() < deadline, "it takes too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn ended(mut child: Child) -> Output {
+    // A pipe that nobody empties would stop a run that says much.
+    let mut pipes = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+    let stderr = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        pipes.1.read_to_end(&mut text).map(|_| text)
+    });
+    let mut stdout = Vec::new();
+    pipes.0.read_to_end(&mut stdout).unwrap();
+    let stderr = stderr.join().unwrap().unwrap();
+    Output { status: child.wait().unwrap(), stdout, stderr }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn read(folder: &Path) -> (Record, Vec<Trial>) {
+    (read_record(folder).unwrap(), read_trials(folder).unwrap())
+}
+
+/// Short, and with nothing but what is always there.
+const SHORT: [&str; 8] = [
+    "run",
+    "--targets",
+    "epoll,epoll-twin,null-epoll,blocking",
+    "--window-ms",
+    "30",
+    "--rounds",
+    "2",
+    "--only",
+];
+
+fn short<'a>(scenarios: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&SHORT[..], &[scenarios], more].concat()
+}
+
+fn error_line(output: &Output) -> String {
+    let stderr = text(&output.stderr);
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(lines.len(), 1, "{stderr}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn a_run_measures_everything_and_draws_it() {
+    let place = Place::new();
+    let output = place.run(&short("hot-small,churn,hot-under-cold,overload,mix,idle", &["--tier", "quick"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let folder = place.result();
+    let (record, trials) = read(&folder);
+    assert!(record.finished.is_some());
+    for cell in &record.cells {
+        assert!(cell.failures.is_empty(), "{cell:?}");
+        for target in &cell.targets {
+            let mine = |trial: &&Trial| trial.cell == cell.id && trial.target == *target;
+            let timing: Vec<&Trial> =
+                trials.iter().filter(mine).filter(|trial| trial.pass == Pass::Timing).collect();
+            assert!(timing.iter().any(|trial| trial.place.round == 1), "{}: {target}", cell.id);
+            for trial in timing {
+                assert!(trial.answers() > 0 && trial.cost.cpu_ns > 0, "{}: {target}", cell.id);
+                assert_eq!(trial.faults(), 0, "{}: {target}: {:?}", cell.id, trial.classes);
+                assert!(trial.misplaced.is_empty(), "{}: {target}: {:?}", cell.id, trial.misplaced);
+            }
+        }
+    }
+    let has_counts = |trial: &Trial| {
+        trial.pass == Pass::Counting && (trial.calls.is_some() || !trial.unmeasured.is_empty())
+    };
+    assert!(trials.iter().any(has_counts), "system calls are counted, or it is said why not");
+    for file in ["SUMMARY.md", "report.html", "verdicts.json"] {
+        assert!(fs::metadata(folder.join(file)).is_ok_and(|found| found.len() > 500), "{file}");
+    }
+    assert!(text(&output.stdout).contains("report.html"), "it says where the report lies");
+    // Drawing again changes nothing.
+    let before = fs::read(folder.join("report.html")).unwrap();
+    assert!(place.run(&["report", folder.to_str().unwrap()]).status.success());
+    assert!(fs::read(folder.join("report.html")).unwrap() == before);
+}
+
+#[test]
+fn an_interrupted_run_goes_on_where_it_was() {
+    let place = Place::new();
+    let child = place.start(&short("hot-small,hot-medium", &[]));
+    place.await_trials(3);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(1));
+    let line = error_line(&output);
+    let folder = place.result();
+    assert!(line.contains(&format!("run --resume {}", folder.display())), "{line}");
+    let (record, before) = read(&folder);
+    assert_eq!(record.finished, None);
+    let output = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (record, after) = read(&folder);
+    assert!(record.finished.is_some());
+    assert_eq!(after[..before.len()], before, "nothing that was measured is lost");
+    let numbers: Vec<usize> = after.iter().map(|trial| trial.place.number).collect();
+    assert_eq!(numbers, (0..after.len()).collect::<Vec<_>>());
+    let standing = |trial: &&Trial| trial.pass == Pass::Timing && trial.counts();
+    for cell in &record.cells {
+        for target in &cell.targets {
+            let mine = |trial: &&Trial| trial.cell == cell.id && trial.target == *target;
+            let rounds: Vec<usize> =
+                after.iter().filter(standing).filter(mine).map(|trial| trial.place.round).collect();
+            assert_eq!(rounds, [0, 1], "{}: {target}", cell.id);
+        }
+    }
+    let again = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(error_line(&again).contains("finished"));
+}
+
+#[test]
+fn a_server_that_dies_voids_its_own_comparison_alone() {
+    let place = Place::new();
+    let child = place.start(&[
+        "run",
+        "--targets",
+        "epoll,blocking",
+        "--window-ms",
+        "400",
+        "--rounds",
+        "2",
+        "--only",
+        "hot-small,hot-medium",
+    ]);
+    place.await_trials(1);
+    within_deadline(|| end_a_server_of(child.id()));
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(error_line(&output).contains("signal: 9"), "{}", text(&output.stderr));
+    let (record, trials) = read(&place.result());
+    assert!(record.finished.is_some());
+    let failures: usize = record.cells.iter().map(|cell| cell.failures.len()).sum();
+    assert_eq!(failures, 1, "{:?}", record.cells);
+    let whole = record.cells.iter().find(|cell| cell.failures.is_empty()).unwrap();
+    let count = trials.iter().filter(|trial| trial.cell == whole.id && trial.counts()).count();
+    assert_eq!(count, 4, "the other comparison is whole");
+    assert!(place.result().join("report.html").exists());
+}
+
+/// Kills a server under test of this harness, if one runs just now.
+fn end_a_server_of(harness: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{harness}/task/{harness}/children")).unwrap_or_default();
+    let is_server = |pid: &&str| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        text(&line).contains("serve-under-test")
+    };
+    let Some(pid) = children.split_whitespace().find(is_server) else {
+        return false;
+    };
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).is_ok()
+}
+
+#[test]
+fn two_runs_do_not_measure_each_other() {
+    let place = Place::new();
+    let first = place.start(&short("hot-small", &[]));
+    place.await_trials(1);
+    let second = place.run(&short("hot-small", &[]));
+    assert_eq!(second.status.code(), Some(1));
+    let line = error_line(&second);
+    assert!(line.contains(&format!("process {}", first.id())), "{line}");
+    assert!(ended(first).status.success());
+}
+
+#[test]
+fn mistakes_are_one_line_and_leave_nothing() {
+    let place = Place::new();
+    let file = place.folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let below_a_file = file.join("results");
+    let table: [(Vec<&str>, i32, &str); 8] = [
+        (vec!["run", "--targets", "apache"], 1, "no target \"apache\"; there are "),
+        (vec!["run", "--only", "hot"], 1, "no scenario \"hot\"; there are "),
+        (
+            vec!["run", "--only", "hot-small", "--results", below_a_file.to_str().unwrap()],
+            1,
+            "make the results folder ",
+        ),
+        (
+            vec!["run", "--only", "hot-small", "--corpus", below_a_file.to_str().unwrap()],
+            1,
+            "make the folder ",
+        ),
+        (vec!["run", "--resume", "/nowhere"], 1, "read /nowhere/run.json"),
+        (vec!["report", "/nowhere"], 1, "read /nowhere/run.json"),
+        (vec!["compare", "/nowhere", "/nowhere"], 1, "read /nowhere/run.json"),
+        (vec!["load", "ftp://127.0.0.1/"], 2, "http"),
+    ];
+    for (arguments, code, expected) in table {
+        let output = place.run(&arguments);
+        let line = error_line(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
+        assert!(line.contains(expected), "{arguments:?}: {line}");
+    }
+    for arguments in [&["run", "--rounds", "0"][..], &["run", "--budget", "soon"], &["walk"], &["load"], &[]]
+    {
+        assert_eq!(place.run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    assert!(!place.results().exists(), "nothing was begun");
+}
+
+#[test]
+fn a_corpus_in_memory_is_refused() {
+    let place = Place::new();
+    let memory = Path::new("/dev/shm");
+    if !memory.is_dir() {
+        return;
+    }
+    let folder = tempfile::tempdir_in(memory).unwrap();
+    let output = place.run(&["run", "--only", "hot-small", "--corpus", folder.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_line(&output).contains("only lives in memory"), "{}", error_line(&output));
+}
+
+#[test]
+fn a_run_of_another_version_is_not_read() {
+    let place = Place::new();
+    fs::write(place.folder.path().join("run.json"), r#"{"format": 1}"#).unwrap();
+    let folder = place.folder.path().to_str().unwrap();
+    for arguments in [&["report", folder][..], &["run", "--resume", folder], &["compare", folder, folder]] {
+        let output = place.run(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error_line(&output).contains("format is 1"), "{}", error_line(&output));
+    }
+}
+
+#[test]
+fn targets_doctor_and_scenarios_tell_what_is_there() {
+    let place = Place::new();
+    let targets = place.run(&["targets"]);
+    assert!(targets.status.success() && text(&targets.stdout).lines().any(|line| line.starts_with("epoll ")));
+    let doctor = place.run(&["doctor"]);
+    assert!(doctor.status.success() && text(&doctor.stdout).contains("bias the numbers"));
+    let help = place.run(&["--help"]);
+    assert!(help.status.success() && text(&help.stdout).contains("compare"));
+}
