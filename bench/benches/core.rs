@@ -10,7 +10,7 @@ use common::date::Date;
 use common::head::{General, Persistence, Representation};
 use common::request::{Parsed, Request};
 use common::{
-    Config, Connection, Opened, Service, SharedFile, Site, SiteOptions, Step, Worker, build_404,
+    CacheConfig, Config, Connection, Opened, Service, SharedFile, Site, SiteOptions, Step, Worker, build_404,
     build_ok_headers, mime_for, parse_http_get,
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -164,7 +164,8 @@ fn exchange(criterion: &mut Criterion) {
     let content = vec![b'x'; usize::try_from(FILE_BYTES).expect("a small file")];
     fs::write(folder.path().join("1KiB.bin"), content).expect("a temporary file");
     let site = Site::open_root(folder.path(), SiteOptions::default()).expect("the folder opens");
-    let service = Arc::new(Service::new(site, Config::default()).expect("a service"));
+    let config = Config { cache: CacheConfig::OFF, ..Config::default() };
+    let service = Arc::new(Service::new(site, config).expect("a service"));
     let mut worker = Worker::new(Arc::clone(&service), 0);
     let mut connection = Connection::new(&worker, None);
 

@@ -12,10 +12,11 @@ use common::{
     Close, Connection, Copy, Drain, FileRange, Listeners, Send, Service, Step, Worker, run_workers,
 };
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, pread, retry_on_intr};
+use rustix::io::{Errno, IoSlice, pread, retry_on_intr};
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{
-    RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, recv, send, shutdown,
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, acceptfrom_with, recv,
+    send, sendmsg, shutdown,
 };
 
 use crate::clients::{Clients, Socket};
@@ -52,11 +53,14 @@ struct Server {
     worker: Worker,
     listeners: Vec<OwnedFd>,
     clients: Arc<Clients>,
+    /// Readable when cached files have changed.
+    cache_events: Option<Arc<OwnedFd>>,
 }
 
 impl Server {
     fn new(worker: Worker, listeners: Vec<OwnedFd>) -> Server {
-        Server { worker, listeners, clients: Arc::default() }
+        let cache_events = worker.cache_events();
+        Server { worker, listeners, clients: Arc::default(), cache_events }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -71,13 +75,16 @@ impl Server {
         Ok(())
     }
 
-    /// Waits for a connection, or the drain.
+    /// Waits for a connection, or the drain. Changes of cached files are taken in, too: the connections look for
+    /// them when they are asked for a file, but what was deleted shouldn't be held open until then.
     fn wait_acceptable(&mut self) -> io::Result<()> {
         self.worker.flush();
         let shutdown = self.worker.service().shutdown.as_fd();
-        let watched = self.listeners.iter().map(AsFd::as_fd).chain([shutdown]);
+        let cache_events = self.cache_events.as_ref().map(|events| events.as_fd());
+        let watched = self.listeners.iter().map(AsFd::as_fd).chain([shutdown]).chain(cache_events);
         let mut events: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         retry_on_intr(|| poll(&mut events, None))?;
+        self.worker.refresh_cache();
         Ok(())
     }
 
@@ -112,6 +119,7 @@ impl Server {
             Err(Errno::AGAIN) => false,
             Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                 self.worker.count_error();
+                self.worker.shed_descriptors();
                 self.clients.wait_for_end(EXHAUSTED_PAUSE);
                 false
             }
@@ -202,6 +210,11 @@ impl Client {
                     let result = self.worker.site().open(request);
                     self.connection.opened(&mut self.worker, result);
                 }
+                Step::Load(range) => {
+                    let bytes = read_file(range);
+                    let bytes = bytes.as_ref().map(Vec::as_slice).map_err(|errno| (*errno).into());
+                    self.connection.loaded(&mut self.worker, bytes);
+                }
                 Step::Send(answer) => {
                     let result = send_response(
                         &self.socket.descriptor,
@@ -286,6 +299,10 @@ fn send_response(
     copy: Copy,
     buffer: &mut Vec<u8>,
 ) -> rustix::io::Result<usize> {
+    if let Some(body) = answer.body {
+        let slices = [IoSlice::new(answer.bytes()), IoSlice::new(body.bytes())];
+        return sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+    }
     match (answer.bytes(), answer.file, copy) {
         (bytes @ [_, ..], None, _) => send(socket, bytes, SendFlags::NOSIGNAL),
         (bytes @ [_, ..], Some(_), _) => send(socket, bytes, SendFlags::NOSIGNAL | SendFlags::MORE),
@@ -297,6 +314,21 @@ fn send_response(
         ([], Some(range), Copy::Read) => copy_file(socket.as_fd(), range, buffer),
         ([], None, _) => Ok(0),
     }
+}
+
+/// Reads a small file whole, or as far as it goes.
+fn read_file(range: FileRange<'_>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; usize::try_from(range.length).unwrap_or(usize::MAX)];
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let offset = range.offset + filled as u64;
+        match retry_on_intr(|| pread(range.file, &mut buffer[filled..], offset))? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
 }
 
 fn send_file(socket: BorrowedFd<'_>, range: FileRange<'_>) -> rustix::io::Result<usize> {

@@ -1,12 +1,12 @@
 //! The answers of an exchange: what a request gets, and how far its sending has come.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::FileType;
+use rustix::io::Errno;
 
-use crate::conditional::Validators;
+use crate::cache::{Entry, Source, representation};
 use crate::exchange::{After, Answer, Answered, Body, Exchange, Need, Seeking, unshared};
 use crate::head::{self, General, Persistence, Representation};
 use crate::log;
@@ -15,7 +15,7 @@ use crate::plan::{Plan, plan};
 use crate::range::{ByteRange, Ranges};
 use crate::request::{Expectation, Method, Request};
 use crate::shutdown::Drain;
-use crate::site::{OpenRequest, Opened};
+use crate::site::{Metadata, OpenRequest, Opened};
 use crate::status::{Status, status_of};
 use crate::target;
 use crate::worker::Worker;
@@ -28,7 +28,7 @@ impl Exchange {
             Method::Known => Status::MethodNotAllowed,
             Method::Options => return self.answer_options(worker),
             Method::Get | Method::Head => match self.locate(worker) {
-                Ok(()) => return Answered::NeedsFile,
+                Ok(answered) => return answered,
                 Err(status) => status,
             },
         };
@@ -43,24 +43,58 @@ impl Exchange {
         }
     }
 
-    /// Resolves the target and prepares the open.
-    fn locate(&mut self, worker: &Worker) -> Result<(), Status> {
+    /// Resolves the target, and answers from the cache or prepares the open.
+    fn locate(&mut self, worker: &mut Worker) -> Result<Answered, Status> {
         let target = target::resolve(self.request.target(&self.head), &mut self.path)?;
         self.directory = target.directory;
         self.query = target.query;
         if target.hidden && !worker.site().options().hidden {
-            self.seek_not_found_page();
-        } else {
-            self.seeking = Seeking::File;
-            let index: &[u8] = if self.directory { b"index.html" } else { b"" };
-            unshared_request(&mut self.open).set_file(&self.path, index);
+            return Ok(self.seek_not_found_page(worker));
         }
-        Ok(())
+        self.seeking = Seeking::File;
+        let index: &[u8] = if self.directory { b"index.html" } else { b"" };
+        unshared_request(&mut self.open).set_file(&self.path, index);
+        Ok(self.look_up(worker))
     }
 
-    fn seek_not_found_page(&mut self) {
+    fn seek_not_found_page(&mut self, worker: &mut Worker) -> Answered {
         self.seeking = Seeking::NotFoundPage;
         unshared_request(&mut self.open).set_file(b"404.html", b"");
+        self.look_up(worker)
+    }
+
+    /// Answers from the cache, if the file is there.
+    fn look_up(&mut self, worker: &mut Worker) -> Answered {
+        match worker.cached(self.open.path_bytes()) {
+            Some(entry) => self.answer_entry(worker, entry),
+            None => Answered::NeedsFile,
+        }
+    }
+
+    fn answer_entry(&mut self, worker: &mut Worker, entry: Arc<Entry>) -> Answered {
+        if entry.wants_bytes && self.request.method == Method::Get {
+            self.loading = Some(entry);
+            return Answered::NeedsBytes;
+        }
+        let source = entry.source.clone();
+        self.answer_found(worker, Found::of(&entry, source))
+    }
+
+    /// The file to be cached was read, as far as it went.
+    pub(crate) fn loaded(&mut self, worker: &mut Worker, result: io::Result<&[u8]>) -> Need {
+        let Some(entry) = self.loading.take() else { return Need::Send };
+        let path = self.open.path_bytes();
+        let source = match result {
+            Ok(bytes) if bytes.len() as u64 == entry.metadata.size => {
+                Source::Memory(worker.keep_bytes(path, &entry, bytes))
+            }
+            // It has shrunk or can't be read: it will fail as it does without a cache.
+            Ok(_) | Err(_) => {
+                worker.forget(path);
+                entry.source.clone()
+            }
+        };
+        self.answer_found(worker, Found::of(&entry, source)).need()
     }
 
     /// The open has ended, well or not.
@@ -68,12 +102,9 @@ impl Exchange {
         let listing = worker.site().options().listing;
         match (self.seeking, result) {
             (Seeking::File, Ok(opened)) => match opened.metadata.kind {
-                FileType::RegularFile => self.answer_file(worker, opened),
+                FileType::RegularFile => return self.answer_opened(worker, opened).need(),
                 FileType::Directory if !self.directory => self.answer_redirect(worker),
-                _ => {
-                    self.seek_not_found_page();
-                    return Need::Open;
-                }
+                _ => return self.seek_not_found_page(worker).need(),
             },
             (Seeking::File, Err(error))
                 if listing && self.directory && status_of(&error) == Status::NotFound =>
@@ -84,12 +115,9 @@ impl Exchange {
                 return Need::Open;
             }
             (Seeking::Listing, Ok(Opened { listing: Some(page), .. })) => self.answer_listing(worker, &page),
-            (Seeking::Listing, Ok(_)) => {
-                self.seek_not_found_page();
-                return Need::Open;
-            }
+            (Seeking::Listing, Ok(_)) => return self.seek_not_found_page(worker).need(),
             (Seeking::NotFoundPage, Ok(opened)) if opened.metadata.kind == FileType::RegularFile => {
-                self.answer_not_found_page(worker, opened);
+                return self.answer_opened(worker, opened).need();
             }
             (Seeking::NotFoundPage, _) => {
                 self.queue(
@@ -100,11 +128,11 @@ impl Exchange {
                 );
             }
             (Seeking::File | Seeking::Listing, Err(error)) => match status_of(&error) {
-                Status::NotFound => {
-                    self.seek_not_found_page();
-                    return Need::Open;
-                }
+                Status::NotFound => return self.seek_not_found_page(worker).need(),
                 status => {
+                    if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
+                        worker.shed_descriptors();
+                    }
                     self.queue_error(worker, status);
                 }
             },
@@ -112,88 +140,134 @@ impl Exchange {
         Need::Send
     }
 
-    fn answer_file(&mut self, worker: &mut Worker, opened: Opened) {
+    /// A regular file was opened: answers with it, and keeps it if it is worth it.
+    fn answer_opened(&mut self, worker: &mut Worker, opened: Opened) -> Answered {
         let Opened { file, metadata, .. } = opened;
-        let validators = Validators::new(
-            metadata.inode,
-            metadata.size,
-            metadata.modified_seconds,
-            metadata.modified_nanoseconds,
-            worker.unix_seconds(),
-        );
-        let name = self.open.path().to_bytes();
-        let representation = Representation { media_type: mime_for(name), size: metadata.size, validators };
-        let size = metadata.size;
+        let file = worker.share(file, metadata.device);
+        let path = self.open.path_bytes();
+        if let Some(entry) = worker.admit(path, &file, metadata) {
+            worker.release_source(Source::File(file));
+            return self.answer_entry(worker, entry);
+        }
+        let media_type = mime_for(path);
+        let source = Source::File(file);
+        self.answer_found(worker, Found { metadata: &metadata, media_type, source, entry: None })
+    }
+
+    fn answer_found(&mut self, worker: &mut Worker, found: Found<'_>) -> Answered {
+        match self.seeking {
+            Seeking::NotFoundPage => self.answer_not_found_page(worker, found),
+            Seeking::File | Seeking::Listing => self.answer_file(worker, found),
+        }
+    }
+
+    fn answer_file(&mut self, worker: &mut Worker, found: Found<'_>) -> Answered {
+        let Found { metadata, media_type, source, entry } = found;
+        let (now, size) = (worker.unix_seconds(), metadata.size);
+        let whole = ByteRange { start: 0, length: size };
+        if let Some(entry) = entry
+            && self.request.is_unconditional()
+        {
+            let push_head = |out: &mut Vec<u8>, general: &General| entry.push_head(out, general, now);
+            return self.begin_body(worker, Status::Ok, source, whole, push_head);
+        }
+        let representation = representation(metadata, media_type, now);
+        let validators = representation.validators;
         let decided = plan(self.request.method, &self.request.conditions(&self.head), &validators, size);
         match decided {
-            Plan::Whole => {
-                let whole = ByteRange { start: 0, length: size };
-                self.begin_file(worker, Status::Ok, file, whole, |out, general| {
-                    head::build_ok_headers(out, general, &representation);
-                });
-            }
+            Plan::Whole => self.begin_body(worker, Status::Ok, source, whole, |out, general| {
+                head::build_ok_headers(out, general, &representation);
+            }),
             Plan::Part(range) => {
-                self.begin_file(worker, Status::PartialContent, file, range, |out, general| {
+                self.begin_body(worker, Status::PartialContent, source, range, |out, general| {
                     head::build_partial_headers(out, general, &representation, range);
                 })
             }
-            Plan::Parts(ranges) => self.begin_multipart(worker, file, ranges, representation),
+            Plan::Parts(ranges) => self.begin_multipart(worker, source, ranges, representation),
             Plan::NotModified => {
+                worker.release_source(source);
                 self.queue(worker, Status::NotModified, 0, |out, general| {
                     head::build_not_modified(out, general, &validators);
-                });
+                })
             }
             Plan::PreconditionFailed => {
+                worker.release_source(source);
                 self.queue(worker, Status::PreconditionFailed, 0, |out, general| {
                     head::build_precondition_failed(out, general, &validators);
-                });
+                })
             }
             Plan::RangeNotSatisfiable => {
+                worker.release_source(source);
                 let body_bytes = head::error_body_bytes(Status::RangeNotSatisfiable);
                 self.queue(worker, Status::RangeNotSatisfiable, body_bytes, |out, general| {
                     head::build_range_not_satisfiable(out, general, size);
-                });
+                })
             }
         }
     }
 
     /// Begins an answer whose body is one range of a file.
-    fn begin_file(
+    fn begin_body(
         &mut self,
         worker: &mut Worker,
         status: Status,
-        file: OwnedFd,
+        source: Source,
         range: ByteRange,
         build: impl FnOnce(&mut Vec<u8>, &General),
-    ) {
-        self.begin_answer(worker, status, build);
-        if self.request.method == Method::Get {
-            self.body = Body::One { file: worker.share(file), left: range };
+    ) -> Answered {
+        if self.request.method != Method::Get {
+            worker.release_source(source);
+            return self.queue(worker, status, 0, build);
+        }
+        match &source {
+            Source::Memory(bytes) if range.length <= INLINE_BYTES_MAX => {
+                let start = usize::try_from(range.start).expect("it is in memory");
+                let body = &bytes[start..][..usize::try_from(range.length).expect("it is in memory")];
+                self.queue(worker, status, range.length, |out, general| {
+                    build(out, general);
+                    out.extend_from_slice(body);
+                })
+            }
+            Source::Memory(_) | Source::File(_) => {
+                self.begin_answer(worker, status, build);
+                self.body = Body::One { source, left: range };
+                self.await_body()
+            }
         }
     }
 
     fn begin_multipart(
         &mut self,
         worker: &mut Worker,
-        file: OwnedFd,
+        source: Source,
         mut rest: Ranges,
         representation: Representation,
-    ) {
+    ) -> Answered {
         self.begin_answer(worker, Status::PartialContent, |out, general| {
             let content_bytes = head::multipart_bytes(out, &representation, &rest);
             head::build_multipart_headers(out, general, &representation, content_bytes);
         });
+        let answered = self.await_body();
         let left = rest.remove(0);
         head::build_part_header(unshared(&mut self.output), &representation, left, true);
-        self.body = Body::Multipart { file: worker.share(file), left, rest, representation };
+        self.body = Body::Multipart { source, left, rest, representation };
+        answered
     }
 
-    fn answer_not_found_page(&mut self, worker: &mut Worker, opened: Opened) {
-        let size = opened.metadata.size;
+    /// The output ends with a head, and a body follows: what is sent of the output isn't content.
+    fn await_body(&mut self) -> Answered {
+        if let Some(answer) = &mut self.answer {
+            answer.head_bytes = self.output.len() as u64;
+        }
+        Answered::Begun
+    }
+
+    fn answer_not_found_page(&mut self, worker: &mut Worker, found: Found<'_>) -> Answered {
+        let size = found.metadata.size;
         let whole = ByteRange { start: 0, length: size };
-        self.begin_file(worker, Status::NotFound, opened.file, whole, |out, general| {
+        self.begin_body(worker, Status::NotFound, found.source, whole, |out, general| {
             head::build_404_page_headers(out, general, MediaType::HTML, size);
-        });
+        })
     }
 
     fn answer_listing(&mut self, worker: &mut Worker, page: &[u8]) {
@@ -284,44 +358,46 @@ impl Exchange {
         self.after = After::Close { graceful: true };
     }
 
-    /// So many bytes of the output, then of the file, have left. `None` while there are more.
+    /// So many bytes of the output, then of the body, have left. `None` while there are more.
     pub(crate) fn sent(&mut self, worker: &mut Worker, bytes: usize) -> Option<Need> {
         let of_output = bytes.min(self.output.len() - self.output_sent);
         self.output_sent += of_output;
         if let Body::One { left, .. } | Body::Multipart { left, .. } = &mut self.body {
-            let of_file = (bytes - of_output) as u64;
-            left.start += of_file;
-            left.length -= of_file;
+            let of_body = (bytes - of_output) as u64;
+            left.start += of_body;
+            left.length -= of_body;
         }
         if let Some(answer) = &mut self.answer {
             answer.sent_bytes += bytes as u64;
         }
-        if self.output_sent < self.output.len() || self.file().is_some() || self.begin_next_part(worker) {
+        if self.output_sent < self.output.len() || self.rest().is_some() || self.begin_next_part(worker) {
             return None;
         }
         self.log_answer(worker);
-        self.release_file(worker);
+        self.release_body(worker);
         unshared(&mut self.output).clear();
         self.output_sent = 0;
         self.started = worker.now();
         Some(match std::mem::take(&mut self.after) {
             After::Next => self.proceed(worker),
             After::Open => Need::Open,
+            After::Load => Need::Load,
             After::Close { graceful } => {
                 Need::End { graceful: (graceful || !self.input.is_empty()) && !self.ended }
             }
         })
     }
 
-    /// The answer is over: its file is closed, unless an operation in flight still reads from it.
-    pub(crate) fn release_file(&mut self, worker: &mut Worker) {
+    /// The answer is over: its file is closed, unless the cache keeps it or an operation in flight still reads
+    /// from it.
+    pub(crate) fn release_body(&mut self, worker: &mut Worker) {
         match std::mem::take(&mut self.body) {
-            Body::One { file, .. } | Body::Multipart { file, .. } => drop(worker.release(file)),
+            Body::One { source, .. } | Body::Multipart { source, .. } => worker.release_source(source),
             Body::None => {}
         }
     }
 
-    /// The output and the file's range have been sent: the next part of a multipart body, if there is one.
+    /// The output and the body's range have been sent: the next part of a multipart body, if there is one.
     fn begin_next_part(&mut self, worker: &mut Worker) -> bool {
         let Body::Multipart { left, rest, representation, .. } = &mut self.body else {
             return false;
@@ -331,7 +407,7 @@ impl Exchange {
         self.output_sent = 0;
         if rest.is_empty() {
             head::build_multipart_end(output, representation);
-            self.release_file(worker);
+            self.release_body(worker);
         } else {
             *left = rest.remove(0);
             head::build_part_header(output, representation, *left, false);
@@ -360,6 +436,25 @@ impl Exchange {
             user_agent: self.request.user_agent(head).filter(|_| known),
             duration: self.started.elapsed(),
         });
+    }
+}
+
+/// Bodies in memory up to this size are copied next to their heads: a piece of memory less to be sent.
+const INLINE_BYTES_MAX: u64 = 8 * 1024;
+
+/// A file that an answer can be made of.
+struct Found<'a> {
+    metadata: &'a Metadata,
+    media_type: MediaType,
+    source: Source,
+    /// Its entry in the cache.
+    entry: Option<&'a Entry>,
+}
+
+impl<'a> Found<'a> {
+    fn of(entry: &'a Entry, source: Source) -> Found<'a> {
+        let Entry { metadata, media_type, .. } = entry;
+        Found { metadata, media_type: *media_type, source, entry: Some(entry) }
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use clap::{CommandFactory, FromArgMatches, Parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, Copy};
+use crate::config::{CacheConfig, CacheLevel, Config, Copy};
 use crate::log::AccessLog;
 use crate::net::Listeners;
 use crate::service::Service;
@@ -25,6 +26,9 @@ use crate::stats::Counts;
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// What `--connections-max` is unless it is given, if the limit of descriptors allows.
 const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+
+/// The cache takes one descriptor in so many at most: the others are for connections.
+const CACHE_SHARE: u64 = 8;
 
 /// A backend's `serve`.
 pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
@@ -76,6 +80,21 @@ struct Flags {
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     copy: Copy,
+    /// What to keep of files that are asked for again: nothing, open files, or small files' bytes, too
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "contents", env = "TRIPTYCH_CACHE")]
+    cache: CacheLevel,
+    /// Bytes of files in the cache, over all workers
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(env = "TRIPTYCH_CACHE_BYTES")]
+    cache_bytes: u64,
+    /// Files in the cache, over all workers
+    #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CACHE_ENTRIES")]
+    cache_entries: u32,
+    /// Files that the cache holds open, over all workers; at most an eighth of all descriptors
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS")]
+    cache_descriptors: u32,
     /// Log requests to a file, or to standard output [combined format, with the duration in seconds]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     #[arg(env = "TRIPTYCH_ACCESS_LOG")]
@@ -88,6 +107,13 @@ struct Flags {
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|error| format!("{error}; write it like 127.0.0.1:8080 or [::]:8080"))
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(error) => Err(format!("{error}; write it like 500KiB, 64MiB or 1GiB")),
+    }
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
@@ -167,7 +193,7 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
         log.close();
     }
     if flags.stats.is_some() {
-        eprintln!("{name}: total {}", service.stats.totals());
+        eprintln!("{name}: total {}, {}", service.stats.totals(), service.stats.cached());
     }
     Ok(())
 }
@@ -180,9 +206,12 @@ impl Flags {
 
     fn config(&self, name: &str) -> Config {
         let workers = self.worker_count();
+        let descriptors = raise_descriptor_limit();
+        let cache = self.cache(descriptors);
         Config {
             workers,
-            connections_max: self.connections_max(name, workers),
+            connections_max: self.connections_max(name, workers, descriptors, cache.descriptors as u64),
+            cache,
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
             send_timeout: self.send_timeout,
@@ -192,11 +221,25 @@ impl Flags {
         }
     }
 
-    /// What was asked for, as far as the limit of descriptors allows; the soft limit is raised to the hard one.
-    fn connections_max(&self, name: &str, workers: usize) -> usize {
+    /// What was asked for, with as many descriptors as the cache may take of these.
+    fn cache(&self, descriptors: u64) -> CacheConfig {
+        if self.cache == CacheLevel::Off {
+            return CacheConfig::OFF;
+        }
+        let share = usize::try_from(descriptors / CACHE_SHARE).unwrap_or(usize::MAX);
+        CacheConfig {
+            level: self.cache,
+            bytes: self.cache_bytes,
+            entries: self.cache_entries as usize,
+            descriptors: (self.cache_descriptors as usize).min(share).max(1),
+        }
+    }
+
+    /// What was asked for, as far as the limit of descriptors allows beside the cache.
+    fn connections_max(&self, name: &str, workers: usize, descriptors: u64, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
-        let descriptors = raise_descriptor_limit();
-        let allowed = usize::try_from(descriptors.saturating_sub(RESERVED_DESCRIPTORS)).unwrap_or(usize::MAX);
+        let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + cached);
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         let in_force = asked.min(allowed).max(workers);
         if self.connections_max.is_some() && in_force < asked {
             eprintln!(
@@ -239,7 +282,8 @@ fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) 
         loop {
             thread::sleep(interval);
             let later = (service.stats.totals(), Instant::now());
-            eprintln!("{name}: {}", later.0.since(earlier.0, later.1 - earlier.1));
+            let cached = service.stats.cached();
+            eprintln!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1));
             earlier = later;
         }
     })?;
@@ -264,6 +308,7 @@ mod tests {
         assert_eq!(defaults.idle_timeout, config.idle_timeout);
         assert_eq!(defaults.send_timeout, config.send_timeout);
         assert_eq!(defaults.grace, config.grace);
+        assert_eq!(defaults.cache(1 << 20), config.cache);
         assert!(defaults.access_log.is_none() && defaults.stats.is_none());
     }
 
@@ -289,6 +334,10 @@ mod tests {
             (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
+            (&["--cache", "some"], "possible values: off, descriptors, contents"),
+            (&["--cache-bytes", "much"], "write it like 500KiB"),
+            (&["--cache-entries", "0"], "0 is not in 1.."),
+            (&["--cache-descriptors", "-1"], "unexpected argument"),
             (&["--nonsense"], "unexpected argument"),
         ] {
             let error = flags(arguments).expect_err("refused");
@@ -297,6 +346,16 @@ mod tests {
         }
         let error = parse("epoll", ["epoll", "--copy", "read"]).expect_err("not for epoll");
         assert!(error.to_string().contains("`blocking` alone"), "{error}");
+    }
+
+    #[test]
+    fn the_cache_leaves_descriptors_to_connections() {
+        let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
+        let cache = parsed.cache(800);
+        assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));
+        assert_eq!(parsed.connections_max("epoll", 1, 800, 100), 636);
+        let off = flags(&["--cache=off"]).expect("good flags");
+        assert_eq!(off.cache(800), CacheConfig::OFF);
     }
 
     #[test]

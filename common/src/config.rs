@@ -15,6 +15,42 @@ pub enum Copy {
     Read,
 }
 
+/// What the file cache keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheLevel {
+    /// Nothing: every request opens its file, looks at it, reads it and closes it.
+    Off,
+    /// Open files, what they are, and their heads.
+    Descriptors,
+    /// Small files' bytes, too.
+    #[default]
+    Contents,
+}
+
+/// The bounds of the file cache, over all workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// What is kept.
+    pub level: CacheLevel,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Files; a worker has at least one.
+    pub entries: usize,
+    /// Open descriptors, for files that are not kept as bytes; a worker has at least one.
+    pub descriptors: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        CacheConfig { level: CacheLevel::default(), bytes: 64 << 20, entries: 16_384, descriptors: 1024 }
+    }
+}
+
+impl CacheConfig {
+    /// No cache.
+    pub const OFF: CacheConfig = CacheConfig { level: CacheLevel::Off, bytes: 0, entries: 0, descriptors: 0 };
+}
+
 /// The settings of one server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +68,8 @@ pub struct Config {
     pub grace: Duration,
     /// How `blocking` moves a file to a socket.
     pub copy: Copy,
+    /// The file cache.
+    pub cache: CacheConfig,
     /// `SO_SNDBUF` of every connection; `None` leaves it to the kernel's own tuning.
     pub send_buffer_bytes: Option<usize>,
 }
@@ -46,6 +84,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             copy: Copy::default(),
+            cache: CacheConfig::default(),
             send_buffer_bytes: None,
         }
     }
@@ -56,6 +95,18 @@ impl Config {
     #[must_use]
     pub fn shortest_timeout(&self) -> Duration {
         self.head_timeout.min(self.idle_timeout).min(self.send_timeout).min(LINGER_TIMEOUT)
+    }
+
+    /// The share of the cache's bounds that falls to one worker.
+    #[must_use]
+    pub fn cache_of_worker(&self) -> CacheConfig {
+        let CacheConfig { level, bytes, entries, descriptors } = self.cache;
+        CacheConfig {
+            level,
+            bytes: bytes / self.workers as u64,
+            entries: (entries / self.workers).max(1),
+            descriptors: (descriptors / self.workers).max(1),
+        }
     }
 
     /// The share of `connections_max` that falls to one worker. The shares add up to the whole.

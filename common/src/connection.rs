@@ -2,7 +2,7 @@
 //!
 //! A [`Connection`] does no I/O. Its backend reports what has happened ([`received`](Connection::received),
 //! [`opened`](Connection::opened), [`sent`](Connection::sent)) and asks what must happen next
-//! ([`step`](Connection::step)). The three servers are three ways to carry out the same four steps.
+//! ([`step`](Connection::step)). The three servers are three ways to carry out the same five steps.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,8 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::cache::Source;
 use crate::config::LINGER_TIMEOUT;
 use crate::exchange::{Exchange, Need};
+use crate::range::ByteRange;
 use crate::site::{OpenRequest, Opened, SharedFile};
 use crate::status::Status;
 use crate::worker::Worker;
@@ -27,23 +29,28 @@ pub enum Step<'a> {
     Receive,
     /// Open the file and look at what it is, then [`opened`](Connection::opened).
     Open(&'a Arc<OpenRequest>),
+    /// Read a small file whole, for the cache, then [`loaded`](Connection::loaded).
+    Load(FileRange<'a>),
     /// Send, then [`sent`](Connection::sent).
     Send(Send<'a>),
     /// Close the connection; it is over.
     Close(Close),
 }
 
-/// What is to be sent: bytes in memory, then bytes of a file. One of the two may be missing.
+/// What is to be sent: the connection's own bytes, then bytes of a cached body or of a file. One of the two may
+/// be missing.
 #[derive(Clone, Copy, Debug)]
 pub struct Send<'a> {
     output: &'a Rc<Vec<u8>>,
     start: usize,
-    /// What follows the bytes in memory.
+    /// What follows the bytes, if it is in memory.
+    pub body: Option<BodyRange<'a>>,
+    /// What follows the bytes, if it is in a file.
     pub file: Option<FileRange<'a>>,
 }
 
 impl Send<'_> {
-    /// The bytes in memory that have not been sent: heads, and bodies that are no file.
+    /// The connection's own bytes that have not been sent: heads, small bodies, and bodies that are no file.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.output[self.start..]
@@ -56,7 +63,29 @@ impl Send<'_> {
     }
 }
 
-/// Some bytes of an open file, at least one.
+/// Some bytes of a cached body, at least one.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyRange<'a> {
+    body: &'a Arc<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl BodyRange<'_> {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.body[self.start..self.end]
+    }
+
+    /// The same bytes for an operation in flight: they never change, and stay as long as the share is held.
+    #[must_use]
+    pub fn shared(&self) -> (Arc<[u8]>, Range<usize>) {
+        (Arc::clone(self.body), self.start..self.end)
+    }
+}
+
+/// Some bytes of an open file, at least one (of an empty file that is to be loaded, none).
 #[derive(Clone, Copy, Debug)]
 pub struct FileRange<'a> {
     /// The file, shared with whatever operation reads from it.
@@ -88,6 +117,8 @@ enum State {
     Reading(Box<Exchange>),
     /// A file.
     Opening(Box<Exchange>),
+    /// The bytes of a file, for the cache.
+    Loading(Box<Exchange>),
     /// An answer to leave.
     Sending(Box<Exchange>),
     /// The client to close its side, too.
@@ -117,14 +148,22 @@ impl Connection {
         match &self.state {
             State::Idle | State::Reading(_) | State::Lingering { .. } => Step::Receive,
             State::Opening(exchange) => Step::Open(exchange.open_request()),
+            State::Loading(exchange) => Step::Load(exchange.load()),
             State::Sending(exchange) => {
                 let (output, start) = exchange.output();
-                let file = exchange.file().map(|(file, range)| FileRange {
-                    file,
-                    offset: range.start,
-                    length: range.length,
-                });
-                Step::Send(Send { output, start, file })
+                let mut send = Send { output, start, body: None, file: None };
+                match exchange.rest() {
+                    Some((Source::File(file), ByteRange { start: offset, length })) => {
+                        send.file = Some(FileRange { file, offset, length });
+                    }
+                    Some((Source::Memory(body), range)) => {
+                        let place = |at: u64| usize::try_from(at).expect("a place in memory");
+                        let (start, end) = (place(range.start), place(range.start + range.length));
+                        send.body = Some(BodyRange { body, start, end });
+                    }
+                    None => {}
+                }
+                Step::Send(send)
             }
             State::Closing(close) => Step::Close(*close),
         }
@@ -150,7 +189,9 @@ impl Connection {
                 }
                 self.resettle(worker, need);
             }
-            State::Opening(exchange) | State::Sending(exchange) => exchange.keep(bytes),
+            State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
+                exchange.keep(bytes);
+            }
             State::Lingering { bytes_left } => {
                 *bytes_left = bytes_left.saturating_sub(bytes.len());
                 if bytes.is_empty() || *bytes_left == 0 {
@@ -169,7 +210,15 @@ impl Connection {
         }
     }
 
-    /// So many bytes of what [`Step::Send`] asked for have left: first those in memory, then the file's.
+    /// The load that [`Step::Load`] asked for has ended: all bytes of the file, or as many as there were.
+    pub fn loaded(&mut self, worker: &mut Worker, result: io::Result<&[u8]>) {
+        if let State::Loading(exchange) = &mut self.state {
+            let need = exchange.loaded(worker, result);
+            self.resettle(worker, need);
+        }
+    }
+
+    /// So many bytes of what [`Step::Send`] asked for have left: the connection's own first, then the body's.
     pub fn sent(&mut self, worker: &mut Worker, bytes: usize) {
         let State::Sending(exchange) = &mut self.state else {
             return;
@@ -195,7 +244,10 @@ impl Connection {
     /// left is to let the client see that the answer isn't whole.
     pub fn failed(&mut self, worker: &mut Worker) {
         match std::mem::replace(&mut self.state, State::Closing(Close::Reset)) {
-            State::Reading(mut exchange) | State::Opening(mut exchange) | State::Sending(mut exchange) => {
+            State::Reading(mut exchange)
+            | State::Opening(mut exchange)
+            | State::Loading(mut exchange)
+            | State::Sending(mut exchange) => {
                 worker.count_error();
                 exchange.log_answer(worker);
                 worker.keep(exchange);
@@ -223,7 +275,7 @@ impl Connection {
                 self.resettle(worker, Need::Send);
             }
             State::Sending(_) => self.failed(worker),
-            State::Opening(_) | State::Closing(_) => {}
+            State::Opening(_) | State::Loading(_) | State::Closing(_) => {}
         }
     }
 
@@ -246,7 +298,9 @@ impl Connection {
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         match &self.state {
-            State::Opening(exchange) | State::Sending(exchange) => exchange.has_room(),
+            State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
+                exchange.has_room()
+            }
             State::Idle | State::Reading(_) | State::Lingering { .. } => true,
             State::Closing(_) => false,
         }
@@ -255,7 +309,10 @@ impl Connection {
     /// Goes on with the exchange that the state holds.
     fn resettle(&mut self, worker: &mut Worker, need: Need) {
         match std::mem::replace(&mut self.state, State::Idle) {
-            State::Reading(exchange) | State::Opening(exchange) | State::Sending(exchange) => {
+            State::Reading(exchange)
+            | State::Opening(exchange)
+            | State::Loading(exchange)
+            | State::Sending(exchange) => {
                 self.settle(worker, exchange, need);
             }
             state @ (State::Idle | State::Lingering { .. } | State::Closing(_)) => self.state = state,
@@ -283,6 +340,7 @@ impl Connection {
                 (State::Reading(exchange), self.deadline.or(Some(worker.now() + config.head_timeout)))
             }
             Need::Open => (State::Opening(exchange), None),
+            Need::Load => (State::Loading(exchange), None),
             Need::Send => (State::Sending(exchange), Some(worker.now() + config.send_timeout)),
         };
         self.state = state;

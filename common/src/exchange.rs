@@ -10,13 +10,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::cache::{Entry, Source};
+use crate::connection::FileRange;
 use crate::content::Content;
 use crate::head::Representation;
 use crate::range::{ByteRange, Ranges};
 use crate::request::{Expectation, Parsed, Request, parse_http_get};
 use crate::scan::{HeadScan, Scanned};
 use crate::shutdown::Drain;
-use crate::site::{OpenRequest, SharedFile};
+use crate::site::OpenRequest;
 use crate::status::Status;
 use crate::worker::Worker;
 
@@ -36,6 +38,8 @@ pub(crate) enum Need {
     Rest,
     /// An open file.
     Open,
+    /// The bytes of a file that is to be cached.
+    Load,
     /// The output to be sent.
     Send,
     /// The connection to be closed: nothing is left to be said.
@@ -62,6 +66,8 @@ pub(crate) enum After {
     Next,
     /// The open that the last request needs.
     Open,
+    /// The load that the last request needs.
+    Load,
     /// The end. Graceful when the client may still be sending.
     Close { graceful: bool },
 }
@@ -73,11 +79,11 @@ pub(crate) enum Body {
     #[default]
     None,
     One {
-        file: Arc<SharedFile>,
+        source: Source,
         left: ByteRange,
     },
     Multipart {
-        file: Arc<SharedFile>,
+        source: Source,
         left: ByteRange,
         /// The parts that follow the one under way.
         rest: Ranges,
@@ -115,6 +121,8 @@ pub(crate) struct Exchange {
     pub(crate) query: Range<usize>,
     pub(crate) path: Vec<u8>,
     pub(crate) open: Arc<OpenRequest>,
+    /// The cached file whose bytes are awaited.
+    pub(crate) loading: Option<Arc<Entry>>,
     pub(crate) output: Rc<Vec<u8>>,
     pub(crate) output_sent: usize,
     pub(crate) body: Body,
@@ -139,6 +147,7 @@ impl Default for Exchange {
             directory: false,
             path: Vec::new(),
             open: Arc::default(),
+            loading: None,
             output: Rc::default(),
             output_sent: 0,
             body: Body::None,
@@ -165,6 +174,7 @@ impl Exchange {
         self.scan = HeadScan::default();
         self.ended = false;
         self.content = None;
+        self.loading = None;
         self.output_sent = 0;
         self.body = Body::None;
         self.after = After::Next;
@@ -192,16 +202,23 @@ impl Exchange {
         &self.open
     }
 
+    /// The file whose bytes are needed for the cache.
+    pub(crate) fn load(&self) -> FileRange<'_> {
+        let entry = self.loading.as_ref().expect("who waits for bytes knows of which file");
+        let Source::File(file) = &entry.source else { unreachable!("what is in memory needs no load") };
+        FileRange { file, offset: 0, length: entry.metadata.size }
+    }
+
     /// The output, and how much of it has been sent.
     pub(crate) fn output(&self) -> (&Rc<Vec<u8>>, usize) {
         (&self.output, self.output_sent)
     }
 
-    /// The file's bytes that follow the output.
-    pub(crate) fn file(&self) -> Option<(&Arc<SharedFile>, ByteRange)> {
+    /// The body's bytes that follow the output.
+    pub(crate) fn rest(&self) -> Option<(&Source, ByteRange)> {
         match &self.body {
-            Body::One { file, left } | Body::Multipart { file, left, .. } if left.length > 0 => {
-                Some((file, *left))
+            Body::One { source, left } | Body::Multipart { source, left, .. } if left.length > 0 => {
+                Some((source, *left))
             }
             Body::None | Body::One { .. } | Body::Multipart { .. } => None,
         }
@@ -266,15 +283,20 @@ impl Exchange {
                 }
                 Ok((taken, Completeness::Whole)) => used += taken,
             }
-            match self.answer(worker) {
-                Answered::NeedsFile if self.output.is_empty() => return (used, Need::Open),
-                Answered::NeedsFile => {
-                    self.after = After::Open;
-                    return (used, Need::Send);
+            let (need, after) = match self.answer(worker) {
+                Answered::InMemory if self.after == After::Next && self.output.len() < OUTPUT_BYTES_MAX => {
+                    continue;
                 }
-                Answered::InMemory if self.after == After::Next && self.output.len() < OUTPUT_BYTES_MAX => {}
-                Answered::InMemory => return (used, Need::Send),
+                Answered::InMemory | Answered::Begun => return (used, Need::Send),
+                Answered::NeedsFile => (Need::Open, After::Open),
+                Answered::NeedsBytes => (Need::Load, After::Load),
+            };
+            if self.output.is_empty() {
+                return (used, need);
             }
+            // First what has gathered.
+            self.after = after;
+            return (used, Need::Send);
         }
     }
 
@@ -370,6 +392,23 @@ enum Completeness {
 /// What has become of a request.
 #[derive(Clone, Copy)]
 pub(crate) enum Answered {
+    /// All of the answer is in the output.
     InMemory,
+    /// A body follows the output.
+    Begun,
+    /// A file must be opened first.
     NeedsFile,
+    /// A file that is to be cached must be read first.
+    NeedsBytes,
+}
+
+impl Answered {
+    /// What is needed when nothing else has gathered.
+    pub(crate) fn need(self) -> Need {
+        match self {
+            Answered::InMemory | Answered::Begun => Need::Send,
+            Answered::NeedsFile => Need::Open,
+            Answered::NeedsBytes => Need::Load,
+        }
+    }
 }

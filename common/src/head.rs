@@ -3,8 +3,10 @@
 //! Every head begins with the status line, `Server` and `Date`, so the date stands at a place that the
 //! status alone determines. All builders append; none allocates when the buffer is large enough.
 
+use std::ops::Range;
+
 use crate::conditional::Validators;
-use crate::date::Date;
+use crate::date::{DATE_BYTES, Date};
 use crate::mime::MediaType;
 use crate::range::ByteRange;
 use crate::status::Status;
@@ -189,10 +191,21 @@ pub fn build_page_headers(out: &mut Vec<u8>, general: &General, media_type: Medi
     end(out, general);
 }
 
+/// Where in a head with this status the value of `Date` stands.
+#[must_use]
+pub fn date_range(status: Status) -> Range<usize> {
+    let start = VERSION.len() + status.line().len() + BEFORE_DATE.len();
+    start..start + DATE_BYTES
+}
+
+/// The beginning of every head, and what stands between its status and its date.
+const VERSION: &[u8] = b"HTTP/1.1 ";
+const BEFORE_DATE: &[u8] = b"\r\nServer: triptych\r\nDate: ";
+
 fn begin(out: &mut Vec<u8>, status: Status, general: &General) {
-    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(VERSION);
     out.extend_from_slice(status.line().as_bytes());
-    out.extend_from_slice(b"\r\nServer: triptych\r\nDate: ");
+    out.extend_from_slice(BEFORE_DATE);
     out.extend_from_slice(general.date.as_bytes());
     out.extend_from_slice(b"\r\n");
 }

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod cache;
 pub mod cli;
 pub mod conditional;
 pub mod config;
@@ -38,7 +39,7 @@ pub mod wheel;
 pub mod worker;
 pub mod workers;
 
-pub use config::{Config, Copy};
+pub use config::{CacheConfig, CacheLevel, Config, Copy};
 pub use connection::{Close, Connection, FileRange, Send, Step};
 pub use head::{build_404, build_ok_headers};
 pub use mime::mime_for;

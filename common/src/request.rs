@@ -151,6 +151,11 @@ impl Request {
     pub fn conditions<'a>(&self, head: &'a [u8]) -> Conditions<'a> {
         Conditions(self.conditions.iter().map(|(name, span)| (*name, &head[span.range()])).collect())
     }
+
+    /// Whether the answer depends on nothing but the target.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        self.conditions.is_empty()
+    }
 }
 
 /// What the bytes received so far are.

@@ -101,6 +101,11 @@ impl OpenRequest {
         CStr::from_bytes_with_nul(&self.path).unwrap_or(c".")
     }
 
+    /// The path's bytes, without the NUL.
+    pub(crate) fn path_bytes(&self) -> &[u8] {
+        self.path.split_last().map_or(b".", |(_nul, path)| path)
+    }
+
     /// Whether a listing is asked for: it reads a directory, for which a ring has no operation.
     #[must_use]
     pub fn is_listing(&self) -> bool {
@@ -109,7 +114,7 @@ impl OpenRequest {
 }
 
 /// What a file is, from fstat(2).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metadata {
     /// The type.
     pub kind: FileType,
@@ -119,6 +124,8 @@ pub struct Metadata {
     pub modified_seconds: i64,
     /// Modification time, the nanoseconds.
     pub modified_nanoseconds: u32,
+    /// Change time of the inode, seconds since the Unix epoch and nanoseconds.
+    pub changed: (i64, u64),
     /// The inode.
     pub inode: u64,
     /// The device that the inode is on.
@@ -128,30 +135,44 @@ pub struct Metadata {
 /// An open file, as its connection and the operations that read from it share it. The memory outlives the
 /// file: emptied, it serves for the next one.
 #[derive(Debug)]
-pub struct SharedFile(Option<OwnedFd>);
+pub struct SharedFile {
+    file: Option<OwnedFd>,
+    device: u64,
+}
 
 impl SharedFile {
+    /// A file that is on this device.
+    pub(crate) fn new(file: OwnedFd, device: u64) -> SharedFile {
+        SharedFile { file: Some(file), device }
+    }
+
     /// Takes the file out.
     pub(crate) fn take(&mut self) -> Option<OwnedFd> {
-        self.0.take()
+        self.file.take()
     }
 
     /// Puts a file in.
-    pub(crate) fn put(&mut self, file: OwnedFd) {
-        self.0 = Some(file);
+    pub(crate) fn put(&mut self, file: OwnedFd, device: u64) {
+        *self = SharedFile::new(file, device);
+    }
+
+    /// The device that the file is on; 0 if nobody has asked for it.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
     }
 }
 
 impl From<OwnedFd> for SharedFile {
     fn from(file: OwnedFd) -> Self {
-        SharedFile(Some(file))
+        SharedFile::new(file, 0)
     }
 }
 
 impl AsFd for SharedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         // It is emptied through `&mut` alone, by the last one who holds it.
-        self.0.as_ref().expect("a file that is shared is open").as_fd()
+        self.file.as_ref().expect("a file that is shared is open").as_fd()
     }
 }
 
@@ -172,16 +193,24 @@ impl Opened {
     /// # Errors
     /// What fstat(2) reports.
     pub fn from_fd(file: OwnedFd) -> io::Result<Opened> {
-        let stat = fstat(&file)?;
-        let metadata = Metadata {
+        let metadata = Metadata::of(&file)?;
+        Ok(Opened { file, metadata, listing: None })
+    }
+}
+
+impl Metadata {
+    /// Of an open file: fstat(2).
+    fn of(file: &OwnedFd) -> rustix::io::Result<Metadata> {
+        let stat = fstat(file)?;
+        Ok(Metadata {
             kind: FileType::from_raw_mode(stat.st_mode),
             size: stat.st_size.max(0).unsigned_abs(),
             modified_seconds: stat.st_mtime,
             modified_nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
             inode: stat.st_ino,
             device: stat.st_dev,
-        };
-        Ok(Opened { file, metadata, listing: None })
+        })
     }
 }
 
@@ -255,6 +284,28 @@ impl Site {
             Err(Errno::AGAIN | Errno::INVAL) => Ok(None),
             other => Opened::from_fd(other?).map(Some),
         }
+    }
+
+    /// Opens a path as [`open`](Self::open) does and tells what it is, if the kernel's caches alone can, and if
+    /// the path is a plain one: neither a symbolic link nor a mount point on it.
+    ///
+    /// # Errors
+    /// `EAGAIN` when only a disk can tell, `ELOOP` for a link, `EXDEV` for a mount, else what openat2(2) and
+    /// fstat(2) report.
+    pub(crate) fn reopen(&self, path: &[u8]) -> rustix::io::Result<Metadata> {
+        Metadata::of(&self.open_plain(path, Self::flags())?)
+    }
+
+    /// A directory beneath the root, whose path is empty, as a descriptor that only names it. Otherwise as
+    /// [`reopen`](Self::reopen).
+    pub(crate) fn directory_cached(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        self.open_plain(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)
+    }
+
+    fn open_plain(&self, path: &[u8], flags: OFlags) -> rustix::io::Result<OwnedFd> {
+        let plain = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::CACHED;
+        openat2(&self.root, path, flags, Mode::empty(), self.resolve() | plain)
     }
 
     /// The descriptor that every path is relative to.

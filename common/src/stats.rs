@@ -15,6 +15,12 @@ pub struct WorkerStats {
     bytes_out: AtomicU64,
     events: AtomicU64,
     errors: AtomicU64,
+    cache_hits: AtomicU64,
+    cache_misses: AtomicU64,
+    cache_evictions: AtomicU64,
+    cache_entries: AtomicU64,
+    cache_descriptors: AtomicU64,
+    cache_bytes: AtomicU64,
 }
 
 /// Counts that a worker keeps to itself until its next tick, so that a request costs no atomic operation.
@@ -34,13 +40,39 @@ pub struct Counts {
     pub events: u64,
     /// Connections that broke, answers with a status of 500 and above, failed accepts.
     pub errors: u64,
+    /// Files that the cache had.
+    pub cache_hits: u64,
+    /// Files that had to be opened, or are not there.
+    pub cache_misses: u64,
+}
+
+/// The state of the file caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cached {
+    /// Files that are kept.
+    pub entries: u64,
+    /// Those of them that are open.
+    pub descriptors: u64,
+    /// Bytes of the bodies of the others.
+    pub bytes: u64,
+    /// Files that had to leave for others so far.
+    pub evictions: u64,
 }
 
 impl WorkerStats {
     /// Adds what has gathered, and empties it.
     pub fn add(&self, counts: &mut Counts) {
-        let Counts { accepted, closed, requests, bytes_in, bytes_out, events, errors } =
-            std::mem::take(counts);
+        let Counts {
+            accepted,
+            closed,
+            requests,
+            bytes_in,
+            bytes_out,
+            events,
+            errors,
+            cache_hits,
+            cache_misses,
+        } = std::mem::take(counts);
         for (total, count) in [
             (&self.accepted, accepted),
             (&self.closed, closed),
@@ -49,6 +81,8 @@ impl WorkerStats {
             (&self.bytes_out, bytes_out),
             (&self.events, events),
             (&self.errors, errors),
+            (&self.cache_hits, cache_hits),
+            (&self.cache_misses, cache_misses),
         ] {
             if count != 0 {
                 total.fetch_add(count, Relaxed);
@@ -67,7 +101,21 @@ impl WorkerStats {
             bytes_out: self.bytes_out.load(Relaxed),
             events: self.events.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            cache_hits: self.cache_hits.load(Relaxed),
+            cache_misses: self.cache_misses.load(Relaxed),
         }
+    }
+
+    /// The worker's cache keeps so much now.
+    pub(crate) fn set_cached(&self, entries: usize, descriptors: usize, bytes: u64) {
+        self.cache_entries.store(entries as u64, Relaxed);
+        self.cache_descriptors.store(descriptors as u64, Relaxed);
+        self.cache_bytes.store(bytes, Relaxed);
+    }
+
+    /// Something had to leave the worker's cache.
+    pub(crate) fn count_eviction(&self) {
+        self.cache_evictions.fetch_add(1, Relaxed);
     }
 }
 
@@ -90,6 +138,18 @@ impl Stats {
     pub fn totals(&self) -> Counts {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().map(|worker| worker.read()).fold(Counts::default(), Counts::plus)
+    }
+
+    /// What the caches of all workers keep.
+    #[must_use]
+    pub fn cached(&self) -> Cached {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().fold(Cached::default(), |sum, worker| Cached {
+            entries: sum.entries + worker.cache_entries.load(Relaxed),
+            descriptors: sum.descriptors + worker.cache_descriptors.load(Relaxed),
+            bytes: sum.bytes + worker.cache_bytes.load(Relaxed),
+            evictions: sum.evictions + worker.cache_evictions.load(Relaxed),
+        })
     }
 
     /// Connections that are open now.
@@ -115,6 +175,8 @@ impl Counts {
             bytes_out: self.bytes_out + other.bytes_out,
             events: self.events + other.events,
             errors: self.errors + other.errors,
+            cache_hits: self.cache_hits + other.cache_hits,
+            cache_misses: self.cache_misses + other.cache_misses,
         }
     }
 
@@ -141,13 +203,16 @@ impl fmt::Display for Interval {
             |of: fn(&Counts) -> u64| of(&self.later).saturating_sub(of(&self.earlier)) as f64 / seconds;
         write!(
             f,
-            "{} active, {:.0} requests/s, {:.2} MB/s in, {:.2} MB/s out, {:.0} events/s, {} errors",
+            "{} active, {:.0} requests/s, {:.2} MB/s in, {:.2} MB/s out, {:.0} events/s, {} errors, \
+             {:.0} hits/s, {:.0} misses/s",
             self.later.active(),
             rate(|counts| counts.requests),
             rate(|counts| counts.bytes_in) / 1e6,
             rate(|counts| counts.bytes_out) / 1e6,
             rate(|counts| counts.events),
             self.later.errors - self.earlier.errors,
+            rate(|counts| counts.cache_hits),
+            rate(|counts| counts.cache_misses),
         )
     }
 }
@@ -157,8 +222,30 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} connections, {} requests, {} bytes in, {} bytes out, {} events, {} errors",
-            self.accepted, self.requests, self.bytes_in, self.bytes_out, self.events, self.errors
+            "{} connections, {} requests, {} bytes in, {} bytes out, {} events, {} errors, {} hits, {} misses",
+            self.accepted,
+            self.requests,
+            self.bytes_in,
+            self.bytes_out,
+            self.events,
+            self.errors,
+            self.cache_hits,
+            self.cache_misses
+        )
+    }
+}
+
+/// The state of the caches, as the end of a line.
+impl fmt::Display for Cached {
+    #[expect(clippy::cast_precision_loss, reason = "sizes are shown with three digits")]
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} cached ({:.2} MB, {} descriptors), {} evictions",
+            self.entries,
+            self.bytes as f64 / 1e6,
+            self.descriptors,
+            self.evictions
         )
     }
 }
@@ -178,6 +265,9 @@ mod tests {
         two.add(&mut Counts { accepted: 1, errors: 2, ..Counts::default() });
         assert_eq!(stats.active(), 3);
         let line = stats.totals().since(Counts::default(), Duration::from_secs(2)).to_string();
-        assert_eq!(line, "3 active, 5 requests/s, 0.00 MB/s in, 1.00 MB/s out, 0 events/s, 2 errors");
+        assert_eq!(
+            line,
+            "3 active, 5 requests/s, 0.00 MB/s in, 1.00 MB/s out, 0 events/s, 2 errors, 0 hits/s, 0 misses/s"
+        );
     }
 }

@@ -1,17 +1,19 @@
-//! What one worker owns: its clock, its counters, its memory for exchanges. Nothing of it is shared.
+//! What one worker owns: its clock, its counters, its file cache, its memory for exchanges. Workers share
+//! nothing of it; where every connection has a thread, the threads of one worker share its cache.
 
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::cache::{Cache, Candidate, Entry, Moment, Source};
 use crate::config::Config;
 use crate::date::{Date, unix_seconds};
 use crate::exchange::Exchange;
 use crate::log::LogBuffer;
 use crate::service::Service;
 use crate::shutdown::Drain;
-use crate::site::{SharedFile, Site};
+use crate::site::{Metadata, SharedFile, Site};
 use crate::stats::{Counts, WorkerStats};
 
 /// Exchanges that are kept for the next request; beyond that they are freed.
@@ -29,6 +31,10 @@ pub struct Worker {
     stats: Arc<WorkerStats>,
     pub(crate) counts: Counts,
     pub(crate) log: Option<LogBuffer>,
+    /// Contended only where threads share it; a lock that nobody else wants costs two atomic operations.
+    cache: Option<Arc<Mutex<Cache>>>,
+    /// Nobody tells of changes: this worker looks for them itself, now and then.
+    looks_for_changes: bool,
     drain: Drain,
     #[expect(clippy::vec_box, reason = "an exchange moves between here and its connection as a pointer")]
     spare: Vec<Box<Exchange>>,
@@ -43,7 +49,8 @@ impl Worker {
         let connections_max = service.config.connections_max_of(index);
         let stats = service.stats.register();
         let log = service.log.as_ref().map(crate::log::AccessLog::buffer);
-        Worker::with(service, connections_max, stats, log)
+        let cache = Cache::new(service.config.cache_of_worker(), Arc::clone(&stats));
+        Worker::with(service, connections_max, stats, log, cache.map(|cache| Arc::new(Mutex::new(cache))))
     }
 
     /// A worker for one more thread that counts and logs as this one: where every connection has a thread.
@@ -54,6 +61,7 @@ impl Worker {
             connections_max: self.connections_max,
             stats: Arc::clone(&self.stats),
             log: self.log.clone(),
+            cache: self.cache.clone(),
         }
     }
 
@@ -62,6 +70,7 @@ impl Worker {
         connections_max: usize,
         stats: Arc<WorkerStats>,
         log: Option<LogBuffer>,
+        cache: Option<Arc<Mutex<Cache>>>,
     ) -> Worker {
         let now = Instant::now();
         let mut worker = Worker {
@@ -74,6 +83,8 @@ impl Worker {
             stats,
             counts: Counts::default(),
             log,
+            cache,
+            looks_for_changes: false,
             drain: Drain::Serving,
             spare: Vec::new(),
             spare_files: Vec::new(),
@@ -184,14 +195,81 @@ impl Worker {
         self.counts.events += events;
     }
 
+    /// What tells of changes to cached files: when it is readable, [`refresh_cache`](Self::refresh_cache) is due.
+    /// None without a cache, or where there is no inotify to be had.
+    #[must_use]
+    pub fn cache_events(&self) -> Option<Arc<OwnedFd>> {
+        self.lock_cache()?.events().cloned()
+    }
+
+    /// Drops what has changed from the cache. Takes all events that there are.
+    pub fn refresh_cache(&self) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.refresh();
+        }
+    }
+
+    /// Descriptors have run out: gives back those that the cache holds.
+    pub fn shed_descriptors(&self) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.shed_descriptors();
+        }
+    }
+
+    /// A panic leaves the cache whole enough: at worst it keeps a watch that nobody needs.
+    fn lock_cache(&self) -> Option<MutexGuard<'_, Cache>> {
+        self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The file under a path, if it is cached.
+    pub(crate) fn cached(&mut self, path: &[u8]) -> Option<Arc<Entry>> {
+        let mut cache = self.lock_cache()?;
+        if self.looks_for_changes {
+            cache.refresh_now_and_then(self.now);
+        }
+        let found = cache.get(path, self.now);
+        drop(cache);
+        match found {
+            Some(_) => self.counts.cache_hits += 1,
+            None => self.counts.cache_misses += 1,
+        }
+        found
+    }
+
+    /// Keeps a file that was opened, if it is worth it.
+    pub(crate) fn admit(
+        &mut self,
+        path: &[u8],
+        file: &Arc<SharedFile>,
+        metadata: Metadata,
+    ) -> Option<Arc<Entry>> {
+        let moment = Moment { now: self.now, unix_seconds: self.unix_seconds };
+        self.lock_cache()?.admit(&self.service.site, &Candidate { path, file, metadata }, moment)
+    }
+
+    /// The bytes of a cached file were read: keeps them, too.
+    pub(crate) fn keep_bytes(&self, path: &[u8], entry: &Arc<Entry>, bytes: &[u8]) -> Arc<[u8]> {
+        match self.lock_cache() {
+            Some(mut cache) => cache.keep_bytes(path, entry, bytes),
+            None => bytes.into(),
+        }
+    }
+
+    /// A cached file can't be read as it promised.
+    pub(crate) fn forget(&self, path: &[u8]) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.forget(path);
+        }
+    }
+
     /// A file to be shared, in memory that was used before, or new.
-    pub(crate) fn share(&mut self, file: OwnedFd) -> Arc<SharedFile> {
+    pub(crate) fn share(&mut self, file: OwnedFd, device: u64) -> Arc<SharedFile> {
         match self.spare_files.pop() {
             Some(mut spare) => {
-                Arc::get_mut(&mut spare).expect("a spare one is held by nobody else").put(file);
+                Arc::get_mut(&mut spare).expect("a spare one is held by nobody else").put(file, device);
                 spare
             }
-            None => Arc::new(SharedFile::from(file)),
+            None => Arc::new(SharedFile::new(file, device)),
         }
     }
 
@@ -204,6 +282,14 @@ impl Worker {
         released
     }
 
+    /// Gives a body's source back.
+    pub(crate) fn release_source(&mut self, source: Source) {
+        match source {
+            Source::File(file) => drop(self.release(file)),
+            Source::Memory(bytes) => drop(bytes),
+        }
+    }
+
     /// Memory for an exchange: used before, or new.
     pub(crate) fn exchange(&mut self, peer: Option<IpAddr>) -> Box<Exchange> {
         let mut exchange = self.spare.pop().unwrap_or_default();
@@ -213,7 +299,7 @@ impl Worker {
 
     /// Takes the memory of an exchange back.
     pub(crate) fn keep(&mut self, mut exchange: Box<Exchange>) {
-        exchange.release_file(self);
+        exchange.release_body(self);
         if self.spare.len() < SPARE_EXCHANGES_MAX {
             exchange.reset();
             self.spare.push(exchange);
@@ -234,12 +320,15 @@ pub struct WorkerSeed {
     connections_max: usize,
     stats: Arc<WorkerStats>,
     log: Option<LogBuffer>,
+    cache: Option<Arc<Mutex<Cache>>>,
 }
 
 impl WorkerSeed {
     /// The worker, in the thread that will own it.
     #[must_use]
     pub fn grow(self) -> Worker {
-        Worker::with(self.service, self.connections_max, self.stats, self.log)
+        let mut worker = Worker::with(self.service, self.connections_max, self.stats, self.log, self.cache);
+        worker.looks_for_changes = true;
+        worker
     }
 }

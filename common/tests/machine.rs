@@ -1,88 +1,13 @@
 //! The step machine, driven by a script in place of a backend.
 
-use std::fs;
+mod script;
+
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
-use tempfile::TempDir;
-
-/// A site in a temporary directory, a worker, and one connection.
-struct Script {
-    _root: TempDir,
-    service: Arc<Service>,
-    worker: Worker,
-    connection: Connection,
-}
-
-const BIG_BYTES: usize = 100_000;
-
-impl Script {
-    fn new() -> Script {
-        Script::with(Config::default(), SiteOptions::default())
-    }
-
-    fn with(config: Config, options: SiteOptions) -> Script {
-        let root = TempDir::new().expect("a directory");
-        fs::write(root.path().join("a.txt"), "hello").expect("written");
-        fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
-        fs::create_dir(root.path().join("dir")).expect("made");
-        let site = Site::open_root(root.path(), options).expect("opened");
-        let service = Arc::new(Service::new(site, config).expect("made"));
-        let worker = Worker::new(Arc::clone(&service), 0);
-        let connection = Connection::new(&worker, None);
-        Script { _root: root, service, worker, connection }
-    }
-
-    fn receive(&mut self, bytes: &[u8]) {
-        self.connection.received(&mut self.worker, bytes);
-    }
-
-    /// Carries out opens and sends, `most` bytes at a time, until the machine wants to receive or close.
-    fn run(&mut self, most: usize) -> Vec<u8> {
-        let mut wire = Vec::new();
-        loop {
-            match self.connection.step() {
-                Step::Open(request) => {
-                    let result = self.worker.site().open(request);
-                    self.connection.opened(&mut self.worker, result);
-                }
-                Step::Send(answer) => {
-                    let mut bytes = answer.bytes().to_vec();
-                    if let Some(range) = answer.file {
-                        let mut body = vec![0; usize::try_from(range.length).expect("fits")];
-                        let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
-                        file.read_exact_at(&mut body, range.offset).expect("read");
-                        bytes.extend_from_slice(&body);
-                    }
-                    assert!(!bytes.is_empty(), "a send of nothing");
-                    bytes.truncate(most);
-                    self.connection.sent(&mut self.worker, bytes.len());
-                    wire.extend_from_slice(&bytes);
-                }
-                Step::Receive | Step::Close(_) => return wire,
-            }
-        }
-    }
-
-    fn closes(&self) -> Option<Close> {
-        match self.connection.step() {
-            Step::Close(close) => Some(close),
-            Step::Receive | Step::Open(_) | Step::Send(_) => None,
-        }
-    }
-}
-
-fn get(path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
-}
-
-fn text(wire: &[u8]) -> String {
-    String::from_utf8_lossy(wire).into_owned()
-}
+use common::{CacheConfig, Close, Config, Connection, SiteOptions, Step};
+use script::{BIG_BYTES, Script, get, text};
 
 #[test]
 fn a_file_is_served_however_short_the_sends() {
@@ -288,7 +213,8 @@ fn an_operation_in_flight_keeps_its_bytes() {
 
 #[test]
 fn a_keep_alive_request_allocates_nothing() {
-    let mut script = Script::new();
+    let config = Config { cache: CacheConfig::OFF, ..Config::default() };
+    let mut script = Script::with(config, SiteOptions::default());
     let request = get("/a.txt");
     let one = |script: &mut Script| {
         script.receive(&request);

@@ -41,6 +41,8 @@ pub enum Key {
     Pool,
     /// The drain has begun.
     Shutdown,
+    /// Cached files have changed.
+    Cache,
 }
 
 /// The kind of a key lies above the 56 bits of a token.
@@ -49,6 +51,7 @@ const CLIENT: u64 = 0;
 const LISTENER: u64 = 1;
 const POOL: u64 = 2;
 const SHUTDOWN: u64 = 3;
+const CACHE: u64 = 4;
 
 impl Key {
     fn to_u64(self) -> u64 {
@@ -57,6 +60,7 @@ impl Key {
             Key::Listener(index) => LISTENER << KIND_SHIFT | u64::from(index),
             Key::Pool => POOL << KIND_SHIFT,
             Key::Shutdown => SHUTDOWN << KIND_SHIFT,
+            Key::Cache => CACHE << KIND_SHIFT,
         }
     }
 
@@ -67,6 +71,7 @@ impl Key {
             LISTENER => Key::Listener(value as u32),
             POOL => Key::Pool,
             SHUTDOWN => Key::Shutdown,
+            CACHE => Key::Cache,
             kind => unreachable!("no source was registered as kind {kind}"),
         }
     }
@@ -251,6 +256,7 @@ mod tests {
             Key::Listener(u32::MAX),
             Key::Pool,
             Key::Shutdown,
+            Key::Cache,
         ] {
             assert_eq!(Key::from_u64(key.to_u64()), key);
         }

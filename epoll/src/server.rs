@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::connection::{Close, Connection, Send, Step};
+use common::connection::{BodyRange, Close, Connection, Send, Step};
 use common::net::{BACKLOG, Listeners};
 use common::service::Service;
 use common::shutdown::Drain;
@@ -131,6 +131,9 @@ impl Server {
         let poller = Poller::new()?;
         let pool = pool.submitter(poller.waker(Key::Pool)?);
         poller.register(&worker.service().shutdown, Key::Shutdown, Interest::Arrival)?;
+        if let Some(events) = worker.cache_events() {
+            poller.register(&events, Key::Cache, Interest::Arrival)?;
+        }
         for (index, socket) in (0..).zip(&sockets) {
             poller.register(socket, Key::Listener(index), Interest::Arrival)?;
         }
@@ -201,6 +204,7 @@ impl Server {
             }
             Key::Listener(index) => self.on_acceptable(index),
             Key::Pool => self.on_done(),
+            Key::Cache => self.worker.refresh_cache(),
             // The drain that follows every turn's events looks at its phase anyway.
             Key::Shutdown => {}
         }
@@ -269,6 +273,7 @@ impl Server {
 
     fn pause_accepting(&mut self) {
         self.worker.count_error();
+        self.worker.shed_descriptors();
         self.accept_pause = Some(self.worker.now() + ACCEPT_PAUSE);
     }
 
@@ -290,6 +295,7 @@ impl Server {
             let next = match client.connection.step() {
                 Step::Receive => self.receive(token),
                 Step::Open(_) => self.open(token),
+                Step::Load(_) => self.load(token),
                 Step::Send(_) => self.send_response(token),
                 Step::Close(close) => self.close(token, close),
             };
@@ -349,6 +355,22 @@ impl Server {
         Next::Step(0)
     }
 
+    // ---- load: a small file, for the cache
+
+    fn load(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        let Step::Load(range) = client.connection.step() else { return Next::Step(0) };
+        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
+        let bytes = &mut self.send_buffer[..length];
+        let read = preadv2(range.file, &mut [IoSliceMut::new(bytes)], range.offset, ReadWriteFlags::NOWAIT);
+        if read == Ok(length) {
+            client.connection.loaded(&mut self.worker, Ok(&self.send_buffer[..length]));
+            return Next::Step(0);
+        }
+        let job = Job::Read { file: Arc::clone(range.file), offset: range.offset, length: range.length };
+        self.submit(token, job)
+    }
+
     // ---- send
 
     fn on_writable(&mut self, token: Token) {
@@ -366,6 +388,7 @@ impl Server {
         }
         let bytes = answer.bytes().len() as u64;
         match answer.file {
+            None if answer.body.is_some() => self.send_body(token),
             None => self.send_bytes(token, SendFlags::empty()),
             Some(range) if bytes + range.length <= SEND_BYTES_MAX as u64 => self.send_small(token),
             Some(_) => self.send_large(token),
@@ -377,6 +400,15 @@ impl Server {
         let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         let asked = answer.bytes().len();
         let sent = send(&client.socket, answer.bytes(), SendFlags::NOSIGNAL | flags);
+        self.on_sent(token, asked, sent)
+    }
+
+    /// Sends the bytes in memory and the cached body in one call.
+    fn send_body(&mut self, token: Token) -> Next {
+        let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
+        let body = answer.body.as_ref().map_or(&[][..], BodyRange::bytes);
+        let asked = answer.bytes().len() + body.len();
+        let sent = send_both(&client.socket, answer.bytes(), body);
         self.on_sent(token, asked, sent)
     }
 
@@ -438,11 +470,29 @@ impl Server {
     fn on_read(&mut self, token: Token, result: io::Result<Buffer>) -> Next {
         let buffer = match result {
             Ok(buffer) => buffer,
-            Err(_) => return self.fail(token),
+            Err(error) => return self.on_read_failed(token, error),
         };
-        let next = self.send_read(token, buffer.bytes());
+        let next = match self.clients.get_mut(token) {
+            Some(client) if matches!(client.connection.step(), Step::Load(_)) => {
+                client.connection.loaded(&mut self.worker, Ok(buffer.bytes()));
+                Next::Step(0)
+            }
+            Some(_) => self.send_read(token, buffer.bytes()),
+            None => Next::Gone,
+        };
         self.pool.put_back(buffer);
         next
+    }
+
+    fn on_read_failed(&mut self, token: Token, error: io::Error) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        match client.connection.step() {
+            Step::Load(_) => client.connection.loaded(&mut self.worker, Err(error)),
+            Step::Receive | Step::Open(_) | Step::Send(_) | Step::Close(_) => {
+                client.connection.failed(&mut self.worker);
+            }
+        }
+        Next::Step(0)
     }
 
     fn send_read(&mut self, token: Token, body: &[u8]) -> Next {
@@ -451,9 +501,8 @@ impl Server {
             // The file is shorter than it was when the answer was planned.
             return self.fail(token);
         }
-        let slices = [IoSlice::new(answer.bytes()), IoSlice::new(body)];
         let asked = answer.bytes().len() + body.len();
-        let sent = sendmsg(&client.socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
+        let sent = send_both(&client.socket, answer.bytes(), body);
         self.on_sent(token, asked, sent)
     }
 
@@ -649,8 +698,14 @@ fn answer(clients: &Slots<Client>, token: Token) -> Option<(&Client, Send<'_>)> 
     let client = clients.get(token)?;
     match client.connection.step() {
         Step::Send(answer) => Some((client, answer)),
-        Step::Receive | Step::Open(_) | Step::Close(_) => None,
+        Step::Receive | Step::Open(_) | Step::Load(_) | Step::Close(_) => None,
     }
+}
+
+/// Sends what is in two places with one call.
+fn send_both(socket: &OwnedFd, head: &[u8], body: &[u8]) -> rustix::io::Result<usize> {
+    let slices = [IoSlice::new(head), IoSlice::new(body)];
+    sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
 }
 
 /// Takes one connection; its address only where somebody wants to know it.

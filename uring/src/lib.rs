@@ -41,6 +41,7 @@ pub mod refusal;
 #[allow(unsafe_code)]
 pub mod ring;
 mod server;
+mod setup;
 mod volumes;
 
 use refusal::Refusal;

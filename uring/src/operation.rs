@@ -6,6 +6,7 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -101,6 +102,15 @@ pub enum Completion {
         /// Whether the rest is on its way.
         armed: bool,
     },
+    /// A [`Ring::read`](crate::ring::Ring::read) is over.
+    Loaded {
+        /// Of the client.
+        token: Token,
+        /// What was asked for; as much of it as the result says.
+        bytes: Vec<u8>,
+        /// How much was there.
+        result: io::Result<usize>,
+    },
     /// An [`Ring::open`](crate::ring::Ring::open) is over.
     Opened {
         /// Of the client.
@@ -117,6 +127,67 @@ pub enum Completion {
     },
 }
 
+/// Two pieces of memory that are sent with one SENDMSG (sendmsg(2)). It lies on the heap: the kernel looks at
+/// the header and the places of the pieces when the operation begins, the pieces belong to it until it ends.
+pub(crate) struct Message {
+    header: libc::msghdr,
+    places: [libc::iovec; 2],
+    /// None while the memory waits to be used again.
+    parts: Option<Parts>,
+    unsent: [Range<usize>; 2],
+}
+
+/// The connection's own bytes, and those of a cached body.
+struct Parts {
+    output: Rc<Vec<u8>>,
+    body: Arc<[u8]>,
+}
+
+impl Message {
+    /// Memory for messages. The header is an empty one.
+    pub(crate) fn new(header: libc::msghdr) -> Box<Message> {
+        let nowhere = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        Box::new(Message { header, places: [nowhere; 2], parts: None, unsent: [0..0, 0..0] })
+    }
+
+    /// Takes both parts of an answer over.
+    pub(crate) fn fill(
+        &mut self,
+        (output, of_output): (Rc<Vec<u8>>, Range<usize>),
+        (body, of_body): (Arc<[u8]>, Range<usize>),
+    ) {
+        self.parts = Some(Parts { output, body });
+        self.unsent = [of_output, of_body];
+    }
+
+    /// Lets go of the parts.
+    pub(crate) fn clear(&mut self) {
+        self.parts = None;
+    }
+
+    /// The SENDMSG of what has not left yet, if there is anything left of it.
+    fn rest(&mut self, socket: &Socket) -> Option<Entry> {
+        let Parts { output, body } = self.parts.as_ref()?;
+        let unsent = [&output[self.unsent[0].clone()], &body[self.unsent[1].clone()]];
+        if unsent.iter().all(|piece| piece.is_empty()) {
+            return None;
+        }
+        self.places = unsent
+            .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
+        self.header.msg_iov = self.places.as_mut_ptr();
+        self.header.msg_iovlen = self.places.len() as _;
+        let send = opcode::SendMsg::new(Fd(socket.as_raw_fd()), &raw const self.header);
+        Some(send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build())
+    }
+
+    /// So many bytes have left: of the first piece, then of the second.
+    fn advance(&mut self, bytes: usize) {
+        let of_first = bytes.min(self.unsent[0].len());
+        self.unsent[0].start += of_first;
+        self.unsent[1].start += (bytes - of_first).min(self.unsent[1].len());
+    }
+}
+
 /// What an operation in flight owns.
 pub(crate) enum Memory {
     Accept {
@@ -130,6 +201,16 @@ pub(crate) enum Memory {
         output: Rc<Vec<u8>>,
         unsent: Range<u32>,
         more: bool,
+    },
+    /// A SENDMSG of two pieces.
+    Message {
+        socket: Socket,
+        message: Box<Message>,
+    },
+    /// A READ alone, into memory of its own.
+    Load {
+        _file: Arc<SharedFile>,
+        bytes: Vec<u8>,
     },
     /// A READ and the SEND that is linked behind it, or the SEND alone.
     Piece {
@@ -150,16 +231,19 @@ pub(crate) enum Memory {
 
 impl Memory {
     /// The SEND of what has not left yet, if this is something to be sent and there is anything left of it.
-    pub(crate) fn rest(&self) -> Option<Entry> {
+    pub(crate) fn rest(&mut self) -> Option<Entry> {
         let (socket, (bytes, length), more) = match self {
             Memory::Send { socket, output, unsent, more } => {
                 let unsent = &output[unsent.start as usize..unsent.end as usize];
                 (socket, (unsent.as_ptr(), unsent.len()), *more)
             }
             Memory::Piece { socket, buffer, more, .. } => (socket, buffer.unsent(), *more),
-            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {
-                return None;
-            }
+            Memory::Message { socket, message } => return message.rest(socket),
+            Memory::Accept { .. }
+            | Memory::Receive { .. }
+            | Memory::Load { .. }
+            | Memory::Open { .. }
+            | Memory::Poll { .. } => return None,
         };
         let more = if more { libc::MSG_MORE } else { 0 };
         let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length_of(length));
@@ -170,8 +254,13 @@ impl Memory {
     pub(crate) fn advance(&mut self, bytes: usize) {
         match self {
             Memory::Send { unsent, .. } => unsent.start = unsent.end.min(unsent.start + length_of(bytes)),
+            Memory::Message { message, .. } => message.advance(bytes),
             Memory::Piece { buffer, .. } => buffer.advance(bytes),
-            Memory::Accept { .. } | Memory::Receive { .. } | Memory::Open { .. } | Memory::Poll { .. } => {}
+            Memory::Accept { .. }
+            | Memory::Receive { .. }
+            | Memory::Load { .. }
+            | Memory::Open { .. }
+            | Memory::Poll { .. } => {}
         }
     }
 
@@ -181,6 +270,8 @@ impl Memory {
             // What receives write into is the ring's, which leaks it once for all of them.
             Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
             Memory::Send { output, .. } => mem::forget(output),
+            Memory::Message { message, .. } => mem::forget(message),
+            Memory::Load { bytes, .. } => mem::forget(bytes),
             Memory::Piece { buffer, .. } => mem::forget(buffer),
             Memory::Open { how, request, .. } => {
                 mem::forget(how);

@@ -34,13 +34,18 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode};
 
 use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, RecvBuffer};
-use crate::operation::{InFlight, Memory, Operation, length_of};
+use crate::operation::{InFlight, Memory, Message, Operation, length_of};
 use crate::refusal::Refusal;
+use crate::setup::build;
 
 pub use crate::operation::{Beneath, Completion, Flight, Piece, Socket};
+pub use crate::setup::{LADDER, Options, Rung};
 
 /// Kernel threads for what can't be done without waiting: per worker, for files and for the rest.
 const KERNEL_WORKERS_MAX: [u32; 2] = [8, 2];
+
+/// Memory for messages that is kept for the next ones.
+const MESSAGES_MAX: usize = 1024;
 
 /// The one group of provided buffers of a ring.
 const RECEIVE_GROUP: u16 = 0;
@@ -48,42 +53,6 @@ const RECEIVE_GROUP: u16 = 0;
 /// How often [`Ring::finish`] repeats its cancel: a SEND that is linked behind a READ can't be found before
 /// it runs.
 const CANCEL_INTERVAL: Duration = Duration::from_millis(10);
-
-/// The sizes of a ring.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Entries of the submission queue.
-    pub submissions: u32,
-    /// Entries of the completion queue.
-    pub completions: u32,
-    /// Receive buffers; a power of two.
-    pub receive_buffers: u16,
-    /// The first rung of the [`LADDER`] to try.
-    pub rung: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options { submissions: 1024, completions: 8192, receive_buffers: 1024, rung: 0 }
-    }
-}
-
-type Builder = io_uring::Builder;
-
-/// Setup flags that came with one version of the kernel.
-pub struct Rung {
-    /// The version.
-    pub kernel: &'static str,
-    flags: fn(&mut Builder) -> &mut Builder,
-}
-
-/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one
-/// refused entry would hold up all that follow.
-pub const LADDER: [Rung; 3] = [
-    Rung { kernel: "6.6", flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray() },
-    Rung { kernel: "6.1", flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
-    Rung { kernel: "6.0", flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
-];
 
 /// A completion as the kernel wrote it.
 #[derive(Clone, Copy)]
@@ -121,6 +90,9 @@ pub struct Ring {
     in_flight: Slots<InFlight>,
     receive_buffers: Rc<ProvidedBuffers>,
     read_buffers: ReadBuffers,
+    /// Empty, for the next sends of two pieces.
+    #[expect(clippy::vec_box, reason = "the kernel is told its address")]
+    messages: Vec<Box<Message>>,
     /// Chains that found no room in the submission queue, in order.
     waiting: VecDeque<Box<[Entry]>>,
     /// For each place of the submission queue, whether its entry is linked to the next.
@@ -159,6 +131,7 @@ impl Ring {
             in_flight: Slots::new(),
             receive_buffers: ProvidedBuffers::new(options.receive_buffers),
             read_buffers: ReadBuffers::default(),
+            messages: Vec::new(),
             waiting: VecDeque::new(),
             linked,
             pushed: 0,
@@ -232,11 +205,43 @@ impl Ring {
         more: bool,
     ) -> Flight {
         let unsent = length_of(range.start)..length_of(range.end);
-        let memory = Memory::Send { socket: Rc::clone(socket), output, unsent, more };
+        let mut memory = Memory::Send { socket: Rc::clone(socket), output, unsent, more };
         let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it has a share of the output, so the bytes
         // neither move nor change.
         unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
+    }
+
+    /// Sends bytes of the connection's own and bytes of a cached body with one operation, as
+    /// [`send`](Ring::send) does.
+    ///
+    /// # Panics
+    /// When both are empty, or not within their memory.
+    pub fn send_both(
+        &mut self,
+        token: Token,
+        socket: &Socket,
+        output: (Rc<Vec<u8>>, Range<usize>),
+        body: (Arc<[u8]>, Range<usize>),
+    ) -> Flight {
+        // SAFETY: `zeroed` wants a type that zeros are a value of: a header of plain numbers and pointers.
+        let mut message = self.messages.pop().unwrap_or_else(|| Message::new(unsafe { mem::zeroed() }));
+        message.fill(output, body);
+        let mut memory = Memory::Message { socket: Rc::clone(socket), message };
+        let send = memory.rest().expect("something is to be sent");
+        // SAFETY: `launch` wants the operation to own its memory: the message is on the heap and shares both
+        // parts, which neither move nor change.
+        unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
+    }
+
+    /// Reads the first `length` bytes of a file into memory of its own.
+    pub fn read(&mut self, token: Token, file: &Arc<SharedFile>, length: usize) -> Flight {
+        let mut bytes = vec![0; length];
+        let read = opcode::Read::new(Fd(file.as_fd().as_raw_fd()), bytes.as_mut_ptr(), length_of(length));
+        let memory = Memory::Load { _file: Arc::clone(file), bytes };
+        // SAFETY: `launch` wants the operation to own its memory: it owns the bytes, which are as many as are
+        // read at most, and stay where they are when the vector moves.
+        unsafe { self.launch(token, memory, [(Operation::Read, read.offset(0).build())]) }
     }
 
     /// Reads as much of the piece as a buffer holds, behind the head in the same buffer, and sends both with
@@ -252,7 +257,7 @@ impl Ring {
             // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
             // short, shows itself, and the kernel drops the send in silence.
             .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
-        let memory = piece_memory(socket, piece, buffer);
+        let mut memory = piece_memory(socket, piece, buffer);
         let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, and both entries stay
         // within what that has room for.
@@ -276,7 +281,7 @@ impl Ring {
             self.read_buffers.give_back(buffer);
             return Err(error);
         }
-        let memory = piece_memory(socket, piece, buffer);
+        let mut memory = piece_memory(socket, piece, buffer);
         let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has been filled
         // for the length of the send.
@@ -324,7 +329,8 @@ impl Ring {
         let operations: &[Operation] = match in_flight.memory {
             Memory::Accept { .. } => &[Operation::Accept],
             Memory::Receive { .. } => &[Operation::Receive],
-            Memory::Send { .. } => &[Operation::Send],
+            Memory::Send { .. } | Memory::Message { .. } => &[Operation::Send],
+            Memory::Load { .. } => &[Operation::Read],
             Memory::Piece { .. } => &[Operation::Read, Operation::Send],
             Memory::Open { .. } => &[Operation::Open],
             Memory::Poll { .. } => &[Operation::Poll],
@@ -522,7 +528,7 @@ impl Ring {
                 Some(Completion::Received { token, result, armed })
             }
             Operation::Send => self.sent(place, cqe.count()),
-            Operation::Read => self.read(place, cqe.count()),
+            Operation::Read => self.on_read(place, cqe.count()),
             Operation::Open => {
                 let result = cqe.descriptor();
                 let InFlight { token, memory } = self.in_flight.remove(place)?;
@@ -574,10 +580,12 @@ impl Ring {
         })
     }
 
-    /// A READ has completed that was not to report its success: it fell short, or failed.
-    fn read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+    /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
+    fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory: Memory::Piece { buffer, .. } } = self.in_flight.get_mut(place)? else {
-            return None;
+            let InFlight { token, memory } = self.in_flight.remove(place)?;
+            let Memory::Load { bytes, .. } = memory else { return None };
+            return Some(Completion::Loaded { token, bytes, result });
         };
         let (token, body_bytes) = (*token, buffer.body().len());
         if result.as_ref().is_ok_and(|count| *count == body_bytes) {
@@ -590,8 +598,13 @@ impl Ring {
 
     /// The operation is over: its memory goes back to where it came from.
     fn retire(&mut self, place: Token) {
-        if let Some(InFlight { memory: Memory::Piece { buffer, .. }, .. }) = self.in_flight.remove(place) {
-            self.read_buffers.give_back(buffer);
+        match self.in_flight.remove(place).map(|in_flight| in_flight.memory) {
+            Some(Memory::Piece { buffer, .. }) => self.read_buffers.give_back(buffer),
+            Some(Memory::Message { mut message, .. }) if self.messages.len() < MESSAGES_MAX => {
+                message.clear();
+                self.messages.push(message);
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -645,21 +658,6 @@ impl Drop for Ring {
             in_flight.memory.leak();
         }
     }
-}
-
-fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
-    let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
-    for Rung { kernel, flags } in &LADDER[options.rung..] {
-        let mut builder = IoUring::builder();
-        flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
-        match builder.build(options.submissions) {
-            Ok(io) => return Ok((io, kernel)),
-            // Flags that this kernel doesn't know: one rung down.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(refused)
 }
 
 /// The buffer holds the head and the beginning of the piece, or will.

@@ -28,7 +28,7 @@ use rustix::net::{self, Shutdown, SocketFlags, sockopt};
 use crate::buffers::{HEAD_ROOM_BYTES, RecvBuffer};
 use crate::lister::Lister;
 use crate::ring::{Beneath, Completion, Flight, Options, Piece, Ring, Socket};
-use crate::volumes::{Reading, Volumes};
+use crate::volumes::{self, Reading, Volumes};
 
 /// How long no connection is accepted after descriptors have run out, unless one is closed before.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -39,6 +39,7 @@ const FINISH_BOUND: Duration = Duration::from_millis(500);
 /// Who polls: no client is ever in these places.
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
 const LISTER: Token = Token { slot: u32::MAX, generation: 1 };
+const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 
 /// A socket that connections come from.
 struct Listener {
@@ -68,8 +69,6 @@ struct Client {
     /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
     /// see that.
     file: Option<Arc<SharedFile>>,
-    /// How it is read.
-    reading: Reading,
 }
 
 /// What the receive of a client is doing.
@@ -94,6 +93,8 @@ enum Doing {
     Waiting,
     /// A file is being opened, by the ring or by the lister.
     Opening,
+    /// A small file is being read for the cache.
+    Loading,
     /// A piece of the answer is being sent.
     Sending,
     /// The client is going. `owed`: what it was doing has yet to end.
@@ -137,6 +138,8 @@ pub(crate) struct Server {
     beneath: Beneath,
     volumes: Volumes,
     lister: Option<Lister>,
+    /// Readable when cached files have changed.
+    cache_events: Option<Rc<OwnedFd>>,
     /// How far the drain had come when it was last acted on.
     phase: Drain,
 }
@@ -148,6 +151,13 @@ impl Server {
         // Everything that takes a descriptor: once it accepts, there may be none left.
         let shutdown = Rc::new(worker.service().shutdown.as_fd().try_clone_to_owned()?);
         ring.poll_once(SHUTDOWN, &shutdown);
+        let cache_events = match worker.cache_events() {
+            Some(events) => Some(Rc::new(events.try_clone()?)),
+            None => None,
+        };
+        if let Some(events) = &cache_events {
+            ring.poll_once(CACHE, events);
+        }
         let listener = |socket| Some(Listener { socket: Rc::new(socket), accepting: Accepting::Off });
         let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
@@ -162,6 +172,7 @@ impl Server {
             beneath,
             volumes: Volumes::default(),
             lister: None,
+            cache_events,
             phase: Drain::Serving,
         })
     }
@@ -201,6 +212,9 @@ impl Server {
                 Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
                 Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
                 Completion::Opened { token, request, result } => self.on_open(token, request, result),
+                Completion::Loaded { token, bytes, result } => {
+                    self.on_load(token, result.map(|count| &bytes[..count]));
+                }
                 Completion::Sent { token, result, armed } => self.on_write_headers(token, result, armed),
                 Completion::FileRead { token, result: _ } => self.on_read_file(token),
                 Completion::FileSent { token, result, armed } => self.on_write_file(token, result, armed),
@@ -238,6 +252,7 @@ impl Server {
             // Out of descriptors or memory, mostly. Armed again at once it would fail again at once.
             Some(_) => {
                 self.worker.count_error();
+                self.worker.shed_descriptors();
                 Accepting::Paused(self.worker.now() + ACCEPT_PAUSE)
             }
         };
@@ -266,7 +281,6 @@ impl Server {
             receiving: Receiving::Off,
             doing: Doing::Waiting,
             file: None,
-            reading: Reading::Ring,
         };
         let token = self.clients.insert(client);
         self.wheel.watch(token.slot, None, self.worker.now());
@@ -357,11 +371,13 @@ impl Server {
             (Receiving::Off, Step::Receive) => {
                 client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
             }
-            (Receiving::Armed(flight), Step::Open(_) | Step::Send(_)) if !client.connection.wants_bytes() => {
+            (Receiving::Armed(flight), Step::Open(_) | Step::Load(_) | Step::Send(_))
+                if !client.connection.wants_bytes() =>
+            {
                 self.ring.cancel(flight);
                 client.receiving = Receiving::Ending;
             }
-            (_, Step::Receive | Step::Open(_) | Step::Send(_) | Step::Close(_)) => {}
+            (_, Step::Receive | Step::Open(_) | Step::Load(_) | Step::Send(_) | Step::Close(_)) => {}
         }
     }
 
@@ -391,8 +407,9 @@ impl Server {
                 let request = Arc::clone(request);
                 self.open(token, &request);
             }
+            (Doing::Waiting, Step::Load(_)) => self.load(token),
             (Doing::Waiting, Step::Send(_)) => self.send_response(token),
-            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Sending, _) => {}
+            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Loading | Doing::Sending, _) => {}
         }
         self.receive(token);
     }
@@ -440,19 +457,50 @@ impl Server {
     }
 
     fn on_opened(&mut self, token: Token, result: io::Result<Opened>) {
-        let Some(client) = self.clients.get_mut(token) else { return };
-        if let Ok(opened) = &result {
-            client.reading = self.volumes.reading(opened.metadata.device, &opened.file);
-        }
         self.landed(token, |client, worker| client.connection.opened(worker, result));
     }
 
-    /// The lister has something. (That a drain has begun the worker's clock tells; its poll only wakes the
-    /// loop.)
-    fn on_poll(&mut self, token: Token) {
-        if token == SHUTDOWN {
-            return;
+    /// Reads a small file whole, for the cache.
+    fn load(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let Step::Load(range) = client.connection.step() else { return };
+        let length = usize::try_from(range.length).expect("a small file");
+        client.doing = Doing::Loading;
+        match self.volumes.reading(range.file) {
+            Reading::Ring if length > 0 => {
+                self.ring.read(token, range.file, length);
+            }
+            Reading::Ring | Reading::Direct => {
+                let bytes = volumes::read_now(range.file, length);
+                self.on_load(token, bytes.as_deref().map_err(|errno| (*errno).into()));
+            }
         }
+    }
+
+    /// A file for the cache has been read, as far as it goes.
+    fn on_load(&mut self, token: Token, result: io::Result<&[u8]>) {
+        self.landed(token, |client, worker| client.connection.loaded(worker, result));
+    }
+
+    /// Something is readable. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
+    fn on_poll(&mut self, token: Token) {
+        match token {
+            SHUTDOWN => {}
+            CACHE => self.on_cache_events(),
+            _ => self.on_listed(),
+        }
+    }
+
+    /// Cached files have changed.
+    fn on_cache_events(&mut self) {
+        self.worker.refresh_cache();
+        if let Some(events) = &self.cache_events {
+            self.ring.poll_once(CACHE, events);
+        }
+    }
+
+    /// The lister has something.
+    fn on_listed(&mut self) {
         let Some(lister) = self.lister.take() else { return };
         lister.clear();
         while let Some((token, result)) = lister.outcome() {
@@ -471,14 +519,17 @@ impl Server {
             Some(file) if head.len() <= HEAD_ROOM_BYTES => {
                 let piece = Piece { head, file: file.file, offset: file.offset, length: file.length };
                 client.file.get_or_insert_with(|| Arc::clone(file.file));
-                match client.reading {
+                match self.volumes.reading(file.file) {
                     Reading::Direct => ring.read_now_then_send(token, socket, &piece),
                     Reading::Ring => Ok(ring.read_then_send(token, socket, &piece)),
                 }
             }
-            Some(_) | None => {
+            file => {
                 let (output, range) = send.shared();
-                Ok(ring.send(token, socket, output, range, send.file.is_some()))
+                Ok(match send.body {
+                    Some(body) => ring.send_both(token, socket, (output, range), body.shared()),
+                    None => ring.send(token, socket, output, range, file.is_some()),
+                })
             }
         };
         client.doing = Doing::Sending;
@@ -519,7 +570,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return };
         match client.doing {
             Doing::Leaving { .. } => client.doing = Doing::Leaving { owed: false },
-            Doing::Waiting | Doing::Opening | Doing::Sending => {
+            Doing::Waiting | Doing::Opening | Doing::Loading | Doing::Sending => {
                 report(client, &mut self.worker);
                 client.doing = Doing::Waiting;
             }
@@ -527,11 +578,16 @@ impl Server {
         self.start_response(token);
     }
 
-    /// Closes the file through the ring, once the connection no longer needs it: dropping the last share
-    /// would be a system call of its own.
+    /// Closes the file through the ring, once the connection no longer needs it, unless the cache does:
+    /// dropping the last share would be a system call of its own.
     fn let_go_of_file(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let unused = client.file.take_if(|file| Arc::strong_count(file) == 1);
+        if client.file.is_none()
+            || matches!(client.connection.step(), Step::Send(send) if send.file.is_some())
+        {
+            return;
+        }
+        let unused = client.file.take();
         if let Some(file) = unused.and_then(|file| self.worker.release(file)) {
             self.ring.close(file);
         }
@@ -561,7 +617,7 @@ impl Server {
     fn close(&mut self, token: Token, how: Close) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let sending = matches!(client.doing, Doing::Sending);
-        let owed = sending || matches!(client.doing, Doing::Opening);
+        let owed = sending || matches!(client.doing, Doing::Opening | Doing::Loading);
         client.doing = Doing::Leaving { owed };
         if how == Close::Reset || sending {
             reset(&client.socket);

@@ -6,10 +6,11 @@
 //! device.
 
 use std::io::IoSliceMut;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
+use common::site::SharedFile;
 use rustix::fs::fstatfs;
-use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, retry_on_intr};
 
 /// Devices that are remembered. A site seldom has more than one.
 const VOLUMES_MAX: usize = 32;
@@ -46,8 +47,9 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
-    /// How this file, on this device, is read.
-    pub(crate) fn reading(&mut self, device: u64, file: &OwnedFd) -> Reading {
+    /// How this file is read.
+    pub(crate) fn reading(&mut self, file: &SharedFile) -> Reading {
+        let device = file.device();
         if let Some((_, reading)) = self.known.iter().find(|(known, _)| *known == device) {
             return *reading;
         }
@@ -59,7 +61,21 @@ impl Volumes {
     }
 }
 
-fn probe(file: &OwnedFd) -> Reading {
+/// Reads the first `length` bytes of a file on the spot, or as many as there are.
+pub(crate) fn read_now(file: &SharedFile, length: usize) -> rustix::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match retry_on_intr(|| pread(file, &mut bytes[filled..], filled as u64))? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn probe(file: &SharedFile) -> Reading {
     let mut byte = [0];
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP) if !is_remote(file) => Reading::Direct,
@@ -68,7 +84,7 @@ fn probe(file: &OwnedFd) -> Reading {
     }
 }
 
-fn is_remote(file: &OwnedFd) -> bool {
+fn is_remote(file: &impl AsFd) -> bool {
     // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
     fstatfs(file).is_ok_and(|stat| {
         REMOTE.iter().any(|magic| i128::from(*magic) == i128::from(stat.f_type) & 0xffff_ffff)
@@ -79,14 +95,12 @@ fn is_remote(file: &OwnedFd) -> bool {
 mod tests {
     use super::*;
     use std::fs::File;
-    use std::os::fd::AsFd;
 
     fn reading_of(file: &File) -> Reading {
-        let file = file.as_fd().try_clone_to_owned().expect("a descriptor");
-        let device = rustix::fs::fstat(&file).expect("a file").st_dev;
+        let file = SharedFile::from(file.as_fd().try_clone_to_owned().expect("a descriptor"));
         let mut volumes = Volumes::default();
-        let first = volumes.reading(device, &file);
-        assert_eq!(volumes.reading(device, &file), first, "asked once, remembered");
+        let first = volumes.reading(&file);
+        assert_eq!(volumes.reading(&file), first, "asked once, remembered");
         assert_eq!(volumes.known.len(), 1);
         first
     }

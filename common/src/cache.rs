@@ -1,0 +1,315 @@
+//! The file cache: files that are asked for again and again, opened, looked at and read once.
+//!
+//! Each worker has its own (the threads of a worker of `blocking` share one). An entry is immutable and
+//! shared: whoever sends from it holds it, so leaving the cache frees nothing that is in flight. Small files
+//! are kept as bytes, larger ones as open descriptors; each kind is a list by last use, with its own bound.
+//!
+//! **Freshness.** An entry is kept only while every change of its file is certain to make an event
+//! (see [`watches`]), or else for [`UNSEEN_TTL`]. Bytes are read after the watches are in place, so bytes that
+//! were torn by a writer are followed by its event and dropped. One kind of change makes no event: stores
+//! through a shared memory mapping. For their sake no entry lives longer than [`WATCHED_TTL`].
+//!
+//! **Admission.** A path is let in when it was asked for before, and when something has to leave for it, when
+//! it was asked for several times (see [`doorkeeper`]): a cache that is too small for its site costs little
+//! more than none.
+
+mod doorkeeper;
+mod entry;
+mod watches;
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use rustix::fs::inotify::{Event, ReadFlags, Reader};
+use rustix::io::Errno;
+
+use crate::config::{CacheConfig, CacheLevel};
+use crate::mime::mime_for;
+use crate::site::{Metadata, SharedFile, Site};
+use crate::stats::WorkerStats;
+
+use doorkeeper::Doorkeeper;
+pub(crate) use entry::{Entry, Source, representation};
+use watches::{Key, Sight, Subject, Watches};
+
+/// Files up to this size are kept as bytes.
+pub const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long an entry is believed whose changes can't be seen.
+pub const UNSEEN_TTL: Duration = Duration::from_secs(1);
+
+/// How long any other entry is believed: stores through a memory mapping make no event (inotify(7),
+/// "Limitations and caveats").
+pub const WATCHED_TTL: Duration = Duration::from_secs(10);
+
+/// A path is let in when it is seen for the second time…
+const SIGHTINGS_MIN: u8 = 2;
+
+/// …or, where something else has to leave for it, for so manieth time.
+const SIGHTINGS_FULL: u8 = 8;
+
+/// How often those look for events that aren't told when there are some.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Bytes of events that are read at once.
+const EVENT_BYTES: usize = 4096;
+
+/// Entries by last use.
+type Shelf = LruCache<Key, Arc<Entry>>;
+
+/// A file that was opened and might be kept.
+pub(crate) struct Candidate<'a> {
+    /// Relative to the root.
+    pub(crate) path: &'a [u8],
+    pub(crate) file: &'a Arc<SharedFile>,
+    pub(crate) metadata: Metadata,
+}
+
+/// The moment, as the clocks of a worker tell it.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix_seconds: i64,
+}
+
+/// One cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    bounds: CacheConfig,
+    /// Files as bytes.
+    bodies: Shelf,
+    /// Files as descriptors.
+    files: Shelf,
+    /// The bytes of all bodies.
+    bytes: u64,
+    doorkeeper: Doorkeeper,
+    watches: Watches,
+    stats: Arc<WorkerStats>,
+    /// When events were last looked for.
+    refreshed: Instant,
+}
+
+impl Cache {
+    /// A cache within these bounds, at least one entry and one descriptor; `None` if none is wanted.
+    pub(crate) fn new(bounds: CacheConfig, stats: Arc<WorkerStats>) -> Option<Cache> {
+        if bounds.level == CacheLevel::Off {
+            return None;
+        }
+        Some(Cache {
+            doorkeeper: Doorkeeper::new(bounds.entries),
+            bounds,
+            bodies: LruCache::unbounded(),
+            files: LruCache::unbounded(),
+            bytes: 0,
+            watches: Watches::new(),
+            stats,
+            refreshed: Instant::now(),
+        })
+    }
+
+    /// Readable when files have changed: then [`refresh`](Self::refresh).
+    pub(crate) fn events(&self) -> Option<&Arc<OwnedFd>> {
+        self.watches.inotify()
+    }
+
+    /// The entry for a path, if it is to be believed.
+    pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<Entry>> {
+        let entry = self.bodies.get(path).or_else(|| self.files.get(path))?;
+        if entry.expires > now {
+            return Some(Arc::clone(entry));
+        }
+        self.remove(path);
+        self.publish();
+        None
+    }
+
+    /// Keeps a file, if it is worth it and its state is certain.
+    pub(crate) fn admit(
+        &mut self,
+        site: &Site,
+        candidate: &Candidate<'_>,
+        moment: Moment,
+    ) -> Option<Arc<Entry>> {
+        let Candidate { path, file, metadata } = candidate;
+        // Another client was faster.
+        if let Some(entry) = self.get(path, moment.now) {
+            return Some(entry);
+        }
+        let wants_bytes = self.bounds.level == CacheLevel::Contents
+            && metadata.size <= BODY_BYTES_MAX.min(self.bounds.bytes);
+        let sightings_min =
+            if self.is_full_for(wants_bytes, metadata.size) { SIGHTINGS_FULL } else { SIGHTINGS_MIN };
+        if self.doorkeeper.see(path) < sightings_min {
+            return None;
+        }
+        // Its Last-Modified would change with the clock.
+        if metadata.modified_seconds > moment.unix_seconds {
+            return None;
+        }
+        let path = Key::from(*path);
+        let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
+            Sight::Watched(watch) => (Some(watch), WATCHED_TTL),
+            Sight::Unseen => (None, UNSEEN_TTL),
+            Sight::Unsettled => return None,
+        };
+        let media_type = mime_for(&path);
+        let expires = moment.now + ttl;
+        let file = Arc::clone(file);
+        let entry = Entry::new(*metadata, media_type, file, moment.unix_seconds, wants_bytes, watch, expires);
+        let entry = Arc::new(entry);
+        self.files.put(path, Arc::clone(&entry));
+        self.make_room();
+        Some(entry)
+    }
+
+    /// The bytes of an entry's file have been read: keeps them, if the entry is still the one.
+    pub(crate) fn keep_bytes(&mut self, path: &[u8], entry: &Arc<Entry>, bytes: &[u8]) -> Arc<[u8]> {
+        let bytes = Arc::<[u8]>::from(bytes);
+        let is_kept = self.files.peek(path).is_some_and(|kept| Arc::ptr_eq(kept, entry));
+        if is_kept && let Some((path, entry)) = self.files.pop_entry(path) {
+            self.bytes += bytes.len() as u64;
+            self.bodies.put(path, Arc::new(entry.with_bytes(Arc::clone(&bytes))));
+            self.make_room();
+        }
+        bytes
+    }
+
+    /// Drops an entry that can't be read as it promised.
+    pub(crate) fn forget(&mut self, path: &[u8]) {
+        self.remove(path);
+        self.publish();
+    }
+
+    /// Closes all descriptors that are kept: there are none left for anybody else.
+    pub(crate) fn shed_descriptors(&mut self) {
+        while self.evict_file() {}
+        self.publish();
+    }
+
+    /// Drops what has changed. To be called whenever [`events`](Self::events) is readable; takes all events.
+    pub(crate) fn refresh(&mut self) {
+        let Some(inotify) = self.watches.inotify().cloned() else { return };
+        let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
+        let mut events = Reader::new(&*inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) => self.on_event(&event),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // What was to be read is lost.
+                Err(_) => {
+                    self.remove_below(b"");
+                    break;
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Looks for events, unless somebody has done so a moment ago: for threads that wait for a client, and can't
+    /// be told.
+    pub(crate) fn refresh_now_and_then(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.refreshed) >= REFRESH_INTERVAL {
+            self.refreshed = now;
+            self.refresh();
+        }
+    }
+
+    fn on_event(&mut self, event: &Event<'_>) {
+        if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+            return self.remove_below(b"");
+        }
+        match self.watches.subject(event.wd()) {
+            None => {}
+            Some(Subject::Files(paths)) => paths.iter().for_each(|path| self.remove(path)),
+            Some(Subject::Directory(directory)) => match event.file_name() {
+                None => self.remove_below(&directory),
+                Some(name) => {
+                    let mut path = directory.to_vec();
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name.to_bytes());
+                    self.remove(&path);
+                    if self.watches.has_directory(&path) {
+                        self.remove_below(&path);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Drops everything below a directory; the root's path is empty.
+    fn remove_below(&mut self, directory: &[u8]) {
+        let is_below = |path: &[u8]| match path.strip_prefix(directory) {
+            Some(rest) => directory.is_empty() || rest.first() == Some(&b'/'),
+            None => false,
+        };
+        let shelves = self.bodies.iter().chain(self.files.iter());
+        let paths: Vec<Key> =
+            shelves.filter(|(path, _)| is_below(path)).map(|(path, _)| Arc::clone(path)).collect();
+        paths.iter().for_each(|path| self.remove(path));
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        let removed = self.bodies.pop_entry(path).or_else(|| self.files.pop_entry(path));
+        if let Some((path, entry)) = removed {
+            self.let_go(&path, &entry);
+        }
+    }
+
+    /// An entry has left its shelf.
+    fn let_go(&mut self, path: &Key, entry: &Entry) {
+        self.bytes -= entry.body_bytes();
+        if let Some(watch) = entry.watch {
+            self.watches.unwatch(path, watch);
+        }
+    }
+
+    /// Whether something has to leave for one more file of this size.
+    fn is_full_for(&self, wants_bytes: bool, size: u64) -> bool {
+        self.bodies.len() + self.files.len() >= self.bounds.entries
+            || if wants_bytes {
+                self.bytes + size > self.bounds.bytes
+            } else {
+                self.files.len() >= self.bounds.descriptors
+            }
+    }
+
+    /// What was used least recently leaves until all bounds hold.
+    fn make_room(&mut self) {
+        while self.files.len() > self.bounds.descriptors && self.evict_file() {}
+        while self.bytes > self.bounds.bytes && self.evict_body() {}
+        while self.bodies.len() + self.files.len() > self.bounds.entries {
+            if !self.evict_body() && !self.evict_file() {
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    fn evict_body(&mut self) -> bool {
+        let evicted = self.bodies.pop_lru();
+        self.on_evicted(evicted)
+    }
+
+    fn evict_file(&mut self) -> bool {
+        let evicted = self.files.pop_lru();
+        self.on_evicted(evicted)
+    }
+
+    fn on_evicted(&mut self, evicted: Option<(Key, Arc<Entry>)>) -> bool {
+        let Some((path, entry)) = evicted else { return false };
+        self.let_go(&path, &entry);
+        self.doorkeeper.forget(&path);
+        self.stats.count_eviction();
+        true
+    }
+
+    fn publish(&self) {
+        self.stats.set_cached(self.bodies.len() + self.files.len(), self.files.len(), self.bytes);
+    }
+}

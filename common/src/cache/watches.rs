@@ -1,0 +1,260 @@
+//! Watches: what the kernel tells of changes to files that are kept (inotify(7)).
+//!
+//! An answer depends on the file's inode and on every directory from the root down to its name, so all of
+//! them are watched: the inode for its bytes and its permissions, whatever name they are changed under, and
+//! each directory for its names, its permissions and its own name. Only when all watches are in place is the
+//! path opened once more. If that leads to the same file in the same state, every later change makes an event.
+//!
+//! Nothing here waits for a disk: paths are resolved by the kernel's caches alone (`RESOLVE_CACHED`), and
+//! watches are set through `/proc/self/fd`, on what is open already.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::fstatfs;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
+
+use crate::site::{Metadata, SharedFile, Site};
+
+/// A path relative to the root, shared by all that speak of it.
+pub(crate) type Key = Arc<[u8]>;
+
+/// What changes the answer that a file's inode gives.
+const FILE_EVENTS: WatchFlags = WatchFlags::MODIFY
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF);
+
+/// What changes where the names below a directory lead, or whether they may be followed. A directory that is
+/// watched already under another name was renamed, and its event is on its way: then the watch is refused.
+const DIRECTORY_EVENTS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MOVE)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::ONLYDIR)
+    .union(WatchFlags::MASK_CREATE);
+
+/// File systems all of whose changes go through this kernel's own inodes (statfs(2)). On any other, one behind
+/// a network or a user's process or in layers, a file may change and no event tell of it.
+const LOCAL: [u32; 14] = [
+    0x0000_ef53, // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0xf2f5_2010, // F2FS
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0x3153_464a, // JFS
+    0x0000_4d44, // FAT
+    0x2011_bab0, // exFAT
+    0x7371_7368, // SquashFS
+    0xe0f5_e1e2, // EROFS
+    0x0000_9660, // ISO 9660
+];
+
+/// Devices that are remembered. A site seldom has more than one.
+const DEVICES_MAX: usize = 32;
+
+/// How a file is seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    /// Every change makes an event; this is the watch of its inode.
+    Watched(i32),
+    /// Changes make no events, or not all of them: symbolic links, mounts, foreign file systems, no more
+    /// watches to be had.
+    Unseen,
+    /// It can't be told without waiting, or is changing just now.
+    Unsettled,
+}
+
+/// A directory with files that are kept, somewhere below it.
+#[derive(Debug)]
+struct Directory {
+    watch: i32,
+    files: usize,
+}
+
+/// What an event is about.
+pub(crate) enum Subject {
+    /// These files.
+    Files(Vec<Key>),
+    /// A name in this directory, or, without one, the directory itself.
+    Directory(Key),
+}
+
+/// All watches of one cache.
+#[derive(Debug)]
+pub(crate) struct Watches {
+    inotify: Option<Arc<OwnedFd>>,
+    /// The files of a watched inode; hard links make several.
+    files: HashMap<i32, Vec<Key>>,
+    directories: HashMap<Key, Directory>,
+    /// The directories again, by their watches.
+    paths: HashMap<i32, Key>,
+    /// Devices, and whether their changes are seen.
+    devices: Vec<(u64, bool)>,
+}
+
+impl Watches {
+    /// Without inotify (`fs.inotify.max_user_instances`) nothing is seen.
+    pub(crate) fn new() -> Watches {
+        Watches {
+            inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok().map(Arc::new),
+            files: HashMap::new(),
+            directories: HashMap::new(),
+            paths: HashMap::new(),
+            devices: Vec::new(),
+        }
+    }
+
+    /// Readable when there are events.
+    pub(crate) fn inotify(&self) -> Option<&Arc<OwnedFd>> {
+        self.inotify.as_ref()
+    }
+
+    /// Watches a file that was opened under this path and found in this state.
+    pub(crate) fn watch(&mut self, site: &Site, path: &Key, file: &SharedFile, found: &Metadata) -> Sight {
+        let Some(inotify) = self.inotify.clone() else { return Sight::Unseen };
+        if !self.sees(found.device, file) {
+            return Sight::Unseen;
+        }
+        for (entered, directory) in ancestors(path).enumerate() {
+            if let Err(errno) = self.enter(site, &inotify, directory) {
+                self.leave(ancestors(path).take(entered));
+                return sight_of(errno);
+            }
+        }
+        let watch = match inotify::add_watch(&inotify, descriptor_path(file), FILE_EVENTS) {
+            Ok(watch) => watch,
+            Err(errno) => {
+                self.leave(ancestors(path));
+                return sight_of(errno);
+            }
+        };
+        self.files.entry(watch).or_default().push(Arc::clone(path));
+        match site.reopen(path) {
+            Ok(now) if now == *found => Sight::Watched(watch),
+            Ok(_) => {
+                self.unwatch(path, watch);
+                Sight::Unsettled
+            }
+            Err(errno) => {
+                self.unwatch(path, watch);
+                sight_of(errno)
+            }
+        }
+    }
+
+    /// Ends the watch of a file, and those of directories that nothing is kept of any more.
+    pub(crate) fn unwatch(&mut self, path: &Key, watch: i32) {
+        if let Some(paths) = self.files.get_mut(&watch) {
+            paths.retain(|known| known != path);
+            if paths.is_empty() {
+                self.files.remove(&watch);
+                self.end(watch);
+            }
+        }
+        self.leave(ancestors(path));
+    }
+
+    /// What the event of a watch is about; `None` if that is over.
+    pub(crate) fn subject(&self, watch: i32) -> Option<Subject> {
+        if let Some(paths) = self.files.get(&watch) {
+            return Some(Subject::Files(paths.clone()));
+        }
+        self.paths.get(&watch).map(|path| Subject::Directory(Arc::clone(path)))
+    }
+
+    /// Whether this is a directory that something is kept of.
+    pub(crate) fn has_directory(&self, path: &[u8]) -> bool {
+        self.directories.contains_key(path)
+    }
+
+    fn enter(&mut self, site: &Site, inotify: &OwnedFd, path: &[u8]) -> rustix::io::Result<()> {
+        if let Some(directory) = self.directories.get_mut(path) {
+            directory.files += 1;
+            return Ok(());
+        }
+        let descriptor = site.directory_cached(path)?;
+        let watch = inotify::add_watch(inotify, descriptor_path(&descriptor), DIRECTORY_EVENTS)?;
+        let path = Key::from(path);
+        self.paths.insert(watch, Arc::clone(&path));
+        self.directories.insert(path, Directory { watch, files: 1 });
+        Ok(())
+    }
+
+    fn leave<'a>(&mut self, paths: impl Iterator<Item = &'a [u8]>) {
+        for path in paths {
+            let Some(directory) = self.directories.get_mut(path) else { continue };
+            directory.files -= 1;
+            if directory.files == 0 {
+                let watch = directory.watch;
+                self.directories.remove(path);
+                self.paths.remove(&watch);
+                self.end(watch);
+            }
+        }
+    }
+
+    fn end(&self, watch: i32) {
+        if let Some(inotify) = &self.inotify {
+            // It is gone already where the inode is.
+            let _ended = inotify::remove_watch(inotify, watch);
+        }
+    }
+
+    /// Whether changes on this device, which the file is on, can be seen.
+    fn sees(&mut self, device: u64, file: &SharedFile) -> bool {
+        if let Some((_, sees)) = self.devices.iter().find(|(known, _)| *known == device) {
+            return *sees;
+        }
+        // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
+        let is_local = |magic: i128| LOCAL.iter().any(|local| i128::from(*local) == magic & 0xffff_ffff);
+        let sees = fstatfs(file).is_ok_and(|stat| is_local(i128::from(stat.f_type)));
+        if self.devices.len() < DEVICES_MAX {
+            self.devices.push((device, sees));
+        }
+        sees
+    }
+}
+
+/// What the failure of a watch, or of the look behind it, means for the file.
+fn sight_of(errno: Errno) -> Sight {
+    match errno {
+        // Not in the kernel's caches; renamed, replaced or removed in this moment; out of descriptors.
+        Errno::AGAIN | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::MFILE | Errno::NFILE => {
+            Sight::Unsettled
+        }
+        // A symbolic link (ELOOP), a mount (EXDEV), no more watches (ENOSPC), unreadable, no /proc.
+        _ => Sight::Unseen,
+    }
+}
+
+/// The directories above a path, from the root, which is empty, down.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let slashes = memchr::memchr_iter(b'/', path);
+    std::iter::once(&path[..0]).chain(slashes.map(|slash| &path[..slash]))
+}
+
+fn descriptor_path(descriptor: &impl AsFd) -> CString {
+    CString::new(format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd())).expect("digits have no NUL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directories_above_a_path() {
+        let above = |path: &'static str| ancestors(path.as_bytes()).collect::<Vec<_>>();
+        assert_eq!(above("file"), [b""]);
+        assert_eq!(above("a/bc/file"), [&b""[..], b"a", b"a/bc"]);
+    }
+}

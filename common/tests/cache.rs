@@ -1,0 +1,384 @@
+//! The file cache behind the step machine: what is kept, for how long, and what a hit costs.
+
+mod script;
+
+use std::fs::{self, File, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use common::{CacheConfig, CacheLevel, Config, Connection, SiteOptions, Step};
+use script::{BIG_BYTES, Script, get, text};
+
+/// Larger than what is copied next to a head, and small enough to be kept as bytes.
+const MEDIUM_BYTES: usize = 40_000;
+
+fn cached(level: CacheLevel) -> Script {
+    bounded(CacheConfig { level, ..CacheConfig::default() })
+}
+
+fn bounded(cache: CacheConfig) -> Script {
+    let script = Script::with(Config { cache, ..Config::default() }, SiteOptions::default());
+    fs::write(script.root().join("medium"), vec![b'm'; MEDIUM_BYTES]).expect("written");
+    script
+}
+
+/// The answer to one request, whole.
+fn ask(script: &mut Script, request: &[u8]) -> Vec<u8> {
+    script.worker.refresh_cache();
+    script.receive(request);
+    script.run(usize::MAX)
+}
+
+/// How many of the files that were needed meanwhile came from the cache.
+fn hits(script: &mut Script, act: impl FnOnce(&mut Script)) -> u64 {
+    script.worker.flush();
+    let before = script.service.stats.totals().cache_hits;
+    act(script);
+    script.worker.flush();
+    script.service.stats.totals().cache_hits - before
+}
+
+/// Asks until the path is answered from the cache.
+fn warm(script: &mut Script, path: &str) {
+    let is_hit = |script: &mut Script| hits(script, |script| drop(ask(script, &get(path)))) > 0;
+    assert!((0..10).any(|_| is_hit(script)), "{path} is never cached");
+}
+
+fn body(answer: &[u8]) -> &[u8] {
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
+    &answer[end + 4..]
+}
+
+fn undated(answer: &[u8]) -> String {
+    let answer = text(answer);
+    let (before, after) = answer.split_once("\r\nDate: ").expect("a date");
+    format!("{before}{}", &after[after.find('\r').expect("a line")..])
+}
+
+#[test]
+fn a_hit_is_answered_as_a_miss_is() {
+    let requests = [
+        get("/a.txt"),
+        get("/medium"),
+        get("/big"),
+        b"HEAD /a.txt HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"HEAD /medium HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(),
+        b"GET /medium HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_vec(),
+        b"GET /medium HTTP/1.1\r\nHost: a\r\nRange: bytes=10-20000\r\n\r\n".to_vec(),
+        b"GET /medium HTTP/1.1\r\nHost: a\r\nRange: bytes=1-3,5000-30000,-5\r\n\r\n".to_vec(),
+        b"GET /big HTTP/1.1\r\nHost: a\r\nRange: bytes=1-3,5000-90000\r\n\r\n".to_vec(),
+        b"GET /a.txt HTTP/1.1\r\nHost: a\r\nRange: bytes=9-\r\n\r\n".to_vec(),
+        b"GET /a.txt HTTP/1.1\r\nHost: a\r\nIf-None-Match: *\r\n\r\n".to_vec(),
+        b"GET /a.txt HTTP/1.1\r\nHost: a\r\nIf-Match: \"x\"\r\n\r\n".to_vec(),
+        [get("/a.txt"), get("/medium"), get("/none"), get("/big"), get("/a.txt"), get("/a.txt")].concat(),
+    ];
+    for level in [CacheLevel::Descriptors, CacheLevel::Contents] {
+        let mut script = cached(level);
+        for request in &requests {
+            let first = undated(&ask(&mut script, request));
+            for _ in 0..3 {
+                assert_eq!(undated(&ask(&mut script, request)), first, "{}", text(request));
+            }
+        }
+        for most in [1, 7, 5000] {
+            let expected = undated(&ask(&mut script, &get("/medium")));
+            script.receive(&get("/medium"));
+            assert_eq!(undated(&script.run(most)), expected);
+        }
+        script.worker.flush();
+        assert!(script.service.stats.totals().cache_hits > 40, "{:?}", script.service.stats.totals());
+    }
+}
+
+#[test]
+fn levels_keep_what_they_say() {
+    for (level, descriptors, bytes) in
+        [(CacheLevel::Descriptors, 3, 0), (CacheLevel::Contents, 1, 5 + MEDIUM_BYTES as u64)]
+    {
+        let mut script = cached(level);
+        for path in ["/a.txt", "/medium", "/big"] {
+            warm(&mut script, path);
+        }
+        let cached = script.service.stats.cached();
+        assert_eq!((cached.entries, cached.descriptors, cached.bytes), (3, descriptors, bytes), "{level:?}");
+    }
+    let mut script = bounded(CacheConfig::OFF);
+    assert_eq!(hits(&mut script, |script| (0..10).for_each(|_| drop(ask(script, &get("/a.txt"))))), 0);
+}
+
+#[test]
+fn one_request_is_not_worth_an_entry() {
+    let mut script = cached(CacheLevel::Contents);
+    ask(&mut script, &get("/a.txt"));
+    assert_eq!(script.service.stats.cached().entries, 0);
+    ask(&mut script, &get("/a.txt"));
+    assert_eq!(script.service.stats.cached().entries, 1);
+    assert_eq!(hits(&mut script, |script| drop(ask(script, &get("/a.txt")))), 1);
+}
+
+#[test]
+fn a_hit_makes_no_step_but_the_send() {
+    let mut script = cached(CacheLevel::Contents);
+    for path in ["/a.txt", "/medium"] {
+        warm(&mut script, path);
+        script.receive(&get(path));
+        let Step::Send(answer) = script.connection.step() else { panic!("{path}: something to send") };
+        assert!(answer.file.is_none());
+        assert_eq!(answer.body.is_some(), path == "/medium", "a small body goes with its head");
+        script.run(usize::MAX);
+    }
+}
+
+#[test]
+fn a_hit_allocates_nothing() {
+    let mut script = cached(CacheLevel::Contents);
+    for path in ["/a.txt", "/medium", "/big"] {
+        warm(&mut script, path);
+        let request = get(path);
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..10 {
+                script.receive(&request);
+                while let Step::Send(answer) = script.connection.step() {
+                    let body = answer.body.map_or(0, |body| body.bytes().len());
+                    let file = answer.file.map_or(0, |range| usize::try_from(range.length).expect("fits"));
+                    script.connection.sent(&mut script.worker, answer.bytes().len() + body + file);
+                }
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{path}");
+    }
+}
+
+/// Every way in which an answer can become another one, with how it is done.
+type Change = (&'static str, fn(&Path));
+
+const CHANGES: &[Change] = &[
+    ("overwritten in place", |root| {
+        let file = File::options().write(true).open(root.join("dir/sub/file")).expect("opened");
+        file.write_all_at(b"NEW", 0).expect("written");
+    }),
+    ("appended to", |root| {
+        let mut file = File::options().append(true).open(root.join("dir/sub/file")).expect("opened");
+        file.write_all(b"more").expect("written");
+    }),
+    ("truncated", |root| {
+        let file = File::options().write(true).open(root.join("dir/sub/file")).expect("opened");
+        file.set_len(1).expect("truncated");
+    }),
+    ("written under another name", |root| {
+        fs::write(root.join("dir/link"), "by its other name").expect("written");
+    }),
+    ("replaced", |root| {
+        fs::write(root.join("new"), "another").expect("written");
+        fs::rename(root.join("new"), root.join("dir/sub/file")).expect("renamed");
+    }),
+    ("deleted", |root| fs::remove_file(root.join("dir/sub/file")).expect("deleted")),
+    ("renamed", |root| fs::rename(root.join("dir/sub/file"), root.join("dir/sub/gone")).expect("renamed")),
+    ("touched", |root| {
+        let file = File::options().write(true).open(root.join("dir/sub/file")).expect("opened");
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("touched");
+    }),
+    ("hidden behind a renamed directory", |root| {
+        fs::rename(root.join("dir/sub"), root.join("dir/other")).expect("renamed");
+    }),
+    ("hidden behind a renamed grandparent", |root| {
+        fs::rename(root.join("dir"), root.join("other")).expect("renamed");
+    }),
+    ("replaced with its directory", |root| {
+        fs::create_dir(root.join("fresh")).expect("made");
+        fs::write(root.join("fresh/file"), "fresh").expect("written");
+        fs::rename(root.join("dir/sub"), root.join("old")).expect("renamed");
+        fs::rename(root.join("fresh"), root.join("dir/sub")).expect("renamed");
+    }),
+    ("replaced by a link", |root| {
+        fs::write(root.join("target"), "linked").expect("written");
+        symlink("../../target", root.join("link")).expect("linked");
+        fs::rename(root.join("link"), root.join("dir/sub/file")).expect("renamed");
+    }),
+];
+
+/// A file two directories deep, with a second name.
+fn deep(level: CacheLevel) -> Script {
+    let script = cached(level);
+    fs::create_dir_all(script.root().join("dir/sub")).expect("made");
+    fs::write(script.root().join("dir/sub/file"), "the file as it was").expect("written");
+    fs::hard_link(script.root().join("dir/sub/file"), script.root().join("dir/link")).expect("linked");
+    script
+}
+
+#[test]
+fn no_change_goes_unseen() {
+    for (what, change) in CHANGES {
+        for level in [CacheLevel::Descriptors, CacheLevel::Contents] {
+            let mut script = deep(level);
+            warm(&mut script, "/dir/sub/file");
+            change(script.root());
+            let seen = undated(&ask(&mut script, &get("/dir/sub/file")));
+            let mut without = bounded(CacheConfig::OFF);
+            // The same site, asked by somebody who remembers nothing.
+            let site = common::Site::open_root(script.root(), SiteOptions::default()).expect("opened");
+            let service = std::sync::Arc::new(
+                common::Service::new(site, Config { cache: CacheConfig::OFF, ..Config::default() })
+                    .expect("made"),
+            );
+            without.worker = common::Worker::new(service, 0);
+            without.connection = Connection::new(&without.worker, None);
+            assert_eq!(seen, undated(&ask(&mut without, &get("/dir/sub/file"))), "{what}, {level:?}");
+        }
+    }
+}
+
+/// Whoever may read everything sees no difference in the answer, so what is looked at is that the entry goes.
+#[test]
+fn permissions_are_looked_at_anew() {
+    for path in ["dir/sub/file", "dir/sub", "dir", ""] {
+        let mut script = deep(CacheLevel::Contents);
+        warm(&mut script, "/dir/sub/file");
+        let mode = fs::metadata(script.root().join(path)).expect("there").permissions().mode();
+        fs::set_permissions(script.root().join(path), Permissions::from_mode(mode ^ 0o010)).expect("set");
+        assert_eq!(hits(&mut script, |script| drop(ask(script, &get("/dir/sub/file")))), 0, "{path}");
+        fs::set_permissions(script.root().join(path), Permissions::from_mode(mode)).expect("set");
+    }
+}
+
+/// A writer that comes between the admission of a file and the reading of its bytes.
+#[test]
+fn bytes_that_changed_while_they_were_read_are_not_kept() {
+    let mut script = cached(CacheLevel::Contents);
+    ask(&mut script, &get("/medium"));
+    script.receive(&get("/medium"));
+    let Step::Open(request) = script.connection.step() else { panic!("an open") };
+    let opened = script.worker.site().open(request);
+    script.connection.opened(&mut script.worker, opened);
+    let Step::Load(range) = script.connection.step() else { panic!("a load") };
+    assert_eq!(range.length, MEDIUM_BYTES as u64);
+    fs::write(script.root().join("medium"), vec![b'n'; MEDIUM_BYTES]).expect("written");
+    let mut torn = vec![b'm'; MEDIUM_BYTES];
+    torn[MEDIUM_BYTES / 2..].fill(b'n');
+    script.connection.loaded(&mut script.worker, Ok(&torn));
+    assert!(body(&script.run(usize::MAX)) == torn, "the answer under way is as torn as the file was");
+    for _ in 0..3 {
+        let answer = ask(&mut script, &get("/medium"));
+        assert!(body(&answer).iter().all(|byte| *byte == b'n'), "a mixture was kept");
+    }
+}
+
+#[test]
+fn a_load_that_falls_short_ends_as_it_does_without_a_cache() {
+    let mut script = cached(CacheLevel::Contents);
+    ask(&mut script, &get("/medium"));
+    script.receive(&get("/medium"));
+    let Step::Open(request) = script.connection.step() else { panic!("an open") };
+    let opened = script.worker.site().open(request);
+    script.connection.opened(&mut script.worker, opened);
+    script.connection.loaded(&mut script.worker, Ok(b"short"));
+    let Step::Send(answer) = script.connection.step() else { panic!("a send") };
+    assert!(answer.file.is_some(), "from the file, which will tell");
+    assert_eq!(script.service.stats.cached().entries, 0);
+}
+
+#[test]
+fn a_file_in_flight_outlives_its_entry() {
+    let mut script = cached(CacheLevel::Contents);
+    warm(&mut script, "/medium");
+    script.receive(&get("/medium"));
+    let Step::Send(answer) = script.connection.step() else { panic!("a send") };
+    let (bytes, range) = answer.body.expect("from the cache").shared();
+    fs::write(script.root().join("medium"), "new").expect("written");
+    script.worker.refresh_cache();
+    assert_eq!(script.service.stats.cached().entries, 0);
+    assert!(body(&script.run(1000)).iter().all(|byte| *byte == b'm'));
+    assert_eq!(bytes[range], [b'm'; MEDIUM_BYTES]);
+}
+
+#[test]
+fn the_bounds_hold() {
+    let bounds = CacheConfig { bytes: 100_000, entries: 30, descriptors: 3, ..CacheConfig::default() };
+    let mut script = bounded(bounds);
+    for index in 0..200 {
+        let size = if index % 10 == 0 { BIG_BYTES } else { 6_000 };
+        fs::write(script.root().join(format!("f{index}")), vec![b'f'; size]).expect("written");
+    }
+    for _ in 0..20 {
+        for index in 0..200 {
+            let answer = ask(&mut script, &get(&format!("/f{index}")));
+            assert!(body(&answer).iter().all(|byte| *byte == b'f'));
+            let cached = script.service.stats.cached();
+            assert!(
+                cached.bytes <= 100_000 && cached.entries <= 30 && cached.descriptors <= 3,
+                "{cached:?} for {bounds:?}"
+            );
+        }
+    }
+    let cached = script.service.stats.cached();
+    assert!(cached.evictions > 0 && cached.bytes > 50_000 && cached.descriptors == 3, "{cached:?}");
+}
+
+/// A file that has to push another one out must have been asked for again and again: a site that is too large
+/// makes few entries, not one for every request.
+#[test]
+fn a_cache_that_is_too_small_does_not_churn() {
+    let mut script = bounded(CacheConfig { entries: 10, ..CacheConfig::default() });
+    for index in 0..100 {
+        fs::write(script.root().join(format!("f{index}")), "f").expect("written");
+    }
+    let requests = 40 * 100;
+    for _ in 0..40 {
+        for index in 0..100 {
+            ask(&mut script, &get(&format!("/f{index}")));
+        }
+    }
+    let evictions = script.service.stats.cached().evictions;
+    assert!(evictions <= requests / 7, "{evictions} evictions for {requests} requests");
+}
+
+#[test]
+fn descriptors_are_given_back_when_there_are_none() {
+    let mut script = cached(CacheLevel::Descriptors);
+    warm(&mut script, "/big");
+    script.receive(&get("/none"));
+    script.connection.opened(&mut script.worker, Err(std::io::Error::from_raw_os_error(24)));
+    assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 503 "));
+    assert_eq!(script.service.stats.cached().descriptors, 0);
+}
+
+#[test]
+fn what_cannot_be_seen_to_change_is_believed_for_a_second() {
+    let mut script = cached(CacheLevel::Contents);
+    fs::write(script.root().join("one"), "1").expect("written");
+    fs::write(script.root().join("two"), "2").expect("written");
+    symlink("one", script.root().join("link")).expect("linked");
+    warm(&mut script, "/link");
+    fs::remove_file(script.root().join("link")).expect("removed");
+    symlink("two", script.root().join("link")).expect("linked");
+    let changed = Instant::now();
+    while body(&ask(&mut script, &get("/link"))) != b"2" {
+        assert!(changed.elapsed() < Duration::from_millis(1200), "still the old target");
+        std::thread::sleep(Duration::from_millis(10));
+        script.worker.tick();
+    }
+}
+
+#[test]
+fn a_date_to_come_is_not_frozen() {
+    let mut script = cached(CacheLevel::Contents);
+    let file = File::options().write(true).open(script.root().join("a.txt")).expect("opened");
+    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).expect("touched");
+    for _ in 0..5 {
+        ask(&mut script, &get("/a.txt"));
+    }
+    assert_eq!(script.service.stats.cached().entries, 0, "Last-Modified is now, and now is never the same");
+}
+
+#[test]
+fn the_date_is_todays() {
+    let mut script = cached(CacheLevel::Contents);
+    warm(&mut script, "/a.txt");
+    let answer = text(&ask(&mut script, &get("/a.txt")));
+    let date = answer.split("Date: ").nth(1).expect("a date").split("\r\n").next().expect("a line");
+    let date = common::date::parse_date(date.as_bytes()).expect("a date");
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().cast_signed();
+    assert!((now - 2..=now).contains(&date), "{date} isn't {now}");
+}

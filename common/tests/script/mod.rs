@@ -1,0 +1,99 @@
+//! A script in place of a backend: it carries out the steps of one connection.
+
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
+use tempfile::TempDir;
+
+/// A site in a temporary directory, a worker, and one connection.
+pub(crate) struct Script {
+    root: TempDir,
+    pub(crate) service: Arc<Service>,
+    pub(crate) worker: Worker,
+    pub(crate) connection: Connection,
+}
+
+pub(crate) const BIG_BYTES: usize = 100_000;
+
+impl Script {
+    pub(crate) fn new() -> Script {
+        Script::with(Config::default(), SiteOptions::default())
+    }
+
+    pub(crate) fn with(config: Config, options: SiteOptions) -> Script {
+        let root = TempDir::new().expect("a directory");
+        fs::write(root.path().join("a.txt"), "hello").expect("written");
+        fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
+        fs::create_dir(root.path().join("dir")).expect("made");
+        let site = Site::open_root(root.path(), options).expect("opened");
+        let service = Arc::new(Service::new(site, config).expect("made"));
+        let worker = Worker::new(Arc::clone(&service), 0);
+        let connection = Connection::new(&worker, None);
+        Script { root, service, worker, connection }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        self.connection.received(&mut self.worker, bytes);
+    }
+
+    /// Carries out opens, loads and sends, `most` bytes at a time, until the machine wants to receive or close.
+    pub(crate) fn run(&mut self, most: usize) -> Vec<u8> {
+        let mut wire = Vec::new();
+        loop {
+            match self.connection.step() {
+                Step::Open(request) => {
+                    let result = self.worker.site().open(request);
+                    self.connection.opened(&mut self.worker, result);
+                }
+                Step::Load(range) => {
+                    let mut bytes = vec![0; usize::try_from(range.length).expect("fits")];
+                    let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
+                    let read = file.read_at(&mut bytes, range.offset).expect("read");
+                    self.connection.loaded(&mut self.worker, Ok(&bytes[..read]));
+                }
+                Step::Send(answer) => {
+                    let mut bytes = answer.bytes().to_vec();
+                    if let Some(body) = answer.body {
+                        bytes.extend_from_slice(body.bytes());
+                    }
+                    if let Some(range) = answer.file {
+                        let mut body = vec![0; usize::try_from(range.length).expect("fits")];
+                        let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
+                        file.read_exact_at(&mut body, range.offset).expect("read");
+                        bytes.extend_from_slice(&body);
+                    }
+                    assert!(!bytes.is_empty(), "a send of nothing");
+                    bytes.truncate(most);
+                    self.connection.sent(&mut self.worker, bytes.len());
+                    wire.extend_from_slice(&bytes);
+                }
+                Step::Receive | Step::Close(_) => return wire,
+            }
+        }
+    }
+
+    pub(crate) fn closes(&self) -> Option<Close> {
+        match self.connection.step() {
+            Step::Close(close) => Some(close),
+            Step::Receive | Step::Open(_) | Step::Load(_) | Step::Send(_) => None,
+        }
+    }
+}
+
+pub(crate) fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes()
+}
+
+pub(crate) fn text(wire: &[u8]) -> String {
+    String::from_utf8_lossy(wire).into_owned()
+}

@@ -1,0 +1,57 @@
+//! The setup of a ring: its sizes, and the flags that a kernel can be asked for.
+
+use std::io;
+
+use io_uring::IoUring;
+
+/// The sizes of a ring.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Entries of the submission queue.
+    pub submissions: u32,
+    /// Entries of the completion queue.
+    pub completions: u32,
+    /// Receive buffers; a power of two.
+    pub receive_buffers: u16,
+    /// The first rung of the [`LADDER`] to try.
+    pub rung: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { submissions: 1024, completions: 8192, receive_buffers: 1024, rung: 0 }
+    }
+}
+
+type Builder = io_uring::Builder;
+
+/// Setup flags that came with one version of the kernel.
+pub struct Rung {
+    /// The version.
+    pub kernel: &'static str,
+    flags: fn(&mut Builder) -> &mut Builder,
+}
+
+/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one
+/// refused entry would hold up all that follow.
+pub const LADDER: [Rung; 3] = [
+    Rung { kernel: "6.6", flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray() },
+    Rung { kernel: "6.1", flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
+    Rung { kernel: "6.0", flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
+];
+
+/// A ring with the best flags that the kernel knows, and the version that they came with.
+pub(crate) fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
+    let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+    for Rung { kernel, flags } in &LADDER[options.rung..] {
+        let mut builder = IoUring::builder();
+        flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
+        match builder.build(options.submissions) {
+            Ok(io) => return Ok((io, kernel)),
+            // Flags that this kernel doesn't know: one rung down.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused)
+}
