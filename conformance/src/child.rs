@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use common::{Config, SiteOptions};
+use common::{CacheConfig, Config, SiteOptions};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -128,13 +128,16 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let backend: Backend = parse(arguments.next())?;
     let root = arguments.next().ok_or("no root")?;
     let connections_max = parse(arguments.next())?;
+    let mut cache = CacheConfig::default();
     if let Some(descriptors) = arguments.next().filter(|argument| !argument.is_empty()) {
         let limit = parse(Some(descriptors))?;
+        // Who has a file in the cache doesn't notice that it couldn't be opened.
+        cache = CacheConfig::OFF;
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     } else {
         crate::census::raise_descriptor_limit()?;
     }
-    let config = Config { connections_max, grace: Duration::from_secs(5), ..Config::default() };
+    let config = Config { connections_max, grace: Duration::from_secs(5), cache, ..Config::default() };
     let server = Server::start(backend, Path::new(&root), SiteOptions::default(), config)?;
     println!("{}", server.address);
     let mut until_the_end = Vec::new();

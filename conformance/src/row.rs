@@ -72,6 +72,21 @@ impl Row {
         Row { then: Then::Dropped, ..self }
     }
 
+    /// How many of its answers are about files that are there, the one included that shows that the connection
+    /// is still open.
+    #[must_use]
+    pub fn files(&self) -> u64 {
+        let of_answers = match self.variant {
+            Variant::Listing => 0,
+            Variant::Plain | Variant::Custom | Variant::Hidden | Variant::NoLinks => self
+                .answers
+                .iter()
+                .filter(|answer| matches!(answer.status, 200 | 206 | 304 | 412 | 416))
+                .count(),
+        };
+        of_answers as u64 + u64::from(self.then == Then::Open)
+    }
+
     /// The client half-closes after it has sent everything; the server closes when it has answered.
     #[must_use]
     pub fn half_closed(self) -> Row {

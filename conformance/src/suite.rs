@@ -1,20 +1,32 @@
-//! The tests of the table: every row on every backend, whole and split, and all backends against each other.
+//! The tests of the table: every row on every backend, whole and split, all backends against each other, and
+//! what is answered from the cache against what is not.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use common::{Config, SiteOptions, Symlinks};
+use common::{CacheConfig, CacheLevel, Config, SiteOptions, Symlinks};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::backend::Backend;
 use crate::census::{self, Census};
-use crate::exchange::{Exchange, compare};
+use crate::exchange::{Exchange, Transcript, compare};
 use crate::row::{Row, Variant};
 use crate::server::Server;
 use crate::site::Sites;
 use crate::table::{Group, groups};
 
-/// The sites, and a server for every backend and variant that was asked for so far.
+/// How often a row is asked of a server with a cache: the second time a file is let in, then it is there.
+const ROUNDS: u64 = 4;
+/// The rounds that must find in the cache what they need.
+const HIT_ROUNDS: u64 = 2;
+
+/// The levels of a cache that keeps something, by their names.
+const LEVELS: [(&str, CacheLevel); 2] =
+    [("descriptors", CacheLevel::Descriptors), ("contents", CacheLevel::Contents)];
+
+/// The sites, and a server for every backend and variant that was asked for so far. These have no cache: what
+/// they hold open belongs to an answer.
 #[derive(Debug)]
 pub struct Suite {
     sites: Sites,
@@ -35,18 +47,22 @@ impl Suite {
         if let Some(server) = servers.get(&(backend, variant)) {
             return Ok(Arc::clone(server));
         }
+        let server = Arc::new(self.start(backend, variant, CacheConfig::OFF)?);
+        // What a server opens only when it is first used belongs to it, not to the test that happens to be first.
+        Exchange::warm_up(server.address)?;
+        census::connections_end(&server)?;
+        servers.insert((backend, variant), Arc::clone(&server));
+        Ok(server)
+    }
+
+    fn start(&self, backend: Backend, variant: Variant, cache: CacheConfig) -> Result<Server, Failed> {
         let root = if variant == Variant::Custom { self.sites.custom() } else { self.sites.main() };
         let options = SiteOptions {
             hidden: variant == Variant::Hidden,
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
             listing: variant == Variant::Listing,
         };
-        let server = Arc::new(Server::start(backend, &root, options, Config::default())?);
-        // What a server opens only when it is first used belongs to it, not to the test that happens to be first.
-        Exchange::warm_up(server.address)?;
-        census::connections_end(&server)?;
-        servers.insert((backend, variant), Arc::clone(&server));
-        Ok(server)
+        Server::start(backend, &root, options, Config { cache, ..Config::default() })
     }
 
     /// Runs a row and checks that nothing of it stays behind.
@@ -74,6 +90,25 @@ impl Suite {
         self.check(backend, row, |server| Exchange::new(row, server.address)?.run_split(server))
     }
 
+    /// Runs a group again and again on servers with a cache: every time the answers are those of the server
+    /// without one, and in the end they come from the cache.
+    fn run_cached(&self, backend: Backend, level: CacheLevel, group: &Group) -> Result<(), Failed> {
+        let cache = CacheConfig { level, ..CacheConfig::default() };
+        let census = Census::take()?;
+        let mut servers = BTreeMap::new();
+        every_row(group, |row| {
+            let server = match servers.entry(row.variant) {
+                Entry::Occupied(server) => server.into_mut(),
+                Entry::Vacant(place) => place.insert(self.start(backend, row.variant, cache)?),
+            };
+            let without = self.server(backend, row.variant)?;
+            let expected = Exchange::new(row, without.address)?.run(without.address)?;
+            run_cached_row(row, server, &expected)
+        })?;
+        drop(servers);
+        census.returns()
+    }
+
     /// Compares the transcripts of two backends.
     fn compare(&self, one: Backend, other: Backend, row: &Row) -> Result<(), Failed> {
         let transcript = |backend| {
@@ -82,6 +117,23 @@ impl Suite {
         };
         compare(&transcript(one)?, &transcript(other)?)
     }
+}
+
+fn run_cached_row(row: &Row, server: &Server, expected: &Transcript) -> Result<(), Failed> {
+    let exchange = Exchange::new(row, server.address)?;
+    census::connections_end(server)?;
+    let hits = || server.service().stats.totals().cache_hits;
+    let before = hits();
+    for round in 1..=ROUNDS {
+        let transcript = exchange.run(server.address)?;
+        compare(expected, &transcript).map_err(|failed| complaint(&format!("round {round}"), &failed))?;
+    }
+    census::connections_end(server)?;
+    let wanted = HIT_ROUNDS * row.files();
+    if hits() - before < wanted {
+        return Err(format!("{} hits instead of {wanted}", hits() - before).into());
+    }
+    Ok(())
 }
 
 impl Drop for Suite {
@@ -108,6 +160,9 @@ pub fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
             }
         }
         trials.extend(groups.iter().map(|group| split_trial(suite, backend, group)));
+        for (name, level) in LEVELS {
+            trials.extend(groups.iter().map(|group| cached_trial(suite, backend, name, level, group)));
+        }
     }
     trials.extend(groups.iter().map(|group| transcript_trial(suite, group)));
     trials
@@ -140,6 +195,23 @@ fn split_trial(suite: &Arc<Suite>, backend: Backend, group: &Arc<Group>) -> Tria
             return Ok(Completion::ignored_with(reason));
         }
         every_row(&group, |row| suite.run_split(backend, row))?;
+        Ok(Completion::Completed)
+    })
+}
+
+fn cached_trial(
+    suite: &Arc<Suite>,
+    backend: Backend,
+    name: &str,
+    level: CacheLevel,
+    group: &Arc<Group>,
+) -> Trial {
+    let (suite, group) = (Arc::clone(suite), Arc::clone(group));
+    Trial::ignorable_test(format!("{backend}::{name}::{}", group.name), move || {
+        if let Some(reason) = backend.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        suite.run_cached(backend, level, &group)?;
         Ok(Completion::Completed)
     })
 }

@@ -9,6 +9,7 @@ use std::time::Instant;
 use common::Config;
 use libtest_mimic::Failed;
 
+use super::freshness::STALE_MAX;
 use super::{DONE, Ground, Outcome, Test};
 use crate::client::{Client, Heard, PATIENCE};
 use crate::pattern::Pattern;
@@ -172,7 +173,7 @@ fn expect_missing(mut download: Download) -> Outcome {
     DONE
 }
 
-/// Every answer shows the file as it is at that moment, and every change of it changes the entity tag.
+/// Every answer shows the file as it is at that moment, or a moment before, and every change of it changes the entity tag.
 fn changes_between_requests(ground: Ground<'_>) -> Outcome {
     let folder = ground.sites.scratch("changing")?;
     let file = folder.join("file.txt");
@@ -188,7 +189,11 @@ fn changes_between_requests(ground: Ground<'_>) -> Outcome {
         } else {
             fs::rename(&next, &file)?;
         }
-        let response = client.get("/file.txt")?;
+        let changed = Instant::now();
+        let mut response = client.get("/file.txt")?;
+        while response.content != content.as_bytes() && changed.elapsed() < STALE_MAX {
+            response = client.get("/file.txt")?;
+        }
         if response.content != content.as_bytes() {
             return Err(format!("\"{}\" instead of {content}", response.content.escape_ascii()).into());
         }

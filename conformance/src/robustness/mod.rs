@@ -9,6 +9,8 @@ mod crowd;
 mod descriptors;
 mod downloads;
 mod drain;
+mod eviction;
+mod freshness;
 mod limits;
 mod ring;
 mod secrets;
@@ -66,10 +68,12 @@ impl Ground<'_> {
 /// All tests, for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 11] = [
+    let groups: [(&str, &[(&str, Test)]); 13] = [
         ("timeouts", timeouts::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
+        ("freshness", freshness::TESTS),
+        ("eviction", eviction::TESTS),
         ("secrets", secrets::TESTS),
         ("downloads", downloads::TESTS),
         ("cold", cold::TESTS),

@@ -1,0 +1,86 @@
+//! A cache that is too small for what is asked of it: nothing that is on its way is lost, and the bounds hold.
+
+use std::path::Path;
+
+use common::{CacheConfig, CacheLevel, Config};
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::client::Client;
+use crate::response::Framing;
+use crate::row::get;
+use crate::server::Server;
+use crate::site::{pattern_of, write_pattern};
+
+pub(super) const TESTS: &[(&str, Test)] =
+    &[("bodies_in_flight", bodies_in_flight), ("files_in_flight", files_in_flight)];
+
+const FILES: u64 = 32;
+const BOUNDS: CacheConfig =
+    CacheConfig { level: CacheLevel::Contents, bytes: 300_000, entries: 12, descriptors: 4 };
+/// Answers that a client asks for at once: more than all buffers between the two ends hold.
+const PIPELINED: usize = 16;
+const BUFFER_BYTES: usize = 16 * 1024;
+
+fn bodies_in_flight(ground: Ground<'_>) -> Outcome {
+    evict(ground, 60_000)
+}
+
+fn files_in_flight(ground: Ground<'_>) -> Outcome {
+    evict(ground, 200_000)
+}
+
+fn path(bytes: u64) -> String {
+    format!("/{bytes}.bin")
+}
+
+/// A client takes nothing of its answers, which began while the file was cached; the file leaves the cache;
+/// the answers are what they were.
+fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
+    let root = ground.sites.scratch("eviction")?;
+    for size in bytes..bytes + FILES {
+        write_pattern(&root.join(&path(size)[1..]), size)?;
+    }
+    let config = Config { cache: BOUNDS, ..Config::default() };
+    let server = ground.serve_folder(Path::new(&root), config)?;
+    let mut busy = Client::connect(server.address)?;
+    let mut slow = Vec::new();
+    for size in bytes..bytes + FILES {
+        // So often that it comes in, though another has to leave.
+        for _ in 0..10 {
+            ask(&mut busy, size)?;
+        }
+        let mut client = Client::connect_narrow(server.address, BUFFER_BYTES)?;
+        client.send(&get(&path(size), &[]).repeat(PIPELINED))?;
+        slow.push((size, client));
+        check_bounds(&server)?;
+    }
+    let (totals, cached) = (server.service().stats.totals(), server.service().stats.cached());
+    if totals.cache_hits < FILES || cached.evictions < FILES / 2 {
+        return Err(format!("nothing is shown by {totals}, {cached}").into());
+    }
+    for (size, mut client) in slow {
+        for _ in 0..PIPELINED {
+            client.head(Framing::Content)?;
+            client.content(size, |at, received| pattern_of(size).check(at, received))?;
+        }
+    }
+    drop(busy);
+    server.stop()?;
+    DONE
+}
+
+fn ask(client: &mut Client, size: u64) -> Result<(), Failed> {
+    client.send(&get(&path(size), &[]))?;
+    client.head(Framing::Content)?;
+    client.content(size, |at, received| pattern_of(size).check(at, received))
+}
+
+fn check_bounds(server: &Server) -> Result<(), Failed> {
+    let cached = server.service().stats.cached();
+    let CacheConfig { bytes, entries, descriptors, .. } = BOUNDS;
+    if cached.bytes > bytes || cached.entries > entries as u64 || cached.descriptors > descriptors as u64 {
+        return Err(format!("{cached} with {BOUNDS:?}").into());
+    }
+    Ok(())
+}
