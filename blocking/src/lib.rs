@@ -13,7 +13,8 @@
 //! | finish | `close`, and the thread ends |
 //!
 //! What it costs: a thread for each connection, with its stack (two memory mappings, some KiB of it touched)
-//! and two context switches for each wait; six system calls for a small file. No copy of file bytes in
+//! and two context switches for each wait; six system calls for a small file, two for one from the
+//! file cache. No copy of file bytes in
 //! user space with `sendfile`, one with `--copy=read`. Linux 5.6, for `openat2(2)`.
 
 #![forbid(unsafe_code)]

@@ -152,8 +152,9 @@ impl Cache {
         let path = Key::from(*path);
         let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
             Sight::Watched(watch) => (Some(watch), WATCHED_TTL),
-            Sight::Unseen => (None, UNSEEN_TTL),
-            Sight::Unsettled => return None,
+            // From now on: who opened it may have waited for a disk since.
+            Sight::Unseen if site.reopen(&path) == Ok(*metadata) => (None, UNSEEN_TTL),
+            Sight::Unseen | Sight::Unsettled => return None,
         };
         let media_type = mime_for(&path);
         let expires = moment.now + ttl;
@@ -311,5 +312,51 @@ impl Cache {
 
     fn publish(&self) {
         self.stats.set_cached(self.bodies.len() + self.files.len(), self.files.len(), self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::{OpenRequest, SiteOptions};
+
+    /// A site with one file, and a cache.
+    fn kept(name: &str) -> (tempfile::TempDir, Cache, Moment) {
+        let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        std::fs::write(root.path().join("file"), "content").expect("written");
+        std::os::unix::fs::symlink("file", root.path().join("link")).expect("linked");
+        let site = Site::open_root(root.path(), SiteOptions::default()).expect("opened");
+        let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
+        let mut request = OpenRequest::default();
+        request.set_file(name.as_bytes(), b"");
+        let opened = site.open(&request).expect("opened");
+        let file = Arc::new(SharedFile::new(opened.file, opened.metadata.device));
+        let moment = Moment { now: Instant::now(), unix_seconds: i64::MAX };
+        let candidate = Candidate { path: name.as_bytes(), file: &file, metadata: opened.metadata };
+        assert!(cache.admit(&site, &candidate, moment).is_none(), "once is not enough");
+        assert!(cache.admit(&site, &candidate, moment).is_some());
+        (root, cache, moment)
+    }
+
+    #[test]
+    fn no_entry_is_believed_for_ever() {
+        for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL)] {
+            let (_root, mut cache, moment) = kept(name);
+            let almost = moment.now + ttl - Duration::from_millis(1);
+            assert!(cache.get(name.as_bytes(), almost).is_some(), "{name}");
+            assert!(cache.get(name.as_bytes(), moment.now + ttl).is_none(), "{name}");
+            assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: it is gone");
+        }
+    }
+
+    #[test]
+    fn what_leaves_takes_its_watches_along() {
+        let (_root, mut cache, _) = kept("file");
+        assert!(cache.watches.has_directory(b""));
+        cache.forget(b"file");
+        assert!(!cache.watches.has_directory(b""));
+        // Only the ends of the watches are to be read, which are about nothing.
+        cache.refresh();
+        assert_eq!(cache.bodies.len() + cache.files.len(), 0);
     }
 }

@@ -286,18 +286,25 @@ impl Site {
         }
     }
 
-    /// Opens a path as [`open`](Self::open) does and tells what it is, if the kernel's caches alone can, and if
-    /// the path is a plain one: neither a symbolic link nor a mount point on it.
+    /// Opens a path as [`open`](Self::open) does and tells what it is now, if the kernel's caches alone can.
     ///
     /// # Errors
-    /// `EAGAIN` when only a disk can tell, `ELOOP` for a link, `EXDEV` for a mount, else what openat2(2) and
-    /// fstat(2) report.
+    /// `EAGAIN` when only a disk can tell, else what openat2(2) and fstat(2) report.
     pub(crate) fn reopen(&self, path: &[u8]) -> rustix::io::Result<Metadata> {
+        let resolve = self.resolve() | ResolveFlags::CACHED;
+        Metadata::of(&openat2(&self.root, path, Self::flags(), Mode::empty(), resolve)?)
+    }
+
+    /// As [`reopen`](Self::reopen), for a plain path: neither a symbolic link nor a mount point on it.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `EXDEV` for a mount, else as [`reopen`](Self::reopen).
+    pub(crate) fn reopen_plain(&self, path: &[u8]) -> rustix::io::Result<Metadata> {
         Metadata::of(&self.open_plain(path, Self::flags())?)
     }
 
     /// A directory beneath the root, whose path is empty, as a descriptor that only names it. Otherwise as
-    /// [`reopen`](Self::reopen).
+    /// [`reopen_plain`](Self::reopen_plain).
     pub(crate) fn directory_cached(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { b"." } else { path };
         self.open_plain(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)

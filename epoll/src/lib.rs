@@ -24,7 +24,8 @@
 //! # The cost
 //!
 //! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
-//! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`. Copies: page cache to
+//! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`; from the file cache, `recv` and
+//! `send` alone. Copies: page cache to
 //! buffer, buffer to socket; none by `sendfile`. Memory: about a hundred bytes per idle client; a receive and
 //! a send buffer per worker; for cold files up to 64 buffers of 256 KiB, made when they are needed.
 //!

@@ -11,11 +11,12 @@
 //! | accept | one multishot accept per listener → `on_accept` per connection; armed again when it has ended |
 //! | receive | one multishot receive per connection, into a ring of provided buffers → `on_recv` |
 //! | open | `OPENAT2` → `on_open`, then fstat(2); listings on a thread of their own |
-//! | send | answers in memory: `SEND` → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter |
+//! | load | a small file for the cache: `READ` → `on_load` |
+//! | send | answers in memory: `SEND`, or `SENDMSG` with a cached body → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter |
 //! | finish | the connection's next step; `CLOSE` → `on_close` |
 //!
 //! Its cost: one thread per worker, and the kernel's threads for opens that must wait for a disk. A
-//! keep-alive request that is answered from memory takes one submission, two completions, and a share of one
+//! keep-alive request that is answered from memory, as one for a small cached file is, takes one submission, two completions, and a share of one
 //! system call. A file takes four submissions (open, read, send, close), three completions and one fstat(2).
 //! File bytes are copied twice: page cache to buffer, buffer to socket.
 //!

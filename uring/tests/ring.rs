@@ -34,6 +34,9 @@ const TESTS: &[Test] = &[
     ("accept::goes_on_until_it_is_cancelled", accept_goes_on_until_it_is_cancelled),
     ("send::outlives_the_client", send_outlives_the_client),
     ("send::is_cancelled", send_is_cancelled),
+    ("send::carries_two_pieces", send_carries_two_pieces),
+    ("send::of_two_pieces_outlives_both", send_of_two_pieces_outlives_both),
+    ("read::brings_what_the_file_holds", read_brings_what_the_file_holds),
     ("pair::carries_head_and_file", pair_carries_head_and_file),
     ("pair::of_a_short_file_sends_nothing", pair_of_a_short_file_sends_nothing),
     ("pair::outlives_the_client", pair_outlives_the_client),
@@ -307,6 +310,66 @@ fn send_is_cancelled() -> Outcome {
     assert!(error.message().is_some_and(|message| message.contains("os error 125")), "{error:?}");
     assert_eq!(Rc::strong_count(&output), 1);
     drop(theirs);
+    Ok(())
+}
+
+fn send_carries_two_pieces() -> Outcome {
+    let mut ring = small_ring()?;
+    let (head, body) = (Rc::new(pattern(500)), Arc::<[u8]>::from(pattern(60_000)));
+    for (of_head, of_body) in
+        [(0..500, 0..60_000), (100..200, 7..8), (500..500, 10..20), (3..4, 60_000..60_000)]
+    {
+        let (socket, mut theirs) = pair()?;
+        let expected = [&head[of_head.clone()], &body[of_body.clone()]].concat();
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; expected.len()];
+            theirs.read_exact(&mut got).map(|()| got == expected)
+        });
+        let length = of_head.len() + of_body.len();
+        ring.send_both(token(0), &socket, (Rc::clone(&head), of_head), (Arc::clone(&body), of_body));
+        assert_eq!(sent(&mut ring)?, length);
+        assert!(reader.join().expect("the reader reads")?, "in order, and nothing else");
+        assert_eq!((Rc::strong_count(&head), Arc::strong_count(&body)), (1, 1), "let go of");
+    }
+    Ok(())
+}
+
+/// Both pieces are larger than the socket has room for, so each is cut by short sends.
+fn send_of_two_pieces_outlives_both() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    let (head, body) = (Rc::new(pattern(MUCH / 4)), Arc::<[u8]>::from(pattern(MUCH)));
+    let expected = [&head[..], &body[..]].concat();
+    let (head_watch, body_watch) = (Rc::downgrade(&head), Arc::downgrade(&body));
+    ring.send_both(token(0), &socket, (head, 0..MUCH / 4), (body, 0..MUCH));
+    drop(socket);
+    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
+    assert!(head_watch.upgrade().is_some() && body_watch.upgrade().is_some(), "the operation holds both");
+    let reader = std::thread::spawn(move || {
+        let mut got = vec![0; expected.len()];
+        theirs.read_exact(&mut got).map(|()| got == expected)
+    });
+    assert_eq!(sent(&mut ring)?, MUCH / 4 + MUCH);
+    assert!(reader.join().expect("the reader reads")?);
+    assert!(head_watch.upgrade().is_none() && body_watch.upgrade().is_none());
+    Ok(())
+}
+
+fn read_brings_what_the_file_holds() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(50_000);
+    let file = file_of(&directory, &content)?;
+    let mut ring = small_ring()?;
+    for wanted in [1, 50_000, 64 * 1024] {
+        ring.read(token(3), &file, wanted);
+        let Completion::Loaded { token: at, bytes, result } = next(&mut ring)? else {
+            return Err("not a read".into());
+        };
+        let there = wanted.min(content.len());
+        assert_eq!((at, result?), (token(3), there));
+        assert!(bytes[..there] == content[..there]);
+        assert_eq!(Arc::strong_count(&file), 1);
+    }
     Ok(())
 }
 

@@ -59,7 +59,7 @@ const LOCAL: [u32; 14] = [
     0x0000_9660, // ISO 9660
 ];
 
-/// Devices that are remembered. A site seldom has more than one.
+/// Devices that are known. A site seldom has more than one; what is on others counts as unseen.
 const DEVICES_MAX: usize = 32;
 
 /// How a file is seen.
@@ -139,7 +139,7 @@ impl Watches {
             }
         };
         self.files.entry(watch).or_default().push(Arc::clone(path));
-        match site.reopen(path) {
+        match site.reopen_plain(path) {
             Ok(now) if now == *found => Sight::Watched(watch),
             Ok(_) => {
                 self.unwatch(path, watch);
@@ -215,12 +215,14 @@ impl Watches {
         if let Some((_, sees)) = self.devices.iter().find(|(known, _)| *known == device) {
             return *sees;
         }
+        // A foreign file system may be slow to tell what it is, so it is asked once.
+        if self.devices.len() == DEVICES_MAX {
+            return false;
+        }
         // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
         let is_local = |magic: i128| LOCAL.iter().any(|local| i128::from(*local) == magic & 0xffff_ffff);
         let sees = fstatfs(file).is_ok_and(|stat| is_local(i128::from(stat.f_type)));
-        if self.devices.len() < DEVICES_MAX {
-            self.devices.push((device, sees));
-        }
+        self.devices.push((device, sees));
         sees
     }
 }

@@ -126,6 +126,10 @@ fn statistics(ground: Ground<'_>) -> Outcome {
     if !total.starts_with(&format!("{}: total 1 connections, 100 requests, ", ground.backend)) {
         return Err(format!("the totals are: {total}").into());
     }
+    // The second time the file is let in.
+    if !total.contains(" 98 hits, 2 misses, 1 cached (0.00 MB, 0 descriptors), 0 evictions") {
+        return Err(format!("the cache kept nothing: {total}").into());
+    }
     DONE
 }
 
