@@ -5,12 +5,12 @@
 //! are kept as bytes, larger ones as open descriptors; each kind is a list by last use, with its own bound.
 //!
 //! **Freshness.** An entry is kept only while every change of its file is certain to make an event
-//! (see [`watches`]), or else for [`UNSEEN_TTL`]. Bytes are read after the watches are in place, so bytes that
-//! were torn by a writer are followed by its event and dropped. One kind of change makes no event: stores
+//! (`cache/watches.rs`), or else for [`UNSEEN_TTL`]. Bytes are read after the watches are in place, so bytes
+//! that were torn by a writer are followed by its event and dropped. One kind of change makes no event: stores
 //! through a shared memory mapping. For their sake no entry lives longer than [`WATCHED_TTL`].
 //!
 //! **Admission.** A path is let in when it was asked for before, and when something has to leave for it, when
-//! it was asked for several times (see [`doorkeeper`]): a cache that is too small for its site costs little
+//! it was asked for several times (`cache/doorkeeper.rs`): a cache that is too small for its site costs little
 //! more than none.
 
 mod doorkeeper;
@@ -48,7 +48,7 @@ pub const WATCHED_TTL: Duration = Duration::from_secs(10);
 /// A path is let in when it is seen for the second time…
 const SIGHTINGS_MIN: u8 = 2;
 
-/// …or, where something else has to leave for it, for so manieth time.
+/// …or, where something else has to leave for it, for the eighth.
 const SIGHTINGS_FULL: u8 = 8;
 
 /// How often those look for events that aren't told when there are some.

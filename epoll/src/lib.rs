@@ -25,9 +25,9 @@
 //!
 //! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
 //! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`; from the file cache, `recv` and
-//! `send` alone. Copies: page cache to
-//! buffer, buffer to socket; none by `sendfile`. Memory: about a hundred bytes per idle client; a receive and
-//! a send buffer per worker; for cold files up to 64 buffers of 256 KiB, made when they are needed.
+//! `send` alone. Copies: page cache to buffer, buffer to socket; none by `sendfile`. Memory: about a hundred
+//! bytes per idle client; a receive and a send buffer per worker; for cold files up to 64 buffers of 256 KiB,
+//! made when they are needed.
 //!
 //! `sendfile` can't be told not to wait. Before each portion one byte in 128 KiB is asked for with
 //! `RWF_NOWAIT`, so the loop waits for a disk only if a page in between was driven out and its neighbours
@@ -40,6 +40,8 @@
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod page_cache;
 pub mod poller;
 pub mod pool;
 mod server;

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use common::connection::{BodyRange, Close, Connection, Send, Step};
 use common::net::{BACKLOG, Listeners};
 use common::service::Service;
 use common::shutdown::Drain;
-use common::site::{Opened, SharedFile};
+use common::site::Opened;
 use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
@@ -22,10 +22,11 @@ use common::workers::run_workers;
 use rustix::fs::sendfile;
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, preadv2};
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with, recv,
-    send, sendmsg, shutdown, sockopt,
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt,
 };
 
+use crate::accept::{accept_one, is_of_the_connection};
+use crate::page_cache::cached_bytes;
 use crate::poller::{Event, Events, Interest, Key, Poller};
 use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
 
@@ -44,9 +45,6 @@ const RECEIVE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes sent at once: head and body from one buffer that stays in the processor's cache, or so much of a
 /// larger file by `sendfile`.
 const SEND_BYTES_MAX: usize = 256 * 1024;
-
-/// Before a `sendfile` the page cache is asked for one byte in so many: as many as a disk usually reads ahead.
-const PROBE_BYTES: usize = 128 * 1024;
 
 /// The share of a client in one turn of the loop: so many bytes…
 const SHARE_BYTES: usize = SEND_BYTES_MAX;
@@ -678,21 +676,6 @@ impl Server {
     }
 }
 
-/// How many of the wanted bytes the page cache holds, from the first on, as far as single bytes can tell.
-fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
-    let mut cached = 0;
-    while cached < wanted {
-        let next = (cached + PROBE_BYTES).min(wanted);
-        let mut byte = [0];
-        let last = offset + (next - 1) as u64;
-        match preadv2(file, &mut [IoSliceMut::new(&mut byte)], last, ReadWriteFlags::NOWAIT) {
-            Ok(1) => cached = next,
-            Ok(_) | Err(_) => break,
-        }
-    }
-    cached
-}
-
 /// The client's answer under way.
 fn answer(clients: &Slots<Client>, token: Token) -> Option<(&Client, Send<'_>)> {
     let client = clients.get(token)?;
@@ -706,37 +689,6 @@ fn answer(clients: &Slots<Client>, token: Token) -> Option<(&Client, Send<'_>)> 
 fn send_both(socket: &OwnedFd, head: &[u8], body: &[u8]) -> rustix::io::Result<usize> {
     let slices = [IoSlice::new(head), IoSlice::new(body)];
     sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
-}
-
-/// Takes one connection; its address only where somebody wants to know it.
-fn accept_one(listener: &OwnedFd, wants_peer: bool) -> rustix::io::Result<(OwnedFd, Option<IpAddr>)> {
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    if !wants_peer {
-        return Ok((accept_with(listener, flags)?, None));
-    }
-    let (socket, address) = acceptfrom_with(listener, flags)?;
-    let peer = address.and_then(|address| SocketAddr::try_from(address).ok());
-    Ok((socket, peer.map(|peer| peer.ip().to_canonical())))
-}
-
-/// Whether an accept failed for the one connection that it tried to take: the next may succeed. Besides an
-/// aborted handshake, Linux reports errors already pending on the new socket this way (accept(2)).
-fn is_of_the_connection(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::INTR
-            | Errno::CONNABORTED
-            | Errno::PERM
-            | Errno::PROTO
-            | Errno::NOPROTOOPT
-            | Errno::OPNOTSUPP
-            | Errno::NETDOWN
-            | Errno::NETUNREACH
-            | Errno::NONET
-            | Errno::HOSTDOWN
-            | Errno::HOSTUNREACH
-            | Errno::TIMEDOUT
-    )
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ use common::slots::Token;
 #[allow(unsafe_code)]
 pub mod buffers;
 pub mod constant;
+mod client;
 mod lister;
 mod operation;
 pub mod refusal;

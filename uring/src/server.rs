@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use common::connection::{Close, Connection, Step};
 use common::shutdown::Drain;
-use common::site::{OpenRequest, Opened, SharedFile};
+use common::site::{OpenRequest, Opened};
 use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::net::{self, Shutdown, SocketFlags, sockopt};
 
 use crate::buffers::{HEAD_ROOM_BYTES, RecvBuffer};
+use crate::client::{Client, Doing, Receiving};
 use crate::lister::Lister;
 use crate::ring::{Beneath, Completion, Flight, Options, Piece, Ring, Socket};
 use crate::volumes::{self, Reading, Volumes};
@@ -58,67 +59,6 @@ enum Accepting {
     Off,
     /// Descriptors have run out. It goes on when one is closed, or at this moment.
     Paused(Instant),
-}
-
-/// A connection and its socket.
-struct Client {
-    connection: Connection,
-    socket: Socket,
-    receiving: Receiving,
-    doing: Doing,
-    /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
-    /// see that.
-    file: Option<Arc<SharedFile>>,
-}
-
-/// What the receive of a client is doing.
-#[derive(Clone, Copy)]
-enum Receiving {
-    /// It is not in flight.
-    Off,
-    /// It found no buffer. It is armed again at the end of the turn, when there are some.
-    Starved,
-    /// It is in flight.
-    Armed(Flight),
-    /// It was cancelled, and has not ended yet.
-    Ending,
-    /// The client has closed its side, or the connection broke: there is nothing more to come.
-    Over,
-}
-
-/// What else is in flight for a client.
-#[derive(Clone, Copy)]
-enum Doing {
-    /// Nothing.
-    Waiting,
-    /// A file is being opened, by the ring or by the lister.
-    Opening,
-    /// A small file is being read for the cache.
-    Loading,
-    /// A piece of the answer is being sent.
-    Sending,
-    /// The client is going. `owed`: what it was doing has yet to end.
-    Leaving { owed: bool },
-}
-
-impl Client {
-    /// Whether nothing of it is in flight any more.
-    fn is_landed(&self) -> bool {
-        let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
-        !is_receiving && matches!(self.doing, Doing::Leaving { owed: false })
-    }
-
-    /// Asks the socket whether it was reset, when a request isn't whole and nothing is about to be sent. A
-    /// reset that comes right behind bytes is lost on a multishot receive: both wake it up, it reads the
-    /// bytes, sees that there are no more, and waits for another event (liburing's issue 1549 has the story
-    /// for sockets that are closed). A send would notice by itself.
-    fn look_for_reset(&mut self, worker: &mut Worker) {
-        if let Step::Receive = self.connection.step()
-            && let Ok(Err(_)) = sockopt::socket_error(&self.socket)
-        {
-            self.connection.failed(worker);
-        }
-    }
 }
 
 /// One worker: its ring, its listeners, its clients.

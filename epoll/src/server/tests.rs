@@ -3,7 +3,7 @@
 use super::*;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use crate::pool::{JOBS_MAX, JobCounts};

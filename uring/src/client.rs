@@ -1,0 +1,71 @@
+//! A client: a connection, its socket, and what is in flight for it.
+
+use std::sync::Arc;
+
+use common::connection::{Connection, Step};
+use common::site::SharedFile;
+use common::worker::Worker;
+use rustix::net::sockopt;
+
+use crate::ring::{Flight, Socket};
+
+/// A connection and its socket.
+pub(crate) struct Client {
+    pub(crate) connection: Connection,
+    pub(crate) socket: Socket,
+    pub(crate) receiving: Receiving,
+    pub(crate) doing: Doing,
+    /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
+    /// see that.
+    pub(crate) file: Option<Arc<SharedFile>>,
+}
+
+/// What the receive of a client is doing.
+#[derive(Clone, Copy)]
+pub(crate) enum Receiving {
+    /// It is not in flight.
+    Off,
+    /// It found no buffer. It is armed again at the end of the turn, when there are some.
+    Starved,
+    /// It is in flight.
+    Armed(Flight),
+    /// It was cancelled, and has not ended yet.
+    Ending,
+    /// The client has closed its side, or the connection broke: there is nothing more to come.
+    Over,
+}
+
+/// What else is in flight for a client.
+#[derive(Clone, Copy)]
+pub(crate) enum Doing {
+    /// Nothing.
+    Waiting,
+    /// A file is being opened, by the ring or by the lister.
+    Opening,
+    /// A small file is being read for the cache.
+    Loading,
+    /// A piece of the answer is being sent.
+    Sending,
+    /// The client is going. `owed`: what it was doing has yet to end.
+    Leaving { owed: bool },
+}
+
+impl Client {
+    /// Whether nothing of it is in flight any more.
+    pub(crate) fn is_landed(&self) -> bool {
+        let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
+        !is_receiving && matches!(self.doing, Doing::Leaving { owed: false })
+    }
+
+    /// Asks the socket whether it was reset, when a request isn't whole and nothing is about to be sent. A
+    /// reset that comes right behind bytes is lost on a multishot receive: both wake it up, it reads the
+    /// bytes, sees that there are no more, and waits for another event (liburing's issue 1549 has the story
+    /// for sockets that are closed). A send would notice by itself.
+    pub(crate) fn look_for_reset(&mut self, worker: &mut Worker) {
+        if let Step::Receive = self.connection.step()
+            && let Ok(Err(_)) = sockopt::socket_error(&self.socket)
+        {
+            self.connection.failed(worker);
+        }
+    }
+}
