@@ -9,9 +9,10 @@
 //! that were torn by a writer are followed by its event and dropped. One kind of change makes no event: stores
 //! through a shared memory mapping. For their sake no entry lives longer than [`WATCHED_TTL`].
 //!
-//! **Admission.** A path is let in when it was asked for before, and when something has to leave for it, when
-//! it was asked for several times (`cache/doorkeeper.rs`): a cache that is too small for its site costs little
-//! more than none.
+//! **Admission.** A path is let in when it was asked for before. Where something has to leave for it, it must
+//! have been asked for several times (`cache/doorkeeper.rs`), and the exchange must be paid for: it costs about
+//! as much as a dozen hits save, so it takes that many hits and more, or a victim that is worth nothing. A cache
+//! that is too small for its site costs little more than none.
 
 mod doorkeeper;
 mod entry;
@@ -54,6 +55,12 @@ const SIGHTINGS_FULL: u8 = 8;
 /// How often those look for events that aren't told when there are some.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(5);
 
+/// Hits that pay for one file that leaves for another.
+const EVICTION_HITS: u32 = 48;
+
+/// Hits that are saved up at most: a new favourite needn't wait, a new scan can't spend much.
+const CREDIT_MAX: u32 = 16 * EVICTION_HITS;
+
 /// Bytes of events that are read at once.
 const EVENT_BYTES: usize = 4096;
 
@@ -88,6 +95,8 @@ pub(crate) struct Cache {
     doorkeeper: Doorkeeper,
     watches: Watches,
     stats: Arc<WorkerStats>,
+    /// Hits that no eviction was paid with yet.
+    credit: u32,
     /// When events were last looked for.
     refreshed: Instant,
 }
@@ -106,6 +115,7 @@ impl Cache {
             bytes: 0,
             watches: Watches::new(),
             stats,
+            credit: 0,
             refreshed: Instant::now(),
         })
     }
@@ -119,6 +129,7 @@ impl Cache {
     pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<Entry>> {
         let entry = self.bodies.get(path).or_else(|| self.files.get(path))?;
         if entry.expires > now {
+            self.credit = (self.credit + 1).min(CREDIT_MAX);
             return Some(Arc::clone(entry));
         }
         self.remove(path);
@@ -140,9 +151,12 @@ impl Cache {
         }
         let wants_bytes = self.bounds.level == CacheLevel::Contents
             && metadata.size <= BODY_BYTES_MAX.min(self.bounds.bytes);
-        let sightings_min =
-            if self.is_full_for(wants_bytes, metadata.size) { SIGHTINGS_FULL } else { SIGHTINGS_MIN };
+        let is_full = self.is_full_for(wants_bytes, metadata.size);
+        let sightings_min = if is_full { SIGHTINGS_FULL } else { SIGHTINGS_MIN };
         if self.doorkeeper.see(path) < sightings_min {
+            return None;
+        }
+        if is_full && !self.can_afford_eviction(wants_bytes, moment.now) {
             return None;
         }
         // Its Last-Modified would change with the clock.
@@ -280,6 +294,14 @@ impl Cache {
             }
     }
 
+    /// Whether hits have paid for what has to leave, or it is worth nothing any more.
+    fn can_afford_eviction(&self, wants_bytes: bool, now: Instant) -> bool {
+        let (first, second) =
+            if wants_bytes { (&self.bodies, &self.files) } else { (&self.files, &self.bodies) };
+        let victim = first.peek_lru().or_else(|| second.peek_lru());
+        self.credit >= EVICTION_HITS || victim.is_none_or(|(_, entry)| entry.expires <= now)
+    }
+
     /// What was used least recently leaves until all bounds hold.
     fn make_room(&mut self) {
         while self.files.len() > self.bounds.descriptors && self.evict_file() {}
@@ -306,6 +328,7 @@ impl Cache {
         let Some((path, entry)) = evicted else { return false };
         self.let_go(&path, &entry);
         self.doorkeeper.forget(&path);
+        self.credit = self.credit.saturating_sub(EVICTION_HITS);
         self.stats.count_eviction();
         true
     }
@@ -347,6 +370,27 @@ mod tests {
             assert!(cache.get(name.as_bytes(), moment.now + ttl).is_none(), "{name}");
             assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: it is gone");
         }
+    }
+
+    /// Nobody asks for what is kept any more, so there are no hits to pay with: what is asked for now gets in
+    /// when the old entry's time is over.
+    #[test]
+    fn old_favourites_make_room() {
+        let (root, mut cache, moment) = kept("file");
+        cache.bounds.entries = 1;
+        let site = Site::open_root(root.path(), SiteOptions::default()).expect("opened");
+        std::fs::write(root.path().join("new"), "new").expect("written");
+        let mut request = OpenRequest::default();
+        request.set_file(b"new", b"");
+        let opened = site.open(&request).expect("opened");
+        let file = Arc::new(SharedFile::new(opened.file, opened.metadata.device));
+        let candidate = Candidate { path: b"new", file: &file, metadata: opened.metadata };
+        for _ in 0..2 * SIGHTINGS_FULL {
+            assert!(cache.admit(&site, &candidate, moment).is_none(), "there is nothing to pay with");
+        }
+        let later = Moment { now: moment.now + WATCHED_TTL, ..moment };
+        assert!(cache.admit(&site, &candidate, later).is_some());
+        assert!(cache.get(b"file", moment.now).is_none());
     }
 
     #[test]

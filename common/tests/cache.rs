@@ -378,8 +378,9 @@ fn the_bounds_hold() {
         let size = if index % 10 == 0 { BIG_BYTES } else { 6_000 };
         fs::write(script.root().join(format!("f{index}")), vec![b'f'; size]).expect("written");
     }
-    for _ in 0..20 {
-        for index in 0..200 {
+    for index in 0..200 {
+        // So often that it is let in, and pays for the next.
+        for _ in 0..60 {
             let answer = ask(&mut script, &get(&format!("/f{index}")));
             assert!(body(&answer).iter().all(|byte| *byte == b'f'));
             let cached = script.service.stats.cached();
@@ -390,25 +391,25 @@ fn the_bounds_hold() {
         }
     }
     let cached = script.service.stats.cached();
-    assert!(cached.evictions > 0 && cached.bytes > 50_000 && cached.descriptors == 3, "{cached:?}");
+    assert!(cached.evictions > 0 && cached.bytes > 50_000 && cached.descriptors >= 2, "{cached:?}");
 }
 
-/// A file that has to push another one out must have been asked for again and again: a site that is too large
-/// makes few entries, not one for every request.
+/// What pushes another one out must be paid for by hits: a site that is too large makes few entries, not one for
+/// every request.
 #[test]
 fn a_cache_that_is_too_small_does_not_churn() {
     let mut script = bounded(CacheConfig { entries: 10, ..CacheConfig::default() });
     for index in 0..100 {
         fs::write(script.root().join(format!("f{index}")), "f").expect("written");
     }
-    let requests = 40 * 100;
-    for _ in 0..40 {
-        for index in 0..100 {
-            ask(&mut script, &get(&format!("/f{index}")));
+    let hits = hits(&mut script, |script| {
+        for index in (0..100).cycle().take(40 * 100) {
+            ask(script, &get(&format!("/f{index}")));
         }
-    }
+    });
     let evictions = script.service.stats.cached().evictions;
-    assert!(evictions <= requests / 7, "{evictions} evictions for {requests} requests");
+    assert!(hits > 300, "a tenth of the site is kept: {hits} hits");
+    assert!(evictions <= hits / 40, "{evictions} evictions for {hits} hits");
 }
 
 #[test]

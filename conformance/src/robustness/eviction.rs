@@ -46,8 +46,8 @@ fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     let mut busy = Client::connect(server.address)?;
     let mut slow = Vec::new();
     for size in bytes..bytes + FILES {
-        // So often that it comes in, though another has to leave.
-        for _ in 0..10 {
+        // So often that it comes in, though another has to leave, and pays for the next.
+        for _ in 0..60 {
             ask(&mut busy, size)?;
         }
         let mut client = Client::connect_narrow(server.address, BUFFER_BYTES)?;
