@@ -525,10 +525,11 @@ fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
 
 /// The group that a target belongs to, for scenarios that name groups.
 fn group(target: &Target) -> Group {
-    use crate::server::target::Family;
+    use crate::server::target::{Cache, Family};
     match target.family() {
         _ if target.twin_of().is_some() => Group::Twin,
-        Family::Ours(_) => Group::Ours,
+        Family::Ours(_) if target.cache() == Some(Cache::default()) => Group::Ours,
+        Family::Ours(_) => Group::CacheModes,
         Family::Null(_) => Group::Null,
         Family::Peer => Group::Peers,
     }

@@ -83,6 +83,7 @@ impl Server {
             Completion::FileRead { .. }
             | Completion::FileSent { .. }
             | Completion::Opened { .. }
+            | Completion::Loaded { .. }
             | Completion::Polled { .. } => unreachable!("only accepts, receives and sends were started"),
         }
     }

@@ -35,8 +35,8 @@ use common::slots::Token;
 
 #[allow(unsafe_code)]
 pub mod buffers;
-pub mod constant;
 mod client;
+pub mod constant;
 mod lister;
 mod operation;
 pub mod refusal;

@@ -3,17 +3,35 @@
 use crate::server::peer::{
     CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
 };
-use crate::server::target::{Availability, Backend, Mechanism, Runs, Target};
+use crate::server::target::{Availability, Backend, Cache, Mechanism, Runs, Target};
 
 /// Everything known: this project's servers, the twin, the null servers, the peers.
 pub fn catalogue() -> Vec<Target> {
     let mut targets = vec![
-        target("blocking", "blocking", Runs::Backend(Backend::Blocking)),
-        target("epoll", "epoll", Runs::Backend(Backend::Epoll)),
-        target("uring", "uring", Runs::Backend(Backend::Uring)),
+        target("blocking", "blocking", Runs::Backend(Backend::Blocking, Cache::Contents)),
+        target("epoll", "epoll", Runs::Backend(Backend::Epoll, Cache::Contents)),
+        target("uring", "uring", Runs::Backend(Backend::Uring, Cache::Contents)),
+        target("blocking-cache-off", "blocking, cache off", Runs::Backend(Backend::Blocking, Cache::Off)),
+        target(
+            "blocking-cache-descriptors",
+            "blocking, cached descriptors",
+            Runs::Backend(Backend::Blocking, Cache::Descriptors),
+        ),
+        target("epoll-cache-off", "epoll, cache off", Runs::Backend(Backend::Epoll, Cache::Off)),
+        target(
+            "epoll-cache-descriptors",
+            "epoll, cached descriptors",
+            Runs::Backend(Backend::Epoll, Cache::Descriptors),
+        ),
+        target("uring-cache-off", "uring, cache off", Runs::Backend(Backend::Uring, Cache::Off)),
+        target(
+            "uring-cache-descriptors",
+            "uring, cached descriptors",
+            Runs::Backend(Backend::Uring, Cache::Descriptors),
+        ),
         Target {
             twin_of: Some("epoll"),
-            ..target("epoll-twin", "epoll (A/A twin)", Runs::Backend(Backend::Epoll))
+            ..target("epoll-twin", "epoll (A/A twin)", Runs::Backend(Backend::Epoll, Cache::Contents))
         },
         target("null-epoll", "null server, epoll", Runs::Constant(Mechanism::Epoll)),
         target("null-uring", "null server, io_uring", Runs::Constant(Mechanism::Uring)),
@@ -41,7 +59,7 @@ pub fn named(id: &str) -> Option<Target> {
 
 /// One of this project's servers, with its default settings.
 pub fn ours(backend: Backend) -> Target {
-    target(backend.name(), backend.name(), Runs::Backend(backend))
+    target(backend.name(), backend.name(), Runs::Backend(backend, Cache::default()))
 }
 
 /// What was found on this machine, version by version, and how to install the rest: a line per target.

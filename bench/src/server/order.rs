@@ -1,6 +1,6 @@
 //! What the harness tells the process that it starts: one argument, in JSON.
 
-use crate::server::target::{Backend, Mechanism};
+use crate::server::target::{Backend, Cache, Mechanism};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(crate) struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// One of this project's servers, over the files below `root`.
-    Backend { backend: Backend, root: PathBuf },
+    Backend { backend: Backend, cache: Cache, root: PathBuf },
     /// The content of the file `answer`, whatever is asked.
     Constant { mechanism: Mechanism, answer: PathBuf },
     /// hyper, over the files below `root`.
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn only_the_harness_s_own_call() {
-        let work = Work::Backend { backend: Backend::Uring, root: PathBuf::from("/srv") };
+        let work = Work::Backend { backend: Backend::Uring, cache: Cache::Off, root: PathBuf::from("/srv") };
         let order = Order { cpu: 1, parent: 77, work };
         let json = serde_json::to_string(&order).unwrap();
         let parse = |line: &[&str]| Order::parse(line.iter().map(OsString::from));

@@ -81,7 +81,7 @@ impl Server {
             .map_err(Failure::context(format!("make a folder for {name}")))?;
         let root = root.to_owned();
         let work = match target.runs {
-            Runs::Backend(backend) => Work::Backend { backend, root },
+            Runs::Backend(backend, cache) => Work::Backend { backend, cache, root },
             #[cfg(feature = "hyper")]
             Runs::Hyper => Work::Hyper { root },
             Runs::Constant(mechanism) => {

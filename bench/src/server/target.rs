@@ -1,6 +1,7 @@
 //! What can be put under test: by name, by kind, and whether this machine has it.
 
 use crate::server::peer::Peer;
+use common::CacheLevel;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -42,6 +43,29 @@ impl fmt::Display for Backend {
     }
 }
 
+/// What the file cache of one of this project's servers keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cache {
+    /// Nothing.
+    Off,
+    /// Open files.
+    Descriptors,
+    /// Small files' bytes, too: the servers' default.
+    #[default]
+    Contents,
+}
+
+impl From<Cache> for CacheLevel {
+    fn from(cache: Cache) -> CacheLevel {
+        match cache {
+            Cache::Off => CacheLevel::Off,
+            Cache::Descriptors => CacheLevel::Descriptors,
+            Cache::Contents => CacheLevel::Contents,
+        }
+    }
+}
+
 /// How a null server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,7 +98,7 @@ pub struct Constant {
 /// What a target's process runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Runs {
-    Backend(Backend),
+    Backend(Backend, Cache),
     Constant(Mechanism),
     #[cfg(feature = "hyper")]
     Hyper,
@@ -126,11 +150,19 @@ impl Target {
     /// What kind of server it is.
     pub fn family(&self) -> Family {
         match self.runs {
-            Runs::Backend(backend) => Family::Ours(backend),
+            Runs::Backend(backend, _) => Family::Ours(backend),
             Runs::Constant(mechanism) => Family::Null(mechanism),
             #[cfg(feature = "hyper")]
             Runs::Hyper => Family::Peer,
             Runs::Program(_) => Family::Peer,
+        }
+    }
+
+    /// What the file cache keeps, for this project's servers.
+    pub fn cache(&self) -> Option<Cache> {
+        match self.runs {
+            Runs::Backend(_, cache) => Some(cache),
+            _ => None,
         }
     }
 
@@ -159,11 +191,11 @@ impl Target {
     pub fn find(&self) -> Availability {
         let ours = || Availability::Found { version: env!("CARGO_PKG_VERSION").to_owned() };
         match self.runs {
-            Runs::Backend(Backend::Uring) | Runs::Constant(Mechanism::Uring) => match uring::available() {
+            Runs::Backend(Backend::Uring, _) | Runs::Constant(Mechanism::Uring) => match uring::available() {
                 Ok(()) => ours(),
                 Err(reason) => Availability::Unavailable { reason },
             },
-            Runs::Backend(_) | Runs::Constant(_) => ours(),
+            Runs::Backend(..) | Runs::Constant(_) => ours(),
             #[cfg(feature = "hyper")]
             Runs::Hyper => Availability::Found { version: crate::server::hyper::version() },
             Runs::Program(peer) => peer.find(),
