@@ -11,13 +11,13 @@ pub mod rounds;
 pub mod scenario;
 pub mod trial;
 
+use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
 use crate::machine::disturbance::{OTHERS_MAX, STOLEN_MAX};
 use crate::machine::doctor::{self, Weight};
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
-use crate::machine::spin::spin;
 use crate::random::Random;
 use crate::record::trial::{Pass, Place, Trial};
 use crate::record::{self, CellRecord, Ended, FORMAT, Folder, Record};
@@ -44,7 +44,6 @@ pub struct Run {
     corpus: Corpus,
     targets: Vec<Target>,
     slow_disk: Option<SlowDisk>,
-    spin: Option<Duration>,
     folder: Folder,
     record: Record,
     trials: Vec<Trial>,
@@ -194,10 +193,8 @@ impl Run {
         lock: Lock,
     ) -> Run {
         let budget = Budget::new(budget);
-        let spin = spin(record.placement.server).ok();
         Run {
             progress: Progress::new(0),
-            spin,
             corpus,
             targets,
             slow_disk,
@@ -339,7 +336,7 @@ impl Run {
                 slow_disk: self.slow_disk.as_ref(),
                 capacities: &self.record.capacities,
                 seed: self.record.seed.wrapping_add(round as u64),
-                spin: self.spin,
+                spin_ns: self.usual_spin(),
             };
             let trial = match trial::run(&setting, target, pass, place) {
                 Ok(trial) => trial,
@@ -361,6 +358,14 @@ impl Run {
             }
         }
         Ok(true)
+    }
+
+    /// How long the spin has taken up to now, in the median; `None` while too few have been made.
+    fn usual_spin(&self) -> Option<f64> {
+        const SPINS_MIN: usize = 8;
+        let spins: Vec<f64> =
+            self.trials.iter().filter_map(|trial| trial.spin_ns).map(|spin| spin as f64).collect();
+        if spins.len() < SPINS_MIN { None } else { median(&spins) }
     }
 
     fn scenario_of(&self, cell: &CellRecord) -> &Scenario {

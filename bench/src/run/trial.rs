@@ -64,8 +64,8 @@ pub struct Setting<'a> {
     pub capacities: &'a BTreeMap<String, f64>,
     /// Everything random follows from it.
     pub seed: u64,
-    /// How long the spin takes on this machine, when it is well.
-    pub spin: Option<Duration>,
+    /// How long the spin usually takes on this machine, in nanoseconds, where that is known.
+    pub spin_ns: Option<f64>,
 }
 
 /// Runs one trial of `target`.
@@ -301,7 +301,7 @@ impl Setting<'_> {
         if trial.disturbance.is_some_and(|found| found.is_large()) {
             return Some("other work or the hypervisor took too much of a CPU");
         }
-        let (usual, spun) = (self.spin?.as_secs_f64() * 1e9, trial.spin_ns? as f64);
+        let (usual, spun) = (self.spin_ns?, trial.spin_ns? as f64);
         ((spun / usual - 1.0).abs() > SPIN_OFF_MAX).then_some("the CPU was off its usual pace")
     }
 
