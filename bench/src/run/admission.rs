@@ -141,7 +141,8 @@ fn enter(
             return Err(Failure::new(reason));
         }
     };
-    record.configuration = server.configuration().map(str::to_owned);
+    // With placeholders for the folders and the port, which are nobody's business.
+    record.configuration = target.configuration().map(str::to_owned);
     if server.control() == Control::Default {
         admission.control = Control::Default;
     }

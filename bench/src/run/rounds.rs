@@ -27,7 +27,7 @@ impl Budget {
 
     /// Whether `trials` more of them would take longer than what is left.
     pub fn is_short(&self, trials: usize, per_trial: Option<Duration>) -> bool {
-        self.share(trials, per_trial) < 1.0
+        self.end <= Instant::now() || self.share(trials, per_trial) < 1.0
     }
 
     /// The share of `trials` that can be afforded, up to 1.
@@ -113,6 +113,7 @@ mod tests {
         let second = Some(Duration::from_secs(1));
         assert!(!budget.is_short(90, second) && budget.is_short(110, second));
         assert!(!budget.is_short(1_000_000, None), "nothing is known before the first trial");
+        assert!(Budget::new(Duration::ZERO).is_short(0, None), "nothing is left, not even for the last");
         let share = budget.share(200, second);
         assert!((0.4..=0.5).contains(&share), "{share}");
     }
