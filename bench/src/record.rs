@@ -101,7 +101,7 @@ pub struct TargetRecord {
     pub twin_of: Option<String>,
     /// The version found.
     pub version: Option<String>,
-    /// Its configuration as used, comments included.
+    /// Its committed configuration, comments included; what differs from start to start is a name between `@`s.
     pub configuration: Option<String>,
     /// Why it took no part; null for one that did.
     pub unavailable: Option<String>,

@@ -141,7 +141,6 @@ fn enter(
             return Err(Failure::new(reason));
         }
     };
-    // With placeholders for the folders and the port, which are nobody's business.
     record.configuration = target.configuration().map(str::to_owned);
     if server.control() == Control::Default {
         admission.control = Control::Default;

@@ -144,8 +144,6 @@ pub(crate) struct Call {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) variables: Vec<(String, OsString)>,
-    /// The configuration as used.
-    pub(crate) configuration: Option<String>,
 }
 
 impl Peer {
@@ -209,7 +207,7 @@ impl Peer {
                 .collect(),
             _ => Vec::new(),
         };
-        Ok(Call { program, arguments, variables, configuration })
+        Ok(Call { program, arguments, variables })
     }
 }
 

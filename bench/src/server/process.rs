@@ -62,7 +62,6 @@ pub struct Server {
     /// The whole tree as it was when it began to answer: a child can't be found any more when its parent is gone.
     held: Vec<OwnedFd>,
     before: memory::Machine,
-    configuration: Option<String>,
     run: TempDir,
 }
 
@@ -130,11 +129,6 @@ impl Server {
     /// Whose congestion control its connections have.
     pub fn control(&self) -> Control {
         self.control
-    }
-
-    /// A peer's configuration as it was used.
-    pub fn configuration(&self) -> Option<&str> {
-        self.configuration.as_deref()
     }
 
     fn pid(&self) -> Pid {
@@ -265,7 +259,6 @@ fn start_peer(
             Knock::Answered(started) => {
                 let mut server = started.into_server(address, run);
                 server.signal = Some(peer.signal);
-                server.configuration = call.configuration;
                 server.set_control()?;
                 return Ok(Start::Running(server));
             }
@@ -396,7 +389,6 @@ impl Started {
             control: Control::Default,
             counters: RefCell::new(self.counters),
             before: self.before,
-            configuration: None,
             run,
         }
     }
