@@ -21,6 +21,7 @@ use crate::service::Service;
 use crate::site::{Site, SiteOptions, Symlinks};
 use crate::start::StartError;
 use crate::stats::Counts;
+use crate::tune::Tune;
 
 /// Descriptors that are left for files, rings and the rest when connections take all others.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -80,6 +81,9 @@ struct Flags {
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     copy: Copy,
+    /// Do without a technique, to see what it buys; repeatable
+    #[arg(long, value_enum, value_name = "SWITCH", value_delimiter = ',', env = "TRIPTYCH_TUNE")]
+    tune: Vec<Tune>,
     /// What to keep of files that are asked for again: nothing, open files, or small files' bytes, too
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "contents", env = "TRIPTYCH_CACHE")]
     cache: CacheLevel,
@@ -148,8 +152,10 @@ fn parse<T: Into<std::ffi::OsString> + Clone>(
     name: &'static str,
     arguments: impl IntoIterator<Item = T>,
 ) -> Result<Flags, clap::Error> {
-    let has_copy = name == "blocking";
+    let has_copy = name != "uring";
     let mut command = Flags::command().name(name).mut_arg("copy", |copy| copy.hide(!has_copy));
+    let has_switches = Tune::ALL.iter().any(|switch| switch.server() == name);
+    command = command.mut_arg("tune", |tune| tune.hide(!has_switches));
     let flags = Flags::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
     let connections_too_few = flags.connections_max.is_some_and(|max| (max as usize) < flags.worker_count());
     if connections_too_few {
@@ -159,7 +165,16 @@ fn parse<T: Into<std::ffi::OsString> + Clone>(
         ));
     }
     if !has_copy && flags.copy != Copy::default() {
-        return Err(command.error(clap::error::ErrorKind::ArgumentConflict, "--copy is for `blocking` alone"));
+        return Err(command.error(
+            clap::error::ErrorKind::ArgumentConflict,
+            "--copy is for `blocking` and `epoll`; `uring` reads and sends through its ring",
+        ));
+    }
+    if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
+        return Err(command.error(
+            clap::error::ErrorKind::ArgumentConflict,
+            format!("--tune={} is for `{}` alone", switch.name(), switch.server()),
+        ));
     }
     Ok(flags)
 }
@@ -217,6 +232,7 @@ impl Flags {
             send_timeout: self.send_timeout,
             grace: self.grace,
             copy: self.copy,
+            tune: self.tune.clone(),
             send_buffer_bytes: None,
         }
     }
@@ -344,8 +360,22 @@ mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let error = parse("epoll", ["epoll", "--copy", "read"]).expect_err("not for epoll");
-        assert!(error.to_string().contains("`blocking` alone"), "{error}");
+        for (arguments, expected) in [
+            (["uring", "--copy", "read"], "`blocking` and `epoll`"),
+            (["uring", "--tune", "level-triggered"], "`epoll` alone"),
+            (["blocking", "--tune", "unbatched"], "`uring` alone"),
+        ] {
+            let error = parse(arguments[0], arguments).expect_err("of another server");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn switches_are_repeatable() {
+        let parsed = parse("uring", ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
+        let config = parsed.expect("good flags").config("uring");
+        assert_eq!(config.tune, [Tune::Unbatched, Tune::SingleAccept, Tune::CoopTaskrun]);
+        assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::UnlinkedSend));
     }
 
     #[test]

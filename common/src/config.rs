@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use crate::tune::Tune;
+
 /// How long the server goes on reading and dropping what a client still sends after its last answer.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How `blocking` moves a file to a socket.
+/// How `blocking` and `epoll` move a file to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Copy {
     /// `sendfile(2)`: the kernel moves the bytes.
@@ -66,8 +68,10 @@ pub struct Config {
     pub send_timeout: Duration,
     /// From the signal to the end of the process.
     pub grace: Duration,
-    /// How `blocking` moves a file to a socket.
+    /// How `blocking` and `epoll` move a file to a socket.
     pub copy: Copy,
+    /// What the server does without.
+    pub tune: Vec<Tune>,
     /// The file cache.
     pub cache: CacheConfig,
     /// `SO_SNDBUF` of every connection; `None` leaves it to the kernel's own tuning.
@@ -84,6 +88,7 @@ impl Default for Config {
             send_timeout: Duration::from_secs(30),
             grace: Duration::from_secs(30),
             copy: Copy::default(),
+            tune: Vec::new(),
             cache: CacheConfig::default(),
             send_buffer_bytes: None,
         }
@@ -95,6 +100,12 @@ impl Config {
     #[must_use]
     pub fn shortest_timeout(&self) -> Duration {
         self.head_timeout.min(self.idle_timeout).min(self.send_timeout).min(LINGER_TIMEOUT)
+    }
+
+    /// Whether the server does without this technique.
+    #[must_use]
+    pub fn tuned(&self, switch: Tune) -> bool {
+        self.tune.contains(&switch)
     }
 
     /// The share of the cache's bounds that falls to one worker.

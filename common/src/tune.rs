@@ -1,0 +1,81 @@
+//! Techniques that can be done without, so that a comparison shows what each of them buys.
+//!
+//! Whoever serves a directory needs none of this: each switch makes a server slower, and changes nothing
+//! about its answers. A switch decides at the start, never per request. (The levels of the file cache and
+//! `--copy` have flags of their own.)
+
+/// A technique that a server does without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tune {
+    /// epoll: level-triggered events instead of edges
+    LevelTriggered,
+    /// epoll: every file is opened and read in the pool, without a look at what is cached
+    AlwaysPool,
+    /// uring: an accept for each connection instead of one that goes on
+    SingleAccept,
+    /// uring: a receive for each request, into a buffer of its own, instead of one that goes on and picks buffers
+    SingleReceive,
+    /// uring: completions interrupt the server instead of waiting until it asks (no DEFER_TASKRUN)
+    CoopTaskrun,
+    /// uring: a piece of a file is sent when its read has come back, instead of linking the two
+    UnlinkedSend,
+    /// uring: a system call for each operation instead of one for a batch
+    Unbatched,
+}
+
+impl Tune {
+    /// All of them, in the order in which they are always shown.
+    pub const ALL: [Tune; 7] = [
+        Tune::LevelTriggered,
+        Tune::AlwaysPool,
+        Tune::SingleAccept,
+        Tune::SingleReceive,
+        Tune::CoopTaskrun,
+        Tune::UnlinkedSend,
+        Tune::Unbatched,
+    ];
+
+    /// The name of the server that has the technique.
+    #[must_use]
+    pub fn server(self) -> &'static str {
+        match self {
+            Tune::LevelTriggered | Tune::AlwaysPool => "epoll",
+            Tune::SingleAccept
+            | Tune::SingleReceive
+            | Tune::CoopTaskrun
+            | Tune::UnlinkedSend
+            | Tune::Unbatched => "uring",
+        }
+    }
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Tune::LevelTriggered => "level-triggered",
+            Tune::AlwaysPool => "always-pool",
+            Tune::SingleAccept => "single-accept",
+            Tune::SingleReceive => "single-receive",
+            Tune::CoopTaskrun => "coop-taskrun",
+            Tune::UnlinkedSend => "unlinked-send",
+            Tune::Unbatched => "unbatched",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    #[test]
+    fn names_are_those_of_the_command_line() {
+        assert_eq!(Tune::value_variants(), Tune::ALL);
+        for switch in Tune::ALL {
+            let value = switch.to_possible_value().expect("none is hidden");
+            assert_eq!(value.get_name(), switch.name());
+            let help = value.get_help().expect("each has its line").to_string();
+            assert!(help.starts_with(&format!("{}: ", switch.server())), "{help}");
+        }
+    }
+}
