@@ -97,17 +97,28 @@ impl Server {
             }
             Runs::Program(peer) => return start_peer(peer, &root, run, placement, counting),
         };
-        let mut start = Started::spawn(name, stub(placement, work)?, counting)?.announced(run)?;
-        if let Start::Running(server) = &mut start {
-            server.set_control()?;
+        match Started::spawn(name, stub(placement, work)?, counting)?.announced(run)? {
+            Start::Running(server) => server.controlled().map(Start::Running),
+            unavailable @ Start::Unavailable(_) => Ok(unavailable),
         }
-        Ok(start)
     }
 
-    fn set_control(&mut self) -> Result<()> {
-        self.control = set_for_listeners(self.pid())
-            .map_err(Failure::context(format!("set the congestion control of {}", self.name)))?;
-        Ok(())
+    /// The same server, whose connections have the congestion control of all.
+    fn controlled(mut self) -> Result<Server> {
+        match set_for_listeners(self.pid()) {
+            Ok(control) => {
+                self.control = control;
+                Ok(self)
+            }
+            Err(errno) => {
+                let fault = format!("set the congestion control of {}: {errno}", self.name);
+                // If it has died, its end says more than the sockets that are gone.
+                Err(match self.stop() {
+                    Ok(()) => Failure::new(fault),
+                    Err(end) => Failure::new(format!("{end} ({fault})")),
+                })
+            }
+        }
     }
 
     /// The number of the process that was started.
@@ -259,8 +270,7 @@ fn start_peer(
             Knock::Answered(started) => {
                 let mut server = started.into_server(address, run);
                 server.signal = Some(peer.signal);
-                server.set_control()?;
-                return Ok(Start::Running(server));
+                return server.controlled().map(Start::Running);
             }
             Knock::PortTaken => {}
         }
@@ -543,6 +553,13 @@ mod tests {
         for process in watched {
             assert!(wait_readable(&process, Duration::ZERO).unwrap());
         }
+    }
+
+    #[test]
+    fn a_server_that_dies_as_soon_as_it_listens_is_told_by_its_end() {
+        let dead = running("echo listening 127.0.0.1:1; kill -9 $$");
+        let failure = dead.controlled().err().map(|failure| failure.to_string()).unwrap_or_default();
+        assert!(failure.contains("signal: 9") && failure.contains("congestion control"), "{failure}");
     }
 
     /// nginx's worker outlives a master that is killed.
