@@ -82,7 +82,7 @@ impl<'a> Results<'a> {
         epoll.map(|figures| figures.target.as_str())
     }
 
-    /// The best of a family that is ranked in the cell's measure.
+    /// The best of a family that is ranked in the cell's measure; of this project's, those with default settings.
     pub fn best<'b>(&self, verdict: &'b Verdict, family: Family) -> Option<&'b Figures> {
         let measure = verdict.measure;
         let value = |figures: &Figures| {
@@ -91,7 +91,8 @@ impl<'a> Results<'a> {
         };
         let candidates = verdict.targets.iter().filter(|figures| {
             let target = self.target(&figures.target);
-            target.is_some_and(|target| target.family == family && target.twin_of.is_none())
+            target.is_some_and(|target| target.family == family)
+                && !self.is_variant(&figures.target)
                 && figures.unranked(measure).is_none()
         });
         candidates.min_by(|one, other| value(one).total_cmp(&value(other)))
