@@ -1,11 +1,14 @@
 //! A client: a connection, its socket, and what is in flight for it.
 
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::connection::{Connection, Step};
 use common::site::SharedFile;
 use common::worker::Worker;
-use rustix::net::sockopt;
+use rustix::net::{self, Shutdown, sockopt};
 
 use crate::ring::{Flight, Socket};
 
@@ -68,4 +71,21 @@ impl Client {
             self.connection.failed(worker);
         }
     }
+}
+
+/// Sends a reset and ends all that is in flight on the socket: connect(2) to nowhere discards what was not
+/// sent.
+pub(crate) fn reset(socket: &Socket) {
+    // Where that is refused: the close will be a reset, and what is in flight ends with the shutdown. Neither
+    // can fail on a connected socket, and on another one there is nothing left to end.
+    if net::connect_unspec(socket).is_err() {
+        let _lingering = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
+        let _ended = net::shutdown(socket, Shutdown::Both);
+    }
+}
+
+/// Whose address is at the other end.
+pub(crate) fn peer_of(socket: &OwnedFd) -> Option<IpAddr> {
+    let address = std::net::SocketAddr::try_from(net::getpeername(socket).ok()??).ok()?;
+    Some(address.ip().to_canonical())
 }

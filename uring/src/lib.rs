@@ -37,6 +37,7 @@ use common::slots::Token;
 pub mod buffers;
 mod client;
 pub mod constant;
+mod listener;
 mod lister;
 mod operation;
 pub mod refusal;

@@ -10,11 +10,10 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::connection::{Close, Connection, Step};
 use common::shutdown::Drain;
@@ -22,17 +21,14 @@ use common::site::{OpenRequest, Opened};
 use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
-use rustix::io::Errno;
-use rustix::net::{self, Shutdown, SocketFlags, sockopt};
+use rustix::net::{self, Shutdown};
 
 use crate::buffers::{HEAD_ROOM_BYTES, RecvBuffer};
-use crate::client::{Client, Doing, Receiving};
+use crate::client::{Client, Doing, Receiving, peer_of, reset};
+use crate::listener::{Listener, is_harmless};
 use crate::lister::Lister;
-use crate::ring::{Beneath, Completion, Flight, Options, Piece, Ring, Socket};
+use crate::ring::{Beneath, Completion, Options, Piece, Ring};
 use crate::volumes::{self, Reading, Volumes};
-
-/// How long no connection is accepted after descriptors have run out, unless one is closed before.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the end of the server waits for operations that it has cancelled.
 const FINISH_BOUND: Duration = Duration::from_millis(500);
@@ -41,25 +37,6 @@ const FINISH_BOUND: Duration = Duration::from_millis(500);
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
 const LISTER: Token = Token { slot: u32::MAX, generation: 1 };
 const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
-
-/// A socket that connections come from.
-struct Listener {
-    socket: Rc<OwnedFd>,
-    accepting: Accepting,
-}
-
-/// What the accept of a listener is doing.
-#[derive(Clone, Copy)]
-enum Accepting {
-    /// It is in flight.
-    Armed(Flight),
-    /// It was cancelled, and has not ended yet.
-    Ending,
-    /// It is not in flight: there are as many connections as there may be. It goes on when one is closed.
-    Off,
-    /// Descriptors have run out. It goes on when one is closed, or at this moment.
-    Paused(Instant),
-}
 
 /// One worker: its ring, its listeners, its clients.
 pub(crate) struct Server {
@@ -98,13 +75,12 @@ impl Server {
         if let Some(events) = &cache_events {
             ring.poll_once(CACHE, events);
         }
-        let listener = |socket| Some(Listener { socket: Rc::new(socket), accepting: Accepting::Off });
         let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
             worker,
             ring,
-            listeners: sockets.into_iter().map(listener).collect(),
+            listeners: sockets.into_iter().map(|socket| Some(Listener::new(socket))).collect(),
             clients: Slots::new(),
             early: VecDeque::new(),
             starved: Vec::new(),
@@ -135,10 +111,8 @@ impl Server {
     /// How long the loop may sleep if nothing completes.
     fn wait_max(&self) -> Option<Duration> {
         let now = self.worker.now();
-        let pauses = self.listeners.iter().flatten().filter_map(|listener| match listener.accepting {
-            Accepting::Paused(until) => Some(until.saturating_duration_since(now)),
-            Accepting::Armed(_) | Accepting::Ending | Accepting::Off => None,
-        });
+        let pauses = self.listeners.iter().flatten().filter_map(Listener::paused_until);
+        let pauses = pauses.map(|until| until.saturating_duration_since(now));
         pauses.chain(self.wheel.wait(now)).chain(self.worker.drain_wait()).min()
     }
 
@@ -172,30 +146,22 @@ impl Server {
 impl Server {
     /// A connection has come; or the accept has ended.
     fn on_accept(&mut self, token: Token, result: io::Result<OwnedFd>, armed: bool) {
-        let failed = match result {
-            Ok(socket) => {
-                self.welcome(socket);
-                None
-            }
-            Err(error) => error.raw_os_error(),
-        };
+        let failed = result.map(|socket| self.welcome(socket)).err().filter(|error| !is_harmless(error));
         if self.is_full() {
             self.stop_accepting();
         }
-        let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
         if armed {
             return;
         }
-        listener.accepting = match failed {
-            // A client that had gone before it was accepted, or our own cancel.
-            None | Some(libc::ECONNABORTED | libc::ECANCELED) => Accepting::Off,
-            // Out of descriptors or memory, mostly. Armed again at once it would fail again at once.
+        let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
+        match failed {
+            None => listener.ended(),
             Some(_) => {
+                listener.pause(self.worker.now());
                 self.worker.count_error();
                 self.worker.shed_descriptors();
-                Accepting::Paused(self.worker.now() + ACCEPT_PAUSE)
             }
-        };
+        }
         match self.phase {
             Drain::Serving => self.resume_accepting(),
             Drain::Quiet | Drain::Closing | Drain::Over => self.close_listeners(),
@@ -233,10 +199,7 @@ impl Server {
 
     fn stop_accepting(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            if let Accepting::Armed(flight) = listener.accepting {
-                self.ring.cancel(flight);
-                listener.accepting = Accepting::Ending;
-            }
+            listener.stop(&mut self.ring);
         }
     }
 
@@ -253,15 +216,8 @@ impl Server {
         }
         let now = self.worker.now();
         for (slot, listener) in (0..).zip(&mut self.listeners) {
-            let Some(listener) = listener else { continue };
-            let is_due = match listener.accepting {
-                Accepting::Off => true,
-                Accepting::Paused(until) => until <= now,
-                Accepting::Armed(_) | Accepting::Ending => false,
-            };
-            if is_due {
-                let flight = self.ring.arm_accept(Token { slot, generation: 0 }, &listener.socket);
-                listener.accepting = Accepting::Armed(flight);
+            if let Some(listener) = listener {
+                listener.resume(&mut self.ring, Token { slot, generation: 0 }, now);
             }
         }
     }
@@ -587,27 +543,9 @@ impl Server {
     /// There is a descriptor again: its close is queued, and so comes before the next accept.
     fn end_pauses(&mut self) {
         for listener in self.listeners.iter_mut().flatten() {
-            if let Accepting::Paused(_) = listener.accepting {
-                listener.accepting = Accepting::Off;
-            }
+            listener.end_pause();
         }
     }
-}
-
-/// Sends a reset and ends all that is in flight on the socket: connect(2) to nowhere discards what was not
-/// sent.
-fn reset(socket: &Socket) {
-    // Where that is refused: the close will be a reset, and what is in flight ends with the shutdown. Neither
-    // can fail on a connected socket, and on another one there is nothing left to end.
-    if net::connect_unspec(socket).is_err() {
-        let _lingering = sockopt::set_socket_linger(socket, Some(Duration::ZERO));
-        let _ended = net::shutdown(socket, Shutdown::Both);
-    }
-}
-
-fn peer_of(socket: &OwnedFd) -> Option<IpAddr> {
-    let address = std::net::SocketAddr::try_from(net::getpeername(socket).ok()??).ok()?;
-    Some(address.ip().to_canonical())
 }
 
 // ---- deadlines
@@ -668,17 +606,10 @@ impl Server {
     /// drain and is let in; with the listener closed they would be reset.
     fn close_listeners(&mut self) {
         for index in 0..self.listeners.len() {
-            let has_ended = |listener: &mut Listener| match listener.accepting {
-                Accepting::Off | Accepting::Paused(_) => true,
-                Accepting::Armed(_) | Accepting::Ending => false,
-            };
+            let has_ended = |listener: &mut Listener| listener.has_ended();
             let Some(listener) = self.listeners[index].take_if(has_ended) else { continue };
-            loop {
-                match net::accept_with(&listener.socket, SocketFlags::CLOEXEC) {
-                    Ok(socket) => self.welcome(socket),
-                    Err(Errno::CONNABORTED | Errno::INTR) => {}
-                    Err(_) => break,
-                }
+            while let Some(socket) = listener.accept_now() {
+                self.welcome(socket);
             }
         }
     }
