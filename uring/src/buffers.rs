@@ -20,7 +20,7 @@
 
 use std::alloc::{self, Layout};
 use std::cell::Cell;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -289,6 +289,14 @@ impl ReadBuffers {
         }
         self.large_out += 1;
         self.large.pop().unwrap_or_else(|| ReadBuffer::new(LARGE_BODY_BYTES))
+    }
+
+    /// The kernel may write into the buffer for all time: it is leaked.
+    pub(crate) fn give_up(&mut self, buffer: ReadBuffer) {
+        if buffer.body_bytes_max() == LARGE_BODY_BYTES {
+            self.large_out -= 1;
+        }
+        mem::forget(buffer);
     }
 
     /// The buffer's operation is over.

@@ -35,6 +35,7 @@ use common::slots::Token;
 
 #[allow(unsafe_code)]
 pub mod buffers;
+mod chains;
 mod client;
 pub mod constant;
 mod listener;

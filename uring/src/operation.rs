@@ -15,6 +15,7 @@ use common::slots::Token;
 use io_uring::opcode;
 use io_uring::squeue::Entry;
 use io_uring::types::{self, Fd};
+use rustix::net::{self, Shutdown};
 
 use crate::buffers::{ReadBuffer, RecvBuffer};
 
@@ -219,6 +220,10 @@ pub(crate) enum Memory {
         buffer: ReadBuffer,
         more: bool,
     },
+    /// The SEND of a [`Piece`](Memory::Piece) whose READ was taken without it. What both name is leaked.
+    Abandoned {
+        _socket: Socket,
+    },
     Open {
         _root: Rc<OwnedFd>,
         how: Rc<types::OpenHow>,
@@ -242,6 +247,7 @@ impl Memory {
             Memory::Accept { .. }
             | Memory::Receive { .. }
             | Memory::Load { .. }
+            | Memory::Abandoned { .. }
             | Memory::Open { .. }
             | Memory::Poll { .. } => return None,
         };
@@ -259,8 +265,22 @@ impl Memory {
             Memory::Accept { .. }
             | Memory::Receive { .. }
             | Memory::Load { .. }
+            | Memory::Abandoned { .. }
             | Memory::Open { .. }
             | Memory::Poll { .. } => {}
+        }
+    }
+
+    /// Makes sure that a SEND which the kernel has yet to take sends nothing: the socket is shut for it. What
+    /// its READ may still write into is the caller's to keep.
+    pub(crate) fn abandon(&mut self) -> Option<ReadBuffer> {
+        let Memory::Piece { socket, .. } = self else { return None };
+        // It only fails on a socket that isn't connected any more, which takes no bytes either.
+        let _shut = net::shutdown(&*socket, Shutdown::Write);
+        let abandoned = Memory::Abandoned { _socket: Rc::clone(socket) };
+        match mem::replace(self, abandoned) {
+            Memory::Piece { buffer, .. } => Some(buffer),
+            _ => None,
         }
     }
 
@@ -269,6 +289,8 @@ impl Memory {
         match self {
             // What receives write into is the ring's, which leaks it once for all of them.
             Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
+            // The ring leaked it when it gave it up.
+            Memory::Abandoned { .. } => {}
             Memory::Send { output, .. } => mem::forget(output),
             Memory::Message { message, .. } => mem::forget(message),
             Memory::Load { bytes, .. } => mem::forget(bytes),

@@ -34,9 +34,11 @@ use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode};
 
 use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, RecvBuffer};
+use crate::chains::Chains;
 use crate::operation::{InFlight, Memory, Message, Operation, length_of};
 use crate::refusal::Refusal;
 use crate::setup::build;
+use crate::volumes::read_exactly;
 
 pub use crate::operation::{Beneath, Completion, Flight, Piece, Socket};
 pub use crate::setup::{LADDER, Options, Rung};
@@ -95,12 +97,7 @@ pub struct Ring {
     messages: Vec<Box<Message>>,
     /// Chains that found no room in the submission queue, in order.
     waiting: VecDeque<Box<[Entry]>>,
-    /// For each place of the submission queue, whether its entry is linked to the next.
-    linked: Box<[bool]>,
-    /// How many entries were ever pushed, modulo 2³²: the tail of the submission queue.
-    pushed: u32,
-    /// A chain was torn: nothing may be submitted any more.
-    torn: bool,
+    chains: Chains,
     /// Completions that were taken from the queue and not yet looked at.
     batch: VecDeque<Cqe>,
     /// The newest kernel that the ring asks for.
@@ -117,7 +114,6 @@ impl Ring {
     /// When io_uring isn't there, is forbidden or too old, or memory or descriptors have run out.
     pub fn new(options: &Options) -> Result<Ring, Refusal> {
         let (io, rung) = build(options).map_err(Refusal::Setup)?;
-        let linked = vec![false; io.params().sq_entries() as usize].into();
         let io = NonNull::from(Box::leak(Box::new(io)));
         // SAFETY: `as_ref` wants a valid pointer and no mutable reference while this one lives: the ring is
         // on the heap, is only ever used through shared references, and `drop` takes the submitter away
@@ -133,9 +129,7 @@ impl Ring {
             read_buffers: ReadBuffers::default(),
             messages: Vec::new(),
             waiting: VecDeque::new(),
-            linked,
-            pushed: 0,
-            torn: false,
+            chains: Chains::default(),
             batch: VecDeque::new(),
             rung,
         };
@@ -329,7 +323,7 @@ impl Ring {
         let operations: &[Operation] = match in_flight.memory {
             Memory::Accept { .. } => &[Operation::Accept],
             Memory::Receive { .. } => &[Operation::Receive],
-            Memory::Send { .. } | Memory::Message { .. } => &[Operation::Send],
+            Memory::Send { .. } | Memory::Message { .. } | Memory::Abandoned { .. } => &[Operation::Send],
             Memory::Load { .. } => &[Operation::Read],
             Memory::Piece { .. } => &[Operation::Read, Operation::Send],
             Memory::Open { .. } => &[Operation::Open],
@@ -388,11 +382,7 @@ impl Ring {
         let pushed = unsafe { queue.push_multiple(chain) }.is_ok();
         drop(queue);
         if pushed {
-            for index in 1..=chain.len() {
-                let place = self.pushed as usize & (self.linked.len() - 1);
-                self.linked[place] = index < chain.len();
-                self.pushed = self.pushed.wrapping_add(1);
-            }
+            self.chains.on_pushed(chain);
         }
         pushed
     }
@@ -415,7 +405,6 @@ impl Ring {
     /// # Errors
     /// Only those after which the ring can't go on.
     pub fn submit_and_wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.check_chains()?;
         self.submit()?;
         let is_idle = self.waiting.is_empty() && self.batch.is_empty();
         let timeout = if is_idle { timeout } else { Some(Duration::ZERO) };
@@ -453,6 +442,19 @@ impl Ring {
         Ok(())
     }
 
+    /// Lets the kernel take so many entries of those that are queued, as it does when it runs out of memory in
+    /// the middle of a submission. For tests of that moment.
+    ///
+    /// # Errors
+    /// As [`submit_and_wait`](Ring::submit_and_wait).
+    #[doc(hidden)]
+    pub fn submit_only(&mut self, entries: u32) -> io::Result<()> {
+        // SAFETY: `enter` wants arguments that are right: it submits what is queued, or less, and names no
+        // memory.
+        let entered = unsafe { self.submitter().enter::<()>(entries, 0, 0, None) };
+        self.entered(entered)
+    }
+
     /// How many entries the kernel has not taken yet.
     fn queued(&self) -> u32 {
         // SAFETY: `submission_shared` wants to be the only such value: see `offer`.
@@ -463,9 +465,9 @@ impl Ring {
     /// Sorts out what an enter came to.
     fn entered(&mut self, result: io::Result<usize>) -> io::Result<()> {
         let left = self.queued();
-        let last_taken = self.pushed.wrapping_sub(left).wrapping_sub(1) as usize & (self.linked.len() - 1);
-        self.torn |= left > 0 && self.linked[last_taken];
-        self.check_chains()?;
+        if let Some(place) = self.chains.on_submitted(left) {
+            self.abandon(place);
+        }
         match result {
             Ok(_) => Ok(()),
             Err(error) => match error.raw_os_error() {
@@ -477,13 +479,15 @@ impl Ring {
         }
     }
 
-    /// Fails for good when the kernel has taken a READ without its SEND, out of memory. It ends a chain where
-    /// a submission ends: the SEND would not wait, and would send what the buffer held before.
-    fn check_chains(&self) -> io::Result<()> {
-        if self.torn {
-            return Err(io::Error::other("the kernel ran out of memory in the middle of a chain"));
+    /// Ends an operation whose chain the kernel has torn, and the client with it: its SEND, which can't be
+    /// called back, fails on a socket that is shut. The READ may still be writing then, so nobody gets the
+    /// buffer any more.
+    #[cold]
+    fn abandon(&mut self, place: Token) {
+        let buffer = self.in_flight.get_mut(place).and_then(|in_flight| in_flight.memory.abandon());
+        if let Some(buffer) = buffer {
+            self.read_buffers.give_up(buffer);
         }
-        Ok(())
     }
 
     /// Takes everything out of the completion queue, so that the kernel has room again.
@@ -563,7 +567,7 @@ impl Ring {
     /// Bytes have left: sends the rest, or ends the operation.
     fn sent(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory } = self.in_flight.get_mut(place)?;
-        let (token, is_piece) = (*token, matches!(memory, Memory::Piece { .. }));
+        let (token, is_piece) = (*token, matches!(memory, Memory::Piece { .. } | Memory::Abandoned { .. }));
         let bytes = *result.as_ref().unwrap_or(&0);
         memory.advance(bytes);
         let rest = if bytes > 0 { memory.rest() } else { None };
@@ -582,18 +586,24 @@ impl Ring {
 
     /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
     fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
-        let InFlight { token, memory: Memory::Piece { buffer, .. } } = self.in_flight.get_mut(place)? else {
-            let InFlight { token, memory } = self.in_flight.remove(place)?;
-            let Memory::Load { bytes, .. } = memory else { return None };
-            return Some(Completion::Loaded { token, bytes, result });
-        };
-        let (token, body_bytes) = (*token, buffer.body().len());
-        if result.as_ref().is_ok_and(|count| *count == body_bytes) {
-            // A success that was not skipped: the send is on its way and still needs the buffer.
-            return None;
+        match self.in_flight.get_mut(place)? {
+            InFlight { memory: Memory::Load { .. }, .. } => {
+                let InFlight { token, memory } = self.in_flight.remove(place)?;
+                let Memory::Load { bytes, .. } = memory else { return None };
+                Some(Completion::Loaded { token, bytes, result })
+            }
+            InFlight { token, memory: Memory::Piece { buffer, .. } } => {
+                let (token, body_bytes) = (*token, buffer.body().len());
+                if result.as_ref().is_ok_and(|count| *count == body_bytes) {
+                    // A success that was not skipped: the send is on its way and still needs the buffer.
+                    return None;
+                }
+                self.retire(place);
+                Some(Completion::FileRead { token, result })
+            }
+            // The read of a torn chain: its send has yet to fail.
+            _ => None,
         }
-        self.retire(place);
-        Some(Completion::FileRead { token, result })
     }
 
     /// The operation is over: its memory goes back to where it came from.
@@ -664,23 +674,4 @@ impl Drop for Ring {
 fn piece_memory(socket: &Socket, piece: &Piece<'_>, mut buffer: ReadBuffer) -> Memory {
     let more = (buffer.body().len() as u64) < piece.length;
     Memory::Piece { socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, more }
-}
-
-/// Fills `body` from the file.
-fn read_exactly(file: &SharedFile, mut body: &mut [mem::MaybeUninit<u8>], mut offset: u64) -> io::Result<()> {
-    while !body.is_empty() {
-        let (read, rest) = match rustix::io::pread(file, &mut *body, offset) {
-            Ok(parts) => parts,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if read.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        offset += read.len() as u64;
-        let read = read.len();
-        let _rest = rest;
-        body = &mut body[read..];
-    }
-    Ok(())
 }

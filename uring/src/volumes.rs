@@ -5,7 +5,8 @@
 //! even if the bytes are in memory. Which kind it is, `RWF_NOWAIT` (preadv2(2)) tells; asked once for each
 //! device.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use common::site::SharedFile;
@@ -73,6 +74,27 @@ pub(crate) fn read_now(file: &SharedFile, length: usize) -> rustix::io::Result<V
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+/// Fills `body` from the file on the spot. A file that ends before is an error.
+pub(crate) fn read_exactly(
+    file: &SharedFile,
+    mut body: &mut [MaybeUninit<u8>],
+    mut offset: u64,
+) -> io::Result<()> {
+    while !body.is_empty() {
+        let read = match pread(file, &mut *body, offset) {
+            Ok((read, _rest)) => read.len(),
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        offset += read as u64;
+        body = &mut body[read..];
+    }
+    Ok(())
 }
 
 fn probe(file: &SharedFile) -> Reading {

@@ -42,6 +42,7 @@ const TESTS: &[Test] = &[
     ("pair::outlives_the_client", pair_outlives_the_client),
     ("pair::reads_at_once_where_it_must", pair_reads_at_once_where_it_must),
     ("pair::of_hot_files_needs_no_kernel_thread", pair_of_hot_files_needs_no_kernel_thread),
+    ("pair::torn_apart_ends_its_client_alone", pair_torn_apart_ends_its_client_alone),
     ("poll::reports_once", poll_reports_once),
     ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
     ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
@@ -491,6 +492,53 @@ fn pair_of_hot_files_needs_no_kernel_thread() -> Outcome {
     assert_eq!(kernel_threads()?, before, "a read of cached pages runs inline");
     drop(socket);
     reader.join().expect("the reader reads")?;
+    Ok(())
+}
+
+/// The kernel takes the READ of the second of three pairs, and not its SEND.
+fn pair_torn_apart_ends_its_client_alone() -> Outcome {
+    let directory = directory()?;
+    let content = pattern(LARGE_BODY_BYTES);
+    let file = file_of(&directory, &content)?;
+    for cached in [true, false] {
+        if !cached {
+            File::open(directory.path().join("file"))?.sync_all()?;
+            rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
+        let mut ring = small_ring()?;
+        let mut ends = Vec::new();
+        for slot in 0..3 {
+            let (socket, mut theirs) = pair()?;
+            let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
+            ring.read_then_send(token(slot), &socket, &piece);
+            ends.push(std::thread::spawn(move || {
+                let mut got = Vec::new();
+                theirs.read_to_end(&mut got).map(|_| got)
+            }));
+        }
+        ring.submit_only(3)?;
+        // What has left, or that the send has failed.
+        let mut outcomes = [Some(0); 3];
+        let mut under_way = 3;
+        while under_way > 0 {
+            let Completion::FileSent { token, result, armed } = next(&mut ring)? else {
+                return Err("not a send".into());
+            };
+            let outcome = &mut outcomes[token.slot as usize];
+            *outcome = result.ok().zip(*outcome).map(|(count, before)| before + count);
+            under_way -= usize::from(!armed);
+        }
+        let whole = Some(content.len() + 4);
+        assert_eq!(outcomes, [whole, None, whole], "cached: {cached}");
+        assert_eq!(ring.in_flight(), 0);
+        ring.submit_and_wait(Some(Duration::from_millis(20)))?;
+        assert!(ring.completion().is_none(), "nothing else is told");
+        let got: Vec<_> = ends.into_iter().map(|end| end.join().expect("the reader reads")).collect();
+        for (slot, got) in got.into_iter().enumerate() {
+            let expected = [&b"head"[..], &content].concat();
+            assert!(got? == if slot == 1 { Vec::new() } else { expected }, "client {slot}");
+        }
+    }
     Ok(())
 }
 

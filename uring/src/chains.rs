@@ -1,0 +1,67 @@
+//! Chains: pairs of entries in the submission queue that must be submitted together.
+//!
+//! The kernel ends a chain where a submission ends. When it runs out of memory between a READ and the SEND that
+//! is linked behind it, it takes the READ alone, and the SEND would go with the next submission, without
+//! waiting: it would send what the buffer held before.
+
+use std::collections::VecDeque;
+
+use common::slots::Token;
+use io_uring::squeue::Entry;
+
+/// Where the chains are that the kernel has not taken yet.
+#[derive(Default)]
+pub(crate) struct Chains {
+    /// How many entries were ever pushed, modulo 2³²: the tail of the submission queue.
+    pushed: u32,
+    /// The place of a chain's first entry, and its operation.
+    queued: VecDeque<(u32, Token)>,
+}
+
+impl Chains {
+    /// An entry was pushed, or a chain of two.
+    pub(crate) fn on_pushed(&mut self, entries: &[Entry]) {
+        if let [first, _second] = entries {
+            self.queued.push_back((self.pushed, Token::from_u64(first.get_user_data())));
+        }
+        for _ in entries {
+            self.pushed = self.pushed.wrapping_add(1);
+        }
+    }
+
+    /// The kernel has taken all but the last `left` entries: the operation whose chain it has torn, if it has.
+    pub(crate) fn on_submitted(&mut self, left: u32) -> Option<Token> {
+        let head = self.pushed.wrapping_sub(left);
+        let mut last_begun = None;
+        while let Some((first, _)) = self.queued.front()
+            && first.wrapping_sub(head) >= left
+        {
+            last_begun = self.queued.pop_front();
+        }
+        last_begun.filter(|(first, _)| left > 0 && first.wrapping_add(1) == head).map(|(_, place)| place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use io_uring::opcode::Nop;
+
+    #[test]
+    fn a_chain_is_torn_between_its_entries_and_nowhere_else() {
+        let entry = |slot| Nop::new().build().user_data(Token { slot, generation: 0 }.to_u64());
+        // The queue: a chain, one alone, a chain, a chain. For each length of what is left, who is torn.
+        let expected = [None, Some(3), None, Some(2), None, None, Some(0), None];
+        for (left, torn) in (0..).zip(expected) {
+            let mut chains = Chains { pushed: u32::MAX - 2, ..Chains::default() };
+            chains.on_pushed(&[entry(0), entry(0)]);
+            chains.on_pushed(&[entry(1)]);
+            chains.on_pushed(&[entry(2), entry(2)]);
+            chains.on_pushed(&[entry(3), entry(3)]);
+            assert_eq!(chains.on_submitted(left).map(|place| place.slot), torn, "{left} left");
+            assert_eq!(chains.on_submitted(left), None, "told once");
+            assert_eq!(chains.on_submitted(0), None);
+            assert!(chains.queued.is_empty());
+        }
+    }
+}
