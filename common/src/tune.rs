@@ -15,7 +15,7 @@ pub enum Tune {
     SingleAccept,
     /// uring: a receive for each request, into a buffer of its own, instead of one that goes on and picks buffers
     SingleReceive,
-    /// uring: completions interrupt the server instead of waiting until it asks (no DEFER_TASKRUN)
+    /// uring: completions are worked off in any system call instead of waiting until the server asks (no DEFER_TASKRUN)
     CoopTaskrun,
     /// uring: a piece of a file is sent when its read has come back, instead of linking the two
     UnlinkedSend,

@@ -1,6 +1,6 @@
 //! Memory that the kernel writes into while a request is in flight.
 //!
-//! Two kinds, and for each one a life that is a numbered list.
+//! Three kinds, and for each one a life that is a numbered list.
 //!
 //! A **receive buffer** belongs to the ring of provided buffers ([`ProvidedBuffers`], Linux 5.19):
 //! 1. the server writes its address into the shared ring and moves the tail: it is the kernel's now, and the
@@ -13,13 +13,19 @@
 //! It is freed when the last holder is gone; the ring of operations never lets go of its share while a
 //! receive is in flight.
 //!
+//! A **single buffer** ([`SingleBuffer`]) is for one receive, where a ring does without provided ones:
+//! 1. it is taken from the pool, and moves into the table of operations in flight: only the kernel touches it,
+//!    however long the client is silent;
+//! 2. the completion has come: the guard has it;
+//! 3. the guard is dropped: back to the pool.
+//!
 //! A **read buffer** ([`ReadBuffer`]) carries one piece of a file from a READ to a SEND:
 //! 1. it is taken from the pool, and the head of the answer is put right in front of the place of the body;
 //! 2. it moves into the table of operations in flight, and only the kernel touches its memory;
 //! 3. the completion has come: it goes back to the pool, to be taken first, while it is warm.
 
 use std::alloc::{self, Layout};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::mem::{self, MaybeUninit};
 use std::ops::Range;
 use std::ptr::NonNull;
@@ -35,6 +41,9 @@ pub const RECEIVE_BUFFER_BYTES: u32 = 4096;
 /// How many receive buffers the kernel has at first. It gets more when a burst uses them up: few buffers stay
 /// in the processor's cache, and memory that was never needed is never touched.
 const FIRST_GRANT: u16 = 64;
+
+/// Idle single buffers that are kept: as many as the answers of one batch can leave.
+const SINGLE_IDLE_MAX: usize = 1024;
 
 /// The shared ring must begin on a page (`io_uring_register_buf_ring(3)`).
 const PAGE_BYTES: usize = 4096;
@@ -196,6 +205,52 @@ impl Drop for RecvBuffer {
     }
 }
 
+impl AsRef<[u8]> for RecvBuffer {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+/// Single buffers that wait for work. The last one that came back is the first to go.
+#[derive(Default)]
+pub struct SingleBuffers {
+    idle: RefCell<Vec<Vec<u8>>>,
+}
+
+impl SingleBuffers {
+    /// Memory for one receive, all of it initialised.
+    pub(crate) fn take(&self) -> Vec<u8> {
+        self.idle.borrow_mut().pop().unwrap_or_else(|| vec![0; RECEIVE_BUFFER_BYTES as usize])
+    }
+
+    /// `length` bytes have been received into this memory; none: nothing more will come.
+    pub(crate) fn received(self: &Rc<Self>, memory: Vec<u8>, length: usize) -> Option<SingleBuffer> {
+        Some(SingleBuffer { home: Rc::clone(self), memory, length }).filter(|_| length > 0)
+    }
+}
+
+/// Bytes that have arrived, in a buffer that goes back to its pool when this is dropped.
+pub struct SingleBuffer {
+    home: Rc<SingleBuffers>,
+    memory: Vec<u8>,
+    length: usize,
+}
+
+impl AsRef<[u8]> for SingleBuffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.memory[..self.length]
+    }
+}
+
+impl Drop for SingleBuffer {
+    fn drop(&mut self) {
+        let mut idle = self.home.idle.borrow_mut();
+        if idle.len() < SINGLE_IDLE_MAX {
+            idle.push(mem::take(&mut self.memory));
+        }
+    }
+}
+
 /// Room in front of the body for the head of the answer, so that one SEND carries both.
 pub const HEAD_ROOM_BYTES: usize = 2048;
 
@@ -209,7 +264,7 @@ pub const LARGE_BODY_BYTES: usize = 128 * 1024;
 /// not cost a large buffer each.
 pub const LARGE_OUT_MAX: usize = 128;
 
-/// Idle buffers that are kept, of each kind.
+/// Idle read buffers that are kept, of each kind.
 const IDLE_MAX: usize = 64;
 
 /// The body begins on a cache line.

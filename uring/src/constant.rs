@@ -80,7 +80,8 @@ impl Server {
             Completion::Accepted { result, armed, .. } => self.on_accept(result, armed),
             Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
             Completion::Sent { token, result, armed } => self.on_send(token, result.is_ok(), armed),
-            Completion::FileRead { .. }
+            Completion::ReceivedOnce { .. }
+            | Completion::FileRead { .. }
             | Completion::FileSent { .. }
             | Completion::Opened { .. }
             | Completion::Loaded { .. }

@@ -20,6 +20,10 @@
 //! system call. A file takes four submissions (open, read, send, close), three completions and one fstat(2).
 //! File bytes are copied twice: page cache to buffer, buffer to socket.
 //!
+//! It can do without some of that, to show what each technique buys ([`common::tune`]): an accept and a receive
+//! of their own for each connection and request, a send that waits for its read to come back, an
+//! `io_uring_enter` for each operation (a chain is submitted whole), no `DEFER_TASKRUN`.
+//!
 //! It needs Linux 6.0 (multishot receive), and is at its best from 6.6. Where io_uring is missing or
 //! forbidden [`serve`] says so in one line.
 
@@ -71,7 +75,8 @@ pub fn available() -> Result<(), String> {
 
 /// Makes a ring and receives with it: a kernel that lacks the multishot receive says so only then.
 fn probe() -> Result<(), Refusal> {
-    let mut ring = Ring::new(&Options { submissions: 4, completions: 8, receive_buffers: 1, rung: 0 })?;
+    let mut ring =
+        Ring::new(&Options { submissions: 4, completions: 8, receive_buffers: 1, ..Options::default() })?;
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(Refusal::Setup)?;
     drop(theirs);
     ring.arm_recv(Token { slot: 0, generation: 0 }, &std::rc::Rc::new(ours.into()));

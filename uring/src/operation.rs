@@ -17,7 +17,7 @@ use io_uring::squeue::Entry;
 use io_uring::types::{self, Fd};
 use rustix::net::{self, Shutdown};
 
-use crate::buffers::{ReadBuffer, RecvBuffer};
+use crate::buffers::{ReadBuffer, RecvBuffer, SingleBuffer};
 
 /// A socket, shared by a client and its operations in flight. A number that the kernel will look up later
 /// must still mean the same socket then.
@@ -76,6 +76,13 @@ pub enum Completion {
         result: io::Result<Option<RecvBuffer>>,
         /// Whether more will come without another [`Ring::arm_recv`](crate::ring::Ring::arm_recv).
         armed: bool,
+    },
+    /// Bytes have arrived for a receive that was for once; `None`: the client closed its side.
+    ReceivedOnce {
+        /// Of the client.
+        token: Token,
+        /// The bytes.
+        result: io::Result<Option<SingleBuffer>>,
     },
     /// Bytes of a [`Ring::send`](crate::ring::Ring::send) have left; or it has failed.
     Sent {
@@ -197,6 +204,11 @@ pub(crate) enum Memory {
     Receive {
         _socket: Socket,
     },
+    /// A RECV into memory of its own.
+    ReceiveOnce {
+        _socket: Socket,
+        bytes: Vec<u8>,
+    },
     Send {
         socket: Socket,
         output: Rc<Vec<u8>>,
@@ -246,6 +258,7 @@ impl Memory {
             Memory::Message { socket, message } => return message.rest(socket),
             Memory::Accept { .. }
             | Memory::Receive { .. }
+            | Memory::ReceiveOnce { .. }
             | Memory::Load { .. }
             | Memory::Abandoned { .. }
             | Memory::Open { .. }
@@ -264,6 +277,7 @@ impl Memory {
             Memory::Piece { buffer, .. } => buffer.advance(bytes),
             Memory::Accept { .. }
             | Memory::Receive { .. }
+            | Memory::ReceiveOnce { .. }
             | Memory::Load { .. }
             | Memory::Abandoned { .. }
             | Memory::Open { .. }
@@ -293,7 +307,7 @@ impl Memory {
             Memory::Abandoned { .. } => {}
             Memory::Send { output, .. } => mem::forget(output),
             Memory::Message { message, .. } => mem::forget(message),
-            Memory::Load { bytes, .. } => mem::forget(bytes),
+            Memory::Load { bytes, .. } | Memory::ReceiveOnce { bytes, .. } => mem::forget(bytes),
             Memory::Piece { buffer, .. } => mem::forget(buffer),
             Memory::Open { how, request, .. } => {
                 mem::forget(how);
@@ -314,8 +328,12 @@ pub(crate) struct InFlight {
 pub(crate) enum Operation {
     Accept = 1,
     Receive,
+    ReceiveOnce,
     Send,
+    /// A READ that stands alone, or that a SEND is linked behind.
     Read,
+    /// A READ that a SEND will follow.
+    ReadFirst,
     Open,
     Poll,
     Close,
@@ -323,11 +341,13 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    const ALL: [Operation; 8] = [
+    const ALL: [Operation; 10] = [
         Operation::Accept,
         Operation::Receive,
+        Operation::ReceiveOnce,
         Operation::Send,
         Operation::Read,
+        Operation::ReadFirst,
         Operation::Open,
         Operation::Poll,
         Operation::Close,

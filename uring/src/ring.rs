@@ -17,6 +17,11 @@
 //!    [`Ring::submit_and_wait`] submits as often as it takes.
 //! 6. One thread makes the ring, uses it and drops it: `Ring` isn't `Send`.
 
+#[deny(unsafe_code)]
+mod completions;
+#[deny(unsafe_code)]
+mod ways;
+
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
@@ -31,14 +36,16 @@ use common::site::{OpenRequest, SharedFile};
 use common::slots::{Slots, Token};
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, Submitter, cqueue, opcode};
+use io_uring::{EnterFlags, IoUring, Submitter, opcode};
 
-use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, RecvBuffer};
+use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, SingleBuffers};
 use crate::chains::Chains;
 use crate::operation::{InFlight, Memory, Message, Operation, length_of};
 use crate::refusal::Refusal;
 use crate::setup::build;
 use crate::volumes::read_exactly;
+
+use ways::Ways;
 
 pub use crate::operation::{Beneath, Completion, Flight, Piece, Socket};
 pub use crate::setup::{LADDER, Options, Rung};
@@ -91,17 +98,24 @@ pub struct Ring {
     submitter: Option<Submitter<'static>>,
     in_flight: Slots<InFlight>,
     receive_buffers: Rc<ProvidedBuffers>,
+    single_buffers: Rc<SingleBuffers>,
     read_buffers: ReadBuffers,
     /// Empty, for the next sends of two pieces.
     #[expect(clippy::vec_box, reason = "the kernel is told its address")]
     messages: Vec<Box<Message>>,
     /// Chains that found no room in the submission queue, in order.
     waiting: VecDeque<Box<[Entry]>>,
+    /// Whether entries go straight to the submission queue, to be submitted with others: nothing waits for a
+    /// place in it, and the ring batches.
+    is_open: bool,
     chains: Chains,
     /// Completions that were taken from the queue and not yet looked at.
     batch: VecDeque<Cqe>,
     /// The newest kernel that the ring asks for.
     rung: &'static str,
+    ways: Ways,
+    /// How often the kernel was entered.
+    enters: u64,
 }
 
 impl Ring {
@@ -113,6 +127,7 @@ impl Ring {
     /// # Errors
     /// When io_uring isn't there, is forbidden or too old, or memory or descriptors have run out.
     pub fn new(options: &Options) -> Result<Ring, Refusal> {
+        let ways = Ways::without(&options.without);
         let (io, rung) = build(options).map_err(Refusal::Setup)?;
         let io = NonNull::from(Box::leak(Box::new(io)));
         // SAFETY: `as_ref` wants a valid pointer and no mutable reference while this one lives: the ring is
@@ -126,9 +141,13 @@ impl Ring {
             submitter: Some(submitter),
             in_flight: Slots::new(),
             receive_buffers: ProvidedBuffers::new(options.receive_buffers),
+            single_buffers: Rc::default(),
             read_buffers: ReadBuffers::default(),
             messages: Vec::new(),
             waiting: VecDeque::new(),
+            is_open: ways.batches,
+            ways,
+            enters: 0,
             chains: Chains::default(),
             batch: VecDeque::new(),
             rung,
@@ -154,6 +173,12 @@ impl Ring {
         self.rung
     }
 
+    /// How many system calls the ring has made: to submit, to wait, or for both.
+    #[must_use]
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
     /// How many operations are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -166,21 +191,37 @@ impl Ring {
         &self.receive_buffers
     }
 
-    /// Accepts connections until further notice (multishot, 5.19).
+    /// Accepts connections until further notice (multishot, 5.19); or one, where
+    /// [`SingleAccept`](common::tune::Tune::SingleAccept) says so.
     pub fn arm_accept(&mut self, token: Token, listener: &Rc<OwnedFd>) -> Flight {
-        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+        let accept = (self.ways.accept)(Fd(listener.as_raw_fd()));
         let memory = Memory::Accept { _listener: Rc::clone(listener) };
         // SAFETY: `launch` wants the operation to own its memory: it names no address, only the listener.
         unsafe { self.launch(token, memory, [(Operation::Accept, accept)]) }
     }
 
-    /// Receives until further notice (multishot, 6.0), into provided buffers.
+    /// Receives until further notice (multishot, 6.0), into provided buffers; or once, where
+    /// [`SingleReceive`](common::tune::Tune::SingleReceive) says so.
     pub fn arm_recv(&mut self, token: Token, socket: &Socket) -> Flight {
+        (self.ways.receive)(self, token, socket)
+    }
+
+    fn receive_on(&mut self, token: Token, socket: &Socket) -> Flight {
         let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), RECEIVE_GROUP).build();
         let memory = Memory::Receive { _socket: Rc::clone(socket) };
         // SAFETY: `launch` wants the operation to own its memory: it names none but the group of provided
         // buffers, which outlive it (see `drop`).
         unsafe { self.launch(token, memory, [(Operation::Receive, receive)]) }
+    }
+
+    /// Receives what there is, into memory of its own.
+    fn receive_once(&mut self, token: Token, socket: &Socket) -> Flight {
+        let mut bytes = self.single_buffers.take();
+        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), bytes.as_mut_ptr(), length_of(bytes.len()));
+        let memory = Memory::ReceiveOnce { _socket: Rc::clone(socket), bytes };
+        // SAFETY: `launch` wants the operation to own its memory: it owns the bytes, which are as many as are
+        // received at most, and stay where they are when the vector moves.
+        unsafe { self.launch(token, memory, [(Operation::ReceiveOnce, receive.build())]) }
     }
 
     /// Sends `output[range]`. A send takes what the socket has room for; the ring sends the rest as there is
@@ -239,23 +280,43 @@ impl Ring {
     }
 
     /// Reads as much of the piece as a buffer holds, behind the head in the same buffer, and sends both with
-    /// one operation that is linked behind the read, as [`send`](Ring::send) does. When the read falls short
-    /// there is one [`Completion::FileRead`], and nothing is sent.
+    /// one operation, as [`send`](Ring::send) does. It is linked behind the read, or follows its completion,
+    /// where [`UnlinkedSend`](common::tune::Tune::UnlinkedSend) says so. When the read falls short there is one
+    /// [`Completion::FileRead`], and nothing is sent.
     pub fn read_then_send(&mut self, token: Token, socket: &Socket, piece: &Piece<'_>) -> Flight {
         let mut buffer = self.buffer_for(piece);
         let body = buffer.body();
         let file = Fd(piece.file.as_fd().as_raw_fd());
         let read = opcode::Read::new(file, body.as_mut_ptr().cast(), length_of(body.len()))
             .offset(piece.offset)
-            .build()
-            // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
-            // short, shows itself, and the kernel drops the send in silence.
-            .flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
-        let mut memory = piece_memory(socket, piece, buffer);
+            .build();
+        let memory = piece_memory(socket, piece, buffer);
+        // SAFETY: `pair` wants the operation to own its memory: it owns the buffer, and the read stays within
+        // what that has room for.
+        unsafe { (self.ways.pair)(self, token, memory, read) }
+    }
+
+    /// Links the SEND behind the READ.
+    ///
+    /// # Safety
+    /// As [`launch`](Ring::launch).
+    unsafe fn pair_linked(&mut self, token: Token, mut memory: Memory, read: Entry) -> Flight {
+        // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
+        // short, shows itself, and the kernel drops the send in silence.
+        let read = read.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
         let send = memory.rest().expect("something is to be sent");
-        // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, and both entries stay
-        // within what that has room for.
+        // SAFETY: `launch` wants the operation to own its memory: the caller vouches for the read, and the
+        // send stays within the same buffer.
         unsafe { self.launch(token, memory, [(Operation::Read, read), (Operation::Send, send)]) }
+    }
+
+    /// Leaves the SEND to the READ's completion.
+    ///
+    /// # Safety
+    /// As [`launch`](Ring::launch).
+    unsafe fn pair_unlinked(&mut self, token: Token, memory: Memory, read: Entry) -> Flight {
+        // SAFETY: `launch` wants what this function wants.
+        unsafe { self.launch(token, memory, [(Operation::ReadFirst, read)]) }
     }
 
     /// As [`read_then_send`](Ring::read_then_send), but reads at once, with pread(2): for file systems whose
@@ -325,7 +386,8 @@ impl Ring {
             Memory::Receive { .. } => &[Operation::Receive],
             Memory::Send { .. } | Memory::Message { .. } | Memory::Abandoned { .. } => &[Operation::Send],
             Memory::Load { .. } => &[Operation::Read],
-            Memory::Piece { .. } => &[Operation::Read, Operation::Send],
+            Memory::ReceiveOnce { .. } => &[Operation::ReceiveOnce],
+            Memory::Piece { .. } => &[Operation::Read, Operation::ReadFirst, Operation::Send],
             Memory::Open { .. } => &[Operation::Open],
             Memory::Poll { .. } => &[Operation::Poll],
         };
@@ -364,10 +426,29 @@ impl Ring {
     /// The memory that the entries name is valid until their operations have completed.
     unsafe fn push<const N: usize>(&mut self, entries: [Entry; N]) {
         // SAFETY: `offer` wants what this function wants.
-        if self.waiting.is_empty() && unsafe { self.offer(&entries) } {
+        if self.is_open && unsafe { self.offer(&entries) } {
             return;
         }
-        self.waiting.push_back(Box::new(entries));
+        // SAFETY: `push_apart` wants what this function wants.
+        unsafe { self.push_apart(&entries) };
+    }
+
+    /// For a chain that doesn't just join the others in the submission queue: there is no room for it, or each
+    /// is submitted by itself.
+    ///
+    /// # Safety
+    /// The memory that the entries name is valid until their operations have completed.
+    #[cold]
+    unsafe fn push_apart(&mut self, chain: &[Entry]) {
+        // SAFETY: `offer` wants what this function wants.
+        if self.waiting.is_empty() && unsafe { self.offer(chain) } {
+            let submitted = self.submitter().submit();
+            // What the kernel didn't take goes with the next enter, which fails again if this one did.
+            let _entered = self.entered(submitted);
+        } else {
+            self.waiting.push_back(chain.into());
+            self.is_open = false;
+        }
     }
 
     /// Pushes a whole chain, if there is room for it. A chain that a submission tears apart is no chain.
@@ -397,6 +478,7 @@ impl Ring {
                 return;
             }
         }
+        self.is_open = self.ways.batches;
     }
 
     /// Submits everything that is queued and waits until something has completed, at most for `timeout`
@@ -464,6 +546,7 @@ impl Ring {
 
     /// Sorts out what an enter came to.
     fn entered(&mut self, result: io::Result<usize>) -> io::Result<()> {
+        self.enters += 1;
         let left = self.queued();
         if let Some(place) = self.chains.on_submitted(left) {
             self.abandon(place);
@@ -505,65 +588,6 @@ impl Ring {
         }));
     }
 
-    /// The next completion of those that the last [`submit_and_wait`](Ring::submit_and_wait) has brought.
-    pub fn completion(&mut self) -> Option<Completion> {
-        while let Some(cqe) = self.batch.pop_front() {
-            if let Some(completion) = self.complete(cqe) {
-                return Some(completion);
-            }
-        }
-        None
-    }
-
-    /// Whose completion it is, and what it says.
-    fn complete(&mut self, cqe: Cqe) -> Option<Completion> {
-        let operation = Operation::of(cqe.user_data)?;
-        let place = Token::from_u64(cqe.user_data);
-        let armed = cqueue::more(cqe.flags);
-        match operation {
-            Operation::Accept => {
-                let result = cqe.descriptor();
-                let token = self.land(place, armed)?;
-                Some(Completion::Accepted { token, result, armed })
-            }
-            Operation::Receive => {
-                let result = self.received(cqe);
-                let token = self.land(place, armed)?;
-                Some(Completion::Received { token, result, armed })
-            }
-            Operation::Send => self.sent(place, cqe.count()),
-            Operation::Read => self.on_read(place, cqe.count()),
-            Operation::Open => {
-                let result = cqe.descriptor();
-                let InFlight { token, memory } = self.in_flight.remove(place)?;
-                let Memory::Open { request, .. } = memory else { return None };
-                Some(Completion::Opened { token, request, result })
-            }
-            Operation::Poll => Some(Completion::Polled { token: self.land(place, armed)? }),
-            // They report only that there was nothing to cancel, or that a close failed, which frees the
-            // number all the same (close(2)).
-            Operation::Close | Operation::Cancel => None,
-        }
-    }
-
-    /// The token of an operation, which leaves the table unless it goes on.
-    fn land(&mut self, place: Token, armed: bool) -> Option<Token> {
-        if armed {
-            return self.in_flight.get(place).map(|in_flight| in_flight.token);
-        }
-        self.in_flight.remove(place).map(|in_flight| in_flight.token)
-    }
-
-    fn received(&mut self, cqe: Cqe) -> io::Result<Option<RecvBuffer>> {
-        if cqe.result == -libc::ENOBUFS {
-            self.receive_buffers.grow();
-        }
-        let length = usize::try_from(cqe.result).unwrap_or(0);
-        let buffer = cqueue::buffer_select(cqe.flags).map(|id| self.receive_buffers.take(id, length));
-        cqe.value()?;
-        Ok(buffer.filter(|_| length > 0))
-    }
-
     /// Bytes have left: sends the rest, or ends the operation.
     fn sent(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory } = self.in_flight.get_mut(place)?;
@@ -584,38 +608,14 @@ impl Ring {
         })
     }
 
-    /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
-    fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
-        match self.in_flight.get_mut(place)? {
-            InFlight { memory: Memory::Load { .. }, .. } => {
-                let InFlight { token, memory } = self.in_flight.remove(place)?;
-                let Memory::Load { bytes, .. } = memory else { return None };
-                Some(Completion::Loaded { token, bytes, result })
-            }
-            InFlight { token, memory: Memory::Piece { buffer, .. } } => {
-                let (token, body_bytes) = (*token, buffer.body().len());
-                if result.as_ref().is_ok_and(|count| *count == body_bytes) {
-                    // A success that was not skipped: the send is on its way and still needs the buffer.
-                    return None;
-                }
-                self.retire(place);
-                Some(Completion::FileRead { token, result })
-            }
-            // The read of a torn chain: its send has yet to fail.
-            _ => None,
-        }
-    }
-
-    /// The operation is over: its memory goes back to where it came from.
-    fn retire(&mut self, place: Token) {
-        match self.in_flight.remove(place).map(|in_flight| in_flight.memory) {
-            Some(Memory::Piece { buffer, .. }) => self.read_buffers.give_back(buffer),
-            Some(Memory::Message { mut message, .. }) if self.messages.len() < MESSAGES_MAX => {
-                message.clear();
-                self.messages.push(message);
-            }
-            Some(_) | None => {}
-        }
+    /// Sends what is left of an operation's bytes; whether there are any.
+    fn send_rest(&mut self, place: Token) -> bool {
+        let send = self.in_flight.get_mut(place).and_then(|in_flight| in_flight.memory.rest());
+        let Some(send) = send else { return false };
+        // SAFETY: `push` wants the entry's memory to outlive it: the operation stays in the table, and owns
+        // what it sends.
+        unsafe { self.push([send.user_data(Operation::Send.user_data(place))]) };
+        true
     }
 
     /// Cancels everything and waits for the ends, at most for `bound`. What they bring is dropped.

@@ -23,7 +23,7 @@ use common::wheel::Wheel;
 use common::worker::Worker;
 use rustix::net::{self, Shutdown};
 
-use crate::buffers::{HEAD_ROOM_BYTES, RecvBuffer};
+use crate::buffers::HEAD_ROOM_BYTES;
 use crate::client::{Client, Doing, Receiving, peer_of, reset};
 use crate::listener::{Listener, is_harmless};
 use crate::lister::Lister;
@@ -64,7 +64,8 @@ pub(crate) struct Server {
 impl Server {
     /// Makes the ring; must run in the thread that will run the server.
     pub(crate) fn new(worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
-        let mut ring = Ring::new(&Options::default())?;
+        let without = worker.config().tune.clone();
+        let mut ring = Ring::new(&Options { without, ..Options::default() })?;
         // Everything that takes a descriptor: once it accepts, there may be none left.
         let shutdown = Rc::new(worker.service().shutdown.as_fd().try_clone_to_owned()?);
         ring.poll_once(SHUTDOWN, &shutdown);
@@ -125,6 +126,7 @@ impl Server {
             match completion {
                 Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
                 Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
+                Completion::ReceivedOnce { token, result } => self.on_recv(token, result, false),
                 Completion::Opened { token, request, result } => self.on_open(token, request, result),
                 Completion::Loaded { token, bytes, result } => {
                     self.on_load(token, result.map(|count| &bytes[..count]));
@@ -227,7 +229,10 @@ impl Server {
 
 impl Server {
     /// Bytes have come; or the client has closed its side; or the receive has ended.
-    fn on_recv(&mut self, token: Token, result: io::Result<Option<RecvBuffer>>, armed: bool) {
+    fn on_recv<B>(&mut self, token: Token, result: io::Result<Option<B>>, armed: bool)
+    where
+        B: AsRef<[u8]>,
+    {
         let Some(client) = self.clients.get_mut(token) else { return };
         if !armed {
             client.receiving = Receiving::Off;
@@ -236,7 +241,7 @@ impl Server {
         match result {
             Ok(Some(_)) if is_leaving => {}
             Ok(Some(buffer)) => {
-                client.connection.received(&mut self.worker, buffer.bytes());
+                client.connection.received(&mut self.worker, buffer.as_ref());
                 client.look_for_reset(&mut self.worker);
             }
             Ok(None) => {

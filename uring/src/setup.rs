@@ -2,10 +2,11 @@
 
 use std::io;
 
+use common::tune::Tune;
 use io_uring::IoUring;
 
-/// The sizes of a ring.
-#[derive(Clone, Copy, Debug)]
+/// The sizes of a ring, and what it does without.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Entries of the submission queue.
     pub submissions: u32,
@@ -15,11 +16,21 @@ pub struct Options {
     pub receive_buffers: u16,
     /// The first rung of the [`LADDER`] to try.
     pub rung: usize,
+    /// Techniques that the ring does without.
+    pub without: Vec<Tune>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { submissions: 1024, completions: 8192, receive_buffers: 1024, rung: 0 }
+        Options { submissions: 1024, completions: 8192, receive_buffers: 1024, rung: 0, without: Vec::new() }
+    }
+}
+
+impl Options {
+    /// The rungs to try.
+    fn ladder(&self) -> impl Iterator<Item = &'static Rung> {
+        let may_defer = !self.without.contains(&Tune::CoopTaskrun);
+        LADDER[self.rung..].iter().filter(move |rung| may_defer || !rung.defers)
     }
 }
 
@@ -29,21 +40,28 @@ type Builder = io_uring::Builder;
 pub struct Rung {
     /// The version.
     pub kernel: &'static str,
+    /// Whether completions wait until they are asked for (`DEFER_TASKRUN`), or are worked off in any system
+    /// call.
+    pub defers: bool,
     flags: fn(&mut Builder) -> &mut Builder,
 }
 
 /// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one
 /// refused entry would hold up all that follow.
 pub const LADDER: [Rung; 3] = [
-    Rung { kernel: "6.6", flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray() },
-    Rung { kernel: "6.1", flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
-    Rung { kernel: "6.0", flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
+    Rung {
+        kernel: "6.6",
+        defers: true,
+        flags: |to| to.setup_single_issuer().setup_defer_taskrun().setup_no_sqarray(),
+    },
+    Rung { kernel: "6.1", defers: true, flags: |to| to.setup_single_issuer().setup_defer_taskrun() },
+    Rung { kernel: "6.0", defers: false, flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
 ];
 
 /// A ring with the best flags that the kernel knows, and the version that they came with.
 pub(crate) fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
     let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
-    for Rung { kernel, flags } in &LADDER[options.rung..] {
+    for Rung { kernel, flags, .. } in options.ladder() {
         let mut builder = IoUring::builder();
         flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
         match builder.build(options.submissions) {

@@ -1,6 +1,9 @@
 //! What the ring promises, each promise with a test: whoever goes away, whatever is full, late or broken,
 //! nothing is freed under the kernel's hands and nothing is lost.
 
+mod switches;
+
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::site::SharedFile;
 use common::slots::Token;
+use common::tune::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
 use uring::buffers::{HEAD_ROOM_BYTES, LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
 use uring::ring::{Completion, LADDER, Options, Piece, Ring, Socket};
@@ -42,7 +46,6 @@ const TESTS: &[Test] = &[
     ("pair::outlives_the_client", pair_outlives_the_client),
     ("pair::reads_at_once_where_it_must", pair_reads_at_once_where_it_must),
     ("pair::of_hot_files_needs_no_kernel_thread", pair_of_hot_files_needs_no_kernel_thread),
-    ("pair::torn_apart_ends_its_client_alone", pair_torn_apart_ends_its_client_alone),
     ("poll::reports_once", poll_reports_once),
     ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
     ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
@@ -52,17 +55,51 @@ const TESTS: &[Test] = &[
     ("finish::frees_what_was_in_flight", finish_frees_what_was_in_flight),
 ];
 
+/// What only rings do that link and batch.
+const OF_CHAINS: &[Test] =
+    &[("pair::torn_apart_ends_its_client_alone", pair_torn_apart_ends_its_client_alone)];
+
+/// The switches that change nothing of what a ring reports.
+const SILENT: [Tune; 3] = [Tune::CoopTaskrun, Tune::UnlinkedSend, Tune::Unbatched];
+
 fn main() -> ExitCode {
-    let refusal = uring::available().err();
-    let trials = TESTS.iter().map(|(name, test)| match &refusal {
-        None => Trial::test(*name, test),
-        Some(refusal) => Trial::test(*name, test).with_kind(refusal.clone()).with_ignored_flag(true),
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let mut trials: Vec<_> =
+        TESTS.iter().chain(OF_CHAINS).map(|(name, test)| trial(name.to_string(), None, *test)).collect();
+    for switch in SILENT {
+        trials.extend(TESTS.iter().map(|(name, test)| trial(named(switch, name), Some(switch), *test)));
+    }
+    for (switch, (name, test)) in switches::SWITCHES {
+        trials.push(trial(named(*switch, name), Some(*switch), *test));
+    }
+    if let Err(refusal) = uring::available() {
+        let ignored = |trial: Trial| trial.with_kind(refusal.clone()).with_ignored_flag(true);
+        trials = trials.into_iter().map(ignored).collect();
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn named(switch: Tune, name: &str) -> String {
+    format!("{}::{name}", switch.name())
+}
+
+thread_local! {
+    /// What the rings of this thread's test do without.
+    static WITHOUT: Cell<Option<Tune>> = const { Cell::new(None) };
+}
+
+fn trial(name: String, without: Option<Tune>, test: fn() -> Outcome) -> Trial {
+    Trial::test(name, move || {
+        WITHOUT.set(without);
+        test()
+    })
+}
+
+fn options() -> Options {
+    Options { without: WITHOUT.get().into_iter().collect(), ..Options::default() }
 }
 
 fn small_ring() -> Result<Ring, Failed> {
-    Ok(Ring::new(&Options { submissions: 64, completions: 256, receive_buffers: 8, rung: 0 })?)
+    Ok(Ring::new(&Options { submissions: 64, completions: 256, receive_buffers: 8, ..options() })?)
 }
 
 fn pair() -> io::Result<(Socket, UnixStream)> {
@@ -135,7 +172,7 @@ fn every_rung_of_the_ladder_serves() -> Outcome {
     let directory = directory()?;
     let file = file_of(&directory, b"body")?;
     for (rung, expected) in LADDER.iter().enumerate() {
-        let mut ring = Ring::new(&Options { rung, ..Options::default() })?;
+        let mut ring = Ring::new(&Options { rung, ..options() })?;
         if ring.rung() != expected.kernel {
             continue; // an older kernel takes the next rung
         }
@@ -173,7 +210,7 @@ fn recv_goes_on_until_the_client_closes() -> Outcome {
 }
 
 fn recv_runs_out_of_buffers_and_is_armed_again() -> Outcome {
-    let mut ring = Ring::new(&Options { receive_buffers: 2, ..Options::default() })?;
+    let mut ring = Ring::new(&Options { receive_buffers: 2, ..options() })?;
     let (socket, mut theirs) = pair()?;
     ring.arm_recv(token(0), &socket);
     let content = pattern(3 * RECEIVE_BUFFER_BYTES as usize);
@@ -203,7 +240,7 @@ fn recv_runs_out_of_buffers_and_is_armed_again() -> Outcome {
 }
 
 fn recv_buffers_grow_with_a_burst() -> Outcome {
-    let mut ring = Ring::new(&Options { receive_buffers: 512, ..Options::default() })?;
+    let mut ring = Ring::new(&Options { receive_buffers: 512, ..options() })?;
     let before = ring.receive_buffers().lent();
     assert!(before < 512, "memory that no burst has needed is not handed out");
     let mut pairs = Vec::new();
@@ -563,7 +600,8 @@ fn queue_of_two_entries_loses_nothing() -> Outcome {
     let content = pattern(1000);
     let file = file_of(&directory, &content)?;
     for rung in 0..LADDER.len() {
-        let mut ring = Ring::new(&Options { submissions: 2, completions: 64, receive_buffers: 8, rung })?;
+        let mut ring =
+            Ring::new(&Options { submissions: 2, completions: 64, receive_buffers: 8, rung, ..options() })?;
         let mut pairs = Vec::new();
         for slot in 0..EACH {
             let (socket, mut theirs) = pair()?;
@@ -605,9 +643,15 @@ fn queue_of_two_entries_loses_nothing() -> Outcome {
 fn queue_overflow_of_completions_loses_nothing() -> Outcome {
     const EACH: u32 = 200;
     for rung in 0..LADDER.len() {
-        let mut ring =
-            Ring::new(&Options { submissions: 512, completions: 512, receive_buffers: 512, rung })?;
-        let mut small = Ring::new(&Options { submissions: 2, completions: 4, receive_buffers: 256, rung })?;
+        let mut ring = Ring::new(&Options {
+            submissions: 512,
+            completions: 512,
+            receive_buffers: 512,
+            rung,
+            ..options()
+        })?;
+        let mut small =
+            Ring::new(&Options { submissions: 2, completions: 4, receive_buffers: 256, rung, ..options() })?;
         for ring in [&mut ring, &mut small] {
             let mut pairs = Vec::new();
             for slot in 0..EACH {

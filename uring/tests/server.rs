@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::config::Config;
+use common::config::{CacheConfig, Config};
 use common::net::Listeners;
 use common::service::Service;
 use common::site::{Site, SiteOptions};
+use common::tune::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -29,6 +30,7 @@ const TESTS: &[Test] = &[
     ("serves_files_of_every_size", serves_files_of_every_size),
     ("answers_a_pipeline_in_order", answers_a_pipeline_in_order),
     ("a_client_that_never_reads_stops_being_read", a_client_that_never_reads_stops_being_read),
+    ("answers_a_client_that_has_closed_its_side", answers_a_client_that_has_closed_its_side),
     ("lists_a_directory", lists_a_directory),
     (
         "serves_files_that_are_in_memory_without_kernel_threads",
@@ -47,19 +49,38 @@ const TESTS: &[Test] = &[
     ("drain::drops_the_rest_when_the_grace_is_over", drain_drops_the_rest_when_the_grace_is_over),
 ];
 
+/// Every test with every technique, without each of those that can be done without, and without any of them.
 fn main() -> ExitCode {
-    let refusal = uring::available().err();
-    let trials = TESTS.iter().map(|(name, test)| match &refusal {
-        None => Trial::test(*name, || alone(test)),
-        Some(refusal) => Trial::test(*name, test).with_kind(refusal.clone()).with_ignored_flag(true),
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let all = Tune::ALL.into_iter().filter(|switch| switch.server() == "uring");
+    let mut trials: Vec<_> = TESTS.iter().map(|(name, test)| trial(name.to_string(), &[], *test)).collect();
+    trials.push(trial("switches_are_in_force".to_owned(), &[], switches_are_in_force));
+    for switch in all.clone() {
+        trials.extend(
+            TESTS.iter().map(|(name, test)| trial(format!("{}::{name}", switch.name()), &[switch], *test)),
+        );
+    }
+    let all: Vec<_> = all.collect();
+    trials.extend(TESTS.iter().map(|(name, test)| trial(format!("plain::{name}"), &all, *test)));
+    if let Err(refusal) = uring::available() {
+        let ignored = |trial: Trial| trial.with_kind(refusal.clone()).with_ignored_flag(true);
+        trials = trials.into_iter().map(ignored).collect();
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
+fn trial(name: String, without: &[Tune], test: fn() -> Outcome) -> Trial {
+    let without = without.to_vec();
+    Trial::test(name, move || alone(without, test))
+}
+
+/// What the servers of the test that has its turn do without.
+static WITHOUT: Mutex<Vec<Tune>> = Mutex::new(Vec::new());
+
 /// Descriptors and threads are counted, and limits set, for the whole process: one test at a time.
-fn alone(test: &fn() -> Outcome) -> Outcome {
+fn alone(without: Vec<Tune>, test: fn() -> Outcome) -> Outcome {
     static ONE: Mutex<()> = Mutex::new(());
     let _turn: MutexGuard<'_, ()> = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    *WITHOUT.lock().unwrap_or_else(PoisonError::into_inner) = without;
     let before = descriptors()?;
     test()?;
     eventually("every descriptor is closed", || Ok(descriptors()? == before))
@@ -88,7 +109,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(root: &Path, config: Config) -> Result<Running, Failed> {
+    fn start(root: &Path, mut config: Config) -> Result<Running, Failed> {
+        config.tune.clone_from(&WITHOUT.lock().unwrap_or_else(PoisonError::into_inner));
         let options = SiteOptions { listing: true, ..SiteOptions::default() };
         let service = Arc::new(Service::new(Site::open_root(root, options)?, config)?);
         let listeners = Listeners::bind(&["127.0.0.1:0".parse()?], &service.config)?;
@@ -222,6 +244,23 @@ fn a_client_that_never_reads_stops_being_read() -> Outcome {
     assert!(body == pattern(MUCH));
     let (_, body) = answer(&mut stream)?;
     assert!(body == pattern(MUCH));
+    drop(stream);
+    server.stop()
+}
+
+fn answers_a_client_that_has_closed_its_side() -> Outcome {
+    let directory = directory()?;
+    fs::write(directory.path().join("small"), pattern(100))?;
+    fs::write(directory.path().join("large"), pattern(MUCH / 8))?;
+    let server = Running::start(directory.path(), Config::default())?;
+    let mut stream = server.connect()?;
+    stream.write_all(&[request("/small"), request("/large"), request("/small")].concat())?;
+    stream.shutdown(Shutdown::Write)?;
+    for size in [100, MUCH / 8, 100] {
+        assert!(answer(&mut stream)?.1 == pattern(size));
+    }
+    assert_eq!(stream.read(&mut [0])?, 0, "then the server closes, too");
+    eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
     drop(stream);
     server.stop()
 }
@@ -540,5 +579,59 @@ fn drain_drops_the_rest_when_the_grace_is_over() -> Outcome {
     server.stop()?;
     assert!(begun.elapsed() < Duration::from_secs(3));
     drop(streams);
+    Ok(())
+}
+
+/// What a field of the only ring's `fdinfo` says (io_uring writes the positions of its queues there).
+fn of_ring(field: &str) -> Result<u32, Failed> {
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        // The descriptor of this very walk is gone by the time it is looked at.
+        let Ok(target) = fs::read_link(Path::new("/proc/self/fd").join(&name)) else { continue };
+        if target == Path::new("anon_inode:[io_uring]") {
+            let text = fs::read_to_string(Path::new("/proc/self/fdinfo").join(&name))?;
+            let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+            return Ok(line.ok_or_else(|| format!("no {field} in {text}"))?.trim().parse()?);
+        }
+    }
+    Err("no ring".into())
+}
+
+const DIALOGUES: u32 = 5;
+const REQUESTS: u32 = 4;
+
+/// How many operations a server submits, and how many completions it gets, for some clients that ask for
+/// some files, one after the other.
+fn queued(without: &[Tune]) -> Result<(u32, u32), Failed> {
+    *WITHOUT.lock().unwrap_or_else(PoisonError::into_inner) = without.to_vec();
+    let directory = directory()?;
+    fs::write(directory.path().join("file"), pattern(1000))?;
+    let server = Running::start(directory.path(), Config { cache: CacheConfig::OFF, ..Config::default() })?;
+    for _ in 0..DIALOGUES {
+        let mut stream = server.connect()?;
+        for _ in 0..REQUESTS {
+            assert!(get(&mut stream, "/file")? == pattern(1000));
+        }
+        drop(stream);
+        eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
+    }
+    let counts = (of_ring("SqTail")?, of_ring("CqTail")?);
+    server.stop()?;
+    Ok(counts)
+}
+
+/// By the ring's own account: what isn't seen there (system calls, setup) is tested on the ring alone.
+fn switches_are_in_force() -> Outcome {
+    const ANSWERS: u32 = DIALOGUES * REQUESTS;
+    let (submitted, completed) = queued(&[])?;
+    // Arms of the accept: one for all, or one more for each connection.
+    assert_eq!(queued(&[Tune::SingleAccept])?, (submitted + DIALOGUES, completed));
+    // A receive for each connection, or one for each request and one for the connection's end.
+    assert_eq!(queued(&[Tune::SingleReceive])?, (submitted + ANSWERS, completed));
+    // A read of a chain that goes through has no completion.
+    assert_eq!(queued(&[Tune::UnlinkedSend])?, (submitted, completed + ANSWERS));
+    for switch in [Tune::CoopTaskrun, Tune::Unbatched] {
+        assert_eq!(queued(&[switch])?, (submitted, completed));
+    }
     Ok(())
 }

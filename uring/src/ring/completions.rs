@@ -1,0 +1,125 @@
+//! What completions say, and whose they are.
+
+use std::io;
+
+use common::slots::Token;
+use io_uring::cqueue;
+
+use super::{Completion, Cqe, MESSAGES_MAX, Ring};
+use crate::buffers::RecvBuffer;
+use crate::operation::{InFlight, Memory, Operation};
+
+impl Ring {
+    /// The next completion of those that the last [`submit_and_wait`](Ring::submit_and_wait) has brought.
+    pub fn completion(&mut self) -> Option<Completion> {
+        while let Some(cqe) = self.batch.pop_front() {
+            if let Some(completion) = self.complete(cqe) {
+                return Some(completion);
+            }
+        }
+        None
+    }
+
+    /// Whose completion it is, and what it says.
+    fn complete(&mut self, cqe: Cqe) -> Option<Completion> {
+        let operation = Operation::of(cqe.user_data)?;
+        let place = Token::from_u64(cqe.user_data);
+        let armed = cqueue::more(cqe.flags);
+        match operation {
+            Operation::Accept => {
+                let result = cqe.descriptor();
+                let token = self.land(place, armed)?;
+                Some(Completion::Accepted { token, result, armed })
+            }
+            Operation::Receive => {
+                let result = self.received(cqe);
+                let token = self.land(place, armed)?;
+                Some(Completion::Received { token, result, armed })
+            }
+            Operation::ReceiveOnce => {
+                let InFlight { token, memory } = self.in_flight.remove(place)?;
+                let Memory::ReceiveOnce { bytes, .. } = memory else { return None };
+                let result = cqe.count().map(|length| self.single_buffers.received(bytes, length));
+                Some(Completion::ReceivedOnce { token, result })
+            }
+            Operation::Send => self.sent(place, cqe.count()),
+            Operation::Read => self.on_read(place, cqe.count()),
+            Operation::ReadFirst => self.on_read_first(place, cqe.count()),
+            Operation::Open => {
+                let result = cqe.descriptor();
+                let InFlight { token, memory } = self.in_flight.remove(place)?;
+                let Memory::Open { request, .. } = memory else { return None };
+                Some(Completion::Opened { token, request, result })
+            }
+            Operation::Poll => Some(Completion::Polled { token: self.land(place, armed)? }),
+            // They report only that there was nothing to cancel, or that a close failed, which frees the
+            // number all the same (close(2)).
+            Operation::Close | Operation::Cancel => None,
+        }
+    }
+
+    /// The token of an operation, which leaves the table unless it goes on.
+    fn land(&mut self, place: Token, armed: bool) -> Option<Token> {
+        if armed {
+            return self.in_flight.get(place).map(|in_flight| in_flight.token);
+        }
+        self.in_flight.remove(place).map(|in_flight| in_flight.token)
+    }
+
+    fn received(&mut self, cqe: Cqe) -> io::Result<Option<RecvBuffer>> {
+        if cqe.result == -libc::ENOBUFS {
+            self.receive_buffers.grow();
+        }
+        let length = usize::try_from(cqe.result).unwrap_or(0);
+        let buffer = cqueue::buffer_select(cqe.flags).map(|id| self.receive_buffers.take(id, length));
+        cqe.value()?;
+        Ok(buffer.filter(|_| length > 0))
+    }
+
+    /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
+    fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+        match self.in_flight.get_mut(place)? {
+            InFlight { memory: Memory::Load { .. }, .. } => {
+                let InFlight { token, memory } = self.in_flight.remove(place)?;
+                let Memory::Load { bytes, .. } = memory else { return None };
+                Some(Completion::Loaded { token, bytes, result })
+            }
+            InFlight { token, memory: Memory::Piece { buffer, .. } } => {
+                let (token, body_bytes) = (*token, buffer.body().len());
+                if result.as_ref().is_ok_and(|count| *count == body_bytes) {
+                    // A success that was not skipped: the send is on its way and still needs the buffer.
+                    return None;
+                }
+                self.retire(place);
+                Some(Completion::FileRead { token, result })
+            }
+            // The read of a torn chain: its send has yet to fail.
+            _ => None,
+        }
+    }
+
+    /// A READ has completed whose SEND was left to this moment.
+    fn on_read_first(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+        let InFlight { token, memory: Memory::Piece { buffer, .. } } = self.in_flight.get_mut(place)? else {
+            return None;
+        };
+        let (token, body_bytes) = (*token, buffer.body().len());
+        if result.as_ref().is_ok_and(|count| *count == body_bytes) && self.send_rest(place) {
+            return None;
+        }
+        self.retire(place);
+        Some(Completion::FileRead { token, result })
+    }
+
+    /// The operation is over: its memory goes back to where it came from.
+    pub(super) fn retire(&mut self, place: Token) {
+        match self.in_flight.remove(place).map(|in_flight| in_flight.memory) {
+            Some(Memory::Piece { buffer, .. }) => self.read_buffers.give_back(buffer),
+            Some(Memory::Message { mut message, .. }) if self.messages.len() < MESSAGES_MAX => {
+                message.clear();
+                self.messages.push(message);
+            }
+            Some(_) | None => {}
+        }
+    }
+}

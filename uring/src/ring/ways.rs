@@ -1,0 +1,42 @@
+//! The operations that there are two ways for.
+
+use std::ptr;
+
+use common::slots::Token;
+use common::tune::Tune;
+use io_uring::opcode;
+use io_uring::squeue::Entry;
+use io_uring::types::Fd;
+
+use super::{Flight, Ring, Socket};
+use crate::operation::Memory;
+
+/// With a technique, or without it; chosen when the ring is made.
+pub(super) struct Ways {
+    pub(super) accept: fn(Fd) -> Entry,
+    pub(super) receive: fn(&mut Ring, Token, &Socket) -> Flight,
+    /// Wants what [`Ring::launch`] wants.
+    pub(super) pair: unsafe fn(&mut Ring, Token, Memory, Entry) -> Flight,
+    /// Whether an operation waits for others to be submitted with.
+    pub(super) batches: bool,
+}
+
+impl Ways {
+    pub(super) fn without(techniques: &[Tune]) -> Ways {
+        let has = |technique| !techniques.contains(&technique);
+        Ways {
+            accept: if has(Tune::SingleAccept) { accept_on } else { accept_once },
+            receive: if has(Tune::SingleReceive) { Ring::receive_on } else { Ring::receive_once },
+            pair: if has(Tune::UnlinkedSend) { Ring::pair_linked } else { Ring::pair_unlinked },
+            batches: has(Tune::Unbatched),
+        }
+    }
+}
+
+fn accept_on(listener: Fd) -> Entry {
+    opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build()
+}
+
+fn accept_once(listener: Fd) -> Entry {
+    opcode::Accept::new(listener, ptr::null_mut(), ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
+}
