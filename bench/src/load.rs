@@ -16,3 +16,4 @@ pub mod response;
 mod rest;
 pub(crate) mod schedule;
 mod timers;
+mod waiting;

@@ -10,6 +10,7 @@ use crate::load::class::{Arrivals, Asks, Class, Life, Pacing, Reading};
 use crate::load::engine::Engine;
 use crate::load::outcome::Outcome;
 use crate::load::request::Request;
+use crate::machine::placement;
 use clap::{Args, ValueEnum};
 use report::Report;
 use std::io::Write;
@@ -196,6 +197,8 @@ fn measure(
     request: &Request,
 ) -> Result<Outcome> {
     let threads = arguments.threads.min(classes.iter().map(|(_, count)| *count).min().unwrap_or(1));
+    // One CPU has to be left for the server, or clients that stay awake would keep it waiting.
+    let wakeful = threads < placement::online();
     let start = Barrier::new(threads);
     let work = |thread: usize| {
         let classes = classes.iter().map(|(kind, count)| {
@@ -203,8 +206,9 @@ fn measure(
             arguments.class(*kind, share, classes, request)
         });
         let seed = arguments.seed.wrapping_add(thread as u64);
-        let warmed_up = Engine::connect(address, classes.collect(), seed)
-            .and_then(|mut engine| engine.run(arguments.warm_up, None).map(|_| engine));
+        let engine = Engine::connect(address, classes.collect(), seed);
+        let engine = engine.map(|engine| if wakeful { engine.with_wakefulness() } else { engine });
+        let warmed_up = engine.and_then(|mut engine| engine.run(arguments.warm_up, None).map(|_| engine));
         // Who has failed waits as well, or the others would for ever.
         start.wait();
         warmed_up.and_then(|mut engine| engine.run(arguments.duration, None))

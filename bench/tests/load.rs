@@ -480,12 +480,13 @@ fn a_seed_decides_what_is_asked_for() {
 
 #[test]
 fn an_open_loop_keeps_its_rate_and_opens_what_it_needs() {
-    for life in [Life::KeepAlive, Life::Requests(1), Life::Requests(5)] {
+    let lives = [Life::KeepAlive, Life::Requests(1), Life::Requests(5)];
+    for (life, wakeful) in lives.into_iter().flat_map(|life| [(life, false), (life, true)]) {
         let address = right_server();
         let pacing = Pacing::Open { per_second: 500.0, arrivals: Arrivals::Constant, steps: Vec::new() };
         let mut engine = engine(address, vec![Class { pacing, ..class(address, life, 16) }]);
-        if life == Life::KeepAlive {
-            engine = engine.with_moderation(Duration::from_millis(1));
+        if wakeful {
+            engine = engine.with_wakefulness();
         }
         let class = only(engine.run(Duration::from_millis(600), None).unwrap());
         assert!(class.faults.is_empty(), "{life:?}: {:?}", class.faults);
@@ -526,6 +527,55 @@ fn idle_connections_ask_once_and_are_kept() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let address = sized_server(Arc::clone(&asked));
     let idle = Class {
+/// Ratios of CPU times, so that a machine that has little time for the client doesn't matter.
+#[test]
+fn waiting_awake_is_not_work_and_work_is() {
+    let run = |per_second, wakeful| {
+        let address = right_server();
+        let pacing = Pacing::Open { per_second, arrivals: Arrivals::Poisson, steps: Vec::new() };
+        let engine = engine(address, vec![Class { pacing, ..class(address, Life::KeepAlive, 4) }]);
+        let mut engine = if wakeful { engine.with_wakefulness() } else { engine };
+        engine.run(Duration::from_millis(250), None).unwrap()
+    };
+    let asleep = run(200.0, false);
+    assert_eq!(asleep.client_spun, Duration::ZERO);
+    let awake = run(200.0, true);
+    assert_eq!(awake.classes[0].offered, asleep.classes[0].offered, "the same schedule");
+    assert!(awake.client_spun > awake.client_cpu / 2, "{awake:?}");
+    assert!(awake.client_busy() < 0.5, "{}", awake.client_busy());
+    // More than any client can ask for: it never waits.
+    let saturated = run(5e6, true);
+    assert!(saturated.client_spun < saturated.client_cpu / 4, "{saturated:?}");
+}
+
+/// While the open class's next request is far away: what others wait for is served when it is there.
+#[test]
+fn other_classes_are_served_while_an_open_one_waits() {
+    for wakeful in [false, true] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let address = sized_server(asked);
+        let paced = Class {
+            pacing: Pacing::Open { per_second: 5.0, arrivals: Arrivals::Constant, steps: Vec::new() },
+            asks: sized(address, &[5], Order::InTurn),
+            ..class(address, Life::KeepAlive, 2)
+        };
+        let cold = Class { asks: sized(address, &[9], Order::InTurn), ..class(address, Life::KeepAlive, 2) };
+        let slow = Class {
+            reading: Reading::Slow { bytes_per_second: 256 * 1024 },
+            asks: sized(address, &[20_000], Order::InTurn),
+            ..class(address, Life::KeepAlive, 2)
+        };
+        let engine = Engine::connect(address, vec![paced, cold, slow], 1).unwrap();
+        let mut engine = if wakeful { engine.with_wakefulness() } else { engine };
+        let outcome = engine.run(Duration::from_millis(900), None).unwrap();
+        let answers: Vec<u64> = outcome.classes.iter().map(|class| class.answers).collect();
+        // Four turns would be enough for what is due, and for no more than eight of the others' answers.
+        assert_eq!(answers[0], 4, "{answers:?}");
+        assert!(answers[1] > 20 && answers[2] >= 2, "{answers:?}");
+        assert!(outcome.classes.iter().all(|class| class.faults.is_empty()), "{outcome:?}");
+    }
+}
+
         name: "idle".to_owned(),
         pacing: Pacing::Idle,
         asks: sized(address, &[7], Order::InTurn),

@@ -10,8 +10,8 @@
 //! dropped in the kernel (`MSG_TRUNC`), except in [`Engine::verify`], which hashes what it receives and isn't
 //! part of any measurement. What goes wrong on a connection is counted and the connection opened again.
 //!
-//! A turn reads the clock, sends what is due, serves the timers, sleeps until the next of these or an event,
-//! and goes through the events.
+//! A turn reads the clock, sends what is due, serves the timers, waits for the next of these or an event, and
+//! goes through the events.
 
 use crate::load::class::{Class, Life, Pacing, Reading};
 use crate::load::connection::{Advance, Bodies, Buffers, Connection, Peer, Visit};
@@ -21,14 +21,11 @@ use crate::load::group::{Ask, Group, Streams};
 use crate::load::outcome::Outcome;
 use crate::load::rest::Rest;
 use crate::load::timers::Timers;
+use crate::load::waiting::{AHEAD, Waiting, thread_cpu};
 use crate::random::Random;
-use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::OwnedFd;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
-use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
@@ -41,7 +38,7 @@ pub type Sha256Bytes = [u8; 32];
 pub const STALL: Duration = Duration::from_secs(10);
 
 const EVENTS_MAX: usize = 256;
-/// One turn sleeps at most so long, then looks at the time.
+/// One turn waits at most so long, then looks at the time.
 const TURN: Duration = Duration::from_millis(250);
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
 /// Connections that are opened at the same time: fewer than any server's queue holds.
@@ -83,7 +80,7 @@ struct Slot {
 
 /// A client and its connections to one server.
 pub struct Engine {
-    poller: OwnedFd,
+    waiting: Waiting,
     address: SocketAddr,
     groups: Vec<Group>,
     slots: Vec<Slot>,
@@ -103,7 +100,8 @@ pub struct Engine {
     ready: usize,
     refusals: u32,
     stall: Duration,
-    moderation: Duration,
+    /// Whether it stays awake while an open loop runs.
+    wakeful: bool,
     last_event: Instant,
     last_answer: Instant,
     next_sweep: Instant,
@@ -118,10 +116,10 @@ impl Engine {
     /// The server refuses a connection or doesn't answer an idle one, or the limit of descriptors is too low.
     pub fn connect(address: SocketAddr, classes: Vec<Class>, seed: u64) -> Result<Engine, Fault> {
         descriptors::provide(classes.iter().map(|class| class.connections).sum())?;
-        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(Fault::system("make an epoll instance"))?;
+        let waiting = Waiting::new()?;
         let now = Instant::now();
         let mut engine = Engine {
-            poller,
+            waiting,
             address,
             groups: Vec::new(),
             slots: Vec::new(),
@@ -137,7 +135,7 @@ impl Engine {
             ready: 0,
             refusals: 0,
             stall: STALL,
-            moderation: Duration::ZERO,
+            wakeful: false,
             last_event: now,
             last_answer: now,
             next_sweep: now,
@@ -186,13 +184,13 @@ impl Engine {
         self
     }
 
-    /// Looks at the sockets of an open loop no more often than this while answers are owed, as a network card
-    /// moderates its interrupts: on loopback, a server pays for waking a client that waits for its answer.
-    /// Response and service times are known only to within this. Zero, unless it is set: then each answer
-    /// wakes the client.
+    /// Keeps the CPU awake while an open loop has requests under way, or due soon: they leave on time, and
+    /// their answers are found when they are there, as on a machine whose CPUs wake at once. The CPU has to be
+    /// the client's own: where the server shares it, or a core with it, the client had better sleep.
+    /// What it does in vain meanwhile is [`Outcome::client_spun`].
     #[must_use]
-    pub fn with_moderation(mut self, interval: Duration) -> Engine {
-        self.moderation = interval;
+    pub fn with_wakefulness(mut self) -> Engine {
+        self.wakeful = true;
         self
     }
 
@@ -209,6 +207,7 @@ impl Engine {
         self.buffers.bodies = Bodies::Discarded;
         // The default slack of 50 µs would stretch every rest (prctl(2), PR_SET_TIMERSLACK).
         set_current_timer_slack(Some(TIMER_SLACK)).map_err(Fault::system("set the timer slack"))?;
+        self.waiting.take_spun();
         let cpu_before = thread_cpu();
         let start = Instant::now();
         let end = start + window;
@@ -226,6 +225,7 @@ impl Engine {
         Ok(Outcome {
             elapsed: until - start,
             client_cpu: thread_cpu().saturating_sub(cpu_before),
+            client_spun: self.waiting.take_spun(),
             classes: self.groups.iter_mut().map(|group| group.finish(end)).collect(),
         })
     }
@@ -324,15 +324,12 @@ impl Engine {
         foreground.peek().is_some() && foreground.all(|group| group.shown.used_up && group.waiting.is_empty())
     }
 
-    /// Sleeps until there is something to do, and does what the events say.
+    /// Waits until there is something to do, and does what the events say.
     fn turn(&mut self) -> Result<(), Fault> {
         let before = Instant::now();
-        let mut pause = self.next_wake(before).saturating_duration_since(before);
-        if self.owed > 0 && !self.moderation.is_zero() {
-            std::thread::sleep(pause.min(self.moderation));
-            pause = Duration::ZERO;
-        }
-        let woken = self.wait(pause)?;
+        let wake = self.next_wake(before);
+        let awake = self.awake_from(before, wake);
+        let woken = self.waiting.until(wake, awake, &mut self.events)?;
         let now = Instant::now();
         if woken {
             self.last_event = now;
@@ -370,15 +367,11 @@ impl Engine {
         wake
     }
 
-    /// Waits for events; false when there were none.
-    fn wait(&mut self, timeout: Duration) -> Result<bool, Fault> {
-        let timeout = Timespec::try_from(timeout).expect("a turn's length is a valid timespec");
-        self.events.clear();
-        match epoll::wait(&self.poller, spare_capacity(&mut self.events), Some(&timeout)) {
-            Ok(count) => Ok(count > 0),
-            Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(Fault::System { doing: "wait for events", errno }),
-        }
+    /// From when on it doesn't sleep; `None` if it may sleep until `wake`.
+    fn awake_from(&self, now: Instant, wake: Instant) -> Option<Instant> {
+        let is_open = |group: &Group| matches!(group.class.pacing, Pacing::Open { .. });
+        let times_count = matches!(self.stage, Stage::Until(_)) && self.groups.iter().any(is_open);
+        (self.wakeful && times_count).then(|| if self.owed > 0 { now } else { wake - AHEAD })
     }
 
     fn note_next_due(&mut self) {
@@ -473,7 +466,7 @@ impl Engine {
             Reading::Slow { .. } => EventFlags::empty(),
         };
         let interest = input | EventFlags::RDHUP | EventFlags::ET | room;
-        epoll::add(&self.poller, connection.socket(), EventData::new_u64(index as u64), interest)
+        epoll::add(self.waiting.poller(), connection.socket(), EventData::new_u64(index as u64), interest)
             .map_err(Fault::system("register a socket"))?;
         slot.peer = Peer::Open;
         slot.connection = Some(connection);
@@ -705,12 +698,4 @@ impl Slot {
     fn is_resting(&self) -> bool {
         self.ask.is_none() && self.timer.is_none()
     }
-}
-
-/// CPU time of the calling thread, user and system.
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
-    Duration::new(seconds, nanoseconds)
 }

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// CPU time of the client's thread meanwhile.
     pub client_cpu: Duration,
+    /// Of that, what it spent looking for answers while there were none and nothing was due.
+    pub client_spun: Duration,
     /// Per class, in the order in which the engine got them.
     pub classes: Vec<ClassOutcome>,
 }
@@ -103,9 +105,14 @@ pub struct Faults {
 }
 
 impl Outcome {
-    /// The share of the time in which the client's thread was running: near 1, the client was the limit.
+    /// The share of the time in which the client's thread had something to do: near 1, the client was the
+    /// limit. Waiting isn't work, awake or asleep.
     pub fn client_busy(&self) -> f64 {
-        self.client_cpu.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+        self.client_worked().as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    fn client_worked(&self) -> Duration {
+        self.client_cpu.saturating_sub(self.client_spun)
     }
 
     /// Whether the client was the limit, and why. Then nothing is known of the server.
@@ -127,10 +134,12 @@ impl Outcome {
     }
 
     /// Adds what another engine has shown at the same time with the same classes. Times are the longer ones,
-    /// CPU time is that of the busier client.
+    /// CPU times are those of the busier client.
     pub fn merge(&mut self, other: &Outcome) {
         self.elapsed = self.elapsed.max(other.elapsed);
-        self.client_cpu = self.client_cpu.max(other.client_cpu);
+        if other.client_worked() > self.client_worked() {
+            (self.client_cpu, self.client_spun) = (other.client_cpu, other.client_spun);
+        }
         for (class, other) in self.classes.iter_mut().zip(&other.classes) {
             class.merge(other);
         }
@@ -248,27 +257,35 @@ mod tests {
 
     #[test]
     fn a_client_that_is_late_or_busy_is_the_limit() {
-        let outcome = |lag_us, response_us, busy_ms| {
+        let outcome = |lag_us, response_us, busy_ms, spun_ms| {
             let mut class = ClassOutcome::new("a", true);
             let times = [(&mut class.lag, lag_us), (&mut class.response, response_us)];
             for (histogram, time) in times {
                 record(histogram.as_mut().unwrap(), Duration::from_micros(time));
             }
-            let client_cpu = Duration::from_millis(busy_ms);
-            Outcome { elapsed: Duration::from_secs(1), client_cpu, classes: vec![class] }
+            Outcome {
+                elapsed: Duration::from_secs(1),
+                client_cpu: Duration::from_millis(busy_ms + spun_ms),
+                client_spun: Duration::from_millis(spun_ms),
+                classes: vec![class],
+            }
         };
-        assert_eq!(outcome(49, 100, 840).client_bound(), None);
-        assert!(matches!(outcome(60, 100, 0).client_bound(), Some(ClientBound::Late { .. })));
+        assert_eq!(outcome(49, 100, 840, 0).client_bound(), None);
+        assert!(matches!(outcome(60, 100, 0, 0).client_bound(), Some(ClientBound::Late { .. })));
         // 5 % of 2 ms are 100 µs.
-        assert_eq!(outcome(90, 2_000, 0).client_bound(), None);
-        assert!(matches!(outcome(0, 0, 860).client_bound(), Some(ClientBound::Busy(_))));
+        assert_eq!(outcome(90, 2_000, 0, 0).client_bound(), None);
+        assert!(matches!(outcome(0, 0, 860, 0).client_bound(), Some(ClientBound::Busy(_))));
+        // Awake all the time: what it did in vain doesn't count, and what it did does.
+        assert_eq!(outcome(0, 0, 300, 700).client_bound(), None);
+        assert!(matches!(outcome(0, 0, 860, 130).client_bound(), Some(ClientBound::Busy(_))));
     }
 
     #[test]
     fn merged_counts_are_sums() {
-        let outcome = |class| Outcome {
+        let outcome = |class, spun_ms| Outcome {
             elapsed: Duration::from_secs(1),
-            client_cpu: Duration::from_millis(400),
+            client_cpu: Duration::from_millis(400 + spun_ms),
+            client_spun: Duration::from_millis(spun_ms),
             classes: vec![class],
         };
         let mut ours = class(&[1, 2]);
@@ -278,11 +295,13 @@ mod tests {
         theirs.timeline = vec![0, 1];
         theirs.note_fault(Fault::Surplus);
         theirs.note_fault(Fault::Closed);
-        let mut merged = outcome(ours);
-        merged.merge(&outcome(theirs));
+        let mut merged = outcome(ours, 500);
+        let mut busier = outcome(theirs, 0);
+        busier.client_cpu += Duration::from_millis(100);
+        merged.merge(&busier);
         let class = merged.class("a").unwrap();
         assert_eq!((class.answers, class.service.len(), class.fault_count()), (3, 3, 3));
         assert_eq!((class.faults["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
-        assert!((class.fault_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.4).abs() < 1e-9);
+        assert!((class.fault_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.5).abs() < 1e-9);
     }
 }

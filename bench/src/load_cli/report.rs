@@ -19,7 +19,7 @@ pub(super) struct Report {
     threads: usize,
     seed: u64,
     elapsed_s: f64,
-    /// The share of the time in which the (busiest) client thread was running.
+    /// The share of the time in which the (busiest) client thread had something to do.
     client_busy: f64,
     /// Why the client, not the server, decided what was measured.
     client_bound: Option<String>,

@@ -23,6 +23,9 @@ const DESCRIPTORS_MIN: u64 = 16_384;
 const OTHERS_MAX: f64 = 0.05;
 const STOLEN_MAX: f64 = 0.01;
 
+/// What a client does that can't stay awake without slowing the server down.
+const SLEEPY: &str = "so the client sleeps between requests that are due, and sends them later";
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
@@ -108,12 +111,12 @@ fn cores(placement: Placement) -> Finding {
         Distance::Cores | Distance::Packages => fine("cores", placement.to_string()),
         Distance::HyperThreads => bias(
             "cores",
-            format!("{placement}: two threads of one core, each slows the other down"),
+            format!("{placement}: two threads of one core, each slows the other down; {SLEEPY}"),
             "switch hyper-threading off, or let this process use another core (taskset)",
         ),
         Distance::Same => bias(
             "cores",
-            format!("{placement}: the client's work delays the server's"),
+            format!("{placement}: the client's work delays the server's; {SLEEPY}"),
             "use a machine with two cores; CPU time per request is still right, rates and times aren't",
         ),
     }
@@ -289,6 +292,7 @@ mod tests {
             assert_eq!(of(subject).weight, Weight::Bias, "{subject}");
             assert!(!of(subject).advice.is_empty(), "{subject}");
         }
+        assert!(of("cores").found.contains("sleeps"), "{}", of("cores").found);
         assert_eq!(of("descriptors").weight, Weight::Missing);
         assert!(of("build").to_string().starts_with("BIAS     build: optimisation level 1\n"));
     }

@@ -97,6 +97,13 @@ fn distance(topology: &Path, a: usize, b: usize) -> Distance {
     }
 }
 
+/// How many CPUs the machine has running, whether or not this process may use them; 1 where the kernel
+/// doesn't say.
+pub fn online() -> usize {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    parse_cpus(&list).len().max(1)
+}
+
 /// Reads the kernel's list format: "0-2,5".
 fn parse_cpus(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
@@ -191,6 +198,12 @@ mod tests {
             assert_eq!(choose_among(cpus, near), Some(Placement { server, client, distance }));
         }
         assert_eq!(choose_among(&[], near), None);
+    }
+
+    #[test]
+    fn as_many_cpus_as_this_process_may_use_are_online() {
+        let allowed = sched_getaffinity(None).unwrap();
+        assert!(online() >= usize::try_from(allowed.count()).unwrap());
     }
 
     #[test]

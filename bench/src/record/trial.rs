@@ -91,9 +91,9 @@ pub struct Trial {
     pub classes: Vec<ClassFigures>,
     /// What the window cost the server's whole process tree.
     pub cost: Cost,
-    /// CPU time of the client's threads.
+    /// CPU time of the client's thread.
     pub client_cpu_ns: u64,
-    /// The busiest client thread's share of its CPU.
+    /// The share of the time in which it had something to do; looks that found nothing aren't in it.
     pub client_busy: f64,
     /// What bounded the rate.
     pub limiter: Limiter,

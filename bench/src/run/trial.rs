@@ -126,6 +126,9 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let offered = classes.iter().map(|class| class.pacing.mean_rate()).collect();
     let fault = Failure::context(target);
     let mut engine = Engine::connect(server.address(), classes, setting.seed).map_err(fault)?;
+    if setting.placement.is_apart() {
+        engine = engine.with_wakefulness();
+    }
     let warm_up = Duration::from_millis(effort.warm_up_ms);
     let window = Duration::from_millis(scenario.window_ms(setting.tier));
     let window = if pass == Pass::Counting { window.min(COUNTING_WINDOW_MAX) } else { window };

@@ -1,0 +1,215 @@
+//! How the client waits for its next turn.
+//!
+//! **Asleep**, in `epoll_pwait2(2)`, it costs nothing, but has to be woken: an idle virtual CPU takes up to
+//! half a millisecond to run again, by which a request leaves too late, or an answer is found too late, and
+//! the server pays for the waking. **Awake**, it looks at its sockets again and again, so that what is due
+//! leaves within a microsecond or two and an answer is found when it is there. In a closed loop the next
+//! answer is never far and sleeping is right; an open loop with a CPU of its own stays awake.
+//!
+//! Looks that find nothing burn CPU time, but aren't work. They are kept apart, so that a client that stays
+//! awake isn't taken for a busy one, and a busy one still shows: it never gets to look in vain.
+
+use crate::load::fault::Fault;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// So long before something is due the client is awake again: what the slowest virtual CPUs take to wake,
+/// several times over.
+pub(crate) const AHEAD: Duration = Duration::from_millis(2);
+
+/// The epoll instance, and what waiting for it has cost.
+pub(crate) struct Waiting {
+    poller: OwnedFd,
+    /// CPU time of looks that found nothing.
+    spun: Duration,
+}
+
+impl Waiting {
+    pub(crate) fn new() -> Result<Waiting, Fault> {
+        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(Fault::system("make an epoll instance"))?;
+        Ok(Waiting { poller, spun: Duration::ZERO })
+    }
+
+    /// Where sockets are registered.
+    pub(crate) fn poller(&self) -> &OwnedFd {
+        &self.poller
+    }
+
+    /// CPU time since the last call that went into looks that found nothing.
+    pub(crate) fn take_spun(&mut self) -> Duration {
+        std::mem::take(&mut self.spun)
+    }
+
+    /// Waits until `wake` for events, the last part of it, from `awake` on, without sleeping. False when
+    /// there were none. Sockets are looked at once even if `wake` is over.
+    pub(crate) fn until(
+        &mut self,
+        wake: Instant,
+        awake: Option<Instant>,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, Fault> {
+        let asleep = awake.map_or(wake, |awake| awake.min(wake));
+        let nap = asleep.saturating_duration_since(Instant::now());
+        if self.look(nap, events)? {
+            return Ok(true);
+        }
+        if awake.is_some() && Instant::now() < wake { self.spin(wake, events) } else { Ok(false) }
+    }
+
+    fn spin(&mut self, wake: Instant, events: &mut Vec<Event>) -> Result<bool, Fault> {
+        let before = thread_cpu();
+        let mut looks = 0;
+        let found = loop {
+            // If something else has to run on this CPU, the server perhaps, it comes first.
+            thread::yield_now();
+            looks += 1;
+            if self.look(Duration::ZERO, events)? {
+                break true;
+            }
+            if Instant::now() >= wake {
+                break false;
+            }
+        };
+        // The look that finds something is work.
+        let in_vain = looks - u32::from(found);
+        self.spun += thread_cpu().saturating_sub(before) * in_vain / looks;
+        Ok(found)
+    }
+
+    /// One `epoll_pwait2(2)`; false when there were no events.
+    fn look(&self, timeout: Duration, events: &mut Vec<Event>) -> Result<bool, Fault> {
+        let timeout = Timespec::try_from(timeout).expect("a turn's length is a valid timespec");
+        events.clear();
+        match epoll::wait(&self.poller, spare_capacity(events), Some(&timeout)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(Fault::System { doing: "wait for events", errno }),
+        }
+    }
+}
+
+/// CPU time of the calling thread, user and system.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(seconds, nanoseconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::epoll::{EventData, EventFlags};
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::{read, write};
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(30);
+    const WAIT: Duration = Duration::from_millis(30);
+
+    /// A poller that watches one counter, level-triggered.
+    fn watching() -> (Waiting, OwnedFd, Vec<Event>) {
+        let waiting = Waiting::new().unwrap();
+        let counter = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        epoll::add(waiting.poller(), &counter, EventData::new_u64(0), EventFlags::IN).unwrap();
+        (waiting, counter, Vec::with_capacity(4))
+    }
+
+    /// CPU time that a call takes, and that of it which was spent in vain.
+    fn cost(waiting: &mut Waiting, wait: impl FnOnce(&mut Waiting)) -> (Duration, Duration) {
+        let before = thread_cpu();
+        wait(waiting);
+        (thread_cpu() - before, waiting.take_spun())
+    }
+
+    #[test]
+    fn looking_in_vain_is_not_work() {
+        let (mut waiting, _counter, mut events) = watching();
+        let now = Instant::now();
+        let (cpu, spun) = cost(&mut waiting, |waiting| {
+            assert!(!waiting.until(now + WAIT, Some(now), &mut events).unwrap());
+        });
+        assert!(now.elapsed() >= WAIT);
+        // Nearly all of it; a machine that is busy elsewhere gives it less of both.
+        assert!(spun > Duration::ZERO && spun <= cpu && spun >= cpu.mul_f64(0.8), "{spun:?} of {cpu:?}");
+        assert_eq!(waiting.take_spun(), Duration::ZERO, "it is told once");
+    }
+
+    #[test]
+    fn a_client_that_always_finds_something_never_looks_in_vain() {
+        let (mut waiting, counter, mut events) = watching();
+        write(&counter, &1_u64.to_ne_bytes()).unwrap();
+        let now = Instant::now();
+        let (cpu, spun) = cost(&mut waiting, |waiting| {
+            for _ in 0..1_000 {
+                assert!(waiting.until(now + LONG, Some(now), &mut events).unwrap());
+                assert_eq!(events.len(), 1);
+            }
+        });
+        assert!(cpu > Duration::ZERO && spun == Duration::ZERO, "{spun:?} of {cpu:?}");
+        assert!(now.elapsed() < LONG);
+    }
+
+    #[test]
+    fn what_is_overdue_is_not_waited_for() {
+        let (mut waiting, counter, mut events) = watching();
+        let now = Instant::now();
+        for awake in [None, Some(now)] {
+            let (_, spun) = cost(&mut waiting, |waiting| {
+                assert!(!waiting.until(now, awake, &mut events).unwrap());
+            });
+            assert_eq!(spun, Duration::ZERO);
+        }
+        write(&counter, &1_u64.to_ne_bytes()).unwrap();
+        for awake in [None, Some(now)] {
+            assert!(waiting.until(now, awake, &mut events).unwrap(), "but events are seen");
+        }
+    }
+
+    #[test]
+    fn asleep_until_it_has_to_be_awake() {
+        let (mut waiting, _counter, mut events) = watching();
+        for awake in [None, Some(LONG)] {
+            let now = Instant::now();
+            let (_, spun) = cost(&mut waiting, |waiting| {
+                let awake = awake.map(|later| now + later);
+                assert!(!waiting.until(now + WAIT, awake, &mut events).unwrap());
+            });
+            assert!(now.elapsed() >= WAIT && spun == Duration::ZERO, "{spun:?}");
+        }
+        // Half of it asleep.
+        let now = Instant::now();
+        let (cpu, _) = cost(&mut waiting, |waiting| {
+            assert!(!waiting.until(now + WAIT, Some(now + WAIT / 2), &mut events).unwrap());
+        });
+        assert!(cpu <= now.elapsed() - WAIT / 2, "{cpu:?}");
+    }
+
+    /// Asleep or awake, an event ends the wait, and is work.
+    #[test]
+    fn an_event_ends_the_wait() {
+        for awake in [None, Some(Duration::ZERO)] {
+            let (mut waiting, counter, mut events) = watching();
+            let ours = counter.try_clone().unwrap();
+            let (begin, begun) = mpsc::channel::<()>();
+            let writer = thread::spawn(move || {
+                begun.recv().unwrap();
+                write(&counter, &1_u64.to_ne_bytes()).unwrap();
+            });
+            let now = Instant::now();
+            begin.send(()).unwrap();
+            assert!(waiting.until(now + LONG, awake.map(|after| now + after), &mut events).unwrap());
+            assert!(now.elapsed() < LONG && events.len() == 1);
+            let mut value = [0; 8];
+            read(&ours, &mut value).unwrap();
+            assert_eq!(u64::from_ne_bytes(value), 1);
+            writer.join().unwrap();
+        }
+    }
+}
