@@ -422,13 +422,13 @@ impl Run {
 /// The scenarios of the run, with what the options change.
 fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
     let mut scenarios = scenario::select(options.tier, &options.only)?;
+    if let Some(window_ms) = options.window_ms {
+        scenarios = scenarios.into_iter().map(|scenario| scenario.with_window_ms(window_ms)).collect();
+    }
     for effort in scenarios.iter_mut().flat_map(|scenario| scenario.tiers.values_mut()) {
         if let Some(rounds) = options.rounds {
             effort.rounds = rounds as usize;
             effort.rounds_max = None;
-        }
-        if let Some(window_ms) = options.window_ms {
-            effort.window_ms = window_ms;
         }
     }
     Ok(scenarios)

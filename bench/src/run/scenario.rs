@@ -290,6 +290,19 @@ impl Scenario {
         effort
     }
 
+    /// The same with windows of so many milliseconds in all tiers. Phases keep their shares of it, but for the
+    /// millisecond that each needs at least.
+    pub fn with_window_ms(mut self, window_ms: u64) -> Scenario {
+        let whole: u64 = self.phases.iter().map(|phase| phase.ms).sum();
+        for phase in &mut self.phases {
+            phase.ms = (phase.ms * window_ms / whole).max(1);
+        }
+        for effort in self.tiers.values_mut() {
+            effort.window_ms = window_ms;
+        }
+        self
+    }
+
     /// Its comparisons in this tier, each with the axis's value.
     pub fn points(&self, tier: Tier) -> Vec<(CellId, Option<f64>)> {
         let cell = |point: String| CellId { scenario: self.name.clone(), point };
@@ -379,6 +392,16 @@ mod tests {
         assert_eq!(curve.effort(Tier::Quick), &curve.tiers[&Tier::Standard], "the nearest above");
         assert_eq!(curve.points(Tier::Full)[0].0.point, "10 %");
         assert_eq!(find("overload").window_ms(Tier::Standard), 6_000);
+    }
+
+    #[test]
+    fn another_window_holds_all_phases() {
+        let find = |name: &str| all().unwrap().into_iter().find(|scenario| scenario.name == name).unwrap();
+        let overload = find("overload").with_window_ms(600);
+        let lengths: Vec<u64> = overload.phases.iter().map(|phase| phase.ms).collect();
+        assert_eq!((lengths, overload.window_ms(Tier::Full)), (vec![100, 200, 300], 600));
+        assert_eq!(find("overload").with_window_ms(1).window_ms(Tier::Full), 3, "each phase takes place");
+        assert_eq!(find("mix").with_window_ms(30).window_ms(Tier::Standard), 30);
     }
 
     #[test]
