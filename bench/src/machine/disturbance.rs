@@ -11,6 +11,9 @@ pub const OTHERS_MAX: f64 = 0.15;
 /// The same for time that the hypervisor gave to others.
 pub const STOLEN_MAX: f64 = 0.02;
 
+/// Over less time than this, steps of 10 ms on each of two CPUs say nothing.
+const TOLD_FROM: Duration = Duration::from_millis(200);
+
 /// How much of the CPUs of a measurement went elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disturbance {
@@ -65,13 +68,18 @@ impl Account {
         Some(Account { at, cpus, idle: time(idle), stolen: time(stolen) })
     }
 
-    /// What went elsewhere between two moments, when `measured` went to server and client.
-    pub fn until(self, later: Account, measured: Duration) -> Disturbance {
-        let elapsed = (later.at - self.at).as_secs_f64();
+    /// What went elsewhere between two moments, when `measured` went to server and client; `None` where they
+    /// are too near each other to tell.
+    pub fn until(self, later: Account, measured: Duration) -> Option<Disturbance> {
+        let elapsed = later.at - self.at;
+        if elapsed < TOLD_FROM {
+            return None;
+        }
+        let elapsed = elapsed.as_secs_f64();
         let idle = later.idle.saturating_sub(self.idle).as_secs_f64();
         let stolen = later.stolen.saturating_sub(self.stolen).as_secs_f64();
         let others = elapsed * f64::from(self.cpus) - idle - stolen - measured.as_secs_f64();
-        Disturbance { others: (others / elapsed).max(0.0), stolen: stolen / elapsed }
+        Some(Disturbance { others: (others / elapsed).max(0.0), stolen: stolen / elapsed })
     }
 }
 
@@ -89,9 +97,23 @@ mod tests {
         let end = start + Duration::from_secs(1);
         let after = Account::parse(&table(120, 20, 10), &[1, 0], 100, end).unwrap();
         // Two CPU seconds, of which 0.3 idle, 0.1 stolen, 1.2 measured.
-        let disturbance = before.until(after, Duration::from_millis(1_200));
+        let disturbance = before.until(after, Duration::from_millis(1_200)).unwrap();
         assert!((disturbance.others - 0.4).abs() < 1e-6, "{disturbance:?}");
         assert!((disturbance.stolen - 0.1).abs() < 1e-6 && disturbance.is_large());
+    }
+
+    /// A tick more or less would be most of it.
+    #[test]
+    fn of_a_short_time_nothing_is_said() {
+        let start = Instant::now();
+        let at = |after: u64| Account {
+            at: start + Duration::from_millis(after),
+            cpus: 2,
+            idle: Duration::ZERO,
+            stolen: Duration::ZERO,
+        };
+        assert_eq!(at(0).until(at(199), Duration::ZERO), None);
+        assert!(at(0).until(at(200), Duration::ZERO).is_some_and(|found| found.is_large()));
     }
 
     #[test]

@@ -219,10 +219,10 @@ fn listen(placement: Placement) -> Vec<Finding> {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
     };
     thread::sleep(LISTENING);
-    let Some(later) = Account::read(placement) else {
+    let later = Account::read(placement);
+    let Some(found) = later.and_then(|later| before.until(later, Duration::ZERO)) else {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
     };
-    let found = before.until(later, Duration::ZERO);
     let others = format!("other work takes {:.0} % of a CPU", found.others * 100.0);
     let stolen = format!("the hypervisor takes {:.1} % of a CPU", found.stolen * 100.0);
     vec![

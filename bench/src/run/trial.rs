@@ -145,7 +145,7 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let device_read_bytes =
         reads_before.zip(server.device_reads()).map(|(before, later)| later.saturating_sub(before));
     let busy = cost.cpu + outcome.client_cpu;
-    let disturbance = account.zip(later).map(|(account, later)| account.until(later, busy));
+    let disturbance = account.zip(later).and_then(|(account, later)| account.until(later, busy));
     let mut unmeasured = BTreeMap::new();
     let mut memory = |memory| readings::memory(memory, &mut unmeasured);
     let memory = base.map(|base| MemoryFigures { base: memory(base), loaded: memory(server.memory()) });
