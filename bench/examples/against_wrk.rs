@@ -1,5 +1,7 @@
 //! What the harness's client costs, beside wrk: both ask the same server in turns, and the CPU time of each is
-//! divided by its answers. Needs wrk and a quiet machine.
+//! divided by its answers. So is that of a loop that sends a request on every connection, receives on every
+//! connection, and does nothing else: what the kernel takes for those two calls, no client can do without.
+//! Needs wrk and a quiet machine.
 //!
 //!     cargo run --release -p bench --example against_wrk
 
@@ -14,16 +16,21 @@ use bench::run::trial::asks;
 use bench::server::calls::Counting;
 use bench::server::catalogue;
 use bench::server::cpu_time::CpuClock;
+use bench::server::gate;
 use bench::server::process::{Server, Start};
 use bench::server::serve::serve_if_asked;
 use bench::server::target::Backend;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use rustix::time::{ClockId, clock_gettime};
 use std::error::Error;
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 10;
+const CONNECTIONS: usize = 64;
+const WINDOW: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     if let Some(code) = serve_if_asked() {
@@ -52,25 +59,73 @@ fn compare(backend: Backend) -> Result<(), Box<dyn Error>> {
     let files = corpus.entries(Files::Small);
     let class = Class {
         name: "hot".to_owned(),
-        connections: 64,
+        connections: CONNECTIONS,
         pacing: Pacing::Closed,
         life: Life::KeepAlive,
         reading: Reading::AtOnce,
         asks: asks(files, Files::Small, address),
     };
     let mut engine = Engine::connect(address, vec![class], 1)?;
-    let mut pairs = Vec::new();
+    let url = format!("http://{address}/{}", files[0].path);
+    let request = format!("GET /{} HTTP/1.1\r\nHost: {address}\r\n\r\n", files[0].path);
+    let mut bare = Bare::connect(address, &request)?;
+    let (mut pairs, mut floors) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        let outcome = engine.run(Duration::from_secs(2), None)?;
+        let outcome = engine.run(WINDOW, None)?;
         let ours = outcome.client_cpu.as_secs_f64() * 1e6 / outcome.classes[0].answers as f64;
-        let wrk = wrk(&format!("http://{address}/{}", files[0].path))?;
-        println(&format!("round {round}: client {ours:.2} µs, wrk {wrk:.2} µs a request"));
+        let wrk = wrk(&url)?;
+        let floor = bare.run(WINDOW)?;
+        println(&format!(
+            "round {round}: client {ours:.2} µs, wrk {wrk:.2} µs, bare calls {floor:.2} µs a request"
+        ));
         pairs.push((ours, wrk));
+        floors.push((floor, wrk));
     }
     server.stop()?;
-    let ratio = ratio_estimate(&pairs).ok_or("no rounds")?;
-    println(&format!("the client's CPU time is {} of wrk's", wording::ratio(&ratio)));
+    for (what, pairs) in [("the client's CPU time", &pairs), ("that of a bare send and recv", &floors)] {
+        let ratio = ratio_estimate(pairs).ok_or("no rounds")?;
+        println(&format!("{what} is {} of wrk's", wording::ratio(&ratio)));
+    }
     Ok(())
+}
+
+/// Asks and receives, and neither looks at an answer nor at the time.
+struct Bare<'a> {
+    connections: Vec<TcpStream>,
+    request: &'a [u8],
+    /// The length of an answer, head and body.
+    answer_bytes: usize,
+}
+
+impl Bare<'_> {
+    fn connect(address: SocketAddr, request: &str) -> Result<Bare<'_>, Box<dyn Error>> {
+        let connections =
+            (0..CONNECTIONS).map(|_| TcpStream::connect(address)).collect::<std::io::Result<Vec<_>>>()?;
+        let answer_bytes = gate::learn(address, request.as_bytes())?.answer.len();
+        Ok(Bare { connections, request: request.as_bytes(), answer_bytes })
+    }
+
+    /// CPU time per request, in microseconds.
+    fn run(&mut self, window: Duration) -> Result<f64, Box<dyn Error>> {
+        let before = thread_cpu()?;
+        let end = Instant::now() + window;
+        let (mut requests, mut buffer) = (0, [0; 4096]);
+        while Instant::now() < end {
+            for connection in &mut self.connections {
+                connection.write_all(self.request)?;
+            }
+            for connection in &mut self.connections {
+                connection.read_exact(&mut buffer[..self.answer_bytes])?;
+                requests += 1;
+            }
+        }
+        Ok((thread_cpu()? - before).as_secs_f64() * 1e6 / f64::from(requests))
+    }
+}
+
+fn thread_cpu() -> Result<Duration, Box<dyn Error>> {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Ok(Duration::new(u64::try_from(time.tv_sec)?, u32::try_from(time.tv_nsec)?))
 }
 
 /// CPU time per request of wrk with 64 connections, in microseconds.
