@@ -27,6 +27,7 @@ pub mod plan;
 pub mod range;
 pub mod request;
 pub mod scan;
+pub mod sendfile;
 pub mod service;
 pub mod shutdown;
 pub mod site;

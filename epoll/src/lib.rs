@@ -18,7 +18,7 @@
 //! | accept | [`accept4`](https://man7.org/linux/man-pages/man2/accept4.2.html) until `EAGAIN`, bounded; registered `IN\|OUT\|RDHUP\|ET` once, never modified |
 //! | receive | `recv` into the worker's buffer until short or `EAGAIN`: `on_readable` |
 //! | open | `openat2(RESOLVE_CACHED)` and `fstat` in the loop, else a job of the pool: `on_opened` |
-//! | send | up to 256 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: `sendfile`, if cached: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |
+//! | send | under 32 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: the head, and `sendfile` of what is cached: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |
 //! | finish | the next step, or a note what the client waits for |
 //!
 //! # The cost
@@ -29,7 +29,7 @@
 //! bytes per idle client; a receive and a send buffer per worker; for cold files up to 64 buffers of 256 KiB,
 //! made when they are needed.
 //!
-//! `sendfile` can't be told not to wait. Before each portion one byte in 128 KiB is asked for with
+//! `sendfile` can't be told not to wait for a disk. Before each portion (up to 2 MiB) one byte in 128 KiB is asked for with
 //! `RWF_NOWAIT`, so the loop waits for a disk only if a page in between was driven out and its neighbours
 //! weren't.
 //!
@@ -41,7 +41,6 @@
 #![forbid(unsafe_code)]
 
 mod accept;
-mod page_cache;
 pub mod poller;
 pub mod pool;
 mod server;

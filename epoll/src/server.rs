@@ -10,8 +10,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::cache::BODY_BYTES_MAX;
 use common::connection::{BodyRange, Close, Connection, Send, Step};
 use common::net::{BACKLOG, Listeners};
+use common::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::service::Service;
 use common::shutdown::Drain;
 use common::site::Opened;
@@ -19,14 +21,12 @@ use common::slots::{Slots, Token};
 use common::wheel::Wheel;
 use common::worker::Worker;
 use common::workers::run_workers;
-use rustix::fs::sendfile;
 use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, preadv2};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt,
 };
 
 use crate::accept::{accept_one, is_of_the_connection};
-use crate::page_cache::cached_bytes;
 use crate::poller::{Event, Events, Interest, Key, Poller};
 use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
 
@@ -42,12 +42,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes received at once. Every client of the worker shares the one buffer.
 const RECEIVE_BYTES_MAX: usize = 64 * 1024;
 
-/// Bytes sent at once: head and body from one buffer that stays in the processor's cache, or so much of a
-/// larger file by `sendfile`.
-const SEND_BYTES_MAX: usize = 256 * 1024;
+/// The one buffer for heads with bodies of small files, which stays in the processor's cache, and for what the
+/// file cache loads.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+const _: () = assert!(SEND_BUFFER_BYTES >= SENDFILE_BYTES_MIN && SEND_BUFFER_BYTES as u64 >= BODY_BYTES_MAX);
 
 /// The share of a client in one turn of the loop: so many bytes…
-const SHARE_BYTES: usize = SEND_BYTES_MAX;
+const SHARE_BYTES: usize = 256 * 1024;
 
 /// …of which each step costs this many on top of what it sends.
 const STEP_BYTES: usize = 16 * 1024;
@@ -148,7 +149,7 @@ impl Server {
             due: Vec::new(),
             drain: Drain::Serving,
             receive_buffer: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
-            send_buffer: vec![0; SEND_BYTES_MAX].into_boxed_slice(),
+            send_buffer: vec![0; SEND_BUFFER_BYTES].into_boxed_slice(),
         })
     }
 
@@ -388,7 +389,10 @@ impl Server {
         match answer.file {
             None if answer.body.is_some() => self.send_body(token),
             None => self.send_bytes(token, SendFlags::empty()),
-            Some(range) if bytes + range.length <= SEND_BYTES_MAX as u64 => self.send_small(token),
+            // What is left of a large file may be small, but goes the way of the rest.
+            Some(range) if bytes > 0 && bytes + range.length < SENDFILE_BYTES_MIN as u64 => {
+                self.send_small(token)
+            }
             Some(_) => self.send_large(token),
         }
     }
@@ -435,23 +439,11 @@ impl Server {
     fn send_large(&mut self, token: Token) -> Next {
         let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         let Some(range) = answer.file else { return Next::Step(0) };
-        let wanted = usize::try_from(range.length).unwrap_or(SEND_BYTES_MAX).min(SEND_BYTES_MAX);
-        let cached = cached_bytes(range.file, range.offset, wanted);
-        if cached == 0 {
-            return self.read(token);
-        }
-        if !answer.bytes().is_empty() {
-            return self.send_bytes(token, SendFlags::MORE);
-        }
-        let mut offset = range.offset;
-        match sendfile(&client.socket, range.file, Some(&mut offset), cached) {
-            // The file is shorter than it was when the answer was planned.
-            Ok(0) => self.fail(token),
-            // If it was short, nobody knows which of the two ends did it: the next call tells.
-            Ok(sent) => self.on_sent(token, sent, Ok(sent)),
-            // A file system that can't (sendfile(2), "Notes").
-            Err(Errno::INVAL | Errno::NOSYS) => self.read(token),
-            Err(errno) => self.on_sent(token, cached, Err(errno)),
+        match send_cached(&client.socket, answer.bytes(), &range) {
+            Ok(Sent::Bytes { count, full }) => self.on_sent(token, count + usize::from(full), Ok(count)),
+            Ok(Sent::Unready) => self.read(token),
+            Ok(Sent::Shorter) => self.fail(token),
+            Err(errno) => self.on_sent(token, usize::MAX, Err(errno)),
         }
     }
 
