@@ -8,6 +8,7 @@ use std::time::Duration;
 use common::connection::{Connection, Step};
 use common::site::SharedFile;
 use common::worker::Worker;
+use rustix::io::ioctl_fionbio;
 use rustix::net::{self, Shutdown, sockopt};
 
 use crate::ring::{Flight, Socket};
@@ -18,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) socket: Socket,
     pub(crate) receiving: Receiving,
     pub(crate) doing: Doing,
+    /// Calls on the socket don't wait (`O_NONBLOCK`). Operations of the ring would fail instead of waiting.
+    pub(crate) is_nonblocking: bool,
     /// The file of the answer under way; shared with the connection, so that whoever lets go of it last can
     /// see that.
     pub(crate) file: Option<Arc<SharedFile>>,
@@ -47,7 +50,7 @@ pub(crate) enum Doing {
     Opening,
     /// A small file is being read for the cache.
     Loading,
-    /// A piece of the answer is being sent.
+    /// A piece of the answer is being sent, or waits for room.
     Sending,
     /// The client is going. `owed`: what it was doing has yet to end.
     Leaving { owed: bool },
@@ -58,6 +61,15 @@ impl Client {
     pub(crate) fn is_landed(&self) -> bool {
         let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
         !is_receiving && matches!(self.doing, Doing::Leaving { owed: false })
+    }
+
+    /// Makes the socket right for what comes: system calls that don't wait, or operations of the ring that do.
+    /// An operation looks at it once, when it begins, so a receive in flight goes on. Whether it is so now.
+    pub(crate) fn set_nonblocking(&mut self, nonblocking: bool) -> bool {
+        if self.is_nonblocking != nonblocking && ioctl_fionbio(&self.socket, nonblocking).is_ok() {
+            self.is_nonblocking = nonblocking;
+        }
+        self.is_nonblocking == nonblocking
     }
 
     /// Asks the socket whether it was reset, when a request isn't whole and nothing is about to be sent. A

@@ -12,13 +12,15 @@
 //! | receive | one multishot receive per connection, into a ring of provided buffers → `on_recv` |
 //! | open | `OPENAT2` → `on_open`, then fstat(2); listings on a thread of their own |
 //! | load | a small file for the cache: `READ` → `on_load` |
-//! | send | answers in memory: `SEND`, or `SENDMSG` with a cached body → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter |
+//! | send | answers in memory: `SEND`, or `SENDMSG` with a cached body → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter; from 32 KiB on, what the page cache holds by sendfile(2), and a `POLL` for room → `on_room` |
 //! | finish | the connection's next step; `CLOSE` → `on_close` |
 //!
 //! Its cost: one thread per worker, and the kernel's threads for opens that must wait for a disk. A
 //! keep-alive request that is answered from memory, as one for a small cached file is, takes one submission, two completions, and a share of one
 //! system call. A file takes four submissions (open, read, send, close), three completions and one fstat(2).
-//! File bytes are copied twice: page cache to buffer, buffer to socket.
+//! Bytes of small and of cold files are copied twice: page cache to buffer, buffer to socket. Large files that
+//! the page cache holds are not copied; each portion of up to 2 MiB takes a sendfile(2) and the questions whether
+//! it is there, the first one a send(2) for its head besides.
 //!
 //! It can do without some of that, to show what each technique buys ([`common::tune`]): an accept and a receive
 //! of their own for each connection and request, a send that waits for its read to come back, an

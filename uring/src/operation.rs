@@ -128,7 +128,8 @@ pub enum Completion {
         /// The open file.
         result: io::Result<OwnedFd>,
     },
-    /// A [`Ring::poll_once`](crate::ring::Ring::poll_once) is over: the descriptor is readable.
+    /// A [`Ring::poll_once`](crate::ring::Ring::poll_once) is over: the descriptor is readable. Or a
+    /// [`Ring::poll_room`](crate::ring::Ring::poll_room): the socket has room. Or there is an error to be met.
     Polled {
         /// Of whoever polls.
         token: Token,

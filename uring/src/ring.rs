@@ -363,8 +363,17 @@ impl Ring {
 
     /// Waits until the descriptor is readable, once.
     pub fn poll_once(&mut self, token: Token, descriptor: &Rc<OwnedFd>) -> Flight {
-        const READABLE: u32 = libc::POLLIN as u32;
-        let poll = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), READABLE).build();
+        self.poll(token, descriptor, libc::POLLIN)
+    }
+
+    /// Waits until the socket has room, once.
+    pub fn poll_room(&mut self, token: Token, socket: &Socket) -> Flight {
+        self.poll(token, socket, libc::POLLOUT)
+    }
+
+    fn poll(&mut self, token: Token, descriptor: &Rc<OwnedFd>, events: i16) -> Flight {
+        let events = u32::from(events.cast_unsigned());
+        let poll = opcode::PollAdd::new(Fd(descriptor.as_raw_fd()), events).build();
         let memory = Memory::Poll { _descriptor: Rc::clone(descriptor) };
         // SAFETY: `launch` wants the operation to own its memory: it names no address, only the descriptor.
         unsafe { self.launch(token, memory, [(Operation::Poll, poll)]) }

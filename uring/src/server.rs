@@ -188,6 +188,7 @@ impl Server {
             socket: Rc::clone(&socket),
             receiving: Receiving::Off,
             doing: Doing::Waiting,
+            is_nonblocking: false,
             file: None,
         };
         let token = self.clients.insert(client);
@@ -270,6 +271,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return };
         match (client.receiving, client.connection.step()) {
             (Receiving::Off, Step::Receive) => {
+                client.set_nonblocking(false);
                 client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
             }
             (Receiving::Armed(flight), Step::Open(_) | Step::Load(_) | Step::Send(_))
@@ -383,12 +385,13 @@ impl Server {
         self.landed(token, |client, worker| client.connection.loaded(worker, result));
     }
 
-    /// Something is readable. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
+    /// Something is ready. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
     fn on_poll(&mut self, token: Token) {
         match token {
             SHUTDOWN => {}
             CACHE => self.on_cache_events(),
-            _ => self.on_listed(),
+            LISTER => self.on_listed(),
+            _ => self.on_room(token),
         }
     }
 
@@ -413,7 +416,11 @@ impl Server {
 
     /// Sends what is in memory, or a piece of the file with the bytes in front of it.
     fn send_response(&mut self, token: Token) {
+        if self.send_cached(token) {
+            return;
+        }
         let Some(client) = self.clients.get_mut(token) else { return };
+        client.set_nonblocking(false);
         let Step::Send(send) = client.connection.step() else { return };
         let (ring, socket, head) = (&mut self.ring, &client.socket, send.bytes());
         let flight = match send.file {
@@ -628,6 +635,8 @@ impl Server {
         }
     }
 }
+
+mod sendfile;
 
 #[cfg(test)]
 mod tests {
