@@ -33,6 +33,12 @@
 //! `RWF_NOWAIT`, so the loop waits for a disk only if a page in between was driven out and its neighbours
 //! weren't.
 //!
+//! # To do without
+//!
+//! For comparison, chosen when the loop starts: `--tune=level-triggered` registers a client for what it waits for and
+//! modifies that (`trigger.rs`); `--tune=always-pool` opens and reads every file in the pool; `--copy=read` reads larger
+//! files into the buffer of the worker, too, and sends from there.
+//!
 //! # The least kernel
 //!
 //! 5.6 (`openat2`). From 5.12 on (`RESOLVE_CACHED`) cached names are opened in the loop; before, the pool opens
@@ -41,8 +47,11 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod client;
+mod page_cache;
 pub mod poller;
 pub mod pool;
 mod server;
+mod trigger;
 
 pub use server::serve;

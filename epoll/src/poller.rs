@@ -1,4 +1,5 @@
-//! The poller: epoll(7), edge-triggered, every source registered once and never modified.
+//! The poller: epoll(7), edge-triggered, every source registered once and never modified. For comparison, clients
+//! may be level-triggered.
 //!
 //! # The contract of edges
 //!
@@ -19,6 +20,13 @@
 //! 7. **Closing the descriptor unregisters it**, as long as it was never duplicated (epoll(7), question 6).
 //!
 //! A [`Waker`] is an eventfd under the same contract. Nobody reads it: each write is an edge of its own.
+//!
+//! # The contract of levels
+//!
+//! A level tells state, in every wait, whether anybody asked or not. So a source is registered for what its owner
+//! waits for ([`Interest::Bytes`] or [`Interest::Space`]), and [modified](Poller::modify) when that changes: a
+//! system call each time. Who waits for neither must not be told, or the loop never sleeps:
+//! [`Interest::Nothing`].
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -77,13 +85,19 @@ impl Key {
     }
 }
 
-/// What a source is asked for, once and for all.
+/// What a source is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
     /// Bytes, free space and the peer's end, for a connected socket.
     Stream,
     /// Something to take: a connection from a listening socket, a count from an eventfd.
     Arrival,
+    /// Bytes and the peer's end, for a connected socket, as long as they are there: a level.
+    Bytes,
+    /// Free space, for a connected socket, as long as it is there: a level.
+    Space,
+    /// Nothing. Errors and hang-ups can't be declined (`epoll_ctl(2)`), so these are told once: an edge.
+    Nothing,
 }
 
 impl Interest {
@@ -91,6 +105,9 @@ impl Interest {
         match self {
             Interest::Stream => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
             Interest::Arrival => EventFlags::IN | EventFlags::ET,
+            Interest::Bytes => EventFlags::IN | EventFlags::RDHUP,
+            Interest::Space => EventFlags::OUT,
+            Interest::Nothing => EventFlags::ET,
         }
     }
 }
@@ -177,6 +194,14 @@ impl Poller {
     /// When a limit of memory or of watches is reached (`epoll_ctl(2)`).
     pub fn register(&self, source: impl AsFd, key: Key, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, source, EventData::new_u64(key.to_u64()), interest.flags())?)
+    }
+
+    /// Asks a registered source for something else from now on.
+    ///
+    /// # Errors
+    /// None that a correct program can meet (`epoll_ctl(2)`).
+    pub fn modify(&self, source: impl AsFd, key: Key, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(key.to_u64()), interest.flags())?)
     }
 
     /// Waits for events, at most `timeout`; without one, for as long as it takes. A signal ends the wait too,
@@ -318,6 +343,44 @@ mod tests {
         drop(theirs);
         let events = wait(&poller, SOON);
         assert!(events[0].readable() && events[0].writable() && events[0].hung_up());
+    }
+
+    #[test]
+    fn a_level_is_told_until_nobody_asks() {
+        let poller = Poller::new().expect("a poller");
+        let (mut ours, mut theirs) = connected();
+        poller.register(&ours, CLIENT, Interest::Bytes).expect("registered");
+        assert_eq!(wait(&poller, NOW), [], "space wasn't asked for");
+        theirs.write_all(b"one").expect("written");
+        for _ in 0..2 {
+            let events = wait(&poller, SOON);
+            assert!(events[0].readable() && !events[0].writable() && !events[0].hung_up());
+        }
+        poller.modify(&ours, CLIENT, Interest::Space).expect("modified");
+        for _ in 0..2 {
+            let events = wait(&poller, SOON);
+            assert!(events[0].writable() && !events[0].readable());
+        }
+        poller.modify(&ours, CLIENT, Interest::Nothing).expect("modified");
+        assert_eq!(wait(&poller, NOW), [], "neither was asked for");
+        poller.modify(&ours, CLIENT, Interest::Bytes).expect("modified");
+        assert!(wait(&poller, SOON)[0].readable(), "the bytes are still there");
+        assert_eq!(ours.read(&mut [0; 16]).expect("bytes"), 3);
+        assert_eq!(wait(&poller, NOW), []);
+    }
+
+    #[test]
+    fn a_reset_can_not_be_declined_but_is_told_once() {
+        let poller = Poller::new().expect("a poller");
+        let (ours, theirs) = connected();
+        poller.register(&ours, CLIENT, Interest::Nothing).expect("registered");
+        assert_eq!(wait(&poller, NOW), []);
+        rustix::net::sockopt::set_socket_linger(&theirs, Some(Duration::ZERO)).expect("set");
+        drop(theirs);
+        assert!(wait(&poller, SOON)[0].hung_up());
+        assert_eq!(wait(&poller, NOW), [], "told once");
+        poller.modify(&ours, CLIENT, Interest::Bytes).expect("modified");
+        assert!(wait(&poller, SOON)[0].hung_up(), "and again when bytes are asked for");
     }
 
     #[test]

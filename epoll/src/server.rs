@@ -11,24 +11,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::cache::BODY_BYTES_MAX;
-use common::connection::{BodyRange, Close, Connection, Send, Step};
+use common::config::Copy;
+use common::connection::{BodyRange, Close, Connection, Step};
 use common::net::{BACKLOG, Listeners};
 use common::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::service::Service;
 use common::shutdown::Drain;
 use common::site::Opened;
 use common::slots::{Slots, Token};
+use common::tune::Tune;
 use common::wheel::Wheel;
 use common::worker::Worker;
 use common::workers::run_workers;
-use rustix::io::{Errno, IoSlice, IoSliceMut, ReadWriteFlags, preadv2};
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt,
-};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown, sockopt};
 
 use crate::accept::{accept_one, is_of_the_connection};
+use crate::client::{Client, Waits, answer, send_both};
+use crate::page_cache::PageCache;
 use crate::poller::{Event, Events, Interest, Key, Poller};
 use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
+use crate::trigger::{Edges, Levels, Trigger};
 
 /// Events of one turn of the loop.
 const EVENTS_MAX: usize = 512;
@@ -58,35 +61,17 @@ const STEP_BYTES: usize = 16 * 1024;
 /// # Errors
 /// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
+    if service.config.tuned(Tune::LevelTriggered) {
+        run::<Levels>(listeners, service, ready)
+    } else {
+        run::<Edges>(listeners, service, ready)
+    }
+}
+
+fn run<T: Trigger>(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     let pool = Pool::start(Arc::clone(service), pool::THREADS_MAX)?;
-    run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
-}
-
-/// A socket, its machine, and what is known of both. An idle one holds nothing else.
-struct Client {
-    socket: OwnedFd,
-    connection: Connection,
-    waits: Waits,
-    /// By the contract of edges, see [`poller`](crate::poller): may there be bytes, may there be space?
-    readable: bool,
-    writable: bool,
-    /// The peer has sent its last byte; only the end of the stream proves that all was read.
-    hung_up: bool,
-}
-
-/// What a client waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    /// Bytes from the peer.
-    Bytes,
-    /// Space in the socket.
-    Space,
-    /// Its next turn; it stands in `turns`.
-    Turn,
-    /// The result of its job in the pool.
-    Job,
-    /// Room in the pool for its job; it stands in `applicants`.
-    Room,
+    let set_up = |worker, sockets| Server::<T>::new(worker, sockets, &pool);
+    run_workers(listeners, service, set_up, Server::run, ready)
 }
 
 /// What follows a step.
@@ -105,14 +90,17 @@ struct Listener {
     acceptable: bool,
 }
 
-struct Server {
+struct Server<T = Edges> {
     worker: Worker,
     poller: Poller,
+    page_cache: PageCache,
+    /// How a file is sent that is not to be copied.
+    large: fn(&mut Server<T>, Token) -> Next,
     pool: Submitter,
     listeners: Vec<Listener>,
     /// Out of descriptors: no accept before this moment, or before a connection closes.
     accept_pause: Option<Instant>,
-    clients: Slots<Client>,
+    clients: Slots<Client<T>>,
     /// Clients that have used up their share of a turn, first come, first served. Tokens may be stale.
     turns: VecDeque<Token>,
     /// Clients that the pool had no room for, first come, first served. Tokens may be stale.
@@ -125,8 +113,8 @@ struct Server {
     send_buffer: Box<[u8]>,
 }
 
-impl Server {
-    fn new(worker: Worker, sockets: Vec<OwnedFd>, pool: &Pool) -> io::Result<Server> {
+impl<T: Trigger> Server<T> {
+    fn new(worker: Worker, sockets: Vec<OwnedFd>, pool: &Pool) -> io::Result<Server<T>> {
         let poller = Poller::new()?;
         let pool = pool.submitter(poller.waker(Key::Pool)?);
         poller.register(&worker.service().shutdown, Key::Shutdown, Interest::Arrival)?;
@@ -138,6 +126,12 @@ impl Server {
         }
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
+            page_cache: PageCache::of(worker.config()),
+            large: match worker.config().copy {
+                _ if worker.config().tuned(Tune::AlwaysPool) => Server::read,
+                Copy::Sendfile => Server::send_large,
+                Copy::Read => Server::send_copy,
+            },
             worker,
             poller,
             pool,
@@ -194,6 +188,9 @@ impl Server {
             Key::Client(token) => {
                 let Some(client) = self.clients.get_mut(token) else { return };
                 client.hung_up |= event.hung_up();
+                if !matches!(client.waits, Waits::Bytes | Waits::Space) {
+                    self.want(token, Interest::Nothing);
+                }
                 if event.readable() {
                     self.on_readable(token);
                 }
@@ -260,11 +257,12 @@ impl Server {
             readable: false,
             writable: true,
             hung_up: false,
+            trigger: T::FRESH,
         });
         self.worker.count_accepted();
         self.wheel.watch(token.slot, deadline, self.worker.now());
         let client = self.clients.get(token).expect("the client moved in just now");
-        if self.poller.register(&client.socket, Key::Client(token), Interest::Stream).is_err() {
+        if self.poller.register(&client.socket, Key::Client(token), client.trigger.interest()).is_err() {
             self.close(token, Close::Reset);
             self.pause_accepting();
         }
@@ -339,7 +337,7 @@ impl Server {
     fn open(&mut self, token: Token) -> Next {
         let Some(client) = self.clients.get(token) else { return Next::Gone };
         let Step::Open(request) = client.connection.step() else { return Next::Step(0) };
-        match self.worker.site().open_cached(request).transpose() {
+        match self.page_cache.open(self.worker.site(), request) {
             Some(result) => self.on_opened(token, result),
             None => {
                 let job = Job::Open(Arc::clone(request));
@@ -361,8 +359,7 @@ impl Server {
         let Step::Load(range) = client.connection.step() else { return Next::Step(0) };
         let length = usize::try_from(range.length).unwrap_or(usize::MAX);
         let bytes = &mut self.send_buffer[..length];
-        let read = preadv2(range.file, &mut [IoSliceMut::new(bytes)], range.offset, ReadWriteFlags::NOWAIT);
-        if read == Ok(length) {
+        if self.page_cache.read(range.file, range.offset, bytes) == length {
             client.connection.loaded(&mut self.worker, Ok(&self.send_buffer[..length]));
             return Next::Step(0);
         }
@@ -391,9 +388,9 @@ impl Server {
             None => self.send_bytes(token, SendFlags::empty()),
             // What is left of a large file may be small, but goes the way of the rest.
             Some(range) if bytes > 0 && bytes + range.length < SENDFILE_BYTES_MIN as u64 => {
-                self.send_small(token)
+                self.send_copy(token)
             }
-            Some(_) => self.send_large(token),
+            Some(_) => (self.large)(self, token),
         }
     }
 
@@ -414,25 +411,22 @@ impl Server {
         self.on_sent(token, asked, sent)
     }
 
-    /// Sends head and file in one call, as much of the file as the page cache gives at once.
-    fn send_small(&mut self, token: Token) -> Next {
+    /// Sends head and file in one call, as much of the file as fits the buffer and the page cache gives at once.
+    fn send_copy(&mut self, token: Token) -> Next {
         let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         let Some(range) = answer.file else { return Next::Step(0) };
         let head = answer.bytes();
-        let length = usize::try_from(range.length).unwrap_or(usize::MAX);
-        let body = &mut self.send_buffer[head.len()..head.len() + length];
-        match preadv2(range.file, &mut [IoSliceMut::new(body)], range.offset, ReadWriteFlags::NOWAIT) {
-            Ok(read) if read > 0 => {
-                self.send_buffer[..head.len()].copy_from_slice(head);
-                let asked = head.len() + read;
-                let sent = send(&client.socket, &self.send_buffer[..asked], SendFlags::NOSIGNAL);
-                self.on_sent(token, asked, sent)
-            }
-            // Whatever the reason (not cached, a file system without RWF_NOWAIT, a policy that forbids it, the
-            // end that Linux 5.9 and 5.10 report for a miss, the true end of a file that shrank): a plain read
-            // will tell, and that one may wait.
-            Ok(_) | Err(_) => self.read(token),
+        let room = self.send_buffer.len().saturating_sub(head.len());
+        let length = usize::try_from(range.length).map_or(room, |length| length.min(room));
+        let body = &mut self.send_buffer[head.len()..][..length];
+        let read = self.page_cache.read(range.file, range.offset, body);
+        if read == 0 {
+            return self.read(token);
         }
+        self.send_buffer[..head.len()].copy_from_slice(head);
+        let asked = head.len() + read;
+        let sent = send(&client.socket, &self.send_buffer[..asked], SendFlags::NOSIGNAL);
+        self.on_sent(token, asked, sent)
     }
 
     /// Sends some of a file without a copy, as far as the page cache holds it, after the head.
@@ -562,8 +556,20 @@ impl Server {
     fn finish(&mut self, token: Token, waits: Waits) {
         let Some(client) = self.clients.get_mut(token) else { return };
         client.waits = waits;
-        if waits == Waits::Turn {
-            self.turns.push_back(token);
+        match waits {
+            Waits::Bytes => self.want(token, Interest::Bytes),
+            Waits::Space => self.want(token, Interest::Space),
+            Waits::Turn => self.turns.push_back(token),
+            Waits::Job | Waits::Room => {}
+        }
+    }
+
+    /// What the client is to be told of from now on, if it is told by levels.
+    fn want(&mut self, token: Token, interest: Interest) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let wanted = client.trigger.want(interest, &self.poller, &client.socket, Key::Client(token));
+        if wanted.is_err() {
+            self.close(token, Close::Reset);
         }
     }
 
@@ -660,27 +666,12 @@ impl Server {
         self.listeners.clear();
     }
 
-    fn for_each_client(&mut self, mut act: impl FnMut(&mut Server, Token)) {
+    fn for_each_client(&mut self, mut act: impl FnMut(&mut Server<T>, Token)) {
         let tokens: Vec<Token> = self.clients.tokens().collect();
         for token in tokens {
             act(self, token);
         }
     }
-}
-
-/// The client's answer under way.
-fn answer(clients: &Slots<Client>, token: Token) -> Option<(&Client, Send<'_>)> {
-    let client = clients.get(token)?;
-    match client.connection.step() {
-        Step::Send(answer) => Some((client, answer)),
-        Step::Receive | Step::Open(_) | Step::Load(_) | Step::Close(_) => None,
-    }
-}
-
-/// Sends what is in two places with one call.
-fn send_both(socket: &OwnedFd, head: &[u8], body: &[u8]) -> rustix::io::Result<usize> {
-    let slices = [IoSlice::new(head), IoSlice::new(body)];
-    sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
@@ -12,16 +12,17 @@ use common::net::listen_socket;
 use common::sendfile::SENDFILE_BYTES_MAX;
 use common::site::{Site, SiteOptions};
 use rustix::fs::{Advice, fadvise, fsync};
+use rustix::io::{ReadWriteFlags, preadv2};
 use tempfile::TempDir;
 
 /// Longer than any test takes that passes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Bench {
+struct Bench<T = Edges> {
     folder: TempDir,
     service: Arc<Service>,
     pool: Pool,
-    server: Server,
+    server: Server<T>,
     events: Events,
     address: SocketAddr,
 }
@@ -33,6 +34,10 @@ fn folder() -> TempDir {
 }
 
 fn bench(config: Config) -> Bench {
+    bench_of(config)
+}
+
+fn bench_of<T: Trigger>(config: Config) -> Bench<T> {
     let folder = folder();
     let options = SiteOptions { listing: true, ..SiteOptions::default() };
     let site = Site::open_root(folder.path(), options).expect("a root");
@@ -44,7 +49,7 @@ fn bench(config: Config) -> Bench {
     Bench { folder, service, pool, server, events: Events::with_capacity(EVENTS_MAX), address }
 }
 
-impl Bench {
+impl<T: Trigger> Bench<T> {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -85,7 +90,7 @@ impl Bench {
         self.server.worker.flush();
     }
 
-    fn turn_until(&mut self, name: &str, mut done: impl FnMut(&Server) -> bool) {
+    fn turn_until(&mut self, name: &str, mut done: impl FnMut(&Server<T>) -> bool) {
         let begun = Instant::now();
         while !done(&self.server) {
             assert!(begun.elapsed() < PATIENCE, "{name} never came");
@@ -104,7 +109,7 @@ impl Bench {
     }
 }
 
-impl Server {
+impl<T> Server<T> {
     fn waits(&self) -> Vec<Waits> {
         self.clients.tokens().filter_map(|token| self.clients.get(token)).map(|client| client.waits).collect()
     }
@@ -152,7 +157,7 @@ fn an_idle_client_is_small() {
 }
 
 /// Requests every name on one connection, one after the other.
-fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
+fn visit<T: Trigger>(bench: &mut Bench<T>, names: &[String], content: &[u8]) {
     let mut stream = bench.connect();
     for name in names {
         let requests = bench.service.stats.totals().requests;
@@ -423,9 +428,9 @@ fn a_file_that_shrinks_ends_its_connection() {
     assert_eq!(bench.service.stats.totals().errors, 1);
 }
 
-#[test]
-fn a_reader_that_lags_gets_all_of_it_in_the_end() {
-    let mut bench = bench(Config::default());
+/// Returns how often the pool has read.
+fn lag<T: Trigger>(config: Config) -> u64 {
+    let mut bench = bench_of::<T>(config);
     let content: Vec<u8> = (0..20 << 20u32).map(|n: u32| n.to_le_bytes()[n as usize % 3]).collect();
     bench.file("large", &content);
     let mut stream = bench.request("/large");
@@ -437,7 +442,85 @@ fn a_reader_that_lags_gets_all_of_it_in_the_end() {
     let reader = std::thread::spawn(move || answer(&mut stream));
     bench.serve(1);
     assert!(reader.join().expect("read") == (200, content));
-    assert!(!evicted || bench.pool.counts().reads > 0);
+    let reads = bench.pool.counts().reads;
+    assert!(!evicted || reads > 0);
+    reads
+}
+
+#[test]
+fn a_reader_that_lags_gets_all_of_it_in_the_end() {
+    lag::<Edges>(Config::default());
+}
+
+#[test]
+fn without_a_technique_it_does_too() {
+    lag::<Levels>(Config::default());
+    lag::<Edges>(Config { copy: Copy::Read, ..Config::default() });
+    let always_pool = Config { tune: vec![Tune::AlwaysPool], ..Config::default() };
+    let reads = lag::<Edges>(always_pool.clone());
+    assert!(reads >= (20 << 20) / pool::READ_BYTES_MAX as u64, "every byte is the pool's, not {reads} reads");
+    lag::<Levels>(Config { copy: Copy::Read, ..always_pool });
+}
+
+#[test]
+fn always_the_pool_although_all_is_cached() {
+    const FILES: u64 = 4;
+    let cache = common::config::CacheConfig::OFF;
+    let mut bench = bench_of::<Edges>(Config { tune: vec![Tune::AlwaysPool], cache, ..Config::default() });
+    let names: Vec<String> = (0..FILES).map(|n| format!("file{n}")).collect();
+    names.iter().for_each(|name| bench.file(name, b"small"));
+    visit(&mut bench, &names, b"small");
+    assert_eq!(bench.pool.counts(), JobCounts { opens: FILES, reads: FILES });
+}
+
+/// The client's events of one look at the poller; the loop is told of them, and of nothing else.
+fn clients_events<T: Trigger>(bench: &mut Bench<T>) -> usize {
+    bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
+    let events: Vec<_> = bench.events.iter().filter(|event| matches!(event.key, Key::Client(_))).collect();
+    events.iter().for_each(|event| bench.server.on_event(*event));
+    events.len()
+}
+
+#[test]
+fn levels_that_nobody_waits_for_are_told_once() {
+    let mut bench = bench_of::<Levels>(Config::default());
+    bench.file("small", b"small");
+    let mut stream = bench.request("/");
+    bench.turn_until("the job", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Job));
+    // The next request comes while the client waits for the pool.
+    stream.write_all(get("/small").as_bytes()).expect("written");
+    let begun = Instant::now();
+    while clients_events(&mut bench) == 0 {
+        assert!(begun.elapsed() < PATIENCE, "the level never came");
+    }
+    assert!(bench.server.all_wait_for(Waits::Job), "nobody has looked for the job's result");
+    assert_eq!(clients_events(&mut bench), 0, "or the loop would never sleep");
+    // A reset can't be declined, but is told once.
+    sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("set");
+    drop(stream);
+    assert_eq!((clients_events(&mut bench), clients_events(&mut bench)), (1, 0));
+    // The waker may have spent its edge on a look from above.
+    while !bench.server.clients.is_empty() {
+        assert!(begun.elapsed() < PATIENCE, "the client stays");
+        bench.server.on_done();
+    }
+}
+
+#[test]
+fn levels_leave_a_full_socket_alone() {
+    let mut bench = bench_of::<Levels>(Config::default());
+    bench.file("large", &vec![b'l'; 20 << 20]);
+    let mut stream = bench.request("/large");
+    bench
+        .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
+    // More requests, and the end: nobody reads them before there is space.
+    stream.write_all(get("/large").as_bytes()).expect("written");
+    stream.shutdown(std::net::Shutdown::Write).expect("shut down");
+    assert_eq!(clients_events(&mut bench), 0, "or the loop would never sleep");
+    let reader = std::thread::spawn(move || (answer(&mut stream), answer(&mut stream)));
+    bench.turn_until("the end", |server| server.clients.is_empty());
+    let (first, second) = reader.join().expect("read");
+    assert!(first.1.len() == 20 << 20 && second.1.len() == 20 << 20);
 }
 
 #[test]

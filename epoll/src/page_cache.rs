@@ -1,0 +1,43 @@
+//! The page cache: what can be had of files without waiting for a disk.
+
+use std::io::{self, IoSliceMut};
+
+use common::config::Config;
+use common::site::{OpenRequest, Opened, SharedFile, Site};
+use common::tune::Tune;
+use rustix::io::{ReadWriteFlags, preadv2};
+
+/// How a loop looks for files before it asks the pool for them: decided when it starts.
+pub(crate) struct PageCache {
+    open: fn(&Site, &OpenRequest) -> Option<io::Result<Opened>>,
+    read: fn(&SharedFile, u64, &mut [u8]) -> usize,
+}
+
+impl PageCache {
+    /// With `--tune=always-pool` nothing is ever found.
+    pub(crate) fn of(config: &Config) -> PageCache {
+        if config.tuned(Tune::AlwaysPool) {
+            PageCache { open: |_, _| None, read: |_, _, _| 0 }
+        } else {
+            PageCache { open: |site, request| site.open_cached(request).transpose(), read: read_cached }
+        }
+    }
+
+    /// What the request asks for, if nothing of its path has to be read from a disk.
+    pub(crate) fn open(&self, site: &Site, request: &OpenRequest) -> Option<io::Result<Opened>> {
+        (self.open)(site, request)
+    }
+
+    /// Reads the bytes from `offset` on that are there, and returns how many.
+    ///
+    /// If none are, it may be for any reason: not cached, a file system without `RWF_NOWAIT`, a policy that forbids
+    /// it, the end that Linux 5.9 and 5.10 report for a miss, the true end of a file that shrank. A plain read
+    /// will tell, and that one may wait.
+    pub(crate) fn read(&self, file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
+        (self.read)(file, offset, bytes)
+    }
+}
+
+fn read_cached(file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
+    preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+}
