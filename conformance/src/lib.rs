@@ -5,7 +5,8 @@
 //!
 //! - against every backend, over real sockets: `uring::range::suffix`;
 //! - with the request cut in two at every byte, and sent byte by byte: `uring::split::range`;
-//! - against all backends, whose answers must be the same bytes, the Date aside: `transcript::range`.
+//! - against all backends, whose answers must be the same bytes, the Date aside: `transcript::range`;
+//! - against every backend without its techniques, each by itself and all at once: `epoll::always-pool::range`.
 //!
 //! What a table of exchanges can't say is in [`robustness`]: time limits, clients that vanish or never read,
 //! files that change while they are sent, draining, running out of descriptors, ten thousand idle
@@ -21,7 +22,7 @@
 //! | [`exchange`] | carrying out a row, whole or split |
 //! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
 //! | [`site`], [`pattern`] | the sites that are served |
-//! | [`backend`], [`server`], [`child`], [`program`], [`confined`] | servers: in this process, in another one, the real programs, those that lack something |
+//! | [`backend`], [`server`], [`child`], [`program`], [`confined`], [`lesser`] | servers: in this process, in another one, the real programs, those that lack something, those that do without something |
 //! | [`census`], [`process`], [`deadline`] | what is left behind, what it costs, and waiting for it |
 
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ pub mod client;
 pub mod confined;
 pub mod deadline;
 pub mod exchange;
+pub mod lesser;
 pub mod load;
 pub mod pattern;
 pub mod process;

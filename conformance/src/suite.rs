@@ -11,6 +11,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::backend::Backend;
 use crate::census::{self, Census};
 use crate::exchange::{Exchange, Transcript, compare};
+use crate::lesser::Lesser;
 use crate::row::{Row, Variant};
 use crate::server::Server;
 use crate::site::Sites;
@@ -47,7 +48,7 @@ impl Suite {
         if let Some(server) = servers.get(&(backend, variant)) {
             return Ok(Arc::clone(server));
         }
-        let server = Arc::new(self.start(backend, variant, CacheConfig::OFF)?);
+        let server = Arc::new(self.start(backend, variant, uncached())?);
         // What a server opens only when it is first used belongs to it, not to the test that happens to be first.
         Exchange::warm_up(server.address)?;
         census::connections_end(&server)?;
@@ -55,14 +56,14 @@ impl Suite {
         Ok(server)
     }
 
-    fn start(&self, backend: Backend, variant: Variant, cache: CacheConfig) -> Result<Server, Failed> {
+    fn start(&self, backend: Backend, variant: Variant, config: Config) -> Result<Server, Failed> {
         let root = if variant == Variant::Custom { self.sites.custom() } else { self.sites.main() };
         let options = SiteOptions {
             hidden: variant == Variant::Hidden,
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
             listing: variant == Variant::Listing,
         };
-        Server::start(backend, &root, options, Config { cache, ..Config::default() })
+        Server::start(backend, &root, options, config)
     }
 
     /// Runs a row and checks that nothing of it stays behind.
@@ -94,16 +95,37 @@ impl Suite {
     /// without one, and in the end they come from the cache.
     fn run_cached(&self, backend: Backend, level: CacheLevel, group: &Group) -> Result<(), Failed> {
         let cache = CacheConfig { level, ..CacheConfig::default() };
+        self.run_beside(backend, &Config { cache, ..Config::default() }, group, run_cached_row)
+    }
+
+    /// Runs a group on servers that do without something: the answers are those of the server that doesn't.
+    fn run_lesser(&self, lesser: &Lesser, group: &Group) -> Result<(), Failed> {
+        let config = lesser.config(Config::default());
+        self.run_beside(lesser.backend, &config, group, |row, server, expected| {
+            compare(expected, &Exchange::new(row, server.address)?.run(server.address)?)
+        })
+    }
+
+    /// Runs a group on servers of its own, which get the transcripts of the servers without a cache.
+    fn run_beside(
+        &self,
+        backend: Backend,
+        config: &Config,
+        group: &Group,
+        run: impl Fn(&Row, &Server, &Transcript) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        // What stays is there before it is counted.
+        group.rows.iter().try_for_each(|row| self.server(backend, row.variant).map(drop))?;
         let census = Census::take()?;
         let mut servers = BTreeMap::new();
         every_row(group, |row| {
             let server = match servers.entry(row.variant) {
                 Entry::Occupied(server) => server.into_mut(),
-                Entry::Vacant(place) => place.insert(self.start(backend, row.variant, cache)?),
+                Entry::Vacant(place) => place.insert(self.start(backend, row.variant, config.clone())?),
             };
             let without = self.server(backend, row.variant)?;
             let expected = Exchange::new(row, without.address)?.run(without.address)?;
-            run_cached_row(row, server, &expected)
+            run(row, server, &expected)
         })?;
         drop(servers);
         census.returns()
@@ -117,6 +139,10 @@ impl Suite {
         };
         compare(&transcript(one)?, &transcript(other)?)
     }
+}
+
+fn uncached() -> Config {
+    Config { cache: CacheConfig::OFF, ..Config::default() }
 }
 
 fn run_cached_row(row: &Row, server: &Server, expected: &Transcript) -> Result<(), Failed> {
@@ -163,6 +189,9 @@ pub fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
         for (name, level) in LEVELS {
             trials.extend(groups.iter().map(|group| cached_trial(suite, backend, name, level, group)));
         }
+    }
+    for lesser in Lesser::all().into_iter().map(Arc::new) {
+        trials.extend(groups.iter().map(|group| lesser_trial(suite, &lesser, group)));
     }
     trials.extend(groups.iter().map(|group| transcript_trial(suite, group)));
     trials
@@ -212,6 +241,17 @@ fn cached_trial(
             return Ok(Completion::ignored_with(reason));
         }
         suite.run_cached(backend, level, &group)?;
+        Ok(Completion::Completed)
+    })
+}
+
+fn lesser_trial(suite: &Arc<Suite>, lesser: &Arc<Lesser>, group: &Arc<Group>) -> Trial {
+    let (suite, lesser, group) = (Arc::clone(suite), Arc::clone(lesser), Arc::clone(group));
+    Trial::ignorable_test(format!("{lesser}::{}", group.name), move || {
+        if let Some(reason) = lesser.backend.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        suite.run_lesser(&lesser, &group)?;
         Ok(Completion::Completed)
     })
 }

@@ -27,6 +27,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use crate::backend::Backend;
 use crate::census::Census;
 use crate::child::{ChildServer, Settings};
+use crate::lesser::Lesser;
 use crate::server::Server;
 use crate::site::Sites;
 
@@ -35,6 +36,8 @@ use crate::site::Sites;
 pub struct Ground<'a> {
     /// Who is tested.
     pub backend: Backend,
+    /// What it does without, if anything.
+    pub lesser: Option<&'a Lesser>,
     /// What can be served.
     pub sites: &'a Sites,
 }
@@ -56,6 +59,10 @@ impl Ground<'_> {
 
     /// A server of another folder.
     fn serve_folder(self, root: &Path, config: Config) -> Result<Server, Failed> {
+        let config = match self.lesser {
+            Some(lesser) => lesser.config(config),
+            None => config,
+        };
         Server::start(self.backend, root, SiteOptions::default(), config)
     }
 
@@ -87,24 +94,45 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     for backend in Backend::ALL {
         for (group, tests) in groups {
             for (name, test) in tests {
-                trials.push(trial(sites, backend, format!("{backend}::{group}::{name}"), *test));
+                trials.push(trial(sites, backend, None, format!("{backend}::{group}::{name}"), *test));
+            }
+        }
+    }
+    // Those that take the paths that a technique is about, and little time.
+    let groups: [(&str, &[(&str, Test)]); 4] = [
+        ("vanishing", vanishing::TESTS),
+        ("downloads", downloads::TESTS),
+        ("cold", cold::TESTS),
+        ("uploads", uploads::TESTS),
+    ];
+    for lesser in Lesser::all().into_iter().map(Arc::new) {
+        for (group, tests) in groups {
+            for (name, test) in tests {
+                let name = format!("{lesser}::{group}::{name}");
+                trials.push(trial(sites, lesser.backend, Some(Arc::clone(&lesser)), name, *test));
             }
         }
     }
     for (name, test) in ring::TESTS {
-        trials.push(trial(sites, Backend::Uring, format!("{}::ring::{name}", Backend::Uring), *test));
+        trials.push(trial(sites, Backend::Uring, None, format!("{}::ring::{name}", Backend::Uring), *test));
     }
     trials
 }
 
-fn trial(sites: &Arc<Sites>, backend: Backend, name: String, test: Test) -> Trial {
+fn trial(
+    sites: &Arc<Sites>,
+    backend: Backend,
+    lesser: Option<Arc<Lesser>>,
+    name: String,
+    test: Test,
+) -> Trial {
     let sites = Arc::clone(sites);
     Trial::ignorable_test(name, move || {
         if let Some(reason) = backend.missing() {
             return Ok(Completion::ignored_with(reason));
         }
         let census = Census::take()?;
-        let completion = test(Ground { backend, sites: &sites })?;
+        let completion = test(Ground { backend, lesser: lesser.as_deref(), sites: &sites })?;
         census.returns()?;
         Ok(completion)
     })

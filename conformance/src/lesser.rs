@@ -1,0 +1,59 @@
+//! Servers that do without a technique: each of [`Tune::ALL`] by itself, the plain copy, and all that a backend has
+//! at once. Their answers are those of the server that has them all.
+
+use std::fmt;
+
+use common::{CacheConfig, Config, Copy, Tune};
+
+use crate::backend::Backend;
+
+/// A backend, and what it does without.
+#[derive(Clone, Debug)]
+pub struct Lesser {
+    /// Which server.
+    pub backend: Backend,
+    name: String,
+    tune: Vec<Tune>,
+    copy: Copy,
+}
+
+impl Lesser {
+    /// Every one that there is.
+    #[must_use]
+    pub fn all() -> Vec<Lesser> {
+        Backend::ALL.into_iter().flat_map(Lesser::of).collect()
+    }
+
+    fn of(backend: Backend) -> Vec<Lesser> {
+        let switches: Vec<Tune> =
+            Tune::ALL.into_iter().filter(|switch| switch.server() == backend.name()).collect();
+        let lesser = |name: &str, tune: &[Tune], copy| Lesser {
+            backend,
+            name: name.to_owned(),
+            tune: tune.to_vec(),
+            copy,
+        };
+        let mut all: Vec<Lesser> =
+            switches.iter().map(|switch| lesser(switch.name(), &[*switch], Copy::Sendfile)).collect();
+        let copies = backend != Backend::Uring;
+        if copies {
+            all.push(lesser("copy-read", &[], Copy::Read));
+        }
+        if switches.len() > 1 {
+            all.push(lesser("plain", &switches, if copies { Copy::Read } else { Copy::Sendfile }));
+        }
+        all
+    }
+
+    /// These settings, but without the techniques, and without the cache: what comes from there needs none.
+    #[must_use]
+    pub fn config(&self, config: Config) -> Config {
+        Config { tune: self.tune.clone(), copy: self.copy, cache: CacheConfig::OFF, ..config }
+    }
+}
+
+impl fmt::Display for Lesser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::{}", self.backend, self.name)
+    }
+}
