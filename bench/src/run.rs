@@ -453,7 +453,7 @@ fn corpus(options: &Options, scenarios: &[Scenario], seed: u64) -> Result<Corpus
 fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Vec<CellRecord> {
     let mut cells = Vec::new();
     for scenario in scenarios {
-        let takes_part = |admitted: &&Admitted| scenario.targets.contains(&admitted.group);
+        let takes_part = |admitted: &&Admitted| scenario.asks_for(admitted.group, admitted.target.id());
         let targets: Vec<String> =
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
         for (id, value) in scenario.points(options.tier) {
@@ -530,11 +530,14 @@ fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
 
 /// The group that a target belongs to, for scenarios that name groups.
 fn group(target: &Target) -> Group {
-    use crate::server::target::{Cache, Family};
+    use crate::server::target::{Family, Settings};
     match target.family() {
         _ if target.twin_of().is_some() => Group::Twin,
-        Family::Ours(_) if target.cache() == Some(Cache::default()) => Group::Ours,
-        Family::Ours(_) => Group::CacheModes,
+        Family::Ours(_) => match target.settings() {
+            Some(settings) if *settings == Settings::default() => Group::Ours,
+            Some(settings) if settings.has_every_technique() => Group::CacheModes,
+            _ => Group::Lesser,
+        },
         Family::Null(_) => Group::Null,
         Family::Peer => Group::Peers,
     }

@@ -4,6 +4,7 @@
 //! made small isn't read. Each model has one colour everywhere (from Okabe and Ito's palette, told apart with
 //! any colour vision, on light and dark paper), peers are grey, and everything is named where it stands.
 
+pub mod ablation;
 pub mod anatomy;
 pub mod forest;
 pub mod labels;
@@ -212,6 +213,9 @@ pub fn draw(results: &Results<'_>) -> Gallery {
         if scenario.count_calls {
             add(&format!("anatomy of a request in {}", scenario.name), anatomy::of(results, scenario));
         }
+    }
+    if results.scenarios().any(|scenario| !scenario.lesser.is_empty()) {
+        add("what each technique buys", ablation::of(results));
     }
     add("cost per byte by file size", lines::cost_per_byte(results));
     add("peers by cost and tail", scatter::cost_and_tail(results));

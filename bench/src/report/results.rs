@@ -2,7 +2,7 @@
 
 use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
-use crate::analysis::verdict::{Claim, Verdict, judge};
+use crate::analysis::verdict::{Claim, Ratio, Verdict, judge};
 use crate::record::trial::{CellId, Trial};
 use crate::record::{Family, Record, TargetRecord};
 use crate::report::wording;
@@ -105,6 +105,14 @@ impl<'a> Results<'a> {
         Some(wording::sentence(&ratio, self.label(above), self.label(below), margin))
     }
 
+    /// The servers without a technique that a cell's scenario asks about, each against its backend as it comes.
+    pub fn lesser<'b>(&'b self, verdict: &'b Verdict, measure: Measure) -> impl Iterator<Item = Ratio> + 'b {
+        let scenario = self.record.scenarios.iter().find(|scenario| scenario.name == verdict.cell.scenario);
+        let asked = scenario.map_or(&[][..], |scenario| &scenario.lesser[..]);
+        let targets = self.record.targets.iter().filter(move |target| asked.contains(&target.id));
+        targets.filter_map(move |target| verdict.ratio(&target.id, target.backend?.name(), measure))
+    }
+
     /// What the scenarios have shown.
     pub fn findings(&self) -> Vec<Finding<'_>> {
         self.scenarios().filter_map(|scenario| self.finding(scenario)).collect()
@@ -122,8 +130,12 @@ impl<'a> Results<'a> {
             .collect();
         let baseline = self.baseline(verdict)?;
         let others = ours.iter().filter(|target| target.id != baseline);
-        let mut sentences: Vec<String> =
-            others.filter_map(|target| self.sentence(verdict, &target.id, baseline)).collect();
+        let mut sentences: Vec<String> = if scenario.lesser.is_empty() {
+            others.filter_map(|target| self.sentence(verdict, &target.id, baseline)).collect()
+        } else {
+            let lesser = self.lesser(verdict, verdict.measure);
+            lesser.filter_map(|ratio| self.sentence(verdict, &ratio.above, &ratio.below)).collect()
+        };
         if let (Some(best), Some(peer)) = (self.best(verdict, Family::Ours), self.best(verdict, Family::Peer))
             && let Some(sentence) = self.sentence(verdict, &best.target, &peer.target)
         {

@@ -75,13 +75,20 @@ const OURS: [Model; 4] = [
     ("uring", "uring", 7_900.0, 146.0, 190.0, 410_000.0),
     ("epoll-twin", "epoll (twin)", 8_330.0, 102.0, 130.0, 820_000.0),
 ];
-const OTHERS: [Model; 17] = [
+const OTHERS: [Model; 24] = [
     ("blocking-cache-off", "blocking, no cache", 14_100.0, 93.0, 12_500.0, 700_000.0),
     ("blocking-cache-descriptors", "blocking, descriptors", 12_400.0, 92.0, 12_500.0, 700_000.0),
     ("epoll-cache-off", "epoll, no cache", 11_000.0, 104.0, 130.0, 820_000.0),
     ("epoll-cache-descriptors", "epoll, descriptors", 9_300.0, 103.0, 130.0, 820_000.0),
     ("uring-cache-off", "uring, no cache", 10_700.0, 148.0, 190.0, 410_000.0),
     ("uring-cache-descriptors", "uring, descriptors", 9_000.0, 147.0, 190.0, 410_000.0),
+    ("blocking-copy-read", "blocking, copy read", 11_750.0, 140.0, 12_500.0, 700_000.0),
+    ("epoll-level-triggered", "epoll, level triggered", 8_350.0, 104.0, 130.0, 820_000.0),
+    ("epoll-copy-read", "epoll, copy read", 8_340.0, 150.0, 130.0, 820_000.0),
+    ("epoll-plain", "epoll, plain", 21_000.0, 190.0, 130.0, 820_000.0),
+    ("uring-single-accept", "uring, single accept", 7_900.0, 146.0, 190.0, 410_000.0),
+    ("uring-unbatched", "uring, unbatched", 12_300.0, 160.0, 190.0, 410_000.0),
+    ("uring-plain", "uring, plain", 16_800.0, 210.0, 190.0, 410_000.0),
     ("null-epoll", "null (epoll)", 6_100.0, 0.0, 80.0, 300_000.0),
     ("null-uring", "null (uring)", 5_700.0, 0.0, 80.0, 300_000.0),
     ("nginx", "nginx", 15_500.0, 101.0, 530.0, 92_000_000.0),
@@ -131,8 +138,10 @@ pub(crate) fn sample(plan: Plan) -> Sample {
     let mut scenarios: Vec<Scenario> = all()
         .unwrap()
         .into_iter()
-        .filter(|scenario| scenario.tiers.contains_key(&plan.tier))
-        .filter(|scenario| plan.only.is_empty() || plan.only.contains(&scenario.name.as_str()))
+        .filter(|scenario| match plan.only {
+            [] => scenario.tiers.contains_key(&plan.tier),
+            only => only.contains(&scenario.name.as_str()),
+        })
         .collect();
     for scenario in &mut scenarios {
         let effort = scenario.effort(plan.tier).clone();
@@ -152,14 +161,16 @@ pub(crate) fn sample(plan: Plan) -> Sample {
 }
 
 fn takes_part(scenario: &Scenario, target: &TargetRecord) -> bool {
+    let has_every_technique = target.twin_of.is_some() || target.id.contains("-cache-");
     let group = match target.family {
         Family::Peer => Group::Peers,
         Family::Null => Group::Null,
         Family::Ours if target.twin_of.is_some() => Group::Twin,
         Family::Ours if Backend::from_name(&target.id).is_some() => Group::Ours,
-        Family::Ours => Group::CacheModes,
+        Family::Ours if has_every_technique => Group::CacheModes,
+        Family::Ours => Group::Lesser,
     };
-    target.unavailable.is_none() && scenario.targets.contains(&group)
+    target.unavailable.is_none() && scenario.asks_for(group, &target.id)
 }
 
 fn record(plan: Plan, models: &[Model], scenarios: &[Scenario]) -> Record {
@@ -250,8 +261,8 @@ impl Maker {
         let (id, _, base, per_kib, per_connection, _) = load.model;
         let value = load.cell.value.unwrap_or(0.0);
         let kib = match load.scenario.name.as_str() {
-            "hot-medium" => 100.0,
-            "hot-large" => 10_240.0,
+            "hot-medium" | "ablation-medium" => 100.0,
+            "hot-large" | "ablation-large" => 10_240.0,
             "mix" => 14.0,
             _ => 1.0,
         };

@@ -173,13 +173,10 @@ pub fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String, Table)
     measures
         .into_iter()
         .filter(known)
-        .map(|measure| (capitalised(measure.label()), axis_table(results, scenario, &verdicts, measure)))
+        .map(|measure| {
+            (wording::capitalised(measure.label()), axis_table(results, scenario, &verdicts, measure))
+        })
         .collect()
-}
-
-fn capitalised(text: &str) -> String {
-    let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
 /// Everything about one cell, a row per target.

@@ -1,5 +1,6 @@
 //! The report of a run, as files in a folder.
 
+use crate::analysis::verdict::Claim;
 use crate::record::{Folder, read_record};
 use crate::report::chart::labels::Area;
 use crate::report::sample::{Plan, Sample, sample};
@@ -25,9 +26,16 @@ fn quick() -> Plan {
     Plan { tier: Tier::Quick, ..Plan::default() }
 }
 
+/// Techniques by themselves, beside what else it takes to draw every picture.
+fn ablation() -> Plan {
+    let only =
+        &["hot-small", "hot-medium", "hot-under-cold", "ablation-small", "ablation-large", "ablation-churn"];
+    Plan { only, ..quick() }
+}
+
 #[test]
 fn the_table_fits_a_terminal() {
-    for plan in [quick(), Plan { everybody: false, ..quick() }] {
+    for plan in [quick(), ablation(), Plan { everybody: false, ..quick() }] {
         let sample = sample(plan);
         let table = terminal::table(&sample.results());
         assert!(table.contains("hot-small: CPU time per request (less is better)"), "{table}");
@@ -115,7 +123,7 @@ fn problems(name: &str, document: &str) -> Vec<String> {
 #[test]
 fn every_picture_is_well_formed_and_its_labels_keep_apart() {
     let mut found = Vec::new();
-    for plan in [Plan::default(), Plan { everybody: false, ..Plan::default() }, quick()] {
+    for plan in [Plan::default(), Plan { everybody: false, ..Plan::default() }, quick(), ablation()] {
         let sample = sample(plan);
         let gallery = chart::draw(&sample.results());
         assert!(gallery.undrawn.is_empty(), "{:?}", gallery.undrawn);
@@ -131,6 +139,28 @@ fn every_picture_is_well_formed_and_its_labels_keep_apart() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn techniques_are_compared_with_the_server_that_has_them() {
+    let sample = sample(ablation());
+    let results = sample.results();
+    let verdict = results.verdicts.iter().find(|verdict| verdict.cell.scenario == "ablation-small").unwrap();
+    let ratios: Vec<_> = results.lesser(verdict, verdict.measure).collect();
+    for ratio in &ratios {
+        assert!(ratio.above.starts_with(&format!("{}-", ratio.below)), "{ratio:?}");
+    }
+    let of = |id: &str| ratios.iter().find(|ratio| ratio.above == id).unwrap();
+    assert!((of("uring-unbatched").estimate.value - 12_300.0 / 7_900.0).abs() < 0.05);
+    assert_eq!(of("epoll-plain").claim, Claim::Difference);
+    assert_ne!(of("epoll-level-triggered").claim, Claim::Difference);
+    let findings = results.findings();
+    let finding = findings.iter().find(|finding| finding.cell == &verdict.cell).unwrap();
+    assert_eq!(finding.sentences.len(), ratios.len());
+    assert!(finding.sentences.iter().any(|sentence| sentence.starts_with("uring, unbatched uses 1.5")));
+    let gallery = chart::draw(&results);
+    let picture = gallery.pictures.iter().find(|picture| picture.name == "ablation").unwrap();
+    assert!(picture.file.contains("uring, plain"), "a row per server");
 }
 
 #[test]

@@ -172,6 +172,12 @@ pub fn sentence(ratio_of: &Ratio, above: &str, below: &str, margin: f64) -> Stri
     }
 }
 
+/// The same text, to begin a sentence with.
+pub fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
 /// What bounded a rate.
 pub const fn limiter(limiter: Limiter) -> &'static str {
     match limiter {

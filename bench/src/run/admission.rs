@@ -60,7 +60,7 @@ pub fn admit(
         .any(|class| matches!(class.rate, Some(Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_))));
     let wanted = |target: &Target| {
         let named = options.targets.is_empty() || options.targets.iter().any(|name| name == target.id());
-        named && scenarios.iter().any(|scenario| scenario.targets.contains(&group(target)))
+        named && scenarios.iter().any(|scenario| scenario.asks_for(group(target), target.id()))
     };
     let mut constant = None;
     for target in all.into_iter().filter(wanted) {

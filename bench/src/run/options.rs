@@ -15,7 +15,7 @@ pub struct Options {
     /// How much of everything: quick takes about 5 minutes, standard 40, full hours
     #[arg(long, value_enum, default_value = "quick")]
     pub tier: Tier,
-    /// Only these scenarios, from any tier (comma-separated)
+    /// Only these scenarios or chapters, from any tier (comma-separated)
     #[arg(long, value_delimiter = ',', value_name = "SCENARIO")]
     pub only: Vec<String>,
     /// Only these targets (comma-separated; see `bench targets`)

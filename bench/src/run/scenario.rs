@@ -31,6 +31,9 @@ pub enum Tier {
 pub struct Scenario {
     /// For command lines: no blanks.
     pub name: String,
+    /// Scenarios that belong together have a name together, for command lines, too.
+    #[serde(default)]
+    pub chapter: Option<String>,
     /// The title of its picture.
     pub question: String,
     /// One sentence on the load, for people.
@@ -41,6 +44,9 @@ pub struct Scenario {
     pub picture: Picture,
     /// Which targets take part.
     pub targets: Vec<Group>,
+    /// Which take part besides, by their names; what they do without is what the scenario asks about.
+    #[serde(default)]
+    pub lesser: Vec<String>,
     /// What varies; none for a scenario of a single point.
     #[serde(default)]
     pub axis: Option<Axis>,
@@ -105,6 +111,8 @@ pub enum Group {
     Null,
     /// Everybody else's servers.
     Peers,
+    /// The backends without a technique; scenarios name them one by one.
+    Lesser,
 }
 
 /// What varies over the points of a scenario.
@@ -244,19 +252,27 @@ fn parse(text: &str) -> Result<Vec<Scenario>> {
     Ok(book.scenario)
 }
 
-/// The scenarios of a tier; of these `only` those that are named, if any are.
+/// The scenarios of a tier; or those of any tier that are named, by themselves or by their chapter.
 ///
 /// # Errors
 ///
-/// A name that no scenario has.
+/// A name that no scenario and no chapter has.
 pub fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
     let all = all()?;
-    if let Some(unknown) = only.iter().find(|name| all.iter().all(|scenario| scenario.name != **name)) {
-        let names: Vec<&str> = all.iter().map(|scenario| scenario.name.as_str()).collect();
+    if let Some(unknown) = only.iter().find(|name| !all.iter().any(|scenario| scenario.is_called(name))) {
+        let mut names: Vec<&str> = Vec::new();
+        for scenario in &all {
+            names.extend(scenario.chapter.as_deref().filter(|chapter| !names.contains(chapter)));
+            names.push(&scenario.name);
+        }
         return Err(Failure::new(format!("no scenario {unknown:?}; there are {}", names.join(", "))));
     }
     let wanted = |scenario: &Scenario| {
-        if only.is_empty() { scenario.tiers.contains_key(&tier) } else { only.contains(&scenario.name) }
+        if only.is_empty() {
+            scenario.tiers.contains_key(&tier)
+        } else {
+            only.iter().any(|name| scenario.is_called(name))
+        }
     };
     Ok(all.into_iter().filter(wanted).collect())
 }
@@ -280,6 +296,16 @@ impl Scenario {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether a command line means it.
+    fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.chapter.as_deref() == Some(name)
+    }
+
+    /// Whether a target takes part.
+    pub fn asks_for(&self, group: Group, id: &str) -> bool {
+        self.targets.contains(&group) || self.lesser.iter().any(|name| name == id)
     }
 
     /// The effort in this tier: its own, or that of the nearest tier that has one. So `--only` finds every
@@ -360,6 +386,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::catalogue;
     use std::collections::BTreeSet;
 
     #[test]
@@ -375,6 +402,20 @@ mod tests {
             assert!(scenario.tiers.contains_key(&Tier::Full), "{}", scenario.name);
             let written = toml::to_string(scenario).unwrap();
             assert_eq!(toml::from_str::<Scenario>(&written).unwrap(), *scenario);
+        }
+    }
+
+    #[test]
+    fn every_technique_is_asked_about() {
+        let asked: BTreeSet<String> =
+            all().unwrap().into_iter().flat_map(|scenario| scenario.lesser).collect();
+        for name in &asked {
+            let target = catalogue::named(name).unwrap_or_else(|| panic!("no target {name}"));
+            assert!(!target.settings().unwrap().has_every_technique() || name.contains("-cache-"), "{name}");
+        }
+        for target in catalogue::catalogue() {
+            let lesser = target.settings().is_some_and(|settings| !settings.has_every_technique());
+            assert!(!lesser || asked.contains(target.id()), "nobody asks about {target}");
         }
     }
 
@@ -410,6 +451,8 @@ mod tests {
         assert!(failure.starts_with("no scenario \"hot-smal\"; there are hot-small, "), "{failure}");
         let chosen = select(Tier::Quick, &["overload".to_owned()]).unwrap();
         assert_eq!(chosen.len(), 1, "named, it runs in any tier");
+        let chapter = select(Tier::Quick, &["ablation".to_owned()]).unwrap();
+        assert!(chapter.len() > 1 && chapter.iter().all(|scenario| !scenario.lesser.is_empty()));
     }
 
     #[test]

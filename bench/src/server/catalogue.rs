@@ -3,39 +3,19 @@
 use crate::server::peer::{
     CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
 };
-use crate::server::target::{Availability, Backend, Cache, Mechanism, Runs, Target};
+use crate::server::target::{Availability, Backend, Cache, Mechanism, Runs, Settings, Target};
+use common::Tune;
+use std::borrow::Cow;
 
-/// Everything known: this project's servers, the twin, the null servers, the peers.
+/// Everything known: this project's servers, the twin, those without a technique, the null servers, the peers.
 pub fn catalogue() -> Vec<Target> {
-    let mut targets = vec![
-        target("blocking", "blocking", Runs::Backend(Backend::Blocking, Cache::Contents)),
-        target("epoll", "epoll", Runs::Backend(Backend::Epoll, Cache::Contents)),
-        target("uring", "uring", Runs::Backend(Backend::Uring, Cache::Contents)),
-        target("blocking-cache-off", "blocking, cache off", Runs::Backend(Backend::Blocking, Cache::Off)),
-        target(
-            "blocking-cache-descriptors",
-            "blocking, cached descriptors",
-            Runs::Backend(Backend::Blocking, Cache::Descriptors),
-        ),
-        target("epoll-cache-off", "epoll, cache off", Runs::Backend(Backend::Epoll, Cache::Off)),
-        target(
-            "epoll-cache-descriptors",
-            "epoll, cached descriptors",
-            Runs::Backend(Backend::Epoll, Cache::Descriptors),
-        ),
-        target("uring-cache-off", "uring, cache off", Runs::Backend(Backend::Uring, Cache::Off)),
-        target(
-            "uring-cache-descriptors",
-            "uring, cached descriptors",
-            Runs::Backend(Backend::Uring, Cache::Descriptors),
-        ),
-        Target {
-            twin_of: Some("epoll"),
-            ..target("epoll-twin", "epoll (A/A twin)", Runs::Backend(Backend::Epoll, Cache::Contents))
-        },
-        target("null-epoll", "null server, epoll", Runs::Constant(Mechanism::Epoll)),
-        target("null-uring", "null server, io_uring", Runs::Constant(Mechanism::Uring)),
-    ];
+    let mut targets: Vec<Target> = Backend::ALL.map(ours).into();
+    targets.extend(Backend::ALL.into_iter().flat_map(cache_modes));
+    let epoll = Runs::Backend(Backend::Epoll, Settings::default());
+    targets.push(Target { twin_of: Some("epoll"), ..target("epoll-twin", "epoll (A/A twin)", epoll) });
+    targets.extend(Backend::ALL.into_iter().flat_map(lesser));
+    targets.push(target("null-epoll", "null server, epoll", Runs::Constant(Mechanism::Epoll)));
+    targets.push(target("null-uring", "null server, io_uring", Runs::Constant(Mechanism::Uring)));
     targets.extend(
         [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE].map(program),
     );
@@ -44,8 +24,43 @@ pub fn catalogue() -> Vec<Target> {
     targets
 }
 
-fn target(id: &'static str, label: &'static str, runs: Runs) -> Target {
-    Target { id, label, twin_of: None, runs, constant: None }
+/// One of this project's servers, with its default settings.
+pub fn ours(backend: Backend) -> Target {
+    target(backend.name(), backend.name(), Runs::Backend(backend, Settings::default()))
+}
+
+/// A server in its other cache modes.
+fn cache_modes(backend: Backend) -> [Target; 2] {
+    [(Cache::Off, "off", "cache off"), (Cache::Descriptors, "descriptors", "cached descriptors")].map(
+        |(cache, name, label)| {
+            let settings = Runs::Backend(backend, cache.into());
+            target(format!("{backend}-cache-{name}"), format!("{backend}, {label}"), settings)
+        },
+    )
+}
+
+/// A server without a technique: each by itself, and all at once, the cache included.
+fn lesser(backend: Backend) -> Vec<Target> {
+    let names = Tune::ALL.into_iter().filter(|switch| switch.server() == backend.name()).map(Tune::name);
+    let names: Vec<String> = names.map(str::to_owned).collect();
+    let lesser = |name: &str, settings: Settings| {
+        let label = format!("{backend}, {}", name.replace('-', " "));
+        target(format!("{backend}-{name}"), label, Runs::Backend(backend, settings))
+    };
+    let without = |name: &String| Settings { without: vec![name.clone()], ..Settings::default() };
+    let mut all: Vec<Target> = names.iter().map(|name| lesser(name, without(name))).collect();
+    let copies = backend != Backend::Uring;
+    if copies {
+        all.push(lesser("copy-read", Settings { copies, ..Settings::default() }));
+    }
+    if !names.is_empty() {
+        all.push(lesser("plain", Settings { cache: Cache::Off, copies, without: names }));
+    }
+    all
+}
+
+fn target(id: impl Into<Cow<'static, str>>, label: impl Into<Cow<'static, str>>, runs: Runs) -> Target {
+    Target { id: id.into(), label: label.into(), twin_of: None, runs, constant: None }
 }
 
 fn program(peer: &'static Peer) -> Target {
@@ -55,11 +70,6 @@ fn program(peer: &'static Peer) -> Target {
 /// The target of that name.
 pub fn named(id: &str) -> Option<Target> {
     catalogue().into_iter().find(|target| target.id == id)
-}
-
-/// One of this project's servers, with its default settings.
-pub fn ours(backend: Backend) -> Target {
-    target(backend.name(), backend.name(), Runs::Backend(backend, Cache::default()))
 }
 
 /// What was found on this machine, version by version, and how to install the rest: a line per target.
@@ -97,6 +107,23 @@ mod tests {
             assert_eq!(named(backend.name()), Some(ours(backend)));
             assert_eq!(ours(backend).family(), Family::Ours(backend));
         }
+    }
+
+    #[test]
+    fn every_technique_can_be_done_without() {
+        for switch in Tune::ALL {
+            let target = named(&format!("{}-{}", switch.server(), switch.name())).unwrap();
+            assert_eq!(target.settings().unwrap().tune(), [switch]);
+        }
+        let plain = named("epoll-plain").unwrap();
+        let settings = plain.settings().unwrap();
+        assert_eq!((settings.cache, settings.copies), (Cache::Off, true));
+        assert!(settings.tune().iter().all(|switch| switch.server() == "epoll"));
+        assert!(!settings.has_every_technique());
+        assert!(
+            named("blocking-plain").is_none(),
+            "it has one technique, which can be switched off by itself"
+        );
     }
 
     #[test]

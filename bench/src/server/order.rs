@@ -1,6 +1,6 @@
 //! What the harness tells the process that it starts: one argument, in JSON.
 
-use crate::server::target::{Backend, Cache, Mechanism};
+use crate::server::target::{Backend, Mechanism, Settings};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -24,7 +24,7 @@ pub(crate) struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// One of this project's servers, over the files below `root`.
-    Backend { backend: Backend, cache: Cache, root: PathBuf },
+    Backend { backend: Backend, settings: Settings, root: PathBuf },
     /// The content of the file `answer`, whatever is asked.
     Constant { mechanism: Mechanism, answer: PathBuf },
     /// hyper, over the files below `root`.
@@ -84,6 +84,7 @@ impl Announcement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::target::Cache;
 
     #[test]
     fn announcements_round_trip() {
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn only_the_harness_s_own_call() {
-        let work = Work::Backend { backend: Backend::Uring, cache: Cache::Off, root: PathBuf::from("/srv") };
+        let settings = Settings { without: vec!["unbatched".to_owned()], ..Cache::Off.into() };
+        let work = Work::Backend { backend: Backend::Uring, settings, root: PathBuf::from("/srv") };
         let order = Order { cpu: 1, parent: 77, work };
         let json = serde_json::to_string(&order).unwrap();
         let parse = |line: &[&str]| Order::parse(line.iter().map(OsString::from));

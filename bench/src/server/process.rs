@@ -79,8 +79,8 @@ impl Server {
             .tempdir()
             .map_err(Failure::context(format!("make a folder for {name}")))?;
         let root = root.to_owned();
-        let work = match target.runs {
-            Runs::Backend(backend, cache) => Work::Backend { backend, cache, root },
+        let work = match target.runs.clone() {
+            Runs::Backend(backend, settings) => Work::Backend { backend, settings, root },
             #[cfg(feature = "hyper")]
             Runs::Hyper => Work::Hyper { root },
             Runs::Constant(mechanism) => {

@@ -12,8 +12,8 @@ use crate::server::constant;
 #[cfg(feature = "hyper")]
 use crate::server::hyper;
 use crate::server::order::{Announcement, Order, Work};
-use crate::server::target::{Backend, Cache};
-use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
+use crate::server::target::{Backend, Cache, Settings};
+use common::{CacheConfig, Config, Copy, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::OsString;
@@ -53,7 +53,7 @@ fn obey(Order { cpu, parent, work }: Order) -> Result<(), Announcement> {
     announce(&Announcement::Ready);
     await_release()?;
     match work {
-        Work::Backend { backend, cache, root } => serve(backend, cache, &root),
+        Work::Backend { backend, settings, root } => serve(backend, &settings, &root),
         Work::Constant { mechanism, answer } => {
             let answer = std::fs::read(answer).map_err(failed)?;
             let listener = listen()?;
@@ -75,16 +75,18 @@ fn obey(Order { cpu, parent, work }: Order) -> Result<(), Announcement> {
 }
 
 /// Serves with one worker until the standard input ends.
-fn serve(backend: Backend, cache: Cache, root: &Path) -> Result<(), Announcement> {
+fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Announcement> {
     if let (Backend::Uring, Err(reason)) = (backend, uring::available()) {
         return Err(Announcement::Unavailable(reason));
     }
-    // Without a grace period a drain drops what is left at once: the client has let go of its connections.
-    let cache = match cache {
+    let cache = match settings.cache {
         Cache::Off => CacheConfig::OFF,
-        Cache::Descriptors | Cache::Contents => CacheConfig { level: cache.into(), ..CacheConfig::default() },
+        level => CacheConfig { level: level.into(), ..CacheConfig::default() },
     };
-    let config = Config { workers: 1, grace: Duration::ZERO, cache, ..Config::default() };
+    let copy = if settings.copies { Copy::Read } else { Copy::Sendfile };
+    // Without a grace period a drain drops what is left at once: the client has let go of its connections.
+    let grace = Duration::ZERO;
+    let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };
     let site = Site::open_root(root, SiteOptions::default()).map_err(failed)?;
     let listeners = Listeners::bind(&[LOOPBACK], &config).map_err(failed)?;
     let address = listeners.addresses()[0];

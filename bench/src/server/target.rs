@@ -1,8 +1,9 @@
 //! What can be put under test: by name, by kind, and whether this machine has it.
 
 use crate::server::peer::Peer;
-use common::CacheLevel;
+use common::{CacheLevel, Tune};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -66,6 +67,36 @@ impl From<Cache> for CacheLevel {
     }
 }
 
+/// What one of this project's servers is set to; everything else is as it comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// What the file cache keeps.
+    pub cache: Cache,
+    /// Whether files are read and sent, instead of sent by `sendfile`.
+    pub copies: bool,
+    /// The techniques that it does without, by their names.
+    pub without: Vec<String>,
+}
+
+impl Settings {
+    /// Whether every technique is there, whatever the cache keeps.
+    pub fn has_every_technique(&self) -> bool {
+        !self.copies && self.without.is_empty()
+    }
+
+    /// The techniques that it does without.
+    pub fn tune(&self) -> Vec<Tune> {
+        let is_off = |switch: &Tune| self.without.iter().any(|name| name == switch.name());
+        Tune::ALL.into_iter().filter(is_off).collect()
+    }
+}
+
+impl From<Cache> for Settings {
+    fn from(cache: Cache) -> Settings {
+        Settings { cache, ..Settings::default() }
+    }
+}
+
 /// How a null server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -96,9 +127,9 @@ pub struct Constant {
 }
 
 /// What a target's process runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Runs {
-    Backend(Backend, Cache),
+    Backend(Backend, Settings),
     Constant(Mechanism),
     #[cfg(feature = "hyper")]
     Hyper,
@@ -108,8 +139,8 @@ pub(crate) enum Runs {
 /// A server that can be put under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    pub(crate) id: &'static str,
-    pub(crate) label: &'static str,
+    pub(crate) id: Cow<'static, str>,
+    pub(crate) label: Cow<'static, str>,
     pub(crate) twin_of: Option<&'static str>,
     pub(crate) runs: Runs,
     pub(crate) constant: Option<Constant>,
@@ -139,12 +170,12 @@ pub enum Availability {
 impl Target {
     /// Its name on the command line and in the results.
     pub fn id(&self) -> &str {
-        self.id
+        &self.id
     }
 
     /// Its name for people.
     pub fn label(&self) -> &str {
-        self.label
+        &self.label
     }
 
     /// What kind of server it is.
@@ -158,10 +189,10 @@ impl Target {
         }
     }
 
-    /// What the file cache keeps, for this project's servers.
-    pub fn cache(&self) -> Option<Cache> {
-        match self.runs {
-            Runs::Backend(_, cache) => Some(cache),
+    /// What it is set to, for this project's servers.
+    pub fn settings(&self) -> Option<&Settings> {
+        match &self.runs {
+            Runs::Backend(_, settings) => Some(settings),
             _ => None,
         }
     }
@@ -205,6 +236,6 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.id)
+        f.pad(&self.id)
     }
 }

@@ -130,7 +130,7 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
 }
 
 /// The dot with its interval. What reaches beyond the scale ends there.
-fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: f64, class: &str) {
+pub fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: f64, class: &str) {
     if let Some(interval) = estimate.interval {
         let (low, high) = (scale.at(interval.low), scale.at(interval.high));
         let class = format!("interval {class}");
