@@ -34,8 +34,10 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 /// The time limit under test; the others are far away.
 const LIMIT: Duration = Duration::from_millis(300);
-/// Clocks are read once in a turn of a loop, and a wheel is coarse; but nothing fires early.
-const LATE_MAX: Duration = Duration::from_millis(700);
+/// A limit that mustn't be reached by who keeps well below it, on a machine that stands still for a while, too.
+const WIDE_LIMIT: Duration = Duration::from_millis(1_200);
+/// Clocks are read once in a turn of a loop, a wheel is coarse, and a busy machine late; but nothing fires early.
+const LATE_MAX: Duration = Duration::from_secs(3);
 /// The server may have had its last word, or seen the last byte leave, so much before the client heard of it.
 const HEARD_LATE: Duration = Duration::from_millis(50);
 /// Between two bytes of a trickle.
@@ -174,10 +176,10 @@ fn idle_after_an_answer(ground: Ground<'_>) -> Outcome {
 
 /// Every request begins the idle time anew.
 fn busy_is_not_idle(ground: Ground<'_>) -> Outcome {
-    let server = ground.serve(Config { idle_timeout: LIMIT, ..Config::default() })?;
+    let server = ground.serve(Config { idle_timeout: WIDE_LIMIT, ..Config::default() })?;
     let mut client = Client::connect(server.address)?;
     for _ in 0..6 {
-        if client.hear(Instant::now() + LIMIT / 2)? != Heard::Silence {
+        if client.hear(Instant::now() + WIDE_LIMIT / 4)? != Heard::Silence {
             return Err("closed while it was in use".into());
         }
         expect_status(&client.get("/digits.txt")?, 200)?;
@@ -228,7 +230,7 @@ fn expect_reset_of_whoever_reads_nothing(ground: Ground<'_>, requests: &[u8]) ->
 fn steady_reader(ground: Ground<'_>) -> Outcome {
     const PIECE_BYTES: u64 = 20_000;
     let config =
-        Config { send_timeout: LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
+        Config { send_timeout: WIDE_LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
     let server = ground.serve(config)?;
     let mut client = Client::connect_narrow(server.address, SMALL_BUFFER_BYTES)?;
     client.send(&get("/300000.bin", &[]))?;
@@ -240,9 +242,9 @@ fn steady_reader(ground: Ground<'_>) -> Outcome {
         let start = position;
         client.content(piece, |at, received| pattern_of(bytes).check(start + at, received))?;
         position += piece;
-        thread::sleep(LIMIT / 3); // the pace of this client
+        thread::sleep(WIDE_LIMIT / 12); // the pace of this client
     }
-    if begun.elapsed() < LIMIT * 3 {
+    if begun.elapsed() < WIDE_LIMIT {
         return Err("the client was too fast to show anything".into());
     }
     expect_status(&client.get("/digits.txt")?, 200)?;
