@@ -16,7 +16,6 @@ use rustix::event::epoll::{self, CreateFlags, Event};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// So long before something is due the client is awake again: what the slowest virtual CPUs take to wake,
@@ -66,8 +65,6 @@ impl Waiting {
         let before = thread_cpu();
         let mut looks = 0;
         let found = loop {
-            // If something else has to run on this CPU, the server perhaps, it comes first.
-            thread::yield_now();
             looks += 1;
             if self.look(Duration::ZERO, events)? {
                 break true;
@@ -109,6 +106,7 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::io::{read, write};
     use std::sync::mpsc;
+    use std::thread;
 
     const LONG: Duration = Duration::from_secs(30);
     const WAIT: Duration = Duration::from_millis(30);
