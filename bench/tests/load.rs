@@ -537,9 +537,9 @@ fn waiting_awake_is_not_work_and_work_is() {
         let mut engine = if wakeful { engine.with_wakefulness() } else { engine };
         engine.run(Duration::from_millis(250), None).unwrap()
     };
-    let asleep = run(200.0, false);
+    let asleep = run(40.0, false);
     assert_eq!(asleep.client_spun, Duration::ZERO);
-    let awake = run(200.0, true);
+    let awake = run(40.0, true);
     assert_eq!(awake.classes[0].offered, asleep.classes[0].offered, "the same schedule");
     assert!(awake.client_spun > awake.client_cpu / 2, "{awake:?}");
     assert!(awake.client_busy() < 0.5, "{}", awake.client_busy());
