@@ -15,11 +15,23 @@ const BUCKETS_MIN: usize = 64;
 /// Buckets there are at most: 512 KiB for all of them.
 const BUCKETS_MAX: usize = 16 * 1024;
 
-/// A path, by some bits of its hash.
-#[derive(Clone, Copy, Debug, Default)]
-struct Sighting {
-    mark: u32,
-    count: u8,
+/// A path, by some bits of its hash, and how often it was seen; zero is nobody, seen never. It is a plain number
+/// because zeroed memory of plain numbers comes from the kernel as pages that take up room only once they are
+/// written: a small site touches few of them.
+type Sighting = u64;
+
+const COUNT_BITS: u32 = 8;
+
+fn sighting(mark: u32, count: u8) -> Sighting {
+    u64::from(mark) << COUNT_BITS | u64::from(count)
+}
+
+fn mark_of(sighting: Sighting) -> u32 {
+    u32::try_from(sighting >> COUNT_BITS).expect("a mark")
+}
+
+fn count_of(sighting: Sighting) -> u8 {
+    sighting.to_le_bytes()[0]
 }
 
 /// Counts sightings; what comes seldom is forgotten for what comes often.
@@ -42,25 +54,26 @@ impl Doorkeeper {
     /// How often the path was seen, this time included, as far as remembered.
     pub(crate) fn see(&mut self, path: &[u8]) -> u8 {
         let (bucket, mark) = self.bucket(path);
-        if let Some(known) = bucket.iter_mut().find(|known| known.mark == mark && known.count > 0) {
-            known.count = (known.count + 1).min(SIGHTINGS_MAX);
-            return known.count;
+        let is_known = |known: &&mut Sighting| mark_of(**known) == mark && count_of(**known) > 0;
+        if let Some(known) = bucket.iter_mut().find(is_known) {
+            let count = (count_of(*known) + 1).min(SIGHTINGS_MAX);
+            *known = sighting(mark, count);
+            return count;
         }
         // The least seen makes room, when it has been passed over often enough.
-        let least = bucket.iter_mut().min_by_key(|known| known.count).expect("a bucket has several places");
-        if least.count > 1 {
-            least.count -= 1;
-        } else {
-            *least = Sighting { mark, count: 1 };
-        }
+        let least = bucket.iter_mut().min_by_key(|known| count_of(**known)).expect("several places");
+        *least = match count_of(*least) {
+            0 | 1 => sighting(mark, 1),
+            count => sighting(mark_of(*least), count - 1),
+        };
         1
     }
 
     /// The path had to leave: it has to earn its place anew.
     pub(crate) fn forget(&mut self, path: &[u8]) {
         let (bucket, mark) = self.bucket(path);
-        if let Some(known) = bucket.iter_mut().find(|known| known.mark == mark) {
-            known.count = 0;
+        if let Some(known) = bucket.iter_mut().find(|known| mark_of(**known) == mark) {
+            *known = sighting(mark, 0);
         }
     }
 
