@@ -23,7 +23,7 @@
 //! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
 //! | [`site`], [`pattern`] | the sites that are served |
 //! | [`backend`], [`server`], [`child`], [`program`], [`confined`], [`lesser`] | servers: in this process, in another one, the real programs, those that lack something, those that do without something |
-//! | [`census`], [`process`], [`deadline`] | what is left behind, what it costs, and waiting for it |
+//! | [`census`], [`process`], [`trace`], [`deadline`] | what is left behind, what it costs, what a thread asks of the kernel, and waiting for it |
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +47,7 @@ pub mod server;
 pub mod site;
 pub mod suite;
 pub mod table;
+pub mod trace;
 
 use std::process::ExitCode;
 

@@ -27,6 +27,12 @@ impl Process {
         Process::new(std::process::id())
     }
 
+    /// Its id.
+    #[must_use]
+    pub fn id(self) -> u32 {
+        self.id
+    }
+
     /// Descriptors that it has open.
     ///
     /// # Errors
@@ -48,6 +54,29 @@ impl Process {
             }
         }
         Ok(names)
+    }
+
+    /// The id of its thread of this name.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn thread(self, name: &str) -> Result<u32, Failed> {
+        for entry in fs::read_dir(format!("/proc/{}/task", self.id))? {
+            let path = entry?.path();
+            if fs::read_to_string(path.join("comm")).is_ok_and(|found| found.trim_end() == name) {
+                let id = path.file_name().and_then(|id| id.to_str()).ok_or("a thread without an id")?;
+                return Ok(id.parse()?);
+            }
+        }
+        Err(format!("no thread {name}").into())
+    }
+
+    /// Bytes that disks were asked for on its behalf so far (`read_bytes` of `/proc/PID/io`); `None` where the
+    /// kernel doesn't tell.
+    #[must_use]
+    pub fn disk_bytes_read(self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/io", self.id)).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("read_bytes:")?.trim().parse().ok())
     }
 
     /// Processor time of all its threads so far, user and system; counted in hundredths of a second.

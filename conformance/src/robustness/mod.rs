@@ -17,6 +17,7 @@ mod secrets;
 mod timeouts;
 mod uploads;
 mod vanishing;
+mod waiting;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -111,6 +112,11 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
                 let name = format!("{lesser}::{group}::{name}");
                 trials.push(trial(sites, lesser.backend, Some(Arc::clone(&lesser)), name, *test));
             }
+        }
+    }
+    for backend in [Backend::Epoll, Backend::Uring] {
+        for (name, test) in waiting::TESTS {
+            trials.push(trial(sites, backend, format!("{backend}::waiting::{name}"), *test));
         }
     }
     for (name, test) in ring::TESTS {
