@@ -195,6 +195,8 @@ pub struct MemoryFigures {
 pub struct Memory {
     /// Proportional set size: what is in user space.
     pub pss_bytes: Option<u64>,
+    /// What of it lies in no file. Runs before it was recorded lack it.
+    pub anonymous_bytes: Option<u64>,
     /// Kernel stacks, one per thread.
     pub kernel_stack_bytes: Option<u64>,
     /// Page tables.

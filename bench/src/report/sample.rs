@@ -403,6 +403,7 @@ fn memory(base: f64, per_connection: f64, connections: usize) -> MemoryFigures {
     let user = 1_500_000.0 + base * 300.0;
     let at = |connections: f64| Memory {
         pss_bytes: Some(whole(user + per_connection * connections)),
+        anonymous_bytes: Some(whole(base * 300.0 + per_connection * connections)),
         kernel_stack_bytes: Some(whole(
             16_384.0 * (2.0 + if per_connection > 12_000.0 { connections } else { 0.0 }),
         )),

@@ -46,6 +46,7 @@ pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> Calls {
 pub(crate) fn memory(memory: memory::Memory, reasons: &mut Reasons) -> Memory {
     Memory {
         pss_bytes: known("pss_bytes", memory.user, reasons),
+        anonymous_bytes: known("anonymous_bytes", memory.anonymous, reasons),
         kernel_stack_bytes: known("kernel_stack_bytes", memory.kernel_stacks, reasons),
         page_table_bytes: known("page_table_bytes", memory.page_tables, reasons),
         socket_bytes: known("socket_bytes", memory.socket_buffers, reasons),
@@ -63,6 +64,7 @@ mod tests {
         let found = memory(
             memory::Memory {
                 user: Ok(1),
+                anonymous: Ok(1),
                 kernel_stacks: Err("not known for this processor".to_owned()),
                 page_tables: Ok(3),
                 socket_buffers: Ok(-4),

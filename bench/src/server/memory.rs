@@ -20,6 +20,9 @@ const KERNEL_STACK_BYTES: Option<u64> =
 pub struct Memory {
     /// User memory of the tree, shared pages in proportion (PSS, `/proc/PID/smaps_rollup`).
     pub user: Reading<u64>,
+    /// What of it lies in no file (`Pss_Anon` there, Linux 5.4): what a server adds to as it works. The rest moves
+    /// with the number of processes that happen to run the same program, the harness itself among them.
+    pub anonymous: Reading<u64>,
     /// The stacks of its threads in the kernel: a fixed size each.
     pub kernel_stacks: Reading<u64>,
     /// Its page tables (`VmPTE`).
@@ -65,6 +68,7 @@ impl Memory {
         let stack = KERNEL_STACK_BYTES.ok_or("the size of a kernel stack isn't known for this processor");
         Memory {
             user: sum("smaps_rollup", "Pss:"),
+            anonymous: sum("smaps_rollup", "Pss_Anon:"),
             kernel_stacks: stack.map(|bytes| threads * bytes).map_err(str::to_owned),
             page_tables: sum("status", "VmPTE:"),
             socket_buffers: difference(&now.socket_buffers, &before.socket_buffers),
@@ -114,7 +118,9 @@ mod tests {
     #[test]
     fn this_process_takes_some() {
         let memory = Memory::of(rustix::process::getpid(), &Machine::now());
-        assert!(memory.user.unwrap() > 100 * 1024);
+        let user = memory.user.unwrap();
+        assert!(user > 100 * 1024);
+        assert!(memory.anonymous.is_ok_and(|anonymous| (1..=user).contains(&anonymous)));
         assert!(memory.page_tables.unwrap() > 0);
         assert!(memory.kernel_stacks.is_ok_and(|bytes| bytes >= 16 * 1024) || KERNEL_STACK_BYTES.is_none());
     }
