@@ -10,7 +10,7 @@ use crate::cache::{Entry, Source, representation};
 use crate::exchange::{After, Answer, Answered, Body, Exchange, Need, Seeking, unshared};
 use crate::head::{self, General, Persistence, Representation};
 use crate::log;
-use crate::mime::{MediaType, mime_for};
+use crate::mime::MediaType;
 use crate::plan::{Plan, plan};
 use crate::range::{ByteRange, Ranges};
 use crate::request::{Expectation, Method, Request};
@@ -149,7 +149,7 @@ impl Exchange {
             worker.release_source(Source::File(file));
             return self.answer_entry(worker, entry);
         }
-        let media_type = mime_for(path);
+        let media_type = worker.media_types.mime_for(path);
         let source = Source::File(file);
         self.answer_found(worker, Found { metadata: &metadata, media_type, source, entry: None })
     }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::date::{Date, unix_seconds};
 use crate::exchange::Exchange;
 use crate::log::LogBuffer;
+use crate::mime::RecentTypes;
 use crate::service::Service;
 use crate::shutdown::Drain;
 use crate::site::{Metadata, SharedFile, Site};
@@ -40,6 +41,7 @@ pub struct Worker {
     spare: Vec<Box<Exchange>>,
     /// Empty, for the next files.
     spare_files: Vec<Arc<SharedFile>>,
+    pub(crate) media_types: RecentTypes,
 }
 
 impl Worker {
@@ -88,6 +90,7 @@ impl Worker {
             drain: Drain::Serving,
             spare: Vec::new(),
             spare_files: Vec::new(),
+            media_types: RecentTypes::default(),
         };
         worker.tick();
         worker
