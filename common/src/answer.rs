@@ -165,15 +165,20 @@ impl Exchange {
         let Found { metadata, media_type, source, entry } = found;
         let (now, size) = (worker.unix_seconds(), metadata.size);
         let whole = ByteRange { start: 0, length: size };
+        let is_unconditional = self.request.is_unconditional();
         if let Some(entry) = entry
-            && self.request.is_unconditional()
+            && is_unconditional
         {
             let push_head = |out: &mut Vec<u8>, general: &General| entry.push_head(out, general, now);
             return self.begin_body(worker, Status::Ok, source, whole, push_head);
         }
         let representation = representation(metadata, media_type, now);
         let validators = representation.validators;
-        let decided = plan(self.request.method, &self.request.conditions(&self.head), &validators, size);
+        let decided = if is_unconditional {
+            Plan::Whole
+        } else {
+            plan(self.request.method, &self.request.conditions(&self.head), &validators, size)
+        };
         match decided {
             Plan::Whole => self.begin_body(worker, Status::Ok, source, whole, |out, general| {
                 head::build_ok_headers(out, general, &representation);
