@@ -255,7 +255,8 @@ impl Client {
         format!("{what}; received {} bytes: \"{}\"", self.received.len(), shown.escape_ascii()).into()
     }
 
-    fn take(&mut self, count: usize) -> Vec<u8> {
+    /// Takes the first bytes of what was received.
+    pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let rest = self.received.split_off(count);
         std::mem::replace(&mut self.received, rest)
     }

@@ -45,6 +45,7 @@ pub mod robustness;
 pub mod row;
 pub mod server;
 pub mod site;
+pub mod soak;
 pub mod suite;
 pub mod table;
 pub mod trace;

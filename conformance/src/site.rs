@@ -311,7 +311,7 @@ fn modified() -> SystemTime {
 }
 
 /// A folder in the build directory: on a file system that is as real as the project's own.
-fn build_folder() -> io::Result<PathBuf> {
+pub(crate) fn build_folder() -> io::Result<PathBuf> {
     // target/debug/deps/exchanges-0123456789abcdef
     let executable = std::env::current_exe()?;
     let target =

@@ -1,0 +1,378 @@
+//! What an answer may be, given what its file was.
+//!
+//! An answer shows one **state** of a file: the one that its entity tag names. That state must have been there
+//! at some moment between [`STALE_MAX`] before the request was sent and the end of the answer. The same holds
+//! for an answer that says that there is no file, or that it may not be read.
+//!
+//! Its bytes are those of the state's version, wherever the file was **replaced**: the old inode keeps its
+//! content for whoever has it open.
+//!
+//! A file that is **overwritten in place** has no such moment. write(2) copies page by page while others read
+//! (ext4 and most file systems take no lock for reading), and pages that `sendfile(2)` has queued are sent with
+//! what they hold when they leave. So a reader can get any mixture of the two contents for as long as its
+//! answer and the write overlap; no server can prevent that, and this one doesn't try. What it does promise
+//! begins where the write ends: an answer to a request that was sent more than [`STALE_MAX`] later has none of
+//! the old bytes, whatever was read and kept while the write went on. That is what [`judge`] checks: every byte
+//! must belong to a version that the inode had within the answer's time.
+//!
+//! If the file was **cut** in that time, then the answer may end early, with the connection: less was there
+//! than announced. Bytes behind the cut may be zeros, as the kernel clears the rest of a page that has been
+//! promised to the socket. The server resets such a connection, and a reset discards what still waits to be
+//! sent: answers to earlier requests of the same piece can be among it. Who sends several requests at once must
+//! expect to send those without an answer again (RFC 9112 §9.3.2).
+//!
+//! A change of **several steps** (emptied, then written) shows sizes and dates in between. While it goes on a
+//! tag of the same inode that isn't in the books is no error.
+
+use std::time::Duration;
+
+use super::ledger::{Entry, History, STALE_MAX, State, Subject, What, Window};
+use crate::response::Response;
+
+/// The part of a file that a request asks for: the first position, and the last.
+pub type Range = (u64, u64);
+
+/// What was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Ask {
+    /// HEAD instead of GET.
+    pub head: bool,
+    /// `Range`
+    pub range: Option<Range>,
+    /// `If-None-Match`
+    pub if_none_match: Option<String>,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The head.
+    pub head: Response,
+    /// As much of the content as came.
+    pub content: Vec<u8>,
+}
+
+/// A way in which an answer is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// A byte that the file didn't have.
+    WrongByte,
+    /// What was there once, and no longer may be shown.
+    Stale,
+    /// A status or a field that contradicts the file, or the rest of the answer.
+    WrongHead,
+    /// The connection ended in the middle of an answer, or nothing came.
+    Broken,
+}
+
+/// What an answer that is right tells beside.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observation {
+    /// For how long what it shows had been over when the request was sent.
+    pub age: Option<Duration>,
+    /// Whether its bytes are of more than one version.
+    pub mixed: bool,
+    /// Whether it ended early.
+    pub cut: bool,
+}
+
+/// Right, or wrong and why.
+pub type Verdict = Result<Observation, (Fault, String)>;
+
+fn fault<T>(fault: Fault, why: impl Into<String>) -> Result<T, (Fault, String)> {
+    Err((fault, why.into()))
+}
+
+/// Judges the end of a connection where an answer should have been: about the first of these files, which were
+/// asked for in one piece.
+///
+/// # Errors
+/// When none of the files was cut in that time.
+pub fn judge_silence(subjects: &[&Subject], window: Window) -> Verdict {
+    if subjects.iter().any(|subject| was_cut(&subject.history(), window)) {
+        return Ok(Observation { cut: true, ..Observation::default() });
+    }
+    let first = subjects.first().map(|subject| present(&subject.history(), window));
+    fault(Fault::Broken, format!("the connection ended instead of an answer; {}", first.unwrap_or_default()))
+}
+
+/// Judges an answer.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn judge(subject: &Subject, ask: &Ask, window: Window, answer: &Answer) -> Verdict {
+    let history = subject.history();
+    let case = Case { subject, history: &history, ask, window, answer };
+    match answer.head.status {
+        404 => case.judge_missing(|what| *what == What::Absent),
+        403 => case.judge_missing(|what| *what == What::Forbidden),
+        304 => case.judge_not_modified(),
+        416 if ask.range.is_some() => case.judge_unsatisfiable(),
+        200 | 206 => case.judge_file(),
+        other => fault(Fault::WrongHead, format!("{other}")),
+    }
+}
+
+fn was_cut(history: &History, window: Window) -> bool {
+    history.entries().any(|entry| entry.cut.is_some() && entry.is_under_way(window))
+}
+
+/// What was there, for whoever reads a complaint.
+fn present(history: &History, window: Window) -> String {
+    let shown = history.entries().rev().take(PRESENTED).map(|entry| {
+        let what = match &entry.what {
+            What::File(state) => format!("version {} {}", state.version, state.etag()),
+            What::Absent => "absent".to_owned(),
+            What::Forbidden => "forbidden".to_owned(),
+        };
+        let before = window.sent.saturating_duration_since(entry.settled);
+        let after = entry.settled.saturating_duration_since(window.sent);
+        let when = if after.is_zero() { format!("-{before:?}") } else { format!("+{after:?}") };
+        format!("{} {when}: {what}", entry.change)
+    });
+    let shown: Vec<_> = shown.collect();
+    let took = window.received.saturating_duration_since(window.sent);
+    format!("the answer took {took:?}; changes, the last first: {}", shown.join("; "))
+}
+
+struct Case<'a> {
+    subject: &'a Subject,
+    history: &'a History,
+    ask: &'a Ask,
+    window: Window,
+    answer: &'a Answer,
+}
+
+impl Case<'_> {
+    /// Finds what is shown among what was there.
+    fn show(&self, what: &str, is_it: impl Fn(&Entry) -> bool) -> Verdict {
+        // What was there twice counts from the last time.
+        let shown = self.history.entries().rev().filter(|entry| is_it(entry));
+        let mut latest_over = None;
+        for entry in shown {
+            if entry.is_visible(self.window) {
+                return Ok(Observation { age: entry.age(self.window), ..Observation::default() });
+            }
+            latest_over = latest_over.or_else(|| entry.age(self.window));
+        }
+        match latest_over {
+            Some(age) => fault(Fault::Stale, format!("{what} was over for {age:?}; {}", self.present())),
+            None => fault(Fault::WrongHead, format!("{what} never was; {}", self.present())),
+        }
+    }
+
+    fn present(&self) -> String {
+        present(self.history, self.window)
+    }
+
+    fn judge_missing(&self, is_it: impl Fn(&What) -> bool) -> Verdict {
+        let observation = self.show(&format!("{}", self.answer.head.status), |entry| is_it(&entry.what))?;
+        if !self.ask.head && self.answer.content.len() != self.answer.head.content_bytes {
+            return fault(Fault::Broken, "the connection ended in the middle of an error");
+        }
+        Ok(observation)
+    }
+
+    fn judge_not_modified(&self) -> Verdict {
+        let tag = self.answer.head.field("ETag");
+        if self.ask.if_none_match.is_none() || tag != self.ask.if_none_match.as_deref() {
+            return fault(Fault::WrongHead, format!("304 with {tag:?}, asked {:?}", self.ask.if_none_match));
+        }
+        self.judge_tag(tag.unwrap_or_default())
+    }
+
+    fn judge_unsatisfiable(&self) -> Verdict {
+        let (start, _) = self.ask.range.unwrap_or_default();
+        let total = self.answer.head.field("Content-Range").and_then(|range| range.strip_prefix("bytes */"));
+        let Some(total) = total.and_then(|total| total.parse::<u64>().ok()) else {
+            return fault(Fault::WrongHead, "416 without the file's size");
+        };
+        if total > start {
+            return fault(Fault::WrongHead, format!("416 for {start} of {total}"));
+        }
+        if self.gradual_inode(|_| true) {
+            return Ok(Observation::default());
+        }
+        let has_size = |entry: &Entry| entry.state().is_some_and(|state| state.size == total);
+        self.show(&format!("a size of {total}"), has_size)
+    }
+
+    /// The tag names a state that may be shown, or one in the middle of a change of several steps.
+    fn judge_tag(&self, tag: &str) -> Verdict {
+        let is_it = |entry: &Entry| entry.state().is_some_and(|state| state.etag() == tag);
+        let known = self.history.entries().any(is_it);
+        let Some((inode, ..)) = read_tag(tag) else { return fault(Fault::WrongHead, format!("ETag: {tag}")) };
+        if !known && self.gradual_inode(|theirs| theirs == inode) {
+            return Ok(Observation::default());
+        }
+        self.show(&format!("the file with the tag {tag}"), is_it)
+    }
+
+    fn gradual_inode(&self, is_it: impl Fn(u64) -> bool) -> bool {
+        self.history.entries().any(|entry| {
+            entry.gradual
+                && entry.is_under_way(self.window)
+                && entry.state().is_some_and(|state| is_it(state.inode))
+        })
+    }
+
+    fn judge_file(&self) -> Verdict {
+        let head = &self.answer.head;
+        let Some(tag) = head.field("ETag") else { return fault(Fault::WrongHead, "no ETag") };
+        if self.ask.if_none_match.as_deref() == Some(tag) {
+            return fault(Fault::WrongHead, format!("{} for an unchanged tag {tag}", head.status));
+        }
+        let mut observation = self.judge_tag(tag)?;
+        let Some((inode, size)) = read_tag(tag) else { return fault(Fault::WrongHead, "no tag") };
+        self.judge_date(tag)?;
+        let (start, length) = self.judge_extent(size)?;
+        let content = &self.answer.content;
+        if !self.ask.head {
+            observation.mixed = self.judge_bytes(inode, start, content)?;
+            if (content.len() as u64) < length {
+                if !was_cut(self.history, self.window) {
+                    let why = format!("{} bytes of {length}, and no cut; {}", content.len(), self.present());
+                    return fault(Fault::Broken, why);
+                }
+                observation.cut = true;
+            }
+        }
+        Ok(observation)
+    }
+
+    fn judge_date(&self, tag: &str) -> Result<(), (Fault, String)> {
+        let state = self.history.entries().filter_map(Entry::state).find(|state| state.etag() == tag);
+        let shown = self.answer.head.field("Last-Modified");
+        match state.map(State::last_modified) {
+            Some(expected) if shown != Some(&expected) => {
+                fault(Fault::WrongHead, format!("Last-Modified {shown:?} instead of {expected}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the content begins in the file, and how long it is, by the head; and that this fits.
+    fn judge_extent(&self, size: u64) -> Result<(u64, u64), (Fault, String)> {
+        let head = &self.answer.head;
+        let Some(length) = head.field("Content-Length").and_then(|length| length.parse::<u64>().ok()) else {
+            return fault(Fault::WrongHead, "no Content-Length");
+        };
+        let (start, expected, range) = match self.ask.range {
+            // No part of an empty file can be asked for, so it is sent whole.
+            Some((first, last)) if !self.ask.head && size > 0 => {
+                let last = last.min(size.saturating_sub(1));
+                let range = format!("bytes {first}-{last}/{size}");
+                (first, (last + 1).saturating_sub(first), Some(range))
+            }
+            _ => (0, size, None),
+        };
+        let status = if range.is_some() { 206 } else { 200 };
+        if head.status != status || head.field("Content-Range") != range.as_deref() || length != expected {
+            let shown = head.field("Content-Range");
+            return fault(
+                Fault::WrongHead,
+                format!("{}, {shown:?}, {length} bytes: not {status}, {range:?}, {expected}", head.status),
+            );
+        }
+        Ok((start, length))
+    }
+
+    /// Whether the bytes are of more than one version.
+    fn judge_bytes(&self, inode: u64, start: u64, content: &[u8]) -> Result<bool, (Fault, String)> {
+        let mut versions = Vec::new();
+        for entry in self.history.entries().rev().filter(|entry| entry.is_visible(self.window)) {
+            if let Some(state) = entry.state().filter(|state| state.inode == inode)
+                && !versions.contains(&state.version)
+            {
+                versions.push(state.version);
+            }
+        }
+        let zeros = self.history.entries().filter(|entry| entry.is_under_way(self.window));
+        let zeros_from = zeros.filter_map(|entry| entry.cut.filter(|left| *left > 0)).min();
+        let mut last = None;
+        let mut mixed = false;
+        let mut position = start;
+        for chunk in content.chunks(CHUNK_BYTES) {
+            versions.sort_by_key(|version| Some(*version) != last);
+            let whole = versions
+                .iter()
+                .find(|version| self.subject.pattern(**version).check(position, chunk).is_ok())
+                .copied();
+            match whole {
+                Some(version) => {
+                    mixed |= last.is_some_and(|last| last != version);
+                    last = Some(version);
+                }
+                None => {
+                    mixed = true;
+                    self.judge_mixture(&versions, zeros_from, position, chunk)?;
+                }
+            }
+            position += chunk.len() as u64;
+        }
+        Ok(mixed)
+    }
+
+    /// Every byte belongs to one of the versions.
+    fn judge_mixture(
+        &self,
+        versions: &[u32],
+        zeros_from: Option<u64>,
+        position: u64,
+        chunk: &[u8],
+    ) -> Result<(), (Fault, String)> {
+        let all: Vec<_> = versions
+            .iter()
+            .map(|version| self.subject.pattern(*version).bytes(position, chunk.len()))
+            .collect();
+        for (index, byte) in chunk.iter().enumerate() {
+            let at = position + index as u64;
+            let is_cleared = *byte == 0 && zeros_from.is_some_and(|from| at >= from);
+            if !is_cleared && !all.iter().any(|expected| expected[index] == *byte) {
+                return self.explain(at, &chunk[index..], versions);
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what bytes are that shouldn't be there: those of an older version, or nobody's.
+    fn explain(&self, position: u64, bytes: &[u8], versions: &[u32]) -> Result<(), (Fault, String)> {
+        let bytes = &bytes[..bytes.len().min(EXPLAINED_BYTES)];
+        let older = self.history.entries().rev().find(|entry| {
+            let version = entry.state().map(|state| state.version);
+            version.is_some_and(|version| self.subject.pattern(version).check(position, bytes).is_ok())
+        });
+        let shown = bytes.escape_ascii();
+        match older.and_then(|entry| entry.state().zip(entry.age(self.window))) {
+            Some((state, age)) if bytes.len() >= EXPLAINED_BYTES && age > STALE_MAX => fault(
+                Fault::Stale,
+                format!(
+                    "byte {position} is of version {}, over for {age:?}; {}",
+                    state.version,
+                    self.present()
+                ),
+            ),
+            _ => fault(
+                Fault::WrongByte,
+                format!(
+                    "byte {position}, \"{shown}\", is of none of the versions {versions:?}; {}",
+                    self.present()
+                ),
+            ),
+        }
+    }
+}
+
+/// The last changes that are shown.
+const PRESENTED: usize = 5;
+/// What is compared at once.
+const CHUNK_BYTES: usize = 4096;
+/// So many bytes tell whose they are.
+const EXPLAINED_BYTES: usize = 8;
+
+/// Inode and size from an entity tag.
+fn read_tag(tag: &str) -> Option<(u64, u64)> {
+    let mut numbers = tag.strip_prefix('"')?.strip_suffix('"')?.split('-');
+    let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
+    Some((number()?, number()?))
+}
