@@ -10,7 +10,8 @@
 //!
 //! What a table of exchanges can't say is in [`robustness`]: time limits, clients that vanish or never read,
 //! files that change while they are sent, draining, running out of descriptors, ten thousand idle
-//! connections. `tests/programs.rs` runs the three programs themselves.
+//! connections. `tests/programs.rs` runs the three programs themselves. [`soak`] is for hours: mixed load on files
+//! that change, with every answer judged; `tests/soak.rs` runs seconds of it, `examples/soak.rs` as much as asked.
 //!
 //! Servers run in the test's own process, on a free port. After each test the open descriptors and the live
 //! connections must have returned to where they were; so the tests of one executable run one after the
@@ -23,6 +24,7 @@
 //! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
 //! | [`site`], [`pattern`] | the sites that are served |
 //! | [`backend`], [`server`], [`child`], [`program`], [`confined`], [`lesser`] | servers: in this process, in another one, the real programs, those that lack something, those that do without something |
+//! | [`soak`] | all manners of clients and changes at once, for as long as one likes |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | what is left behind, what it costs, what a thread asks of the kernel, and waiting for it |
 
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! A soak: every manner of client on servers whose files change all the time, for as long as one likes.
 //!
-//! One site, changed by one thread ([`mutator`]), is served by each backend's real program in a process of its
+//! One site, changed by one thread (`mutator.rs`), is served by each backend's real program in a process of its
 //! own. Every content of a file is a pattern of its own ([`ledger`]), so that any answer can be told right or
 //! wrong ([`judge`]) from what the file was at that time. What a process holds is looked at each second
 //! ([`gauge`]), and at rest after the first phase and at the end.
@@ -70,7 +70,7 @@ pub struct Options {
     pub news: bool,
 }
 
-/// One server.
+/// One server, and its program.
 struct Suspect {
     accused: Accused,
     running: Running,
