@@ -114,8 +114,9 @@ impl Suite {
         group: &Group,
         run: impl Fn(&Row, &Server, &Transcript) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
-        // What stays is there before it is counted.
-        group.rows.iter().try_for_each(|row| self.server(backend, row.variant).map(drop))?;
+        // First, because whatever the servers without a cache start for it, they keep: it isn't to be counted.
+        let expected: Vec<_> = group.rows.iter().map(|row| self.transcript(backend, row)).collect();
+        let mut expected = expected.into_iter();
         let census = Census::take()?;
         let mut servers = BTreeMap::new();
         every_row(group, |row| {
@@ -123,21 +124,24 @@ impl Suite {
                 Entry::Occupied(server) => server.into_mut(),
                 Entry::Vacant(place) => place.insert(self.start(backend, row.variant, config.clone())?),
             };
-            let without = self.server(backend, row.variant)?;
-            let expected = Exchange::new(row, without.address)?.run(without.address)?;
+            let expected = expected.next().ok_or("there is a transcript for every row")??;
             run(row, server, &expected)
         })?;
         drop(servers);
         census.returns()
     }
 
+    /// What the server without a cache answers.
+    fn transcript(&self, backend: Backend, row: &Row) -> Result<Transcript, Failed> {
+        let server = self.server(backend, row.variant)?;
+        let transcript = Exchange::new(row, server.address)?.run(server.address)?;
+        census::connections_end(&server)?;
+        Ok(transcript)
+    }
+
     /// Compares the transcripts of two backends.
     fn compare(&self, one: Backend, other: Backend, row: &Row) -> Result<(), Failed> {
-        let transcript = |backend| {
-            let server = self.server(backend, row.variant)?;
-            Exchange::new(row, server.address)?.run(server.address)
-        };
-        compare(&transcript(one)?, &transcript(other)?)
+        compare(&self.transcript(one, row)?, &self.transcript(other, row)?)
     }
 }
 
