@@ -116,7 +116,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     }
     for backend in [Backend::Epoll, Backend::Uring] {
         for (name, test) in waiting::TESTS {
-            trials.push(trial(sites, backend, format!("{backend}::waiting::{name}"), *test));
+            trials.push(trial(sites, backend, None, format!("{backend}::waiting::{name}"), *test));
         }
     }
     for (name, test) in ring::TESTS {
