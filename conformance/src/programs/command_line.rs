@@ -87,8 +87,12 @@ fn help(ground: Ground<'_>) -> Outcome {
                 return Err(format!("{flag} doesn't speak of {word}").into());
             }
         }
-        if ended.output.contains("--copy") != (ground.backend.name() == "blocking") {
-            return Err("--copy is for blocking alone".into());
+        let has = |flag| ended.output.contains(flag);
+        if has("--copy") != (ground.backend != Backend::Uring) {
+            return Err("--copy is for blocking and epoll".into());
+        }
+        if has("--tune") != (ground.backend != Backend::Blocking) {
+            return Err("--tune is for epoll and uring".into());
         }
     }
     DONE

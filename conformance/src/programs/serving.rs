@@ -173,9 +173,9 @@ fn time_limits(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// However the bytes are moved, they are the same. Only `blocking` has the choice.
+/// However the bytes are moved, they are the same. `uring` has no choice.
 fn copy(ground: Ground<'_>) -> Outcome {
-    if ground.backend != Backend::Blocking {
+    if ground.backend == Backend::Uring {
         let ended = Running::start(&mut ground.command(&["--copy", "read"])?)?.wait(PATIENCE)?;
         return if ended.status.code() == Some(2) { DONE } else { Err(format!("{ended:?}").into()) };
     }

@@ -34,6 +34,9 @@ const NOWAIT: u64 = 8;
 /// `RESOLVE_CACHED` (openat2(2)).
 const CACHED: u64 = 0x20;
 
+/// `FIONBIO` (ioctl(2)).
+const FIONBIO: u64 = libc::FIONBIO as u64;
+
 /// Calls that know nothing of files' contents: sockets (none of them blocks), polls, timers, memory, locks that
 /// are held for a push or a pop, watches that are set on what is open, and the two calls that wait for all
 /// clients together.
@@ -162,6 +165,8 @@ fn judge(backend: Backend, calls: &[Call]) -> Result<(), Failed> {
                 }
             }
             libc::SYS_openat2 if call.pointed.is_some_and(|resolve| resolve & CACHED != 0) => {}
+            // Whether calls on a socket wait for it.
+            libc::SYS_ioctl if call.arguments[1] == FIONBIO => {}
             // An eventfd, the watches' events: never a file.
             libc::SYS_read if !call.source.as_deref().is_none_or(Path::is_absolute) => {}
             number if FREE.contains(&number) || FREE_HERE.contains(&number) => {}
