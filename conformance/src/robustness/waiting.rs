@@ -35,7 +35,7 @@ const NOWAIT: u64 = 8;
 const CACHED: u64 = 0x20;
 
 /// `FIONBIO` (ioctl(2)).
-const FIONBIO: u64 = libc::FIONBIO as u64;
+const FIONBIO: u64 = libc::FIONBIO;
 
 /// Calls that know nothing of files' contents: sockets (none of them blocks), polls, timers, memory, locks that
 /// are held for a push or a pop, watches that are set on what is open, and the two calls that wait for all
