@@ -27,7 +27,7 @@ use crate::run::corpus::Corpus;
 use crate::run::interrupt::Interrupt;
 use crate::run::lock::Lock;
 use crate::run::options::{Options, repository};
-use crate::run::progress::Progress;
+use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, enough};
 use crate::run::scenario::{Files, Group, Scenario, whole};
 use crate::run::trial::{ATTEMPTS_MAX, Setting};
@@ -194,7 +194,7 @@ impl Run {
     ) -> Run {
         let budget = Budget::new(budget);
         Run {
-            progress: Progress::new(0),
+            progress: Progress::new(Left::default()),
             corpus,
             targets,
             slow_disk,
@@ -226,7 +226,7 @@ impl Run {
     /// A file can't be written.
     pub fn finish(mut self) -> Result<Finish> {
         let mut interrupted = false;
-        self.progress = Progress::new(self.trials_left(0));
+        self.progress = Progress::new(self.left(0));
         for index in 0..self.record.cells.len() {
             if self.record.cells[index].ended.is_some() {
                 continue;
@@ -275,7 +275,7 @@ impl Run {
                 if enough(&cell.id, scenario.metric, &self.trials) {
                     break Ended::Narrow;
                 }
-                if self.budget.is_short(self.trials_left(index + 1), self.progress.per_trial()) {
+                if self.budget.is_short(self.progress.time_for(self.left(index + 1))) {
                     break Ended::Budget;
                 }
             }
@@ -295,7 +295,8 @@ impl Run {
                 }
             }
             round += 1;
-            self.progress.plan(self.trials_left(index + 1) + least.saturating_sub(round) * targets.len());
+            let here = Left::of(least.saturating_sub(round) * targets.len(), self.length(&scenario));
+            self.progress.plan(self.left(index + 1).and(here));
         };
         if scenario.count_calls {
             for (position, target) in targets.iter().enumerate() {
@@ -349,7 +350,7 @@ impl Run {
                     return Ok(true);
                 }
             };
-            self.progress.end(&trial, begun.elapsed());
+            self.progress.end(&trial, self.length(scenario), begun.elapsed());
             let again = trial.void.is_some();
             self.folder.append(&trial)?;
             self.trials.push(trial);
@@ -377,19 +378,26 @@ impl Run {
     fn rounds(&self, scenario: &Scenario, index: usize) -> (usize, usize) {
         let effort = scenario.effort(self.record.tier);
         let most = effort.rounds_max.unwrap_or(effort.rounds).max(effort.rounds);
-        let affordable = self.budget.share(self.trials_left(index), self.progress.per_trial());
+        let affordable = self.budget.share(self.progress.time_for(self.left(index)));
         let least = whole(effort.rounds as f64 * affordable);
         (least.clamp(rounds::LEAST.min(effort.rounds), effort.rounds), most)
     }
 
-    /// The least number of trials from this comparison on.
-    fn trials_left(&self, index: usize) -> usize {
-        let trials = |cell: &CellRecord| {
+    /// The least that there is to do from this comparison on.
+    fn left(&self, index: usize) -> Left {
+        let of = |cell: &CellRecord| {
             let scenario = self.scenario_of(cell);
-            let rounds = scenario.effort(self.record.tier).rounds;
-            (rounds + usize::from(scenario.count_calls)) * cell.targets.len()
+            let rounds = scenario.effort(self.record.tier).rounds + usize::from(scenario.count_calls);
+            Left::of(rounds * cell.targets.len(), self.length(scenario))
         };
-        self.record.cells.iter().skip(index).filter(|cell| cell.ended.is_none()).map(trials).sum()
+        let cells = self.record.cells.iter().skip(index).filter(|cell| cell.ended.is_none());
+        cells.map(of).fold(Left::default(), Left::and)
+    }
+
+    /// A trial's warm-up and window.
+    fn length(&self, scenario: &Scenario) -> Duration {
+        let tier = self.record.tier;
+        Duration::from_millis(scenario.effort(tier).warm_up_ms + scenario.window_ms(tier))
     }
 
     /// Whether a resumed run has it already.

@@ -8,29 +8,55 @@ use std::time::Duration;
 
 const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
 
+/// What a trial takes besides its warm-up and its window, before any has been made.
+const BESIDES_AT_FIRST: Duration = Duration::from_millis(500);
+
+/// What a run has still to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// So many trials.
+    pub trials: usize,
+    /// The warm-ups and windows of all of them.
+    pub planned: Duration,
+}
+
+impl Left {
+    /// So many trials of which each has warm-up and window of this length together.
+    pub fn of(trials: usize, each: Duration) -> Left {
+        Left { trials, planned: each * u32::try_from(trials).unwrap_or(u32::MAX) }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Left) -> Left {
+        Left { trials: self.trials + other.trials, planned: self.planned + other.planned }
+    }
+}
+
 /// How far a run is.
 pub struct Progress {
     done: u32,
-    spent: Duration,
-    left: usize,
+    /// What trials took besides their warm-ups and windows.
+    besides: Duration,
+    left: Left,
     bar: Option<ProgressBar>,
     last: String,
 }
 
 impl Progress {
-    /// Of so many trials, as far as they are known.
-    pub fn new(trials: usize) -> Progress {
+    /// With so much to do, as far as it is known.
+    pub fn new(left: Left) -> Progress {
         let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
         let bar =
-            std::io::stderr().is_terminal().then(|| ProgressBar::new(trials as u64).with_style(style()));
-        Progress { done: 0, spent: Duration::ZERO, left: trials, bar, last: String::new() }
+            std::io::stderr().is_terminal().then(|| ProgressBar::new(left.trials as u64).with_style(style()));
+        Progress { done: 0, besides: Duration::ZERO, left, bar, last: String::new() }
     }
 
-    /// So many trials are left, as far as they are known.
-    pub fn plan(&mut self, left: usize) {
+    /// So much is left, as far as it is known.
+    pub fn plan(&mut self, left: Left) {
         self.left = left;
         if let Some(bar) = &self.bar {
-            bar.set_length(u64::from(self.done) + left as u64);
+            bar.set_length(u64::from(self.done) + left.trials as u64);
         }
     }
 
@@ -43,11 +69,12 @@ impl Progress {
         }
     }
 
-    /// A trial has ended, after `spent`.
-    pub fn end(&mut self, trial: &Trial, spent: Duration) {
+    /// A trial with warm-up and window of length `planned` has ended, after `spent`.
+    pub fn end(&mut self, trial: &Trial, planned: Duration, spent: Duration) {
         self.done += 1;
-        self.left = self.left.saturating_sub(1);
-        self.spent += spent;
+        self.left.trials = self.left.trials.saturating_sub(1);
+        self.left.planned = self.left.planned.saturating_sub(planned);
+        self.besides += spent.saturating_sub(planned);
         let cpu = trial.cpu_per_request_ns().map_or_else(|| "no answer".to_owned(), wording::duration);
         let rate: f64 = trial.classes.iter().map(|class| class.answers_per_second).sum();
         self.last = format!(" (before: {} {}/s, {cpu} each)", trial.target, wording::rate(rate));
@@ -68,16 +95,17 @@ impl Progress {
         }
     }
 
-    /// How long a trial has taken, in the mean.
-    pub fn per_trial(&self) -> Option<Duration> {
-        (self.done > 0).then(|| self.spent / self.done)
+    /// How long so much will take.
+    pub fn time_for(&self, left: Left) -> Duration {
+        let besides = if self.done > 0 { self.besides / self.done } else { BESIDES_AT_FIRST };
+        Left::of(left.trials, besides).and(left).planned
     }
 
     fn time_left(&self) -> String {
-        let Some(mean) = self.per_trial() else {
+        if self.done == 0 {
             return String::new();
-        };
-        let seconds = mean.as_secs_f64() * self.left as f64;
+        }
+        let seconds = self.time_for(self.left).as_secs_f64();
         if seconds < 60.0 {
             return format!("about {seconds:.0} s left, ");
         }
@@ -92,13 +120,19 @@ mod tests {
 
     #[test]
     fn time_left_follows_the_trials() {
-        let mut progress = Progress::new(108);
+        let second = Duration::from_secs(1);
+        let mut progress = Progress::new(Left::of(54, second));
         assert_eq!(progress.time_left(), "");
+        assert_eq!(
+            progress.time_for(Left::of(2, second)),
+            Duration::from_secs(3),
+            "an estimate to begin with"
+        );
         progress.begin("epoll", &CellId { scenario: "hot-small".to_owned(), point: String::new() });
-        progress.end(&trial("epoll", 0, 8_000.0), Duration::from_secs(1));
+        progress.end(&trial("epoll", 0, 8_000.0), second, second * 2);
         assert_eq!(progress.time_left(), "about 2 min left, ");
-        progress.plan(9);
-        assert_eq!(progress.time_left(), "about 9 s left, ");
+        progress.plan(Left::of(2, second * 4));
+        assert_eq!(progress.time_left(), "about 10 s left, ", "long windows take long");
         assert_eq!(progress.last, " (before: epoll 125,000/s, 8.00\u{a0}µs each)");
     }
 }

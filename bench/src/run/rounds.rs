@@ -25,16 +25,15 @@ impl Budget {
         Budget { end: Instant::now() + budget }
     }
 
-    /// Whether `trials` more of them would take longer than what is left.
-    pub fn is_short(&self, trials: usize, per_trial: Option<Duration>) -> bool {
-        self.end <= Instant::now() || self.share(trials, per_trial) < 1.0
+    /// Whether what is left of it is less than `wanted`.
+    pub fn is_short(&self, wanted: Duration) -> bool {
+        self.end <= Instant::now() || self.share(wanted) < 1.0
     }
 
-    /// The share of `trials` that can be afforded, up to 1.
-    pub fn share(&self, trials: usize, per_trial: Option<Duration>) -> f64 {
-        let left = self.end.saturating_duration_since(Instant::now()).as_secs_f64();
-        let wanted = per_trial.map_or(0.0, |mean| mean.as_secs_f64() * trials as f64);
-        if wanted <= left { 1.0 } else { left / wanted }
+    /// The share of `wanted` that can be afforded, up to 1.
+    pub fn share(&self, wanted: Duration) -> f64 {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if wanted <= left { 1.0 } else { left.as_secs_f64() / wanted.as_secs_f64() }
     }
 }
 
@@ -109,12 +108,14 @@ mod tests {
 
     #[test]
     fn a_budget_is_shared_out() {
-        let budget = Budget::new(Duration::from_secs(100));
-        let second = Some(Duration::from_secs(1));
-        assert!(!budget.is_short(90, second) && budget.is_short(110, second));
-        assert!(!budget.is_short(1_000_000, None), "nothing is known before the first trial");
-        assert!(Budget::new(Duration::ZERO).is_short(0, None), "nothing is left, not even for the last");
-        let share = budget.share(200, second);
+        let seconds = Duration::from_secs;
+        let budget = Budget::new(seconds(100));
+        assert!(!budget.is_short(seconds(90)) && budget.is_short(seconds(110)));
+        assert!(
+            Budget::new(Duration::ZERO).is_short(Duration::ZERO),
+            "nothing is left, not even for the last"
+        );
+        let share = budget.share(seconds(200));
         assert!((0.4..=0.5).contains(&share), "{share}");
     }
 }
