@@ -184,6 +184,14 @@ impl Engine {
         self
     }
 
+    /// Looks at the sockets of a closed loop as soon as there may be something, as other load generators do,
+    /// and never rests between two looks.
+    #[must_use]
+    pub fn without_rest(mut self) -> Engine {
+        self.rest = None;
+        self
+    }
+
     /// Keeps the CPU awake while an open loop has requests under way, or due soon: they leave on time, and
     /// their answers are found when they are there, as on a machine whose CPUs wake at once. The CPU has to be
     /// the client's own: where the server shares it, or a core with it, the client had better sleep.

@@ -1,7 +1,7 @@
 //! Two other load generators and the kernel's own accounts, where they are there to be asked: the same server
 //! has to look equally fast and equally dear to all.
 
-use super::{Reading, Verdict};
+use super::{Bound, Reading, Verdict};
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
 use crate::load::class::{Class, Life, Pacing, Reading as Taking};
@@ -10,11 +10,13 @@ use crate::machine::placement::{Placement, pin};
 use crate::run::corpus::Corpus;
 use crate::run::options::repository;
 use crate::run::scenario::Files;
-use crate::run::trial::asks;
+use crate::run::trial::{CLIENT_BUSY_MAX, asks};
 use crate::server::calls::Counting;
 use crate::server::catalogue;
 use crate::server::process::{Server, Start};
 use crate::server::target::{Availability, Target};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike as _;
 use std::io::ErrorKind;
 use std::process::Command;
 use std::time::Duration;
@@ -48,7 +50,8 @@ pub(super) fn oha() -> Result<Verdict> {
     })
 }
 
-/// Both load the same servers in turns; the medians of the rates have to agree.
+/// Both load the same servers in turns. Where the server was the limit, the medians of the rates have to agree;
+/// where the other generator was, it can't know the server's rate, and ours must not be lower.
 fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) -> Result<Verdict> {
     if let Err(error) = Command::new(program).arg("--version").output()
         && error.kind() == ErrorKind::NotFound
@@ -59,26 +62,47 @@ fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) 
     let mut readings = Vec::new();
     for target in servers() {
         let server = bench.start(&target)?;
-        let mut engine = bench.engine(&server)?;
-        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        let mut engine = bench.engine(&server)?.without_rest();
+        let (mut ours, mut theirs, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let outcome = engine.run(WINDOW, None).map_err(Failure::context("load"))?;
             ours.push(outcome.classes[0].answers as f64 / outcome.elapsed.as_secs_f64());
+            let before = cpu_of_children()?;
             let output = Command::new(program)
                 .args(arguments)
                 .arg(format!("http://{}/{}", server.address(), bench.path()))
                 .output()
                 .map_err(Failure::context(program.to_owned()))?;
+            busy.push((cpu_of_children()? - before).as_secs_f64() / WINDOW.as_secs_f64());
             let output = String::from_utf8_lossy(&output.stdout);
             let rate = rate_of(&output).ok_or_else(|| Failure::new(format!("{program} tells no rate")))?;
             theirs.push(rate);
         }
         server.stop()?;
-        let what = format!("rate of {target}, beside {program}'s");
         let (ours, theirs) = (median(&ours).unwrap_or_default(), median(&theirs).unwrap_or_default());
-        readings.push(Reading::near(what, ours, theirs, TOLERANCE, "requests/s"));
+        let busy = median(&busy).unwrap_or_default();
+        readings.push(agreement(&target, program, ours, theirs, busy));
     }
     Ok(Verdict::Made(readings))
+}
+
+fn agreement(target: &Target, program: &str, ours: f64, theirs: f64, busy: f64) -> Reading {
+    const UNIT: &str = "requests/s";
+    if busy <= CLIENT_BUSY_MAX {
+        return Reading::near(format!("rate of {target}, beside {program}'s"), ours, theirs, TOLERANCE, UNIT);
+    }
+    let busy = (busy * 100.0).min(100.0);
+    let what = format!("rate of {target}, beside that of {program}, which was the limit ({busy:.0} % busy)");
+    let bound = Bound::AtLeast(theirs * (1.0 - TOLERANCE));
+    Reading { what, measured: ours, bound, unit: UNIT }
+}
+
+/// CPU time of the programs that have been run and waited for.
+fn cpu_of_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)
+        .map_err(|errno| Failure::new(format!("ask what programs have used: {errno}")))?;
+    let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Ok(Duration::from_micros(microseconds.unsigned_abs()))
 }
 
 /// What a server's processes cost by their clocks has to be what `/proc/PID/stat` counts in ticks.
