@@ -72,10 +72,13 @@ pub fn rate(per_second: f64) -> String {
     if per_second < 99.95 { three_digits(per_second) } else { thousands(per_second) }
 }
 
-/// A ratio: two decimals, and three digits where these would say too little or too much.
+/// A ratio: two decimals, and as many as two digits need where these would say too little.
 pub fn factor(ratio: f64) -> String {
+    const DECIMALS_MAX: usize = 9;
     if ratio < 0.0995 {
-        format!("{ratio:.3}")
+        let is_enough = |decimals: &usize| ratio * 10_f64.powf(*decimals as f64) >= 9.95;
+        let decimals = (3..DECIMALS_MAX).find(is_enough).unwrap_or(DECIMALS_MAX);
+        format!("{ratio:.decimals$}")
     } else if ratio < 9.995 {
         format!("{ratio:.2}")
     } else {
@@ -240,8 +243,8 @@ mod tests {
             ("0\u{a0}%".into(), "0.03\u{a0}%".into(), "12\u{a0}%".into())
         );
         assert_eq!(
-            (factor(0.0123), factor(0.85), factor(45.67)),
-            ("0.012".into(), "0.85".into(), "45.7".into())
+            (factor(0.000_073_3), factor(0.0123), factor(0.85), factor(45.67)),
+            ("0.000073".into(), "0.012".into(), "0.85".into(), "45.7".into())
         );
     }
 
