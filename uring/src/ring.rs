@@ -118,6 +118,9 @@ pub struct Ring {
     enters: u64,
 }
 
+/// Starts a READ and the SEND of what it reads. Wants what [`Ring::launch`] wants.
+type Pair = unsafe fn(&mut Ring, Token, Memory, Entry) -> Flight;
+
 impl Ring {
     /// What an operation in flight takes in its table, besides the memory it works on.
     pub const IN_FLIGHT_BYTES: usize = size_of::<Option<InFlight>>() + size_of::<u64>();

@@ -8,15 +8,13 @@ use io_uring::opcode;
 use io_uring::squeue::Entry;
 use io_uring::types::Fd;
 
-use super::{Flight, Ring, Socket};
-use crate::operation::Memory;
+use super::{Flight, Pair, Ring, Socket};
 
 /// With a technique, or without it; chosen when the ring is made.
 pub(super) struct Ways {
     pub(super) accept: fn(Fd) -> Entry,
     pub(super) receive: fn(&mut Ring, Token, &Socket) -> Flight,
-    /// Wants what [`Ring::launch`] wants.
-    pub(super) pair: unsafe fn(&mut Ring, Token, Memory, Entry) -> Flight,
+    pub(super) pair: Pair,
     /// Whether an operation waits for others to be submitted with.
     pub(super) batches: bool,
 }
