@@ -5,29 +5,12 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-use crate::backend::Backend;
 use crate::process::Process;
 
 /// Growth of memory that is none: buffers that a rare coincidence made necessary stay.
 pub const GROWTH_BYTES_MAX: u64 = 1 << 20;
 /// The same, in percent of what there was.
 pub const GROWTH_PERCENT_MAX: u64 = 5;
-/// What each of malloc's heaps may keep: what its busiest moment took.
-const HEAP_BYTES_MAX: u64 = 1 << 19;
-/// So many heaps malloc gives to threads, per core (mallopt(3), `M_ARENA_MAX`).
-const HEAPS_PER_CORE: u64 = 8;
-
-/// Growth of a server's memory that is none.
-#[must_use]
-pub fn growth_bytes_max(backend: Backend) -> u64 {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
-    match backend {
-        // Threads come and go for as long as it runs, and it takes minutes until each heap has had its moment.
-        Backend::Blocking => GROWTH_BYTES_MAX + HEAPS_PER_CORE * cores * HEAP_BYTES_MAX,
-        Backend::Epoll | Backend::Uring => GROWTH_BYTES_MAX,
-    }
-}
-
 /// Descriptors by which two times of rest may differ: what the cache holds is a matter of luck, too.
 pub const DESCRIPTORS_MORE_MAX: u64 = 8;
 
@@ -82,8 +65,6 @@ pub struct Levels {
     pub rest: [Sample; 2],
     /// The median under load, in the second half of the first phase and in the last minute.
     pub load: [Sample; 2],
-    /// Growth of memory that is none; see [`growth_bytes_max`].
-    pub growth_bytes_max: u64,
 }
 
 impl Levels {
@@ -92,7 +73,7 @@ impl Levels {
     pub fn growth(&self) -> Vec<String> {
         let mut grown = Vec::new();
         for (when, [first, end]) in [("at rest", self.rest), ("under load", self.load)] {
-            let allowed = self.growth_bytes_max.max(first.memory_bytes * GROWTH_PERCENT_MAX / 100);
+            let allowed = GROWTH_BYTES_MAX.max(first.memory_bytes * GROWTH_PERCENT_MAX / 100);
             if end.memory_bytes > first.memory_bytes + allowed {
                 grown.push(format!(
                     "memory {when}: from {} KiB to {} KiB, {} KiB are allowed",

@@ -30,7 +30,7 @@ pub use self::trials::trials;
 
 use self::clients::{Accused, Asker, CROWD, Manner};
 use self::dice::Dice;
-use self::gauge::{Levels, Sample, growth_bytes_max, median};
+use self::gauge::{Levels, Sample, median};
 use self::mutator::{Grounds, Mutator};
 use self::tally::Verdict;
 use crate::backend::Backend;
@@ -110,8 +110,7 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let verdicts = suspects.into_iter().enumerate().map(|(index, suspect)| {
         let rest = [first_rest[index], end_rest[index]];
         let load = [first_load[index], end_load[index]];
-        let growth_bytes_max = growth_bytes_max(options.backends[index]);
-        suspect.end(options, Levels { rest, load, growth_bytes_max })
+        suspect.end(options, Levels { rest, load })
     });
     Ok(Outcome { verdicts: verdicts.collect::<Result<_, _>>()?, changes: changes.load(Relaxed) })
 }

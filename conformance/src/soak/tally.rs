@@ -141,7 +141,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Levels { rest: [first, end], load: [first_load, end_load], growth_bytes_max: _ } = self.levels;
+        let Levels { rest: [first, end], load: [first_load, end_load] } = self.levels;
         let memory = |first: Sample, end: Sample| {
             format!("{} -> {} KiB", first.memory_bytes / 1024, end.memory_bytes / 1024)
         };

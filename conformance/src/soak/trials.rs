@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::clients::{Accused, Asker, Manner};
 use super::dice::Dice;
-use super::gauge::{GROWTH_BYTES_MAX, Levels, Sample};
+use super::gauge::{Levels, Sample};
 use super::judge::{Answer, Ask, Fault, judge, judge_silence};
 use super::ledger::{Entry, STALE_MAX, Size, State, Subject, What, Window};
 use super::mutator::{Grounds, Mutator};
@@ -200,7 +200,7 @@ fn an_end_without_an_answer() -> Result<(), Failed> {
 }
 
 fn levels(first: Sample, end: Sample) -> Levels {
-    Levels { rest: [first, end], load: [first, first], growth_bytes_max: GROWTH_BYTES_MAX }
+    Levels { rest: [first, end], load: [first, first] }
 }
 
 fn a_leak_of_memory() -> Result<(), Failed> {
