@@ -36,8 +36,8 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 const LIMIT: Duration = Duration::from_millis(300);
 /// A limit that mustn't be reached by who keeps well below it, on a machine that stands still for a while, too.
 const WIDE_LIMIT: Duration = Duration::from_millis(1_200);
-/// Clocks are read once in a turn of a loop, a wheel is coarse, and a busy machine late; but nothing fires early.
-const LATE_MAX: Duration = Duration::from_secs(3);
+/// Clocks are read once in a turn of a loop, and a wheel is coarse; but nothing fires early.
+const LATE_MAX: Duration = Duration::from_millis(700);
 /// The server may have had its last word, or seen the last byte leave, so much before the client heard of it.
 const HEARD_LATE: Duration = Duration::from_millis(50);
 /// Between two bytes of a trickle.
