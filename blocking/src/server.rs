@@ -268,8 +268,8 @@ impl Client {
     fn on_sent(&mut self, result: rustix::io::Result<usize>) {
         self.worker.tick();
         match result {
-            // The file has shrunk: what was promised isn't there.
-            Ok(0) => self.connection.failed(&mut self.worker),
+            // The file has shrunk, or can't be read: what was promised isn't there.
+            Ok(0) | Err(Errno::IO) => self.connection.cut_short(&mut self.worker),
             Ok(sent) => self.connection.sent(&mut self.worker, sent),
             Err(Errno::AGAIN) => self.connection.expired(&mut self.worker),
             Err(Errno::INTR) => {}

@@ -393,6 +393,13 @@ impl Exchange {
         })
     }
 
+    /// There will be no more of the body. `None` while output is still to be sent.
+    pub(crate) fn cut_short(&mut self, worker: &mut Worker) -> Option<Need> {
+        self.release_body(worker);
+        self.after = After::Close { graceful: true };
+        self.sent(worker, 0)
+    }
+
     /// The answer is over: its file is closed, unless the cache keeps it or an operation in flight still reads
     /// from it.
     pub(crate) fn release_body(&mut self, worker: &mut Worker) {

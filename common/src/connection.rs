@@ -240,8 +240,18 @@ impl Connection {
         self.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
     }
 
-    /// The connection broke, or the file did: it shrank, or can't be read. The plan is fixed, so all that is
-    /// left is to let the client see that the answer isn't whole.
+    /// The body can't be finished: its file has shrunk, or can't be read. The plan is fixed, so all that is left
+    /// is to let the client see that the answer isn't whole (RFC 9112 §8): what came before is still sent, then
+    /// the connection ends.
+    pub fn cut_short(&mut self, worker: &mut Worker) {
+        let State::Sending(exchange) = &mut self.state else { return };
+        worker.count_error();
+        if let Some(need) = exchange.cut_short(worker) {
+            self.resettle(worker, need);
+        }
+    }
+
+    /// The connection broke.
     pub fn failed(&mut self, worker: &mut Worker) {
         match std::mem::replace(&mut self.state, State::Closing(Close::Reset)) {
             State::Reading(mut exchange)

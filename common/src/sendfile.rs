@@ -69,8 +69,8 @@ pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>)
         // The next call, which has no head to send, tells what is wrong.
         Ok(_) | Err(_) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: false }),
         Ok(_) => Ok(Sent::Shorter),
-        // A file system that can't (sendfile(2), "Notes").
-        Err(Errno::INVAL | Errno::NOSYS) => Ok(Sent::Unready),
+        // A file system that can't (sendfile(2), "Notes"), or a file that can't be read, which a read will tell.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::IO) => Ok(Sent::Unready),
         Err(errno) => Err(errno),
     }
 }

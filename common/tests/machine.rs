@@ -176,6 +176,28 @@ fn a_broken_answer_ends_the_connection() {
     assert_eq!(script.closes(), Some(Close::Reset));
 }
 
+/// What is queued in front of a body that can't be finished still leaves; the next request gets no answer.
+#[test]
+fn an_answer_that_is_cut_short_ends_the_connection_behind_its_head() {
+    for sent in [0, 5, 500] {
+        let mut script = Script::new();
+        script.receive(&[get("/big"), get("/a.txt")].concat());
+        let Step::Open(request) = script.connection.step() else { panic!("an open") };
+        let result = script.worker.site().open(request);
+        script.connection.opened(&mut script.worker, result);
+        script.connection.sent(&mut script.worker, sent);
+        script.connection.cut_short(&mut script.worker);
+        if sent < 500 {
+            let Step::Send(rest) = script.connection.step() else { panic!("the head is still to be sent") };
+            assert!(rest.file.is_none() && rest.body.is_none());
+            let rest = rest.bytes().to_vec();
+            assert!(rest.starts_with(&b"HTTP/1.1 200 OK\r\n"[sent..]) && rest.ends_with(b"\r\n\r\n"));
+            script.connection.sent(&mut script.worker, rest.len());
+        }
+        assert_eq!(script.closes(), Some(Close::Graceful));
+    }
+}
+
 #[test]
 fn listings_show_what_can_be_asked_for() {
     let options = SiteOptions { listing: true, ..SiteOptions::default() };

@@ -436,7 +436,7 @@ impl<T: Trigger> Server<T> {
         match send_cached(&client.socket, answer.bytes(), &range) {
             Ok(Sent::Bytes { count, full }) => self.on_sent(token, count + usize::from(full), Ok(count)),
             Ok(Sent::Unready) => self.read(token),
-            Ok(Sent::Shorter) => self.fail(token),
+            Ok(Sent::Shorter) => self.cut_short(token),
             Err(errno) => self.on_sent(token, usize::MAX, Err(errno)),
         }
     }
@@ -473,7 +473,7 @@ impl<T: Trigger> Server<T> {
         match client.connection.step() {
             Step::Load(_) => client.connection.loaded(&mut self.worker, Err(error)),
             Step::Receive | Step::Open(_) | Step::Send(_) | Step::Close(_) => {
-                client.connection.failed(&mut self.worker);
+                client.connection.cut_short(&mut self.worker);
             }
         }
         Next::Step(0)
@@ -483,7 +483,7 @@ impl<T: Trigger> Server<T> {
         let Some((client, answer)) = answer(&self.clients, token) else { return Next::Step(0) };
         if body.is_empty() {
             // The file is shorter than it was when the answer was planned.
-            return self.fail(token);
+            return self.cut_short(token);
         }
         let asked = answer.bytes().len() + body.len();
         let sent = send_both(&client.socket, answer.bytes(), body);
@@ -505,6 +505,12 @@ impl<T: Trigger> Server<T> {
             Err(Errno::INTR) => Next::Step(0),
             Err(_) => self.fail(token),
         }
+    }
+
+    fn cut_short(&mut self, token: Token) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        client.connection.cut_short(&mut self.worker);
+        Next::Step(0)
     }
 
     fn fail(&mut self, token: Token) -> Next {

@@ -453,7 +453,7 @@ impl Server {
 
     /// A piece of the file could not be read, or the file has become shorter: the answer can't be finished.
     fn on_read_file(&mut self, token: Token) {
-        self.landed(token, |client, worker| client.connection.failed(worker));
+        self.landed(token, |client, worker| client.connection.cut_short(worker));
     }
 
     /// A piece of the file has left, and what went before it.

@@ -40,7 +40,8 @@ impl Server {
             Ok(Sent::Bytes { count, full: _ }) => client.connection.sent(&mut self.worker, count),
             Ok(Sent::Unready) => return false,
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Ok(Sent::Shorter) | Err(_) => client.connection.failed(&mut self.worker),
+            Ok(Sent::Shorter) => client.connection.cut_short(&mut self.worker),
+            Err(_) => client.connection.failed(&mut self.worker),
         }
         match client.connection.step() {
             // There is no room, or it is the others' turn: a POLL ends when there is, at once if there is now.
