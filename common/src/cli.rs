@@ -152,8 +152,7 @@ fn parse<T: Into<std::ffi::OsString> + Clone>(
     name: &'static str,
     arguments: impl IntoIterator<Item = T>,
 ) -> Result<Flags, clap::Error> {
-    let has_copy = name != "uring";
-    let mut command = Flags::command().name(name).mut_arg("copy", |copy| copy.hide(!has_copy));
+    let mut command = Flags::command().name(name);
     let has_switches = Tune::ALL.iter().any(|switch| switch.server() == name);
     command = command.mut_arg("tune", |tune| tune.hide(!has_switches));
     let flags = Flags::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
@@ -162,12 +161,6 @@ fn parse<T: Into<std::ffi::OsString> + Clone>(
         return Err(command.error(
             clap::error::ErrorKind::ValueValidation,
             format!("--connections-max must be at least the number of workers, {}", flags.worker_count()),
-        ));
-    }
-    if !has_copy && flags.copy != Copy::default() {
-        return Err(command.error(
-            clap::error::ErrorKind::ArgumentConflict,
-            "--copy is for `blocking` and `epoll`; `uring` reads and sends through its ring",
         ));
     }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
@@ -361,7 +354,6 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
         }
         for (arguments, expected) in [
-            (["uring", "--copy", "read"], "`blocking` and `epoll`"),
             (["uring", "--tune", "level-triggered"], "`epoll` alone"),
             (["blocking", "--tune", "unbatched"], "`uring` alone"),
         ] {

@@ -7,13 +7,13 @@ use crate::tune::Tune;
 /// How long the server goes on reading and dropping what a client still sends after its last answer.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How `blocking` and `epoll` move a file to a socket.
+/// How a file moves to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Copy {
-    /// `sendfile(2)`: the kernel moves the bytes.
+    /// `sendfile(2)`, without a copy: in the loops of `epoll` and `uring` what is large and in the page cache.
     #[default]
     Sendfile,
-    /// `read(2)` and `write(2)` through a buffer, as in the textbook.
+    /// Read into a buffer and sent from there, always: as in the textbook, or by the ring alone.
     Read,
 }
 
@@ -68,7 +68,7 @@ pub struct Config {
     pub send_timeout: Duration,
     /// From the signal to the end of the process.
     pub grace: Duration,
-    /// How `blocking` and `epoll` move a file to a socket.
+    /// How a file moves to a socket.
     pub copy: Copy,
     /// What the server does without.
     pub tune: Vec<Tune>,

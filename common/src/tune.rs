@@ -4,6 +4,8 @@
 //! about its answers. A switch decides at the start, never per request. (The levels of the file cache and
 //! `--copy` have flags of their own.)
 
+use crate::config::Copy;
+
 /// A technique that a server does without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tune {
@@ -45,6 +47,20 @@ impl Tune {
             | Tune::CoopTaskrun
             | Tune::UnlinkedSend
             | Tune::Unbatched => "uring",
+        }
+    }
+
+    /// How files have to be sent for it to matter to all of them.
+    #[must_use]
+    pub fn copy(self) -> Copy {
+        match self {
+            Tune::UnlinkedSend => Copy::Read,
+            Tune::LevelTriggered
+            | Tune::AlwaysPool
+            | Tune::SingleAccept
+            | Tune::SingleReceive
+            | Tune::CoopTaskrun
+            | Tune::Unbatched => Copy::Sendfile,
         }
     }
 

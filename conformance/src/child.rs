@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use common::{CacheConfig, Config, SiteOptions};
+use common::{CacheConfig, Config, Copy, SiteOptions};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -35,11 +35,14 @@ pub struct Settings {
     pub descriptors_max: Option<u64>,
     /// The user to become, if the test may.
     pub user: Option<u32>,
+    /// Whether files are copied: [`Copy::Read`].
+    pub copies: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { connections_max: Config::default().connections_max, descriptors_max: None, user: None }
+        let connections_max = Config::default().connections_max;
+        Settings { connections_max, descriptors_max: None, user: None, copies: false }
     }
 }
 
@@ -60,6 +63,7 @@ impl ChildServer {
     pub fn start(backend: Backend, root: &Path, settings: &Settings) -> Result<ChildServer, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(HIDDEN).arg(backend.name()).arg(root).arg(settings.connections_max.to_string());
+        command.arg(settings.copies.to_string());
         command.arg(settings.descriptors_max.map_or_else(String::new, |max| max.to_string()));
         if let Some(user) = settings.user {
             command.uid(user).gid(user);
@@ -128,6 +132,7 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let backend: Backend = parse(arguments.next())?;
     let root = arguments.next().ok_or("no root")?;
     let connections_max = parse(arguments.next())?;
+    let copy = if parse(arguments.next())? { Copy::Read } else { Copy::Sendfile };
     let mut cache = CacheConfig::default();
     if let Some(descriptors) = arguments.next().filter(|argument| !argument.is_empty()) {
         let limit = parse(Some(descriptors))?;
@@ -137,7 +142,7 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     } else {
         crate::census::raise_descriptor_limit()?;
     }
-    let config = Config { connections_max, grace: Duration::from_secs(5), cache, ..Config::default() };
+    let config = Config { connections_max, grace: Duration::from_secs(5), cache, copy, ..Config::default() };
     let server = Server::start(backend, Path::new(&root), SiteOptions::default(), config)?;
     println!("{}", server.address);
     let mut until_the_end = Vec::new();

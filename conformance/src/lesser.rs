@@ -34,13 +34,10 @@ impl Lesser {
             copy,
         };
         let mut all: Vec<Lesser> =
-            switches.iter().map(|switch| lesser(switch.name(), &[*switch], Copy::Sendfile)).collect();
-        let copies = backend != Backend::Uring;
-        if copies {
-            all.push(lesser("copy-read", &[], Copy::Read));
-        }
+            switches.iter().map(|switch| lesser(switch.name(), &[*switch], switch.copy())).collect();
+        all.push(lesser("copy-read", &[], Copy::Read));
         if switches.len() > 1 {
-            all.push(lesser("plain", &switches, if copies { Copy::Read } else { Copy::Sendfile }));
+            all.push(lesser("plain", &switches, Copy::Read));
         }
         all
     }

@@ -15,6 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::Copy;
 use common::connection::{Close, Connection, Step};
 use common::shutdown::Drain;
 use common::site::{OpenRequest, Opened};
@@ -54,6 +55,8 @@ pub(crate) struct Server {
     due: Vec<u32>,
     beneath: Beneath,
     volumes: Volumes,
+    /// Sends without the ring what needs no copy; false if it doesn't.
+    send_without_copy: fn(&mut Server, Token) -> bool,
     lister: Option<Lister>,
     /// Readable when cached files have changed.
     cache_events: Option<Rc<OwnedFd>>,
@@ -76,6 +79,10 @@ impl Server {
         if let Some(events) = &cache_events {
             ring.poll_once(CACHE, events);
         }
+        let send_without_copy = match worker.config().copy {
+            Copy::Sendfile => Server::send_cached,
+            Copy::Read => Server::send_nothing,
+        };
         let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
@@ -88,6 +95,7 @@ impl Server {
             due: Vec::new(),
             beneath,
             volumes: Volumes::default(),
+            send_without_copy,
             lister: None,
             cache_events,
             phase: Drain::Serving,
@@ -416,7 +424,7 @@ impl Server {
 
     /// Sends what is in memory, or a piece of the file with the bytes in front of it.
     fn send_response(&mut self, token: Token) {
-        if self.send_cached(token) {
+        if (self.send_without_copy)(self, token) {
             return;
         }
         let Some(client) = self.clients.get_mut(token) else { return };

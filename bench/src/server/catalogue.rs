@@ -4,7 +4,7 @@ use crate::server::peer::{
     CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
 };
 use crate::server::target::{Availability, Backend, Cache, Mechanism, Runs, Settings, Target};
-use common::Tune;
+use common::{Copy, Tune};
 use std::borrow::Cow;
 
 /// Everything known: this project's servers, the twin, those without a technique, the null servers, the peers.
@@ -41,20 +41,21 @@ fn cache_modes(backend: Backend) -> [Target; 2] {
 
 /// A server without a technique: each by itself, and all at once, the cache included.
 fn lesser(backend: Backend) -> Vec<Target> {
-    let names = Tune::ALL.into_iter().filter(|switch| switch.server() == backend.name()).map(Tune::name);
-    let names: Vec<String> = names.map(str::to_owned).collect();
+    let switches: Vec<Tune> =
+        Tune::ALL.into_iter().filter(|switch| switch.server() == backend.name()).collect();
     let lesser = |name: &str, settings: Settings| {
         let label = format!("{backend}, {}", name.replace('-', " "));
         target(format!("{backend}-{name}"), label, Runs::Backend(backend, settings))
     };
-    let without = |name: &String| Settings { without: vec![name.clone()], ..Settings::default() };
-    let mut all: Vec<Target> = names.iter().map(|name| lesser(name, without(name))).collect();
-    let copies = backend != Backend::Uring;
-    if copies {
-        all.push(lesser("copy-read", Settings { copies, ..Settings::default() }));
-    }
-    if !names.is_empty() {
-        all.push(lesser("plain", Settings { cache: Cache::Off, copies, without: names }));
+    let without = |switch: &Tune| {
+        let settings = Settings { copies: switch.copy() == Copy::Read, ..Settings::default() };
+        lesser(switch.name(), Settings { without: vec![switch.name().to_owned()], ..settings })
+    };
+    let mut all: Vec<Target> = switches.iter().map(without).collect();
+    all.push(lesser("copy-read", Settings { copies: true, ..Settings::default() }));
+    if !switches.is_empty() {
+        let without = switches.iter().map(|switch| switch.name().to_owned()).collect();
+        all.push(lesser("plain", Settings { cache: Cache::Off, copies: true, without }));
     }
     all
 }

@@ -17,7 +17,10 @@ use crate::row::get;
 use crate::site::{DIGITS, pattern_of, write, write_pattern};
 use crate::trace::{Call, Forbidden, Trace};
 
-pub(super) const TESTS: &[(&str, Test)] = &[("no_call_waits_for_a_disk", no_call_waits_for_a_disk)];
+pub(super) const TESTS: &[(&str, Test)] = &[
+    ("no_call_waits_for_a_disk", no_call_waits_for_a_disk),
+    ("what_is_in_memory_is_copied_where_it_shall_be", what_is_in_memory_is_copied_where_it_shall_be),
+];
 
 /// One that is let into the cache, one that is sent from a buffer, one that is sent in pieces.
 const SIZES: [u64; 3] = [1_000, 100_000, 1_500_001];
@@ -105,6 +108,33 @@ fn no_call_waits_for_a_disk(ground: Ground<'_>) -> Outcome {
     }
     drop(client);
     server.stop()?;
+    DONE
+}
+
+/// `--copy`: large files that the page cache holds go by `sendfile`, or never do.
+fn what_is_in_memory_is_copied_where_it_shall_be(ground: Ground<'_>) -> Outcome {
+    let (folder, _) = make_folder(ground)?;
+    let target = format!("/{}.bin", SIZES[2]);
+    for copies in [false, true] {
+        let server =
+            ChildServer::start(ground.backend, &folder, &Settings { copies, ..Settings::default() })?;
+        let mut client = Client::connect(server.address)?;
+        client.get(&target)?;
+        let process = server.process();
+        let trace = match Trace::begin(process.id(), process.thread("worker-0")?) {
+            Ok(trace) => trace,
+            Err(Forbidden(reason)) => return Ok(Completion::ignored_with(reason)),
+        };
+        let answer = client.get(&target);
+        let calls = trace.end(|| client.get("/warm.txt").map(drop))?;
+        pattern_of(SIZES[2]).check(0, &answer?.content)?;
+        let sent = calls.iter().filter(|call| call.number == libc::SYS_sendfile).count();
+        if (sent == 0) != copies {
+            return Err(format!("{sent} calls of sendfile where files are copied: {copies}").into());
+        }
+        drop(client);
+        server.stop()?;
+    }
     DONE
 }
 

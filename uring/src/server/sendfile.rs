@@ -17,6 +17,11 @@ use crate::client::Doing;
 use crate::volumes::Reading;
 
 impl Server {
+    /// Where `--copy` says so.
+    pub(super) fn send_nothing(&mut self, _token: Token) -> bool {
+        false
+    }
+
     /// Sends what the page cache holds of a large file, as far as the socket takes it. False if it isn't one, or
     /// if it has to be read.
     pub(super) fn send_cached(&mut self, token: Token) -> bool {
