@@ -31,6 +31,7 @@ use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, enough};
 use crate::run::scenario::{Files, Group, Scenario, whole};
 use crate::run::trial::{ATTEMPTS_MAX, Setting};
+use crate::server::calls::Tracepoints;
 use crate::server::catalogue::catalogue;
 use crate::server::congestion::{CONTROL, Control};
 use crate::server::target::Target;
@@ -73,19 +74,22 @@ impl Run {
     /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
     /// fails at the gate.
     pub fn prepare(options: Options, command: String) -> Result<Run> {
+        // The gate is part of a run's time.
+        let budget = Budget::new(options.budget());
         let lock = Lock::take()?;
         let interrupt = Interrupt::listen()?;
         let placement = Placement::choose()?;
         pin(placement.client)?;
         match options.resume.clone() {
-            None => Run::begin(options, command, placement, interrupt, lock),
-            Some(folder) => Run::resume(options, &folder, placement, interrupt, lock),
+            None => Run::begin(options, command, budget, placement, interrupt, lock),
+            Some(folder) => Run::resume(options, &folder, budget, placement, interrupt, lock),
         }
     }
 
     fn begin(
         options: Options,
         command: String,
+        budget: Budget,
         placement: Placement,
         interrupt: Interrupt,
         lock: Lock,
@@ -123,23 +127,14 @@ impl Run {
         };
         folder.write_record(&record)?;
         let targets = admitted.into_iter().map(|admitted| admitted.target).collect();
-        Ok(Run::new(
-            options.budget(),
-            corpus,
-            targets,
-            slow_disk,
-            folder,
-            record,
-            Vec::new(),
-            interrupt,
-            lock,
-        ))
+        Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, Vec::new(), interrupt, lock))
     }
 
     /// Goes on with the run in `path`, if this is still the same comparison.
     fn resume(
         mut options: Options,
         path: &Path,
+        budget: Budget,
         placement: Placement,
         interrupt: Interrupt,
         lock: Lock,
@@ -177,12 +172,12 @@ impl Run {
         let (slow_disk, found) = slow_disk(&record.scenarios, &corpus);
         record.slow_disk = found;
         let targets = admission.admitted.into_iter().map(|admitted| admitted.target).collect();
-        Ok(Run::new(options.budget(), corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
+        Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the two ways to begin meet here")]
     fn new(
-        budget: Duration,
+        budget: Budget,
         corpus: Corpus,
         targets: Vec<Target>,
         slow_disk: Option<SlowDisk>,
@@ -192,7 +187,6 @@ impl Run {
         interrupt: Interrupt,
         lock: Lock,
     ) -> Run {
-        let budget = Budget::new(budget);
         Run {
             progress: Progress::new(Left::default()),
             corpus,
@@ -275,7 +269,10 @@ impl Run {
                 if enough(&cell.id, scenario.metric, &self.trials) {
                     break Ended::Narrow;
                 }
-                if self.budget.is_short(self.progress.time_for(self.left(index + 1))) {
+                // Another round, and what can't be done without.
+                let counting = usize::from(scenario.count_calls);
+                let here = Left::of((1 + counting) * targets.len(), self.length(&scenario));
+                if self.budget.is_short(self.progress.time_for(self.left(index + 1).and(here))) {
                     break Ended::Budget;
                 }
             }
@@ -295,11 +292,13 @@ impl Run {
                 }
             }
             round += 1;
-            let here = Left::of(least.saturating_sub(round) * targets.len(), self.length(&scenario));
+            let rounds = least.saturating_sub(round) + usize::from(scenario.count_calls);
+            let here = Left::of(rounds * targets.len(), self.length(&scenario));
             self.progress.plan(self.left(index + 1).and(here));
         };
         if scenario.count_calls {
             for (position, target) in targets.iter().enumerate() {
+            let _in_place = Tracepoints::keep();
                 if !self.is_done(&cell, target, Pass::Counting, 0)
                     && !self.one(index, &scenario, target, Pass::Counting, (0, position))?
                 {

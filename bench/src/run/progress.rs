@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
 
-/// What a trial takes besides its warm-up and its window, before any has been made.
-const BESIDES_AT_FIRST: Duration = Duration::from_millis(500);
+/// What a trial takes besides its warm-up and its window, before any has been made: 30 to 140 ms were seen.
+const BESIDES_AT_FIRST: Duration = Duration::from_millis(60);
 
 /// What a run has still to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Left {
 /// How far a run is.
 pub struct Progress {
     done: u32,
-    /// What trials took besides their warm-ups and windows.
+    /// What trials took besides their warm-ups and windows, the attempts that were void included.
     besides: Duration,
     left: Left,
     bar: Option<ProgressBar>,
@@ -69,12 +69,17 @@ impl Progress {
         }
     }
 
-    /// A trial with warm-up and window of length `planned` has ended, after `spent`.
+    /// A trial with warm-up and window of length `planned` has ended, after `spent`. One that is void leaves as much to
+    /// do as before.
     pub fn end(&mut self, trial: &Trial, planned: Duration, spent: Duration) {
-        self.done += 1;
-        self.left.trials = self.left.trials.saturating_sub(1);
-        self.left.planned = self.left.planned.saturating_sub(planned);
-        self.besides += spent.saturating_sub(planned);
+        if trial.void.is_some() {
+            self.besides += spent;
+        } else {
+            self.done += 1;
+            self.left.trials = self.left.trials.saturating_sub(1);
+            self.left.planned = self.left.planned.saturating_sub(planned);
+            self.besides += spent.saturating_sub(planned);
+        }
         let cpu = trial.cpu_per_request_ns().map_or_else(|| "no answer".to_owned(), wording::duration);
         let rate: f64 = trial.classes.iter().map(|class| class.answers_per_second).sum();
         self.last = format!(" (before: {} {}/s, {cpu} each)", trial.target, wording::rate(rate));
@@ -125,7 +130,7 @@ mod tests {
         assert_eq!(progress.time_left(), "");
         assert_eq!(
             progress.time_for(Left::of(2, second)),
-            Duration::from_secs(3),
+            Duration::from_millis(2_120),
             "an estimate to begin with"
         );
         progress.begin("epoll", &CellId { scenario: "hot-small".to_owned(), point: String::new() });
@@ -134,5 +139,11 @@ mod tests {
         progress.plan(Left::of(2, second * 4));
         assert_eq!(progress.time_left(), "about 10 s left, ", "long windows take long");
         assert_eq!(progress.last, " (before: epoll 125,000/s, 8.00\u{a0}µs each)");
+        let mut again = trial("epoll", 1, 8_000.0);
+        again.void = Some("disturbed".to_owned());
+        progress.end(&again, second, second * 2);
+        assert_eq!((progress.done, progress.left.trials), (1, 2));
+        let expected = (second * 4 + second + second * 2) * 2;
+        assert_eq!(progress.time_for(progress.left), expected, "as many will be made twice as were");
     }
 }

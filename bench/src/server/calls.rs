@@ -184,6 +184,28 @@ impl Counters {
     }
 }
 
+/// The tracepoints of a counting pass, which stay in place from one server to the next. When the last counter of a
+/// tracepoint is closed the kernel waits until no CPU can be in it any more, for one after the other: nearly two
+/// seconds for all of them. While they stay, every system call of the machine pays for them, so nothing may be timed.
+pub(crate) struct Tracepoints {
+    _counters: Vec<Counter>,
+}
+
+impl Tracepoints {
+    /// Puts those in place that this machine has: by counters of this very process, which are off and aren't inherited.
+    pub(crate) fn keep() -> Tracepoints {
+        let rings = ["io_uring_submit_req", "io_uring_complete", "io_uring_queue_async_work"];
+        let rings = rings.into_iter().map(|name| format!("io_uring/{name}"));
+        let calls = NAMES.into_iter().map(tracepoint_of);
+        let names = rings.chain(calls).chain(["raw_syscalls/sys_enter".to_owned()]);
+        let counter = |name: String| {
+            let event = Tracepoint::with_id(tracepoint_id(&name).ok()?);
+            Builder::new(event).observe_self().any_cpu().include_kernel().enabled(false).build().ok()
+        };
+        Tracepoints { _counters: names.filter_map(counter).collect() }
+    }
+}
+
 fn read(counter: &mut Reading<Counter>) -> Reading<u64> {
     counter.as_mut().map_err(|reason| reason.clone())?.read().map_err(|error| error.to_string())
 }
@@ -232,7 +254,7 @@ fn named(pid: Pid) -> Reading<Vec<(&'static str, Counter)>> {
     tracepoint_id("raw_syscalls/sys_enter")?;
     let mut counters = Vec::new();
     for name in NAMES {
-        if let Ok(id) = tracepoint_id(&format!("syscalls/sys_enter_{}", tracepoint_name(name))) {
+        if let Ok(id) = tracepoint_id(&tracepoint_of(name)) {
             counters.push((name, counter(pid, Tracepoint::with_id(id))?));
         }
     }
@@ -242,12 +264,13 @@ fn named(pid: Pid) -> Reading<Vec<(&'static str, Counter)>> {
     Ok(counters)
 }
 
-/// Some tracepoints are named after the kernel's function.
-fn tracepoint_name(call: &str) -> &str {
-    match call {
+/// Where a system call is entered. Some tracepoints are named after the kernel's function.
+fn tracepoint_of(call: &str) -> String {
+    let name = match call {
         "fstat" => "newfstat",
         _ => call,
-    }
+    };
+    format!("syscalls/sys_enter_{name}")
 }
 
 impl std::ops::Sub<&Calls> for Calls {
