@@ -9,7 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::machine::environment::{Environment, Source};
 use crate::machine::placement::Placement;
 use crate::record::trial::{CellId, Trial};
-use crate::run::scenario::{Scenario, Tier};
+use crate::run::scenario::{Files, Scenario, Tier};
 use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -47,9 +47,10 @@ pub struct Record {
     pub congestion_control: Option<String>,
     /// Where.
     pub environment: Environment,
-    /// Requests per second that each target answered before the first round (closed loop, 1 KiB, 64
-    /// connections): what relative rates relate to.
-    pub capacities: BTreeMap<String, f64>,
+    /// Requests per second that each target answered before the first round (closed loop, 64 connections), by the
+    /// files that were asked for: what relative rates relate to.
+    #[serde(default)]
+    pub capacities_by_files: Capacities,
     /// How slow reads were made for the scenarios that ask for it, or why they weren't; null where none asks.
     pub slow_disk: Option<SlowDiskRecord>,
     /// What this machine can't measure, by the field's name, with the reason.
@@ -57,6 +58,9 @@ pub struct Record {
     /// What a reader has to know before he believes the numbers.
     pub warnings: Vec<String>,
 }
+
+/// Requests per second, by what was asked for and by target.
+pub type Capacities = BTreeMap<Files, BTreeMap<String, f64>>;
 
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -327,7 +331,10 @@ pub(crate) mod tests {
             placement: Placement { server: 1, client: 0, distance: Distance::Cores },
             congestion_control: Some("reno".to_owned()),
             environment: Environment::look(Path::new("/"), Path::new("/")),
-            capacities: BTreeMap::from([("epoll".to_owned(), 120_000.0)]),
+            capacities_by_files: BTreeMap::from([(
+                Files::Small,
+                BTreeMap::from([("epoll".to_owned(), 120_000.0)]),
+            )]),
             slow_disk: None,
             unmeasured: BTreeMap::from([("calls".to_owned(), "tracepoints are not readable".to_owned())]),
             warnings: vec!["one".to_owned()],

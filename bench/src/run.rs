@@ -104,7 +104,7 @@ impl Run {
         let admission = admission::admit(&options, &scenarios, &corpus, placement);
         let admission = admission.inspect_err(|_| folder.remove_if_empty())?;
         let cells = cells(&scenarios, &options, &admission.admitted);
-        let Admission { admitted, records, capacities, control } = admission;
+        let Admission { admitted, records, capacities_by_files, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
         let warnings = warnings(&environment, placement, control);
         let record = Record {
@@ -120,7 +120,7 @@ impl Run {
             placement,
             congestion_control: (control == Control::Ours).then(|| CONTROL.to_owned()),
             environment,
-            capacities,
+            capacities_by_files,
             slow_disk: slow_disk_record,
             unmeasured: BTreeMap::new(),
             warnings,
@@ -334,7 +334,7 @@ impl Run {
                 corpus: &self.corpus,
                 placement: self.record.placement,
                 slow_disk: self.slow_disk.as_ref(),
-                capacities: &self.record.capacities,
+                capacities_by_files: &self.record.capacities_by_files,
                 seed: self.record.seed.wrapping_add(round as u64),
                 spin_ns: self.usual_spin(),
             };
@@ -441,7 +441,7 @@ fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
     Ok(scenarios)
 }
 
-/// Writes the files that the scenarios ask for, and the small one, by which capacities are measured.
+/// Writes the files that the scenarios ask for, and the small one, which null servers learn to answer with.
 fn corpus(options: &Options, scenarios: &[Scenario], seed: u64) -> Result<Corpus> {
     let folder = options.corpus();
     fs::create_dir_all(&folder).map_err(Failure::context(format!("make the folder {}", folder.display())))?;

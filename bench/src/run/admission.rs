@@ -2,7 +2,7 @@
 
 use crate::failure::{Failure, Result};
 use crate::machine::placement::Placement;
-use crate::record::{Family as RecordFamily, TargetRecord};
+use crate::record::{Capacities, Family as RecordFamily, TargetRecord};
 use crate::run::corpus::Corpus;
 use crate::run::group;
 use crate::run::options::Options;
@@ -14,7 +14,7 @@ use crate::server::congestion::Control;
 use crate::server::gate;
 use crate::server::process::{Server, Start};
 use crate::server::target::{Availability, Backend, Constant, Family, Target};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A target that takes part.
 pub struct Admitted {
@@ -31,7 +31,7 @@ pub struct Admission {
     /// Everybody who was asked for, in display order.
     pub records: Vec<TargetRecord>,
     /// Requests per second, where a scenario needs them.
-    pub capacities: BTreeMap<String, f64>,
+    pub capacities_by_files: Capacities,
     /// Whose congestion control the connections have.
     pub control: Control,
 }
@@ -51,13 +51,15 @@ pub fn admit(
     let mut admission = Admission {
         admitted: Vec::new(),
         records: Vec::new(),
-        capacities: BTreeMap::new(),
+        capacities_by_files: BTreeMap::new(),
         control: Control::Ours,
     };
-    let relative = scenarios
+    let relative: BTreeSet<Files> = scenarios
         .iter()
         .flat_map(|scenario| &scenario.classes)
-        .any(|class| matches!(class.rate, Some(Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_))));
+        .filter(|class| matches!(class.rate, Some(Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_))))
+        .map(|class| class.files)
+        .collect();
     let wanted = |target: &Target| {
         let named = options.targets.is_empty() || options.targets.iter().any(|name| name == target.id());
         named && scenarios.iter().any(|scenario| scenario.asks_for(group(target), target.id()))
@@ -81,7 +83,7 @@ pub fn admit(
             }
         };
         let admitted = target.and_then(|target| {
-            enter(&target, &mut record, &mut admission, corpus, placement, relative, options.seed)
+            enter(&target, &mut record, &mut admission, corpus, placement, &relative, options.seed)
                 .map(|()| target)
                 .map_err(|failure| failure.to_string())
         });
@@ -131,7 +133,7 @@ fn enter(
     admission: &mut Admission,
     corpus: &Corpus,
     placement: Placement,
-    relative: bool,
+    relative: &BTreeSet<Files>,
     seed: u64,
 ) -> Result<()> {
     let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
@@ -146,9 +148,10 @@ fn enter(
         admission.control = Control::Default;
     }
     let passed = gate::pass(target, server.address(), corpus).and_then(|()| {
-        if relative && trial::sets_the_pace(target) {
-            let capacity = trial::capacity(target, &server, corpus, seed)?;
-            admission.capacities.insert(target.id().to_owned(), capacity);
+        for files in relative.iter().filter(|_| trial::sets_the_pace(target)) {
+            let capacity = trial::capacity(target, &server, corpus, *files, seed)?;
+            let capacities = admission.capacities_by_files.entry(*files).or_default();
+            capacities.insert(target.id().to_owned(), capacity);
         }
         Ok(())
     });

@@ -176,7 +176,7 @@ pub struct Class {
 pub enum Rate {
     /// Requests per second.
     PerSecond(Number),
-    /// Percent of what the slowest target of the run can do (closed loop, 1 KiB, 64 connections).
+    /// Percent of what the slowest target of the run can do with these files (closed loop, 64 connections).
     OfSlowest(Number),
     /// Percent of what the fastest can do.
     OfFastest(Number),

@@ -9,6 +9,7 @@ use crate::machine::disturbance::{Account, Disturbance};
 use crate::machine::placement::{Placement, Thread};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::{SPIN_OFF_MAX, spin};
+use crate::record::Capacities;
 use crate::record::trial::{
     Calls, CellId, ClassFigures, Cost, Latency, Limiter, MemoryFigures, Pass, Place, Trial,
 };
@@ -61,7 +62,7 @@ pub struct Setting<'a> {
     /// What slows reads down, if the scenario wants it.
     pub slow_disk: Option<&'a SlowDisk>,
     /// Requests per second that each target can do.
-    pub capacities: &'a BTreeMap<String, f64>,
+    pub capacities_by_files: &'a Capacities,
     /// Everything random follows from it.
     pub seed: u64,
     /// How long the spin usually takes on this machine, in nanoseconds, where that is known.
@@ -180,7 +181,7 @@ impl Setting<'_> {
             _ if class.idle => Pacing::Idle,
             None => Pacing::Closed,
             Some(rate) => {
-                let per_second = self.per_second(rate, target)?;
+                let per_second = self.per_second(rate, class.files, target)?;
                 let steps = self.scenario.phases.iter();
                 let steps = steps.map(|phase| (Duration::from_millis(phase.ms), phase.factor)).collect();
                 Pacing::Open { per_second, arrivals: Arrivals::Poisson, steps }
@@ -204,18 +205,20 @@ impl Setting<'_> {
         })
     }
 
-    fn per_second(&self, rate: Rate, target: &Target) -> Result<f64> {
+    fn per_second(&self, rate: Rate, files: Files, target: &Target) -> Result<f64> {
         let known = |capacity: Option<f64>| {
             capacity.ok_or_else(|| Failure::new(format!("{target}: its capacity wasn't measured")))
         };
         // The null servers and the twin don't set the pace.
-        let all = self.capacities.values().copied();
+        let of_all = self.capacities_by_files.get(&files);
+        let all = of_all.into_iter().flat_map(BTreeMap::values).copied();
         Ok(match rate {
             Rate::PerSecond(number) => number.at(self.value),
             Rate::OfSlowest(percent) => known(all.reduce(f64::min))? * percent.at(self.value) / 100.0,
             Rate::OfFastest(percent) => known(all.reduce(f64::max))? * percent.at(self.value) / 100.0,
             Rate::OfOwn(percent) => {
-                known(self.capacities.get(target.id()).copied())? * percent.at(self.value) / 100.0
+                let own = of_all.and_then(|capacities| capacities.get(target.id()));
+                known(own.copied())? * percent.at(self.value) / 100.0
             }
         })
     }
@@ -397,12 +400,12 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How many requests per second `target` answers (closed loop, 1 KiB, 64 connections).
+/// How many requests for `files` per second `target` answers (closed loop, 64 connections).
 ///
 /// # Errors
 ///
 /// The server fails, or answers wrongly.
-pub fn capacity(target: &Target, server: &Server, corpus: &Corpus, seed: u64) -> Result<f64> {
+pub fn capacity(target: &Target, server: &Server, corpus: &Corpus, files: Files, seed: u64) -> Result<f64> {
     const CONNECTIONS: usize = 64;
     const WARM_UP: Duration = Duration::from_millis(100);
     const WINDOW: Duration = Duration::from_millis(300);
@@ -412,7 +415,7 @@ pub fn capacity(target: &Target, server: &Server, corpus: &Corpus, seed: u64) ->
         pacing: Pacing::Closed,
         life: Life::KeepAlive,
         reading: Reading::AtOnce,
-        asks: asks(corpus.entries(Files::Small), Files::Small, server.address()),
+        asks: asks(corpus.entries(files), files, server.address()),
     };
     let mut engine =
         Engine::connect(server.address(), vec![class], seed).map_err(Failure::context(target))?;
