@@ -13,20 +13,23 @@
 //! A turn reads the clock, sends what is due, serves the timers, waits for the next of these or an event, and
 //! goes through the events.
 
+mod check;
+mod sips;
+mod slot;
+
 use crate::load::class::{Class, Life, Pacing, Reading};
 use crate::load::connection::{Advance, Bodies, Buffers, Connection, Peer, Visit};
 use crate::load::descriptors;
+use crate::load::engine::slot::{Slot, Timer};
 use crate::load::fault::Fault;
 use crate::load::group::{Ask, Group, Streams};
 use crate::load::outcome::Outcome;
 use crate::load::rest::Rest;
 use crate::load::timers::Timers;
 use crate::load::waiting::{AHEAD, Waiting, thread_cpu};
-use crate::random::Random;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
@@ -55,27 +58,6 @@ enum Stage {
     Until(Instant),
     /// This class asks once, and the first fault of it ends the stage.
     Once(usize),
-}
-
-/// What a slot's timer is for.
-#[derive(Clone, Copy)]
-enum Timer {
-    Sip,
-    Reopen,
-}
-
-/// A connection's place. It outlives the connection, since another one follows.
-struct Slot {
-    group: usize,
-    connection: Option<Connection>,
-    ask: Option<Ask>,
-    /// Requests on this connection so far.
-    asked: u32,
-    timer: Option<Timer>,
-    /// For slow readers, who look at it later.
-    peer: Peer,
-    /// When the last bytes came, or the request left.
-    progress: Instant,
 }
 
 /// A client and its connections to one server.
@@ -236,42 +218,6 @@ impl Engine {
             client_spun: self.waiting.take_spun(),
             classes: self.groups.iter_mut().map(|group| group.finish(end)).collect(),
         })
-    }
-
-    /// Asks once on each of the first `connections` of class number `class`, which reads at once, all at the
-    /// same time: for its requests in turn, as often as it takes. Compares the SHA-256 of each body as
-    /// received with what `contents` says, which has one digest per request.
-    ///
-    /// # Errors
-    ///
-    /// The first answer that isn't what was expected, [`Fault::Content`] among them. Afterwards the engine is
-    /// of no more use.
-    pub fn verify(
-        &mut self,
-        class: usize,
-        connections: usize,
-        contents: &[Sha256Bytes],
-    ) -> Result<(), Fault> {
-        let group = &self.groups[class];
-        let requests = group.class.asks.requests().len();
-        assert_eq!(requests, contents.len(), "each request has a content");
-        assert!(group.sips.is_none(), "only a class that reads at once is verified");
-        let slots = group.slots.start..group.slots.end.min(group.slots.start + connections);
-        self.stage = Stage::Once(class);
-        self.buffers.bodies = Bodies::Hashed(vec![Sha256::new(); slots.len()]);
-        for (number, index) in slots.enumerate() {
-            let now = Instant::now();
-            self.ask(index, number % requests, None, now)?;
-        }
-        self.turns()?;
-        match std::mem::replace(&mut self.buffers.bodies, Bodies::Discarded) {
-            Bodies::Discarded => Ok(()),
-            Bodies::Hashed(digests) => {
-                let mut pairs = digests.into_iter().zip(contents.iter().cycle());
-                let right = pairs.all(|(digest, content)| digest.finalize()[..] == content[..]);
-                if right { Ok(()) } else { Err(Fault::Content) }
-            }
-        }
     }
 
     /// The first requests of a run, but for those that are due at times of their own.
@@ -633,17 +579,6 @@ impl Engine {
         Ok(())
     }
 
-    fn begin_sips(&mut self, index: usize, now: Instant) {
-        let slot = &mut self.slots[index];
-        let group = &self.groups[slot.group];
-        if let (Some(sips), None) = (group.sips, slot.timer) {
-            slot.timer = Some(Timer::Sip);
-            // Spread over the period, or all of them would sip at once, again and again.
-            let spread = Random::stream(self.seed, index as u64).fraction();
-            self.timers.set(now + sips.period.mul_f64(spread), index);
-        }
-    }
-
     fn on_timer(&mut self, index: usize) -> Result<(), Fault> {
         let now = Instant::now();
         match self.slots[index].timer.take() {
@@ -656,24 +591,6 @@ impl Engine {
                 Pacing::Closed | Pacing::Open { .. } => self.next(index, now),
             },
         }
-    }
-
-    fn sip(&mut self, index: usize, now: Instant) -> Result<(), Fault> {
-        let slot = &self.slots[index];
-        let Some(sips) = self.groups[slot.group].sips else {
-            unreachable!("only a slow reader sips");
-        };
-        if slot.ask.is_none() {
-            return Ok(());
-        }
-        // There are no edges to rely on: it takes until the kernel has no more.
-        self.visit(index, Peer::Gone, sips.bytes)?;
-        let slot = &mut self.slots[index];
-        if slot.timer.is_none() && slot.ask.is_some() {
-            slot.timer = Some(Timer::Sip);
-            self.timers.set(now + sips.period, index);
-        }
-        Ok(())
     }
 
     /// Gives up connections that got nothing for too long while others did.
@@ -690,20 +607,5 @@ impl Engine {
             }
         }
         Ok(())
-    }
-}
-
-impl Slot {
-    fn new(group: usize, now: Instant) -> Slot {
-        Slot { group, connection: None, ask: None, asked: 0, timer: None, peer: Peer::Open, progress: now }
-    }
-
-    fn is_connecting(&self) -> bool {
-        self.connection.as_ref().is_some_and(Connection::is_connecting)
-    }
-
-    /// Whether it could ask: nothing is under way, and no fault keeps it back.
-    fn is_resting(&self) -> bool {
-        self.ask.is_none() && self.timer.is_none()
     }
 }
