@@ -28,7 +28,7 @@ use crate::run::interrupt::Interrupt;
 use crate::run::lock::Lock;
 use crate::run::options::{Options, repository};
 use crate::run::progress::{Left, Progress};
-use crate::run::rounds::{Budget, enough};
+use crate::run::rounds::{Budget, Originals, enough};
 use crate::run::scenario::{Files, Group, Scenario, whole};
 use crate::run::trial::{ATTEMPTS_MAX, Setting};
 use crate::server::calls::Tracepoints;
@@ -259,6 +259,7 @@ impl Run {
             .cloned()
             .collect();
         targets.retain(|target| !cell.failures.contains_key(target.id()));
+        let originals = self.originals(&scenario);
         let (least, most) = self.rounds(&scenario, index);
         let mut round = 0;
         let ended = loop {
@@ -266,7 +267,7 @@ impl Run {
                 break Ended::Rounds;
             }
             if round >= least {
-                if enough(&cell.id, scenario.metric, &self.trials) {
+                if enough(&cell.id, scenario.metric, &self.trials, &originals) {
                     break Ended::Narrow;
                 }
                 // Another round, and what can't be done without.
@@ -297,8 +298,8 @@ impl Run {
             self.progress.plan(self.left(index + 1).and(here));
         };
         if scenario.count_calls {
-            for (position, target) in targets.iter().enumerate() {
             let _in_place = Tracepoints::keep();
+            for (position, target) in targets.iter().enumerate() {
                 if !self.is_done(&cell, target, Pass::Counting, 0)
                     && !self.one(index, &scenario, target, Pass::Counting, (0, position))?
                 {
@@ -371,6 +372,12 @@ impl Run {
     fn scenario_of(&self, cell: &CellRecord) -> &Scenario {
         let known = self.record.scenarios.iter().find(|scenario| scenario.name == cell.id.scenario);
         known.expect("the cells were made from these scenarios")
+    }
+
+    /// With whom the scenario's servers without a technique are compared.
+    fn originals(&self, scenario: &Scenario) -> Originals {
+        let lesser = self.record.targets.iter().filter(|target| scenario.lesser.contains(&target.id));
+        lesser.filter_map(|target| Some((target.id.clone(), target.backend?.name()))).collect()
     }
 
     /// At least and at most so many rounds of a comparison.

@@ -1,6 +1,6 @@
 //! What a run ends with on a terminal: a table, and three sentences.
 
-use crate::analysis::verdict::Verdict;
+use crate::analysis::verdict::{Claim, Ratio, Verdict};
 use crate::record::Family;
 use crate::report::results::Results;
 use crate::report::wording;
@@ -61,16 +61,9 @@ fn cut(text: &str, width: usize) -> String {
 
 /// What the run found, how far it can be trusted, and where the report lies.
 pub fn closing(results: &Results<'_>, folder: &Path) -> String {
-    let found = results.findings().first().map_or_else(
-        || "No trial counts, so nothing was found.".to_owned(),
-        |finding| {
-            let mut verdicts = finding.sentences.join("; ");
-            if !verdicts.is_empty() {
-                verdicts = format!("; {verdicts}");
-            }
-            format!("{}: {}{verdicts}.", finding.cell, finding.numbers)
-        },
-    );
+    let found = techniques(results)
+        .or_else(|| first_finding(results))
+        .unwrap_or_else(|| "No trial counts, so nothing was found.".to_owned());
     let (judged, different) = results.twins();
     let (trials, voids) = results.trial_counts();
     let twin = match (judged, different) {
@@ -85,9 +78,43 @@ pub fn closing(results: &Results<'_>, folder: &Path) -> String {
         .iter()
         .filter(|target| target.family == Family::Peer && target.unavailable.is_none());
     let trust = format!(
-        "{twin}; {voids} of {trials} trials were void, {} peers took part, and there are {} warnings.",
+        "{twin}; {voids} of {trials} trials were void; peers: {}, warnings: {}.",
         peers.count(),
         results.record.warnings.len()
     );
     format!("{found}\n{trust}\nThe report is {}.", folder.join("report.html").display())
+}
+
+/// The numbers of the first scenario, and one verdict: on the best peer, if there is one.
+fn first_finding(results: &Results<'_>) -> Option<String> {
+    let findings = results.findings();
+    let finding = findings.first()?;
+    let verdict = finding.sentences.last().map_or_else(String::new, |sentence| format!("; {sentence}"));
+    Some(format!("{}: {}{verdict}.", finding.cell, finding.numbers))
+}
+
+/// Where all that ran was about techniques: how many of them show, and which most.
+fn techniques(results: &Results<'_>) -> Option<String> {
+    if results.scenarios().any(|scenario| scenario.lesser.is_empty()) {
+        return None;
+    }
+    let chapter = results.scenarios().find_map(|scenario| scenario.chapter.as_deref())?;
+    let compared: Vec<(&Verdict, Ratio)> = results
+        .scenarios()
+        .filter_map(|scenario| results.main_cell(scenario))
+        .flat_map(|verdict| results.lesser(verdict, verdict.measure).map(move |ratio| (verdict, ratio)))
+        .collect();
+    let differ = compared.iter().filter(|(_, ratio)| ratio.claim == Claim::Difference);
+    let size = |ratio: &Ratio| ratio.estimate.value.ln().abs();
+    let most = differ.clone().max_by(|one, other| size(&one.1).total_cmp(&size(&other.1)));
+    let most = most.and_then(|(verdict, ratio)| {
+        let sentence = results.sentence(verdict, &ratio.above, &ratio.below)?;
+        Some(format!(", most of all in {}: {sentence}", verdict.cell))
+    });
+    Some(format!(
+        "Chapter {chapter}: doing without techniques makes a difference in {} of {} comparisons{}.",
+        differ.count(),
+        compared.len(),
+        most.unwrap_or_default()
+    ))
 }

@@ -48,11 +48,28 @@ fn the_table_fits_a_terminal() {
 
 #[test]
 fn the_closing_is_three_sentences() {
-    let sample = sample(Plan { everybody: false, ..quick() });
-    let closing = terminal::closing(&sample.results(), Path::new("results/x"));
-    assert_eq!(closing.lines().count(), 3, "{closing}");
-    assert!(closing.lines().all(|line| line.ends_with('.')));
-    assert!(closing.ends_with("results/x/report.html."), "{closing}");
+    let techniques = &["ablation-small", "ablation-medium", "ablation-large", "ablation-churn"];
+    let plans = [
+        (Plan { everybody: false, ..quick() }, "hot-small: blocking "),
+        (quick(), "hot-small: blocking "),
+        (ablation(), "hot-small: blocking "),
+        (
+            Plan { only: techniques, ..quick() },
+            "Chapter ablation: doing without techniques makes a difference in ",
+        ),
+    ];
+    for (plan, begin) in plans {
+        let sample = sample(plan);
+        let closing = terminal::closing(&sample.results(), Path::new("results/x"));
+        assert_eq!(closing.lines().count(), 3, "{closing}");
+        assert!(closing.starts_with(begin), "{closing}");
+        for line in closing.lines() {
+            assert!(line.ends_with('.') && line.chars().count() < 240, "{line}");
+        }
+        assert!(closing.ends_with("results/x/report.html."), "{closing}");
+        // The verdicts of a chapter are many; the report has them all.
+        assert!(closing.matches('×').count() <= 1, "{closing}");
+    }
 }
 
 #[test]

@@ -13,6 +13,9 @@ const NARROW: f64 = 0.015;
 /// What ratios relate to while a run goes on; any target would do that takes part everywhere.
 const REFERENCE: &str = "epoll";
 
+/// Who is compared with somebody else than the reference: a server without a technique, with its own backend.
+pub type Originals = BTreeMap<String, &'static str>;
+
 /// Time for a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -37,17 +40,16 @@ impl Budget {
     }
 }
 
-/// Whether every target's ratio to the reference is known well enough in this comparison.
-pub fn enough(cell: &CellId, metric: Metric, trials: &[Trial]) -> bool {
+/// Whether every target's ratio to its original, or else to the reference, is known well enough in this comparison.
+pub fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals: &Originals) -> bool {
     let mine: Vec<&Trial> = trials.iter().filter(|trial| trial.cell == *cell && trial.counts()).collect();
     let values = |target: &str| -> BTreeMap<usize, f64> {
         let of = mine.iter().filter(|trial| trial.target == target);
         of.filter_map(|trial| Some((trial.place.round, value(metric, trial)?))).collect()
     };
-    let below = values(REFERENCE);
     let targets: BTreeSet<&str> = mine.iter().map(|trial| trial.target.as_str()).collect();
     targets.into_iter().filter(|target| *target != REFERENCE).all(|target| {
-        let above = values(target);
+        let (above, below) = (values(target), values(originals.get(target).unwrap_or(&REFERENCE)));
         let pairs: Vec<(f64, f64)> =
             above.iter().filter_map(|(round, above)| Some((*above, *below.get(round)?))).collect();
         let Some(interval) = ratio_estimate(&pairs).and_then(|estimate| estimate.interval) else {
@@ -74,6 +76,29 @@ fn value(metric: Metric, trial: &Trial) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::record::trial::tests::trial;
+
+    fn enough(cell: &CellId, metric: Metric, trials: &[Trial]) -> bool {
+        super::enough(cell, metric, trials, &Originals::new())
+    }
+
+    /// Servers of another backend wander together: what counts is how they differ from each other.
+    #[test]
+    fn a_server_without_a_technique_is_compared_with_its_own_backend() {
+        let mut trials = rounds(0.05);
+        let cell = trials[0].cell.clone();
+        trials.retain(|trial| trial.target == "uring");
+        let lesser = trials.iter().map(|trial| Trial { target: "uring-plain".to_owned(), ..trial.clone() });
+        let both: Vec<Trial> = lesser.chain(trials.clone()).collect();
+        let originals = |of: &'static str| {
+            Originals::from([("uring-plain".to_owned(), of), ("uring".to_owned(), "uring")])
+        };
+        let metric = Metric::CpuPerRequest;
+        assert!(super::enough(&cell, metric, &both, &originals("uring")));
+        let epoll = rounds(0.05).into_iter().filter(|trial| trial.target == "epoll");
+        let all: Vec<Trial> = both.into_iter().chain(epoll).collect();
+        assert!(super::enough(&cell, metric, &all, &originals("uring")));
+        assert!(!super::enough(&cell, metric, &all, &originals("epoll")));
+    }
 
     fn rounds(spread: f64) -> Vec<Trial> {
         let pair = |round: usize| {
