@@ -12,8 +12,10 @@ mod stall;
 
 use crate::failure::{Failure, Result};
 use crate::load::class::{Asks, Class, Life, Pacing, Reading as Taking};
+use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::Request;
+use crate::machine::placement::Placement;
 use fake::FakeServer;
 use std::fmt;
 
@@ -69,50 +71,78 @@ pub struct Check {
     pub name: &'static str,
     /// Whether it needs no other program, so that it belongs to the project's tests.
     pub is_self_contained: bool,
+    /// Whether its client stays awake, for which it has to have a CPU of its own.
+    is_awake: bool,
     run: fn() -> Result<Verdict>,
+}
+
+/// How the client of a check waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Client {
+    /// It sleeps until something happens.
+    Asleep,
+    /// It looks again and again while something is due or owed, as in every trial of a run.
+    Awake,
 }
 
 /// All of them.
 pub const CHECKS: &[Check] = &[
-    Check {
-        name: "the schedule's queue waits as theory says (Pollaczek-Khinchine, Erlang)",
-        is_self_contained: true,
-        run: queue::theory,
-    },
-    Check {
-        name: "the open loop sees a stall as long as it is",
-        is_self_contained: true,
-        run: stall::open_loop,
-    },
-    Check { name: "the closed loop doesn't see the stall", is_self_contained: true, run: stall::closed_loop },
-    Check {
-        name: "Poisson arrivals at a server of known service time wait as a queue does (M/D/1)",
-        is_self_contained: true,
-        run: queue::poisson,
-    },
-    Check {
-        name: "constant arrivals below capacity don't wait",
-        is_self_contained: true,
-        run: queue::constant,
-    },
-    Check {
-        name: "an overloaded server's queue grows as it must, and what is unanswered counts",
-        is_self_contained: true,
-        run: queue::overload,
-    },
-    Check { name: "wrk finds the same rate", is_self_contained: false, run: peers::wrk },
-    Check { name: "oha finds the same rate", is_self_contained: false, run: peers::oha },
-    Check { name: "clocks and accounts agree", is_self_contained: false, run: peers::accounts },
+    Check::alone("the schedule's queue waits as theory says (Pollaczek-Khinchine, Erlang)", queue::theory),
+    Check::alone("the open loop sees a stall as long as it is", || stall::open_loop(Client::Asleep)),
+    Check::awake("the open loop sees a stall as long as it is, with a client that stays awake", || {
+        stall::open_loop(Client::Awake)
+    }),
+    Check::alone("the closed loop doesn't see the stall", stall::closed_loop),
+    Check::alone("Poisson arrivals at a server of known service time wait as a queue does (M/D/1)", || {
+        queue::poisson(Client::Asleep)
+    }),
+    Check::awake("Poisson arrivals wait as a queue does, with a client that stays awake", || {
+        queue::poisson(Client::Awake)
+    }),
+    Check::alone("constant arrivals below capacity don't wait", || queue::constant(Client::Asleep)),
+    Check::awake("constant arrivals below capacity don't wait, with a client that stays awake", || {
+        queue::constant(Client::Awake)
+    }),
+    Check::alone("an overloaded server's queue grows as it must, and what is unanswered counts", || {
+        queue::overload(Client::Asleep)
+    }),
+    Check::awake("an overloaded server's queue grows as it must, with a client that stays awake", || {
+        queue::overload(Client::Awake)
+    }),
+    Check::beside_others("wrk finds the same rate", peers::wrk),
+    Check::beside_others("oha finds the same rate", peers::oha),
+    Check::beside_others("clocks and accounts agree", peers::accounts),
 ];
 
 impl Check {
+    const fn alone(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+        Check { name, is_self_contained: true, is_awake: false, run }
+    }
+
+    const fn awake(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+        Check { name, is_self_contained: true, is_awake: true, run }
+    }
+
+    const fn beside_others(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+        Check { name, is_self_contained: false, is_awake: false, run }
+    }
+
+    /// Why it can't be made here, if it can't.
+    pub fn impossible(&self) -> Option<String> {
+        let is_apart = || Placement::choose().is_ok_and(Placement::is_apart);
+        (self.is_awake && !is_apart()).then(|| "a client that stays awake needs a core of its own".to_owned())
+    }
+
     /// Makes the check.
     ///
     /// # Errors
     ///
     /// It couldn't be made: no server could be started, the load broke off, or the machine is too restless.
     pub fn run(&self) -> Result<Verdict> {
-        (self.run)()
+        match self.impossible() {
+            None => (self.run)(),
+            Some(reason) => Ok(Verdict::Skipped(reason)),
+        }
     }
 }
 
@@ -217,6 +247,15 @@ fn only_class(outcome: &Outcome) -> Result<&ClassOutcome> {
         None => Ok(class),
         Some(fault) => Err(Failure::new(format!("the fake server answered wrongly: {fault}"))),
     }
+}
+
+/// The engine of a check.
+fn engine(server: &FakeServer, class: Class, client: Client, seed: u64) -> Result<Engine> {
+    let engine = Engine::connect(server.address(), vec![class], seed).map_err(Failure::context("connect"))?;
+    Ok(match client {
+        Client::Asleep => engine,
+        Client::Awake => engine.with_wakefulness(),
+    })
 }
 
 /// A class that asks the fake server.

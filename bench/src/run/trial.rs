@@ -34,7 +34,7 @@ const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
 /// From these shares of a CPU on, server or client had no time to spare.
 const BUSY_MIN: f64 = 0.9;
 /// Rule 3: from this share on the client was the limit.
-pub const CLIENT_BUSY_MAX: f64 = 0.85;
+const CLIENT_BUSY_MAX: f64 = 0.85;
 /// Rule 3: a client that is later than this at its 99th percentile, and than this share of the response time's.
 const LAG_MIN_NS: f64 = 50_000.0;
 const LAG_SHARE: f64 = 0.05;

@@ -2,10 +2,9 @@
 //! requests wait.
 
 use super::fake::FakeServer;
-use super::{Bound, Reading, Verdict, class, only_class, response_ms, seconds, undisturbed};
+use super::{Bound, Client, Reading, Verdict, class, engine, only_class, response_ms, seconds, undisturbed};
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Pacing};
-use crate::load::engine::Engine;
 use crate::load::group::Streams;
 use crate::load::outcome::Outcome;
 use crate::load::schedule::Schedule;
@@ -89,11 +88,15 @@ fn one_at_a_time() -> Result<FakeServer> {
     })
 }
 
-fn measure(per_second: f64, arrivals: Arrivals, window: Duration) -> Result<(FakeServer, Outcome)> {
+fn measure(
+    client: Client,
+    per_second: f64,
+    arrivals: Arrivals,
+    window: Duration,
+) -> Result<(FakeServer, Outcome)> {
     let server = one_at_a_time()?;
     let probe = class(&server, CONNECTIONS, Pacing::Open { per_second, arrivals, steps: Vec::new() });
-    let mut engine =
-        Engine::connect(server.address(), vec![probe], SEED).map_err(Failure::context("connect"))?;
+    let mut engine = engine(&server, probe, client, SEED)?;
     let outcome = engine.run(window, None).map_err(Failure::context("load"))?;
     Ok((server, outcome))
 }
@@ -102,7 +105,7 @@ const SEED: u64 = 9;
 
 /// The arrivals of this very run are known, so that theory says not only the mean over all runs, but each
 /// wait: a few hundred arrivals are enough.
-pub(super) fn poisson() -> Result<Verdict> {
+pub(super) fn poisson(client: Client) -> Result<Verdict> {
     const PER_SECOND: f64 = 28.0;
     const WINDOW: Duration = Duration::from_secs(12);
     let schedule = Schedule::new(PER_SECOND, Arrivals::Poisson, &[], WINDOW, Streams::of(SEED, 0, 0).times);
@@ -112,7 +115,7 @@ pub(super) fn poisson() -> Result<Verdict> {
     expected.sort_by(f64::total_cmp);
     let mean = expected.iter().sum::<f64>() / expected.len() as f64;
     undisturbed(|| {
-        let (server, outcome) = measure(PER_SECOND, Arrivals::Poisson, WINDOW)?;
+        let (server, outcome) = measure(client, PER_SECOND, Arrivals::Poisson, WINDOW)?;
         let class = only_class(&outcome)?;
         let response = class.response.as_ref().ok_or_else(|| Failure::new("no response times"))?;
         let count = expected.len() as f64;
@@ -132,11 +135,11 @@ pub(super) fn poisson() -> Result<Verdict> {
     })
 }
 
-pub(super) fn constant() -> Result<Verdict> {
+pub(super) fn constant(client: Client) -> Result<Verdict> {
     const PER_SECOND: f64 = 32.0;
     const WINDOW: Duration = Duration::from_secs(7);
     undisturbed(|| {
-        let (server, outcome) = measure(PER_SECOND, Arrivals::Constant, WINDOW)?;
+        let (server, outcome) = measure(client, PER_SECOND, Arrivals::Constant, WINDOW)?;
         let class = only_class(&outcome)?;
         let service = SERVICE.as_secs_f64() * 1e3;
         let readings = vec![
@@ -150,11 +153,11 @@ pub(super) fn constant() -> Result<Verdict> {
 
 /// Twice as much as the server can do: the n-th request waits n · (service − gap), and what never found a
 /// connection before the end is in the record with the time it has waited.
-pub(super) fn overload() -> Result<Verdict> {
+pub(super) fn overload(client: Client) -> Result<Verdict> {
     const PER_SECOND: f64 = 80.0;
     const WINDOW: Duration = Duration::from_secs(3);
     undisturbed(|| {
-        let (server, outcome) = measure(PER_SECOND, Arrivals::Constant, WINDOW)?;
+        let (server, outcome) = measure(client, PER_SECOND, Arrivals::Constant, WINDOW)?;
         let class = only_class(&outcome)?;
         let offered = PER_SECOND * WINDOW.as_secs_f64() - 1.0;
         let served = WINDOW.as_secs_f64() / SERVICE.as_secs_f64();

@@ -1,10 +1,9 @@
 //! A server that stops for a second: the open loop has to see all of it, the closed loop can't.
 
 use super::fake::FakeServer;
-use super::{Bound, Reading, Verdict, class, only_class, response_ms, seconds, undisturbed};
+use super::{Bound, Client, Reading, Verdict, class, engine, only_class, response_ms, seconds, undisturbed};
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Pacing};
-use crate::load::engine::Engine;
 use crate::load::outcome::Outcome;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ const PER_SECOND: f64 = 500.0;
 const CONNECTIONS: usize = 8;
 
 /// What a server does whose every answer takes `service`, and that stops for [`STALL`].
-fn measure(pacing: Pacing, service: Duration) -> Result<(FakeServer, Outcome)> {
+fn measure(client: Client, pacing: Pacing, service: Duration) -> Result<(FakeServer, Outcome)> {
     let start = Arc::new(OnceLock::<Instant>::new());
     let known = Arc::clone(&start);
     let server = FakeServer::start(move |now| {
@@ -26,8 +25,7 @@ fn measure(pacing: Pacing, service: Duration) -> Result<(FakeServer, Outcome)> {
         if stall.contains(&now) { stall.end } else { done }
     })?;
     let probe = class(&server, CONNECTIONS, pacing);
-    let mut engine =
-        Engine::connect(server.address(), vec![probe], 1).map_err(Failure::context("connect"))?;
+    let mut engine = engine(&server, probe, client, 1)?;
     start.get_or_init(Instant::now);
     let outcome = engine.run(WINDOW, None).map_err(Failure::context("load"))?;
     Ok((server, outcome))
@@ -35,10 +33,10 @@ fn measure(pacing: Pacing, service: Duration) -> Result<(FakeServer, Outcome)> {
 
 /// Who comes when there are `rest` left of the stall waits so long; so the share of those who wait longer
 /// than x is (stall − x) / window, and the quantile q lies at stall − (1 − q) · window.
-pub(super) fn open_loop() -> Result<Verdict> {
+pub(super) fn open_loop(client: Client) -> Result<Verdict> {
     undisturbed(|| {
         let pacing = Pacing::Open { per_second: PER_SECOND, arrivals: Arrivals::Constant, steps: Vec::new() };
-        let (server, outcome) = measure(pacing, Duration::ZERO)?;
+        let (server, outcome) = measure(client, pacing, Duration::ZERO)?;
         let class = only_class(&outcome)?;
         let mut readings = Vec::new();
         for at in [0.85, 0.9, 0.95] {
@@ -64,7 +62,7 @@ pub(super) fn open_loop() -> Result<Verdict> {
 pub(super) fn closed_loop() -> Result<Verdict> {
     const SERVICE: Duration = Duration::from_millis(4);
     undisturbed(|| {
-        let (server, outcome) = measure(Pacing::Closed, SERVICE)?;
+        let (server, outcome) = measure(Client::Asleep, Pacing::Closed, SERVICE)?;
         let class = only_class(&outcome)?;
         let long = u64::try_from(STALL.as_nanos() / 2).unwrap_or(u64::MAX);
         let stalled = class.service.count_between(long, class.service.high());
