@@ -120,7 +120,7 @@ fn legend(canvas: &mut Canvas<'_>, entries: &[(&str, &str)]) {
         canvas.svg.text(x + size + 5.0, canvas.y, frame.axis, Anchor::Start, "muted", label);
         x += width;
     }
-    canvas.y += 10.0;
+    canvas.y += size;
 }
 
 /// A stacked bar.
@@ -139,8 +139,8 @@ fn bars(canvas: &mut Canvas<'_>, bars: &[Bar<'_>]) {
     let frame = canvas.frame;
     let bold = Font { bold: true, ..frame.label };
     let names: Vec<String> = bars.iter().map(|bar| canvas.results.label(bar.target).to_owned()).collect();
-    let name_width =
-        names.iter().map(|name| text_width(name, frame.label)).fold(0.0, f64::max).min(frame.inner() * 0.4);
+    let widest = names.iter().map(|name| text_width(name, frame.label)).fold(0.0, f64::max);
+    let name_width = widest.min(frame.inner() * if frame.narrow { 0.46 } else { 0.4 });
     let value_width = bars.iter().map(|bar| text_width(&bar.text, bold)).fold(0.0, f64::max);
     let left = frame.margin + name_width + 10.0;
     let right = frame.width - frame.margin - value_width - 10.0;

@@ -58,7 +58,7 @@ fn rows_of(canvas: &mut Canvas<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]
         .iter()
         .map(|(id, _)| text_width(results.label(id), Font { bold: true, ..frame.label }))
         .fold(0.0, f64::max)
-        .min(frame.inner() * if frame.narrow { 0.36 } else { 0.42 });
+        .min(frame.inner() * if frame.narrow { 0.46 } else { 0.42 });
     let bold = Font { bold: true, ..frame.label };
     let texts: Vec<String> = rows
         .iter()
@@ -122,10 +122,13 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
     for floor in &floors {
         canvas.svg.line((*floor, top), (*floor, bottom), "floor");
     }
-    if let Some(last) = floors.iter().copied().reduce(f64::max)
-        && last + 8.0 < taken
-    {
-        canvas.svg.text(last, top - 5.0, font, Anchor::End, "muted", "floor");
+    // Left of the band's name, where that is near enough to be understood.
+    const FAR: f64 = 40.0;
+    if let Some(last) = floors.iter().copied().reduce(f64::max) {
+        let end = last.min(taken - 8.0);
+        if last - end < FAR && end - text_width("floor", font) > canvas.frame.margin {
+            canvas.svg.text(end, top - 5.0, font, Anchor::End, "muted", "floor");
+        }
     }
 }
 

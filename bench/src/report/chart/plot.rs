@@ -51,7 +51,7 @@ impl Plot {
             .iter()
             .map(|series| {
                 let label = canvas.results.label(&series.target);
-                let room = frame.inner() * 0.44;
+                let room = frame.inner() * if frame.narrow { 0.5 } else { 0.44 };
                 // Half a number would be a wrong one: where both don't fit, the name stands alone.
                 let with_value = format!("{label} {}", series.value);
                 let fits = !series.value.is_empty() && text_width(&with_value, bold) <= room;

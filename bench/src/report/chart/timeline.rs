@@ -8,7 +8,7 @@ use crate::report::chart::{Canvas, Sketch, classes};
 use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, number};
 use crate::report::wording;
-use crate::run::scenario::{Phase, Scenario};
+use crate::run::scenario::{Phase, Scenario, whole};
 
 /// What one target answered, per slice of the window.
 struct Panel {
@@ -55,6 +55,9 @@ fn panel(results: &Results<'_>, scenario: &Scenario, verdict: &Verdict, id: &str
     let first = trials.first()?.main_class()?;
     let slice_ns = first.slice_ns? as f64;
     let slices = trials.iter().filter_map(|trial| Some(trial.main_class()?.timeline.len())).min()?;
+    // What was still owed at the window's end comes in a slice that isn't a whole one.
+    let window_ms: u64 = scenario.phases.iter().map(|phase| phase.ms).sum();
+    let slices = slices.min(whole(window_ms as f64 * 1e6 / slice_ns));
     let goodput = (0..slices).filter_map(|slice| {
         let values: Vec<f64> = trials
             .iter()
