@@ -1,6 +1,7 @@
 //! What the ring promises, each promise with a test: whoever goes away, whatever is full, late or broken,
 //! nothing is freed under the kernel's hands and nothing is lost.
 
+mod pairs;
 mod switches;
 
 use std::cell::Cell;
@@ -18,7 +19,7 @@ use common::site::SharedFile;
 use common::slots::Token;
 use common::tune::Tune;
 use libtest_mimic::{Arguments, Failed, Trial};
-use uring::buffers::{HEAD_ROOM_BYTES, LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
+use uring::buffers::{LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
 use uring::ring::{Completion, LADDER, Options, Piece, Ring, Socket};
 
 /// No test waits longer than this for anything.
@@ -41,11 +42,6 @@ const TESTS: &[Test] = &[
     ("send::carries_two_pieces", send_carries_two_pieces),
     ("send::of_two_pieces_outlives_both", send_of_two_pieces_outlives_both),
     ("read::brings_what_the_file_holds", read_brings_what_the_file_holds),
-    ("pair::carries_head_and_file", pair_carries_head_and_file),
-    ("pair::of_a_short_file_sends_nothing", pair_of_a_short_file_sends_nothing),
-    ("pair::outlives_the_client", pair_outlives_the_client),
-    ("pair::reads_at_once_where_it_must", pair_reads_at_once_where_it_must),
-    ("pair::of_hot_files_needs_no_kernel_thread", pair_of_hot_files_needs_no_kernel_thread),
     ("poll::reports_once", poll_reports_once),
     ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
     ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
@@ -55,18 +51,15 @@ const TESTS: &[Test] = &[
     ("finish::frees_what_was_in_flight", finish_frees_what_was_in_flight),
 ];
 
-/// What only rings do that link and batch.
-const OF_CHAINS: &[Test] =
-    &[("pair::torn_apart_ends_its_client_alone", pair_torn_apart_ends_its_client_alone)];
-
 /// The switches that change nothing of what a ring reports.
 const SILENT: [Tune; 3] = [Tune::CoopTaskrun, Tune::UnlinkedSend, Tune::Unbatched];
 
 fn main() -> ExitCode {
+    let tests = || TESTS.iter().chain(pairs::TESTS);
     let mut trials: Vec<_> =
-        TESTS.iter().chain(OF_CHAINS).map(|(name, test)| trial(name.to_string(), None, *test)).collect();
+        tests().chain(pairs::OF_CHAINS).map(|(name, test)| trial(name.to_string(), None, *test)).collect();
     for switch in SILENT {
-        trials.extend(TESTS.iter().map(|(name, test)| trial(named(switch, name), Some(switch), *test)));
+        trials.extend(tests().map(|(name, test)| trial(named(switch, name), Some(switch), *test)));
     }
     for (switch, (name, test)) in switches::SWITCHES {
         trials.push(trial(named(*switch, name), Some(*switch), *test));
@@ -407,174 +400,6 @@ fn read_brings_what_the_file_holds() -> Outcome {
         assert_eq!((at, result?), (token(3), there));
         assert!(bytes[..there] == content[..there]);
         assert_eq!(Arc::strong_count(&file), 1);
-    }
-    Ok(())
-}
-
-fn pair_carries_head_and_file() -> Outcome {
-    let directory = directory()?;
-    let content = pattern(3 * LARGE_BODY_BYTES + 5);
-    let file = file_of(&directory, &content)?;
-    let mut ring = small_ring()?;
-    for (head_bytes, offset) in
-        [(0, 0), (17, 0), (HEAD_ROOM_BYTES, 1), (300, LARGE_BODY_BYTES), (9, content.len() - 1)]
-    {
-        let (socket, mut theirs) = pair()?;
-        let head = vec![b'h'; head_bytes];
-        let expected = [&head[..], &content[offset..]].concat();
-        let length = expected.len();
-        let reader = std::thread::spawn(move || {
-            let mut got = vec![0; length];
-            theirs.read_exact(&mut got).map(|()| got)
-        });
-        let mut done = 0;
-        while done < length {
-            let head = &head[done.min(head_bytes)..];
-            let file_done = done.saturating_sub(head_bytes);
-            let (offset, length) = ((offset + file_done) as u64, (content.len() - offset - file_done) as u64);
-            ring.read_then_send(token(0), &socket, &Piece { head, file: &file, offset, length });
-            done += sent(&mut ring)?;
-        }
-        assert!(reader.join().expect("the reader reads")? == expected, "head of {head_bytes}, from {offset}");
-    }
-    assert_eq!(ring.in_flight(), 0, "one completion a pair, and it ends the operation");
-    Ok(())
-}
-
-fn pair_of_a_short_file_sends_nothing() -> Outcome {
-    let directory = directory()?;
-    let file = file_of(&directory, b"short")?;
-    let mut ring = small_ring()?;
-    let (socket, mut theirs) = pair()?;
-    for (offset, left) in [(0, 5), (4, 1), (5, 0)] {
-        ring.read_then_send(token(0), &socket, &Piece { head: b"head", file: &file, offset, length: 10 });
-        let Completion::FileRead { result, .. } = next(&mut ring)? else {
-            return Err("a short read was expected".into());
-        };
-        assert_eq!(result?, left);
-        let piece = Piece { head: b"head", file: &file, offset, length: 10 };
-        let error = ring.read_now_then_send(token(0), &socket, &piece).expect_err("the file is short");
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-    }
-    ring.submit_and_wait(Some(Duration::from_millis(20)))?;
-    assert!(ring.completion().is_none(), "one completion a pair");
-    assert_eq!(ring.in_flight(), 0);
-    theirs.set_nonblocking(true)?;
-    assert_eq!(theirs.read(&mut [0; 16]).expect_err("nothing to read").kind(), io::ErrorKind::WouldBlock);
-    Ok(())
-}
-
-fn pair_outlives_the_client() -> Outcome {
-    let directory = directory()?;
-    let content = pattern(LARGE_BODY_BYTES);
-    let file = file_of(&directory, &content)?;
-    let mut ring = small_ring()?;
-    let (socket, theirs) = pair()?;
-    rustix::net::sockopt::set_socket_send_buffer_size(&socket, 4096)?;
-    let watch = Arc::downgrade(&file);
-    let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
-    ring.read_then_send(token(0), &socket, &piece);
-    drop((socket, file));
-    ring.submit_and_wait(Some(Duration::from_millis(1)))?;
-    assert!(watch.upgrade().is_some(), "the file is in flight");
-    assert_eq!(ring.in_flight(), 1);
-    drop(theirs);
-    let error = sent(&mut ring).expect_err("nobody takes the rest");
-    assert!(error.message().is_some_and(|message| message.contains("Broken pipe")), "{error:?}");
-    assert!(watch.upgrade().is_none());
-    Ok(())
-}
-
-fn pair_reads_at_once_where_it_must() -> Outcome {
-    let directory = directory()?;
-    let content = pattern(LARGE_BODY_BYTES / 2);
-    let file = file_of(&directory, &content)?;
-    let mut ring = small_ring()?;
-    let (socket, mut theirs) = pair()?;
-    let piece = Piece { head: b"head", file: &file, offset: 1, length: content.len() as u64 - 1 };
-    ring.read_now_then_send(token(0), &socket, &piece)?;
-    let length = content.len() + 3;
-    assert_eq!(sent(&mut ring)?, length);
-    let mut got = vec![0; length];
-    theirs.read_exact(&mut got)?;
-    assert!(got == [b"head", &content[1..]].concat());
-    Ok(())
-}
-
-/// The kernel's threads for the rings of this thread: `iou-wrk-` and its number.
-fn kernel_threads() -> io::Result<usize> {
-    let ours = format!("iou-wrk-{}", rustix::thread::gettid());
-    let mut count = 0;
-    for task in fs::read_dir("/proc/self/task")? {
-        // A thread may end meanwhile.
-        let name = fs::read_to_string(task?.path().join("comm")).unwrap_or_default();
-        count += usize::from(name.trim_end() == ours);
-    }
-    Ok(count)
-}
-
-fn pair_of_hot_files_needs_no_kernel_thread() -> Outcome {
-    let directory = directory()?;
-    let content = pattern(LARGE_BODY_BYTES);
-    let file = file_of(&directory, &content)?;
-    let mut ring = small_ring()?;
-    let (socket, mut theirs) = pair()?;
-    let before = kernel_threads()?;
-    let reader = std::thread::spawn(move || io::copy(&mut theirs, &mut io::sink()));
-    for _ in 0..200 {
-        let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
-        ring.read_then_send(token(0), &socket, &piece);
-        assert_eq!(sent(&mut ring)?, content.len() + 4);
-    }
-    assert_eq!(kernel_threads()?, before, "a read of cached pages runs inline");
-    drop(socket);
-    reader.join().expect("the reader reads")?;
-    Ok(())
-}
-
-/// The kernel takes the READ of the second of three pairs, and not its SEND.
-fn pair_torn_apart_ends_its_client_alone() -> Outcome {
-    let directory = directory()?;
-    let content = pattern(LARGE_BODY_BYTES);
-    let file = file_of(&directory, &content)?;
-    for cached in [true, false] {
-        if !cached {
-            File::open(directory.path().join("file"))?.sync_all()?;
-            rustix::fs::fadvise(&*file, 0, None, rustix::fs::Advice::DontNeed)?;
-        }
-        let mut ring = small_ring()?;
-        let mut ends = Vec::new();
-        for slot in 0..3 {
-            let (socket, mut theirs) = pair()?;
-            let piece = Piece { head: b"head", file: &file, offset: 0, length: content.len() as u64 };
-            ring.read_then_send(token(slot), &socket, &piece);
-            ends.push(std::thread::spawn(move || {
-                let mut got = Vec::new();
-                theirs.read_to_end(&mut got).map(|_| got)
-            }));
-        }
-        ring.submit_only(3)?;
-        // What has left, or that the send has failed.
-        let mut outcomes = [Some(0); 3];
-        let mut under_way = 3;
-        while under_way > 0 {
-            let Completion::FileSent { token, result, armed } = next(&mut ring)? else {
-                return Err("not a send".into());
-            };
-            let outcome = &mut outcomes[token.slot as usize];
-            *outcome = result.ok().zip(*outcome).map(|(count, before)| before + count);
-            under_way -= usize::from(!armed);
-        }
-        let whole = Some(content.len() + 4);
-        assert_eq!(outcomes, [whole, None, whole], "cached: {cached}");
-        assert_eq!(ring.in_flight(), 0);
-        ring.submit_and_wait(Some(Duration::from_millis(20)))?;
-        assert!(ring.completion().is_none(), "nothing else is told");
-        let got: Vec<_> = ends.into_iter().map(|end| end.join().expect("the reader reads")).collect();
-        for (slot, got) in got.into_iter().enumerate() {
-            let expected = [&b"head"[..], &content].concat();
-            assert!(got? == if slot == 1 { Vec::new() } else { expected }, "client {slot}");
-        }
     }
     Ok(())
 }
