@@ -26,7 +26,8 @@ use bench::failure::{Failure, Result};
 use clap::Parser;
 use common::request::Parsed;
 use common::{
-    CacheConfig, Config, Connection, OpenRequest, Service, Site, SiteOptions, Step, Worker, parse_http_get,
+    CacheConfig, Config, Connection, FileBytes, OpenRequest, Service, Site, SiteOptions, Step, Worker,
+    parse_http_get,
 };
 use heads::{BROWSER, WRK};
 use nix::sys::ptrace;
@@ -352,8 +353,9 @@ impl Setting {
             match self.connection.step() {
                 Step::Open(_) => {}
                 Step::Load(range) => {
-                    let content = vec![b'x'; usize::try_from(range.length).expect("a small file")];
-                    self.connection.loaded(&mut self.worker, Ok(&content));
+                    let mut content = FileBytes::zeroed(usize::try_from(range.length).expect("a small file"));
+                    content.fill(b'x');
+                    self.connection.loaded(&mut self.worker, Ok(content));
                 }
                 Step::Send(send) => {
                     answer.extend_from_slice(send.bytes());

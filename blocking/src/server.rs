@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::{
-    Close, Connection, Copy, Drain, FileRange, Listeners, Send, Service, Step, Worker, run_workers,
+    Close, Connection, Copy, Drain, FileBytes, FileRange, Listeners, Send, Service, Step, Worker, run_workers,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, IoSlice, pread, retry_on_intr};
@@ -212,8 +212,7 @@ impl Client {
                 }
                 Step::Load(range) => {
                     let bytes = read_file(range);
-                    let bytes = bytes.as_ref().map(Vec::as_slice).map_err(|errno| (*errno).into());
-                    self.connection.loaded(&mut self.worker, bytes);
+                    self.connection.loaded(&mut self.worker, bytes.map_err(Errno::into));
                 }
                 Step::Send(answer) => {
                     let result = send_response(
@@ -317,18 +316,18 @@ fn send_response(
 }
 
 /// Reads a small file whole, or as far as it goes.
-fn read_file(range: FileRange<'_>) -> rustix::io::Result<Vec<u8>> {
-    let mut buffer = vec![0; usize::try_from(range.length).unwrap_or(usize::MAX)];
+fn read_file(range: FileRange<'_>) -> rustix::io::Result<FileBytes> {
+    let mut bytes = FileBytes::zeroed(usize::try_from(range.length).unwrap_or(usize::MAX));
     let mut filled = 0;
-    while filled < buffer.len() {
+    while filled < bytes.len() {
         let offset = range.offset + filled as u64;
-        match retry_on_intr(|| pread(range.file, &mut buffer[filled..], offset))? {
+        match retry_on_intr(|| pread(range.file, &mut bytes[filled..], offset))? {
             0 => break,
             read => filled += read,
         }
     }
-    buffer.truncate(filled);
-    Ok(buffer)
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 fn send_file(socket: BorrowedFd<'_>, range: FileRange<'_>) -> rustix::io::Result<usize> {

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use crate::cache::{Entry, Source, representation};
 use crate::exchange::{After, Answer, Answered, Body, Exchange, Need, Seeking, unshared};
+use crate::file_bytes::FileBytes;
 use crate::head::{self, General, Persistence, Representation};
 use crate::log;
 use crate::mime::MediaType;
@@ -81,7 +82,7 @@ impl Exchange {
     }
 
     /// The file to be cached was read, as far as it went.
-    pub(crate) fn loaded(&mut self, worker: &mut Worker, result: io::Result<&[u8]>) -> Need {
+    pub(crate) fn loaded(&mut self, worker: &mut Worker, result: io::Result<FileBytes>) -> Need {
         let Some(entry) = self.loading.take() else { return Need::Send };
         let path = self.open.path_bytes();
         let source = match result {

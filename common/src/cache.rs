@@ -28,6 +28,7 @@ use rustix::fs::inotify::{Event, ReadFlags, Reader};
 use rustix::io::Errno;
 
 use crate::config::{CacheConfig, CacheLevel};
+use crate::file_bytes::FileBytes;
 use crate::mime::mime_for;
 use crate::site::{Metadata, SharedFile, Site};
 use crate::stats::WorkerStats;
@@ -181,8 +182,8 @@ impl Cache {
     }
 
     /// The bytes of an entry's file have been read: keeps them, if the entry is still the one.
-    pub(crate) fn keep_bytes(&mut self, path: &[u8], entry: &Arc<Entry>, bytes: &[u8]) -> Arc<[u8]> {
-        let bytes = Arc::<[u8]>::from(bytes);
+    pub(crate) fn keep_bytes(&mut self, path: &[u8], entry: &Arc<Entry>, bytes: FileBytes) -> Arc<FileBytes> {
+        let bytes = Arc::new(bytes);
         let is_kept = self.files.peek(path).is_some_and(|kept| Arc::ptr_eq(kept, entry));
         if is_kept && let Some((path, entry)) = self.files.pop_entry(path) {
             self.bytes += bytes.len() as u64;

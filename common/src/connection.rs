@@ -14,6 +14,7 @@ use std::time::Instant;
 use crate::cache::Source;
 use crate::config::LINGER_TIMEOUT;
 use crate::exchange::{Exchange, Need};
+use crate::file_bytes::FileBytes;
 use crate::range::ByteRange;
 use crate::site::{OpenRequest, Opened, SharedFile};
 use crate::status::Status;
@@ -66,7 +67,7 @@ impl Send<'_> {
 /// Some bytes of a cached body, at least one.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyRange<'a> {
-    body: &'a Arc<[u8]>,
+    body: &'a Arc<FileBytes>,
     start: usize,
     end: usize,
 }
@@ -80,7 +81,7 @@ impl BodyRange<'_> {
 
     /// The same bytes for an operation in flight: they never change, and stay as long as the share is held.
     #[must_use]
-    pub fn shared(&self) -> (Arc<[u8]>, Range<usize>) {
+    pub fn shared(&self) -> (Arc<FileBytes>, Range<usize>) {
         (Arc::clone(self.body), self.start..self.end)
     }
 }
@@ -211,7 +212,7 @@ impl Connection {
     }
 
     /// The load that [`Step::Load`] asked for has ended: all bytes of the file, or as many as there were.
-    pub fn loaded(&mut self, worker: &mut Worker, result: io::Result<&[u8]>) {
+    pub fn loaded(&mut self, worker: &mut Worker, result: io::Result<FileBytes>) {
         if let State::Loading(exchange) = &mut self.state {
             let need = exchange.loaded(worker, result);
             self.resettle(worker, need);

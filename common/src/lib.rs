@@ -18,6 +18,7 @@ pub mod connection;
 pub mod content;
 pub mod date;
 mod exchange;
+pub mod file_bytes;
 pub mod head;
 mod listing;
 pub mod log;
@@ -43,6 +44,7 @@ pub mod workers;
 
 pub use config::{CacheConfig, CacheLevel, Config, Copy};
 pub use connection::{Close, Connection, FileRange, Send, Step};
+pub use file_bytes::FileBytes;
 pub use head::{build_404, build_ok_headers};
 pub use mime::mime_for;
 pub use net::{Listeners, listen_socket};

@@ -10,6 +10,7 @@ use crate::cache::{Cache, Candidate, Entry, Moment, Source};
 use crate::config::Config;
 use crate::date::{Date, unix_seconds};
 use crate::exchange::Exchange;
+use crate::file_bytes::FileBytes;
 use crate::log::LogBuffer;
 use crate::mime::RecentTypes;
 use crate::service::Service;
@@ -251,10 +252,10 @@ impl Worker {
     }
 
     /// The bytes of a cached file were read: keeps them, too.
-    pub(crate) fn keep_bytes(&self, path: &[u8], entry: &Arc<Entry>, bytes: &[u8]) -> Arc<[u8]> {
+    pub(crate) fn keep_bytes(&self, path: &[u8], entry: &Arc<Entry>, bytes: FileBytes) -> Arc<FileBytes> {
         match self.lock_cache() {
             Some(mut cache) => cache.keep_bytes(path, entry, bytes),
-            None => bytes.into(),
+            None => Arc::new(bytes),
         }
     }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{CacheConfig, CacheLevel, Config, Connection, SiteOptions, Step};
+use common::{CacheConfig, CacheLevel, Config, Connection, FileBytes, SiteOptions, Step};
 use script::{BIG_BYTES, Script, get, text};
 
 /// Larger than what is copied next to a head, and small enough to be kept as bytes.
@@ -258,7 +258,7 @@ fn bytes_that_changed_while_they_were_read_are_not_kept() {
     fs::write(script.root().join("medium"), vec![b'n'; MEDIUM_BYTES]).expect("written");
     let mut torn = vec![b'm'; MEDIUM_BYTES];
     torn[MEDIUM_BYTES / 2..].fill(b'n');
-    script.connection.loaded(&mut script.worker, Ok(&torn));
+    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(torn.as_slice())));
     assert!(body(&script.run(usize::MAX)) == torn, "the answer under way is as torn as the file was");
     for _ in 0..3 {
         let answer = ask(&mut script, &get("/medium"));
@@ -335,8 +335,8 @@ fn bytes_of_another_entry_are_not_kept() {
     let other = Connection::new(&script.worker, None);
     let mut late = std::mem::replace(&mut script.connection, other);
     load(&mut script);
-    late.loaded(&mut script.worker, Ok(&vec![b'm'; MEDIUM_BYTES]));
-    script.connection.loaded(&mut script.worker, Ok(&vec![b'n'; MEDIUM_BYTES]));
+    late.loaded(&mut script.worker, Ok(FileBytes::from(vec![b'm'; MEDIUM_BYTES].as_slice())));
+    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(vec![b'n'; MEDIUM_BYTES].as_slice())));
     assert!(body(&script.run(usize::MAX)).iter().all(|byte| *byte == b'n'));
     let answer = ask(&mut script, &get("/medium"));
     assert!(body(&answer).iter().all(|byte| *byte == b'n'), "the old bytes were kept for the new file");
@@ -350,7 +350,7 @@ fn a_load_that_falls_short_ends_as_it_does_without_a_cache() {
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
     let opened = script.worker.site().open(request);
     script.connection.opened(&mut script.worker, opened);
-    script.connection.loaded(&mut script.worker, Ok(b"short"));
+    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(&b"short"[..])));
     let Step::Send(answer) = script.connection.step() else { panic!("a send") };
     assert!(answer.file.is_some(), "from the file, which will tell");
     assert_eq!(script.service.stats.cached().entries, 0);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::cache::BODY_BYTES_MAX;
 use common::config::Copy;
 use common::connection::{BodyRange, Close, Connection, Step};
+use common::file_bytes::FileBytes;
 use common::net::{BACKLOG, Listeners};
 use common::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::service::Service;
@@ -360,7 +361,7 @@ impl<T: Trigger> Server<T> {
         let length = usize::try_from(range.length).unwrap_or(usize::MAX);
         let bytes = &mut self.send_buffer[..length];
         if self.page_cache.read(range.file, range.offset, bytes) == length {
-            client.connection.loaded(&mut self.worker, Ok(&self.send_buffer[..length]));
+            client.connection.loaded(&mut self.worker, Ok(FileBytes::from(&*bytes)));
             return Next::Step(0);
         }
         let job = Job::Read { file: Arc::clone(range.file), offset: range.offset, length: range.length };
@@ -458,7 +459,7 @@ impl<T: Trigger> Server<T> {
         };
         let next = match self.clients.get_mut(token) {
             Some(client) if matches!(client.connection.step(), Step::Load(_)) => {
-                client.connection.loaded(&mut self.worker, Ok(buffer.bytes()));
+                client.connection.loaded(&mut self.worker, Ok(FileBytes::from(buffer.bytes())));
                 Next::Step(0)
             }
             Some(_) => self.send_read(token, buffer.bytes()),

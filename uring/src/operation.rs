@@ -10,6 +10,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use common::file_bytes::FileBytes;
 use common::site::{OpenHow, OpenRequest, SharedFile};
 use common::slots::Token;
 use io_uring::opcode;
@@ -114,10 +115,8 @@ pub enum Completion {
     Loaded {
         /// Of the client.
         token: Token,
-        /// What was asked for; as much of it as the result says.
-        bytes: Vec<u8>,
-        /// How much was there.
-        result: io::Result<usize>,
+        /// As much as was there.
+        result: io::Result<FileBytes>,
     },
     /// An [`Ring::open`](crate::ring::Ring::open) is over.
     Opened {
@@ -149,7 +148,7 @@ pub(crate) struct Message {
 /// The connection's own bytes, and those of a cached body.
 struct Parts {
     output: Rc<Vec<u8>>,
-    body: Arc<[u8]>,
+    body: Arc<FileBytes>,
 }
 
 impl Message {
@@ -163,7 +162,7 @@ impl Message {
     pub(crate) fn fill(
         &mut self,
         (output, of_output): (Rc<Vec<u8>>, Range<usize>),
-        (body, of_body): (Arc<[u8]>, Range<usize>),
+        (body, of_body): (Arc<FileBytes>, Range<usize>),
     ) {
         self.parts = Some(Parts { output, body });
         self.unsent = [of_output, of_body];
@@ -224,7 +223,7 @@ pub(crate) enum Memory {
     /// A READ alone, into memory of its own.
     Load {
         _file: Arc<SharedFile>,
-        bytes: Vec<u8>,
+        bytes: FileBytes,
     },
     /// A READ and the SEND that is linked behind it, or the SEND alone.
     Piece {
@@ -308,7 +307,8 @@ impl Memory {
             Memory::Abandoned { .. } => {}
             Memory::Send { output, .. } => mem::forget(output),
             Memory::Message { message, .. } => mem::forget(message),
-            Memory::Load { bytes, .. } | Memory::ReceiveOnce { bytes, .. } => mem::forget(bytes),
+            Memory::Load { bytes, .. } => mem::forget(bytes),
+            Memory::ReceiveOnce { bytes, .. } => mem::forget(bytes),
             Memory::Piece { buffer, .. } => mem::forget(buffer),
             Memory::Open { how, request, .. } => {
                 mem::forget(how);

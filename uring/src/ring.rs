@@ -32,6 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::file_bytes::FileBytes;
 use common::site::{OpenRequest, SharedFile};
 use common::slots::{Slots, Token};
 use io_uring::squeue::{Entry, Flags};
@@ -260,7 +261,7 @@ impl Ring {
         token: Token,
         socket: &Socket,
         output: (Rc<Vec<u8>>, Range<usize>),
-        body: (Arc<[u8]>, Range<usize>),
+        body: (Arc<FileBytes>, Range<usize>),
     ) -> Flight {
         // SAFETY: `zeroed` wants a type that zeros are a value of: a header of plain numbers and pointers.
         let mut message = self.messages.pop().unwrap_or_else(|| Message::new(unsafe { mem::zeroed() }));
@@ -274,11 +275,11 @@ impl Ring {
 
     /// Reads the first `length` bytes of a file into memory of its own.
     pub fn read(&mut self, token: Token, file: &Arc<SharedFile>, length: usize) -> Flight {
-        let mut bytes = vec![0; length];
+        let mut bytes = FileBytes::zeroed(length);
         let read = opcode::Read::new(Fd(file.as_fd().as_raw_fd()), bytes.as_mut_ptr(), length_of(length));
         let memory = Memory::Load { _file: Arc::clone(file), bytes };
         // SAFETY: `launch` wants the operation to own its memory: it owns the bytes, which are as many as are
-        // read at most, and stay where they are when the vector moves.
+        // read at most, and stay where they are when their owner moves.
         unsafe { self.launch(token, memory, [(Operation::Read, read.offset(0).build())]) }
     }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use common::Copy;
 use common::connection::{Close, Connection, Step};
+use common::file_bytes::FileBytes;
 use common::shutdown::Drain;
 use common::site::{OpenRequest, Opened};
 use common::slots::{Slots, Token};
@@ -136,9 +137,7 @@ impl Server {
                 Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
                 Completion::ReceivedOnce { token, result } => self.on_recv(token, result, false),
                 Completion::Opened { token, request, result } => self.on_open(token, request, result),
-                Completion::Loaded { token, bytes, result } => {
-                    self.on_load(token, result.map(|count| &bytes[..count]));
-                }
+                Completion::Loaded { token, result } => self.on_load(token, result),
                 Completion::Sent { token, result, armed } => self.on_write_headers(token, result, armed),
                 Completion::FileRead { token, result: _ } => self.on_read_file(token),
                 Completion::FileSent { token, result, armed } => self.on_write_file(token, result, armed),
@@ -383,13 +382,13 @@ impl Server {
             }
             Reading::Ring | Reading::Direct => {
                 let bytes = volumes::read_now(range.file, length);
-                self.on_load(token, bytes.as_deref().map_err(|errno| (*errno).into()));
+                self.on_load(token, bytes.map_err(io::Error::from));
             }
         }
     }
 
     /// A file for the cache has been read, as far as it goes.
-    fn on_load(&mut self, token: Token, result: io::Result<&[u8]>) {
+    fn on_load(&mut self, token: Token, result: io::Result<FileBytes>) {
         self.landed(token, |client, worker| client.connection.loaded(worker, result));
     }
 

@@ -9,6 +9,7 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
+use common::file_bytes::FileBytes;
 use common::site::SharedFile;
 use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, retry_on_intr};
@@ -63,8 +64,8 @@ impl Volumes {
 }
 
 /// Reads the first `length` bytes of a file on the spot, or as many as there are.
-pub(crate) fn read_now(file: &SharedFile, length: usize) -> rustix::io::Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
+pub(crate) fn read_now(file: &SharedFile, length: usize) -> rustix::io::Result<FileBytes> {
+    let mut bytes = FileBytes::zeroed(length);
     let mut filled = 0;
     while filled < length {
         match retry_on_intr(|| pread(file, &mut bytes[filled..], filled as u64))? {

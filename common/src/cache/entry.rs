@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::conditional::Validators;
 use crate::date::Date;
+use crate::file_bytes::FileBytes;
 use crate::head::{self, General, Persistence, Representation};
 use crate::mime::MediaType;
 use crate::site::{Metadata, SharedFile};
@@ -16,7 +17,7 @@ pub(crate) enum Source {
     /// An open file.
     File(Arc<SharedFile>),
     /// The whole file, in memory.
-    Memory(Arc<[u8]>),
+    Memory(Arc<FileBytes>),
 }
 
 /// A file that is kept. It never changes; a file that does is another entry.
@@ -55,7 +56,7 @@ impl Entry {
     }
 
     /// The same with its bytes in memory.
-    pub(crate) fn with_bytes(&self, bytes: Arc<[u8]>) -> Entry {
+    pub(crate) fn with_bytes(&self, bytes: Arc<FileBytes>) -> Entry {
         Entry {
             metadata: self.metadata,
             media_type: self.media_type,

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
+use common::{Close, Config, Connection, FileBytes, Service, Site, SiteOptions, Step, Worker};
 use tempfile::TempDir;
 
 /// A site in a temporary directory, a worker, and one connection.
@@ -56,10 +56,11 @@ impl Script {
                     self.connection.opened(&mut self.worker, result);
                 }
                 Step::Load(range) => {
-                    let mut bytes = vec![0; usize::try_from(range.length).expect("fits")];
+                    let mut bytes = FileBytes::zeroed(usize::try_from(range.length).expect("fits"));
                     let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
                     let read = file.read_at(&mut bytes, range.offset).expect("read");
-                    self.connection.loaded(&mut self.worker, Ok(&bytes[..read]));
+                    bytes.truncate(read);
+                    self.connection.loaded(&mut self.worker, Ok(bytes));
                 }
                 Step::Send(answer) => {
                     let mut bytes = answer.bytes().to_vec();

@@ -81,8 +81,12 @@ impl Ring {
         match self.in_flight.get_mut(place)? {
             InFlight { memory: Memory::Load { .. }, .. } => {
                 let InFlight { token, memory } = self.in_flight.remove(place)?;
-                let Memory::Load { bytes, .. } = memory else { return None };
-                Some(Completion::Loaded { token, bytes, result })
+                let Memory::Load { mut bytes, .. } = memory else { return None };
+                let result = result.map(|count| {
+                    bytes.truncate(count);
+                    bytes
+                });
+                Some(Completion::Loaded { token, result })
             }
             InFlight { token, memory: Memory::Piece { buffer, .. } } => {
                 let (token, body_bytes) = (*token, buffer.body().len());

@@ -1,0 +1,113 @@
+//! The bytes of a small file that was read whole, for the cache.
+//!
+//! They come and go for as long as files change, and in no order. On a heap they would leave holes that nothing else
+//! fits; where threads have heaps of their own, in that of whichever thread has read them. So all but the smallest lie
+//! in pages of their own: what leaves the cache goes back to the system, to the last byte.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use memmap2::MmapMut;
+
+/// From this size on, bytes have pages of their own. What is lost behind the last of them is at worst a third.
+pub const PAGES_BYTES_MIN: usize = 8 * 1024;
+
+/// The bytes of a small file. Wherever this moves, they stay where they are.
+pub struct FileBytes {
+    memory: Memory,
+    length: usize,
+}
+
+enum Memory {
+    Heap(Box<[u8]>),
+    Pages(MmapMut),
+}
+
+impl FileBytes {
+    /// So many zeros, for a file to be read into.
+    #[must_use]
+    pub fn zeroed(length: usize) -> FileBytes {
+        let pages = if length >= PAGES_BYTES_MIN { MmapMut::map_anon(length).ok() } else { None };
+        // A process has a bounded number of mappings (vm.max_map_count); beyond that the heap has to do.
+        let memory = pages.map_or_else(|| Memory::Heap(vec![0; length].into()), Memory::Pages);
+        FileBytes { memory, length }
+    }
+
+    /// Forgets what is behind the first `length` bytes.
+    pub fn truncate(&mut self, length: usize) {
+        self.length = self.length.min(length);
+    }
+}
+
+impl Deref for FileBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.memory {
+            Memory::Heap(bytes) => &bytes[..self.length],
+            Memory::Pages(bytes) => &bytes[..self.length],
+        }
+    }
+}
+
+impl DerefMut for FileBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match &mut self.memory {
+            Memory::Heap(bytes) => &mut bytes[..self.length],
+            Memory::Pages(bytes) => &mut bytes[..self.length],
+        }
+    }
+}
+
+impl From<&[u8]> for FileBytes {
+    fn from(bytes: &[u8]) -> FileBytes {
+        let mut copy = FileBytes::zeroed(bytes.len());
+        copy.copy_from_slice(bytes);
+        copy
+    }
+}
+
+impl fmt::Debug for FileBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.memory {
+            Memory::Heap(_) => "on the heap",
+            Memory::Pages(_) => "in pages",
+        };
+        write!(f, "{} bytes {kind}", self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_stay_what_and_where_they_are() {
+        for length in [0, 1, PAGES_BYTES_MIN - 1, PAGES_BYTES_MIN, PAGES_BYTES_MIN + 1, 64 * 1024] {
+            let content: Vec<u8> = (0..=250).cycle().take(length).collect();
+            let bytes = FileBytes::from(content.as_slice());
+            let place = bytes.as_ptr();
+            let moved = Box::new(bytes);
+            assert_eq!((&moved[..], moved.as_ptr()), (content.as_slice(), place), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_shorter_is_shorter() {
+        for length in [100, PAGES_BYTES_MIN] {
+            let mut bytes = FileBytes::zeroed(length);
+            bytes.truncate(length + 1);
+            assert_eq!(bytes.len(), length);
+            bytes.truncate(10);
+            bytes.fill(7);
+            assert_eq!(&bytes[..], [7; 10]);
+        }
+    }
+
+    #[test]
+    fn only_small_ones_are_on_the_heap() {
+        let is_on_heap = |length| matches!(FileBytes::zeroed(length).memory, Memory::Heap(_));
+        assert!(is_on_heap(0) && is_on_heap(PAGES_BYTES_MIN - 1));
+        assert!(!is_on_heap(PAGES_BYTES_MIN));
+    }
+}
