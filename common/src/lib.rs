@@ -33,6 +33,7 @@ pub mod service;
 pub mod shutdown;
 pub mod site;
 pub mod slots;
+pub mod spares;
 pub mod start;
 pub mod stats;
 pub mod status;

@@ -16,10 +16,14 @@ use crate::mime::RecentTypes;
 use crate::service::Service;
 use crate::shutdown::Drain;
 use crate::site::{Metadata, SharedFile, Site};
+use crate::spares::{Round, Spares};
 use crate::stats::{Counts, WorkerStats};
 
-/// Exchanges that are kept for the next request; beyond that they are freed.
-const SPARE_EXCHANGES_MAX: usize = 1024;
+/// Exchanges, and shares of files, that are kept for the next request; beyond that they are freed.
+const SPARES_MAX: usize = 1024;
+
+/// So many of them stay, however little there is to do.
+const SPARES_MIN: usize = 2;
 
 /// One worker's own state. Connections are handed it with every report.
 pub struct Worker {
@@ -38,10 +42,10 @@ pub struct Worker {
     /// Nobody tells of changes: this worker looks for them itself, now and then.
     looks_for_changes: bool,
     drain: Drain,
-    #[expect(clippy::vec_box, reason = "an exchange moves between here and its connection as a pointer")]
-    spare: Vec<Box<Exchange>>,
+    spare: Spares<Box<Exchange>>,
     /// Empty, for the next files.
-    spare_files: Vec<Arc<SharedFile>>,
+    spare_files: Spares<Arc<SharedFile>>,
+    round: Round,
     pub(crate) media_types: RecentTypes,
 }
 
@@ -89,8 +93,9 @@ impl Worker {
             cache,
             looks_for_changes: false,
             drain: Drain::Serving,
-            spare: Vec::new(),
-            spare_files: Vec::new(),
+            spare: Spares::new(SPARES_MIN, SPARES_MAX),
+            spare_files: Spares::new(SPARES_MIN, SPARES_MAX),
+            round: Round::new(now),
             media_types: RecentTypes::default(),
         };
         worker.tick();
@@ -101,7 +106,7 @@ impl Worker {
     pub fn tick(&mut self) {
         self.now = Instant::now();
         if self.now >= self.next_second {
-            self.renew_date();
+            self.on_second();
         }
         if self.service.shutdown.draining() {
             self.drain = self.service.shutdown.phase(self.now, self.service.config.grace);
@@ -113,12 +118,17 @@ impl Worker {
         self.stats.add(&mut self.counts);
     }
 
-    fn renew_date(&mut self) {
+    /// What is due once a second.
+    fn on_second(&mut self) {
         let time = SystemTime::now();
         self.unix_seconds = unix_seconds(time).unwrap_or(0);
         self.date = Date::from_unix(self.unix_seconds);
         let into_second = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
         self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+        if self.round.is_over(self.now) {
+            self.spare.give_up_unwanted();
+            self.spare_files.give_up_unwanted();
+        }
     }
 
     /// The time of the last tick.
@@ -268,7 +278,7 @@ impl Worker {
 
     /// A file to be shared, in memory that was used before, or new.
     pub(crate) fn share(&mut self, file: OwnedFd, device: u64) -> Arc<SharedFile> {
-        match self.spare_files.pop() {
+        match self.spare_files.take() {
             Some(mut spare) => {
                 Arc::get_mut(&mut spare).expect("a spare one is held by nobody else").put(file, device);
                 spare
@@ -280,9 +290,7 @@ impl Worker {
     /// Gives a share of a file back. The last one gets the file, to close it as it likes.
     pub fn release(&mut self, mut file: Arc<SharedFile>) -> Option<OwnedFd> {
         let released = Arc::get_mut(&mut file)?.take();
-        if self.spare_files.len() < SPARE_EXCHANGES_MAX {
-            self.spare_files.push(file);
-        }
+        self.spare_files.keep(file);
         released
     }
 
@@ -296,7 +304,7 @@ impl Worker {
 
     /// Memory for an exchange: used before, or new.
     pub(crate) fn exchange(&mut self, peer: Option<IpAddr>) -> Box<Exchange> {
-        let mut exchange = self.spare.pop().unwrap_or_default();
+        let mut exchange = self.spare.take().unwrap_or_default();
         exchange.begin(self.now, peer);
         exchange
     }
@@ -304,10 +312,8 @@ impl Worker {
     /// Takes the memory of an exchange back.
     pub(crate) fn keep(&mut self, mut exchange: Box<Exchange>) {
         exchange.release_body(self);
-        if self.spare.len() < SPARE_EXCHANGES_MAX {
-            exchange.reset();
-            self.spare.push(exchange);
-        }
+        exchange.reset();
+        self.spare.keep(exchange);
     }
 }
 
@@ -334,5 +340,29 @@ impl WorkerSeed {
         let mut worker = Worker::with(self.service, self.connections_max, self.stats, self.log, self.cache);
         worker.looks_for_changes = true;
         worker
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::site::SiteOptions;
+    use crate::spares::UNWANTED_AFTER;
+
+    #[test]
+    fn exchanges_that_nobody_wants_are_freed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = Site::open_root(root, SiteOptions::default()).expect("opened");
+        let service = Service::new(site, Config::default()).expect("made");
+        let mut worker = Worker::new(Arc::new(service), 0);
+        let burst: Vec<_> = (0..10).map(|_| worker.exchange(None)).collect();
+        burst.into_iter().for_each(|exchange| worker.keep(exchange));
+        for left in [10, SPARES_MIN, SPARES_MIN] {
+            worker.now += UNWANTED_AFTER;
+            worker.on_second();
+            assert_eq!(worker.spare.len(), left);
+        }
     }
 }

@@ -33,6 +33,7 @@ use std::rc::Rc;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use common::spares::Spares;
 use io_uring::types::BufRingEntry;
 
 /// The size of a receive buffer: a page holds any usual request, and several pipelined ones.
@@ -267,6 +268,9 @@ pub const LARGE_OUT_MAX: usize = 128;
 /// Idle read buffers that are kept, of each kind.
 const IDLE_MAX: usize = 64;
 
+/// So many of them stay, however little there is to do.
+const IDLE_MIN: usize = 1;
+
 /// The body begins on a cache line.
 const BODY_ALIGN: usize = 64;
 
@@ -329,21 +333,27 @@ impl ReadBuffer {
 }
 
 /// Read buffers that wait for work. The last one that came back is the first to go.
-#[derive(Default)]
 pub struct ReadBuffers {
-    small: Vec<ReadBuffer>,
-    large: Vec<ReadBuffer>,
+    small: Spares<ReadBuffer>,
+    large: Spares<ReadBuffer>,
     large_out: usize,
+}
+
+impl Default for ReadBuffers {
+    fn default() -> ReadBuffers {
+        let idle = || Spares::new(IDLE_MIN, IDLE_MAX);
+        ReadBuffers { small: idle(), large: idle(), large_out: 0 }
+    }
 }
 
 impl ReadBuffers {
     /// A buffer for as much as possible of `body_bytes`.
     pub fn take(&mut self, body_bytes: u64) -> ReadBuffer {
         if body_bytes <= SMALL_BODY_BYTES as u64 || self.large_out == LARGE_OUT_MAX {
-            return self.small.pop().unwrap_or_else(|| ReadBuffer::new(SMALL_BODY_BYTES));
+            return self.small.take().unwrap_or_else(|| ReadBuffer::new(SMALL_BODY_BYTES));
         }
         self.large_out += 1;
-        self.large.pop().unwrap_or_else(|| ReadBuffer::new(LARGE_BODY_BYTES))
+        self.large.take().unwrap_or_else(|| ReadBuffer::new(LARGE_BODY_BYTES))
     }
 
     /// The kernel may write into the buffer for all time: it is leaked.
@@ -362,9 +372,13 @@ impl ReadBuffers {
         } else {
             &mut self.small
         };
-        if kind.len() < IDLE_MAX {
-            kind.push(buffer);
-        }
+        kind.keep(buffer);
+    }
+
+    /// Frees the idle buffers that have gone unused since the last time.
+    pub fn give_up_unwanted(&mut self) {
+        self.small.give_up_unwanted();
+        self.large.give_up_unwanted();
     }
 }
 
@@ -442,6 +456,21 @@ mod tests {
         buffers.give_back(one);
         buffers.give_back(two);
         assert_eq!(buffers.take(1).unsent(), last);
+    }
+
+    #[test]
+    fn read_buffers_that_nobody_wants_are_freed() {
+        let mut buffers = ReadBuffers::default();
+        let out: Vec<_> = [1, 1, 1, u64::MAX, u64::MAX].map(|body_bytes| buffers.take(body_bytes)).into();
+        out.into_iter().for_each(|buffer| buffers.give_back(buffer));
+        buffers.give_up_unwanted();
+        assert_eq!((buffers.small.len(), buffers.large.len()), (3, 2), "they were out until now");
+        let out = [buffers.take(1), buffers.take(1), buffers.take(u64::MAX)];
+        out.into_iter().for_each(|buffer| buffers.give_back(buffer));
+        buffers.give_up_unwanted();
+        assert_eq!((buffers.small.len(), buffers.large.len()), (2, 1), "so many were wanted");
+        buffers.give_up_unwanted();
+        assert_eq!((buffers.small.len(), buffers.large.len()), (IDLE_MIN, IDLE_MIN));
     }
 
     #[test]

@@ -183,6 +183,11 @@ impl Ring {
         self.enters
     }
 
+    /// Frees what waited in vain to be used again, since the last time.
+    pub fn give_up_unwanted(&mut self) {
+        self.read_buffers.give_up_unwanted();
+    }
+
     /// How many operations are in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {

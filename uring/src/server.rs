@@ -21,6 +21,7 @@ use common::file_bytes::FileBytes;
 use common::shutdown::Drain;
 use common::site::{OpenRequest, Opened};
 use common::slots::{Slots, Token};
+use common::spares::Round;
 use common::wheel::Wheel;
 use common::worker::Worker;
 use rustix::net::{self, Shutdown};
@@ -61,6 +62,8 @@ pub(crate) struct Server {
     lister: Option<Lister>,
     /// Readable when cached files have changed.
     cache_events: Option<Rc<OwnedFd>>,
+    /// After which memory that has gone unused is freed.
+    round: Round,
     /// How far the drain had come when it was last acted on.
     phase: Drain,
 }
@@ -87,6 +90,7 @@ impl Server {
         let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
+            round: Round::new(worker.now()),
             worker,
             ring,
             listeners: sockets.into_iter().map(|socket| Some(Listener::new(socket))).collect(),
@@ -147,6 +151,9 @@ impl Server {
         self.worker.count_events(count);
         self.feed_starved();
         self.expire();
+        if self.round.is_over(self.worker.now()) {
+            self.ring.give_up_unwanted();
+        }
     }
 }
 
