@@ -23,8 +23,8 @@ use crate::clients::{Clients, Socket};
 
 /// A connection's stack. What the deepest call touches is a fraction of it.
 const STACK_BYTES: usize = 128 * 1024;
-/// Received at once; it lies on the connection's stack.
-const RECEIVE_BYTES: usize = 8 * 1024;
+/// Received at once; it lies on the connection's stack. A page holds any usual request, and several pipelined ones.
+const RECEIVE_BYTES: usize = 4 * 1024;
 /// Moved by one `sendfile(2)`.
 const SENDFILE_BYTES_MAX: u64 = 8 << 20;
 /// Moved by one `pread(2)` and `send(2)`.
