@@ -260,10 +260,10 @@ impl<'a> Asker<'a> {
         let bytes: Vec<u8> = questions.iter().flat_map(Question::bytes).collect();
         let sent = Instant::now();
         client.send(&bytes)?;
-        for (index, question) in questions.iter().enumerate() {
+        for question in questions {
             let received = self.receive(&mut client, question.ask.head)?;
             let window = Window { sent, received: Instant::now() };
-            if !self.take(&questions[index..], window, received) {
+            if !self.take(question, window, received) {
                 return Ok(());
             }
         }
@@ -271,17 +271,13 @@ impl<'a> Asker<'a> {
         Ok(())
     }
 
-    /// Judges what came for the first question, and says whether the connection goes on.
-    fn take(&mut self, questions: &[Question<'_>], window: Window, received: Received) -> bool {
-        let [question, ..] = questions else { return true };
+    /// Judges what came for the question, and says whether the connection goes on.
+    fn take(&mut self, question: &Question<'_>, window: Window, received: Received) -> bool {
         let mut goes_on = false;
         let verdict = match (received, question.subject) {
             (Received::Abandoned, _) => return false,
             (Received::Broken(why), _) => Err((Fault::Broken, why)),
-            (Received::End, _) => {
-                let asked: Vec<_> = questions.iter().filter_map(|question| question.subject).collect();
-                judge_silence(&asked, window)
-            }
+            (Received::End, subject) => judge_silence(subject, window),
             (Received::Answer(answer), subject) => {
                 let is_whole = question.ask.head || answer.content.len() == answer.head.content_bytes;
                 goes_on = is_whole && !answer.head.closes();

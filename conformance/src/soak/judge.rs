@@ -17,16 +17,15 @@
 //!
 //! If the file was **cut** in that time, then the answer may end early, with the connection: less was there
 //! than announced. Bytes behind the cut may be zeros, as the kernel clears the rest of a page that has been
-//! promised to the socket. The server resets such a connection, and a reset discards what still waits to be
-//! sent: answers to earlier requests of the same piece can be among it. Who sends several requests at once must
-//! expect to send those without an answer again (RFC 9112 §9.3.2).
+//! promised to the socket. The answer has its head, and those to earlier requests of the same piece are whole.
+//! Who sends several requests at once must expect to send those behind it again (RFC 9112 §9.3.2).
 //!
 //! A change of **several steps** (emptied, then written) shows sizes and dates in between. While it goes on a
 //! tag of the same inode that isn't in the books is no error.
 
 use std::time::Duration;
 
-use super::ledger::{Entry, History, STALE_MAX, State, Subject, What, Window};
+use super::ledger::{Entry, History, STALE_MAX, Subject, What, Window};
 use crate::response::Response;
 
 /// The part of a file that a request asks for: the first position, and the last.
@@ -83,17 +82,16 @@ fn fault<T>(fault: Fault, why: impl Into<String>) -> Result<T, (Fault, String)> 
     Err((fault, why.into()))
 }
 
-/// Judges the end of a connection where an answer should have been: about the first of these files, which were
-/// asked for in one piece.
+/// Judges the end of a connection where an answer about this file should have begun: nothing excuses it.
 ///
 /// # Errors
-/// When none of the files was cut in that time.
-pub fn judge_silence(subjects: &[&Subject], window: Window) -> Verdict {
-    if subjects.iter().any(|subject| was_cut(&subject.history(), window)) {
-        return Ok(Observation { cut: true, ..Observation::default() });
-    }
-    let first = subjects.first().map(|subject| present(&subject.history(), window));
-    fault(Fault::Broken, format!("the connection ended instead of an answer; {}", first.unwrap_or_default()))
+/// Always.
+pub fn judge_silence(subject: Option<&Subject>, window: Window) -> Verdict {
+    let present = subject.map(|subject| present(&subject.history(), window));
+    fault(
+        Fault::Broken,
+        format!("the connection ended instead of an answer; {}", present.unwrap_or_default()),
+    )
 }
 
 /// Judges an answer.
@@ -240,10 +238,16 @@ impl Case<'_> {
         Ok(observation)
     }
 
+    /// A date later than the answer's own is replaced by that (RFC 9110 §8.8.2.1): the server's clock is read once
+    /// for many answers, a moment before.
     fn judge_date(&self, tag: &str) -> Result<(), (Fault, String)> {
+        let head = &self.answer.head;
         let state = self.history.entries().filter_map(Entry::state).find(|state| state.etag() == tag);
-        let shown = self.answer.head.field("Last-Modified");
-        match state.map(State::last_modified) {
+        let Some(Ok(date)) = head.field("Date").map(httpdate::parse_http_date) else {
+            return fault(Fault::WrongHead, format!("Date: {:?}", head.field("Date")));
+        };
+        let shown = head.field("Last-Modified");
+        match state.map(|state| httpdate::fmt_http_date(state.modified().min(date))) {
             Some(expected) if shown != Some(&expected) => {
                 fault(Fault::WrongHead, format!("Last-Modified {shown:?} instead of {expected}"))
             }

@@ -10,7 +10,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::pattern::Pattern;
 
@@ -60,10 +60,10 @@ impl State {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, self.size, self.modified)
     }
 
-    /// Its `Last-Modified`.
+    /// When it was last modified.
     #[must_use]
-    pub fn last_modified(&self) -> String {
-        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_nanos(self.modified))
+    pub fn modified(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.modified)
     }
 }
 
