@@ -263,7 +263,10 @@ impl Connection {
                 exchange.log_answer(worker);
                 worker.keep(exchange);
             }
-            State::Idle | State::Lingering { .. } => self.state = State::Closing(Close::Drop),
+            // A half-close has failed, too, or there is nothing left to close.
+            State::Idle | State::Lingering { .. } | State::Closing(Close::Graceful) => {
+                self.state = State::Closing(Close::Drop);
+            }
             State::Closing(close) => self.state = State::Closing(close),
         }
     }

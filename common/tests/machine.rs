@@ -176,6 +176,17 @@ fn a_broken_answer_ends_the_connection() {
     assert_eq!(script.closes(), Some(Close::Reset));
 }
 
+/// The client has reset the connection before it could be closed gracefully.
+#[test]
+fn a_half_close_that_fails_drops_the_connection() {
+    let mut script = Script::new();
+    script.receive(b"nonsense\r\n\r\n");
+    assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 400 "));
+    assert_eq!(script.closes(), Some(Close::Graceful));
+    script.connection.failed(&mut script.worker);
+    assert_eq!(script.closes(), Some(Close::Drop));
+}
+
 /// What is queued in front of a body that can't be finished still leaves; the next request gets no answer.
 #[test]
 fn an_answer_that_is_cut_short_ends_the_connection_behind_its_head() {

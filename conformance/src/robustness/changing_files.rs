@@ -11,6 +11,7 @@ use libtest_mimic::Failed;
 
 use super::freshness::STALE_MAX;
 use super::{DONE, Ground, Outcome, Test};
+use crate::census::connections_end;
 use crate::client::{Client, Heard, PATIENCE};
 use crate::pattern::Pattern;
 use crate::response::Framing;
@@ -22,6 +23,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("shrinks", shrinks),
     ("shrinks_to_nothing", shrinks_to_nothing),
     ("shrinks_within_a_range", shrinks_within_a_range),
+    ("shrinks_and_its_client_resets", shrinks_and_its_client_resets),
     ("grows", grows),
     ("is_replaced", is_replaced),
     ("is_deleted", is_deleted),
@@ -127,6 +129,16 @@ fn shrinks_to_nothing(ground: Ground<'_>) -> Outcome {
 
 fn shrinks_within_a_range(ground: Ground<'_>) -> Outcome {
     shrink_to(ground, &["Range: bytes=0-20000000"], 12_345_678)
+}
+
+/// There is neither a file to go on with nor a client to end with: nothing is left of either.
+fn shrinks_and_its_client_resets(ground: Ground<'_>) -> Outcome {
+    let Download { server, client, file } = Download::begin(ground, &[])?;
+    File::options().write(true).open(&file)?.set_len(0)?;
+    client.reset()?;
+    connections_end(&server)?;
+    server.stop()?;
+    DONE
 }
 
 /// Only what was planned is sent; the next request sees the rest.
