@@ -8,7 +8,6 @@ use rustix::process::Signal;
 
 use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
-use crate::backend::Backend;
 use crate::client::Client;
 use crate::program::Running;
 use crate::response::Framing;
@@ -173,12 +172,8 @@ fn time_limits(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// However the bytes are moved, they are the same. `uring` has no choice.
+/// However the bytes are moved, they are the same.
 fn copy(ground: Ground<'_>) -> Outcome {
-    if ground.backend == Backend::Uring {
-        let ended = Running::start(&mut ground.command(&["--copy", "read"])?)?.wait(PATIENCE)?;
-        return if ended.status.code() == Some(2) { DONE } else { Err(format!("{ended:?}").into()) };
-    }
     for how in ["--copy=sendfile", "--copy=read"] {
         let mut running = ground.serve(&[how])?;
         let address = running.addresses(1)?[0];
