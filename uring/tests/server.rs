@@ -353,9 +353,10 @@ fn a_file_that_shrinks_ends_its_connection() -> Outcome {
     stream.read_exact(&mut some)?;
     File::options().write(true).open(&path)?.set_len(1000)?;
     let mut rest = Vec::new();
-    let error = stream.read_to_end(&mut rest).expect_err("the answer can't be whole");
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    // What was sent before isn't lost to a reset.
+    stream.read_to_end(&mut rest)?;
     assert!(rest.len() < MUCH);
+    drop(stream);
     eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
     server.stop()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use std::fs::File;
-use std::io::{ErrorKind, IoSliceMut, Read, Write};
+use std::io::{IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
@@ -419,11 +419,11 @@ fn a_file_that_shrinks_ends_its_connection() {
     bench.file("large", b"");
     let reader = std::thread::spawn(move || {
         let mut bytes = Vec::new();
-        (stream.read_to_end(&mut bytes).map_err(|error| error.kind()), bytes.len())
+        stream.read_to_end(&mut bytes).map(|_| bytes.len())
     });
     bench.turn_until("the end", |server| server.clients.is_empty());
-    let (result, bytes) = reader.join().expect("read");
-    assert_eq!(result, Err(ErrorKind::ConnectionReset));
+    // What was sent before isn't lost to a reset.
+    let bytes = reader.join().expect("read").expect("an end");
     assert!(bytes < 20 << 20);
     assert_eq!(bench.service.stats.totals().errors, 1);
 }
