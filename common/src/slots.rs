@@ -35,15 +35,20 @@ struct Slot<T> {
     tenant: Option<T>,
 }
 
+/// Slots that the table grows by: memory is taken as it is needed, and nobody has to move.
+const ROW_SLOTS: usize = 256;
+
 /// A growing table of tenants. Vacant slots are used again last in, first out, while they are warm.
 pub struct Slots<T> {
-    slots: Vec<Slot<T>>,
+    /// Each full but the last.
+    rows: Vec<Vec<Slot<T>>>,
     vacant: Vec<u32>,
+    tenants: usize,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { slots: Vec::new(), vacant: Vec::new() }
+        Slots { rows: Vec::new(), vacant: Vec::new(), tenants: 0 }
     }
 }
 
@@ -57,13 +62,13 @@ impl<T> Slots<T> {
     /// How many tenants there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.len() - self.vacant.len()
+        self.tenants
     }
 
     /// Whether there is no tenant.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.tenants == 0
     }
 
     /// Moves a tenant in.
@@ -71,54 +76,72 @@ impl<T> Slots<T> {
     /// # Panics
     /// With 2³² tenants at once, which no descriptor limit allows.
     pub fn insert(&mut self, tenant: T) -> Token {
-        if let Some(slot) = self.vacant.pop() {
-            let place = &mut self.slots[slot as usize];
+        self.tenants += 1;
+        if let Some(slot) = self.vacant.pop()
+            && let Some(place) = self.place_mut(slot)
+        {
             place.tenant = Some(tenant);
             return Token { slot, generation: place.generation };
         }
-        let slot = u32::try_from(self.slots.len()).expect("fewer than 2^32 connections");
-        self.slots.push(Slot { generation: 0, tenant: Some(tenant) });
+        if self.rows.last().is_none_or(|row| row.len() == ROW_SLOTS) {
+            self.rows.push(Vec::with_capacity(ROW_SLOTS));
+        }
+        let last = self.rows.len() - 1;
+        let row = &mut self.rows[last];
+        let slot = u32::try_from(last * ROW_SLOTS + row.len()).expect("fewer than 2^32 connections");
+        row.push(Slot { generation: 0, tenant: Some(tenant) });
         Token { slot, generation: 0 }
     }
 
     /// The tenant that the token names, if it still lives here.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
-        let place = self.slots.get_mut(token.slot as usize)?;
+        let place = self.place_mut(token.slot)?;
         if place.generation == token.generation { place.tenant.as_mut() } else { None }
     }
 
     /// The tenant that the token names, if it still lives here.
     #[must_use]
     pub fn get(&self, token: Token) -> Option<&T> {
-        let place = self.slots.get(token.slot as usize)?;
+        let place = self.place(token.slot)?;
         if place.generation == token.generation { place.tenant.as_ref() } else { None }
     }
 
     /// The tenant moves out; every token of it is stale from now on.
     pub fn remove(&mut self, token: Token) -> Option<T> {
-        let place = self.slots.get_mut(token.slot as usize)?;
+        let place = self.place_mut(token.slot)?;
         if place.generation != token.generation {
             return None;
         }
         let tenant = place.tenant.take()?;
         place.generation = (place.generation + 1) % GENERATIONS;
         self.vacant.push(token.slot);
+        self.tenants -= 1;
         Some(tenant)
     }
 
     /// The token of whoever lives in this slot now.
     #[must_use]
     pub fn token_at(&self, slot: u32) -> Option<Token> {
-        let place = self.slots.get(slot as usize)?;
+        let place = self.place(slot)?;
         place.tenant.as_ref().map(|_| Token { slot, generation: place.generation })
     }
 
     /// The tokens of all tenants, in the order of their slots.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
         (0u32..)
-            .zip(&self.slots)
+            .zip(self.rows.iter().flatten())
             .filter(|(_, place)| place.tenant.is_some())
             .map(|(slot, place)| Token { slot, generation: place.generation })
+    }
+
+    fn place(&self, slot: u32) -> Option<&Slot<T>> {
+        let slot = slot as usize;
+        self.rows.get(slot / ROW_SLOTS)?.get(slot % ROW_SLOTS)
+    }
+
+    fn place_mut(&mut self, slot: u32) -> Option<&mut Slot<T>> {
+        let slot = slot as usize;
+        self.rows.get_mut(slot / ROW_SLOTS)?.get_mut(slot % ROW_SLOTS)
     }
 }
 
@@ -156,10 +179,23 @@ mod tests {
     fn generations_wrap() {
         let mut slots = Slots::new();
         slots.insert(());
-        slots.slots[0].generation = GENERATIONS - 1;
+        slots.rows[0][0].generation = GENERATIONS - 1;
         let last = slots.token_at(0).expect("occupied");
         assert!(slots.remove(last).is_some());
         assert_eq!(slots.insert(()).generation, 0);
+    }
+
+    #[test]
+    fn a_table_of_several_rows_finds_everybody() {
+        let mut slots = Slots::new();
+        let tokens: Vec<_> = (0..3 * ROW_SLOTS + 1).map(|n| slots.insert(n)).collect();
+        assert!(tokens.iter().enumerate().all(|(n, token)| slots.get(*token) == Some(&n)));
+        assert_eq!(slots.tokens().collect::<Vec<_>>(), tokens);
+        assert_eq!(slots.get(Token { slot: u32::MAX, generation: 0 }), None, "a place that isn't there");
+        let between = tokens[ROW_SLOTS];
+        assert_eq!(slots.remove(between), Some(ROW_SLOTS));
+        assert_eq!(slots.len(), 3 * ROW_SLOTS);
+        assert_eq!(slots.insert(0).slot, between.slot, "the vacant slot is used again");
     }
 
     #[test]
