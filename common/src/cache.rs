@@ -40,7 +40,7 @@ use watches::{Key, Sight, Subject, Watches};
 /// Files up to this size are kept as bytes.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
 
-/// How long an entry is believed whose changes can't be seen.
+/// How long an entry is believed whose changes can't be seen, or not all of them.
 pub const UNSEEN_TTL: Duration = Duration::from_secs(1);
 
 /// How long any other entry is believed: stores through a memory mapping make no event (inotify(7),
@@ -167,6 +167,7 @@ impl Cache {
         let path = Key::from(*path);
         let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
             Sight::Watched(watch) => (Some(watch), WATCHED_TTL),
+            Sight::Partly(watch) => (Some(watch), UNSEEN_TTL),
             // From now on: who opened it may have waited for a disk since.
             Sight::Unseen if site.reopen(&path) == Ok(*metadata) => (None, UNSEEN_TTL),
             Sight::Unseen | Sight::Unsettled => return None,
@@ -349,6 +350,7 @@ mod tests {
         let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
         std::fs::write(root.path().join("file"), "content").expect("written");
         std::os::unix::fs::symlink("file", root.path().join("link")).expect("linked");
+        std::os::unix::fs::symlink(".", root.path().join("dirlink")).expect("linked");
         let site = Site::open_root(root.path(), SiteOptions::default()).expect("opened");
         let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
         let mut request = OpenRequest::default();
@@ -364,12 +366,38 @@ mod tests {
 
     #[test]
     fn no_entry_is_believed_for_ever() {
-        for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL)] {
+        for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL), ("dirlink/file", UNSEEN_TTL)] {
             let (_root, mut cache, moment) = kept(name);
             let almost = moment.now + ttl - Duration::from_millis(1);
             assert!(cache.get(name.as_bytes(), almost).is_some(), "{name}");
             assert!(cache.get(name.as_bytes(), moment.now + ttl).is_none(), "{name}");
             assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: it is gone");
+        }
+    }
+
+    /// What leads to a file through a link is dropped with the link's first change, wherever on the way it is.
+    #[test]
+    fn a_link_is_watched() {
+        for (name, link, other) in [("link", "link", "other"), ("dirlink/file", "dirlink", "..")] {
+            let (root, mut cache, moment) = kept(name);
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_some(), "{name}: nothing has changed");
+            std::os::unix::fs::symlink(other, root.path().join("next")).expect("linked");
+            std::fs::rename(root.path().join("next"), root.path().join(link)).expect("renamed");
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_none(), "{name}: {link} leads elsewhere");
+            assert!(!cache.watches.has_directory(b""), "{name}: nothing is watched any more");
+        }
+    }
+
+    /// A file behind a link is watched by itself.
+    #[test]
+    fn a_file_behind_a_link_is_watched() {
+        for name in ["link", "dirlink/file"] {
+            let (root, mut cache, moment) = kept(name);
+            std::fs::write(root.path().join("file"), "changed").expect("written");
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_none(), "{name}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! them are watched: the inode for its bytes and its permissions, whatever name they are changed under, and
 //! each directory for its names, its permissions and its own name. Only when all watches are in place is the
 //! path opened once more. If that leads to the same file in the same state, every later change makes an event.
+//! Where the path leads through a symbolic link or a mount, what is watched is the way to it and the inode, and
+//! what may change behind it unseen is the names there.
 //!
 //! Nothing here waits for a disk: paths are resolved by the kernel's caches alone (`RESOLVE_CACHED`), and
 //! watches are set through `/proc/self/fd`, on what is open already.
@@ -67,8 +69,9 @@ const DEVICES_MAX: usize = 32;
 pub(crate) enum Sight {
     /// Every change makes an event; this is the watch of its inode.
     Watched(i32),
-    /// Changes make no events, or not all of them: symbolic links, mounts, foreign file systems, no more
-    /// watches to be had.
+    /// The same, but for names behind a symbolic link or a mount.
+    Partly(i32),
+    /// Changes make no events, or not all of them: foreign file systems, no more watches to be had.
     Unseen,
     /// It can't be told without waiting, or is changing just now.
     Unsettled,
@@ -77,7 +80,8 @@ pub(crate) enum Sight {
 /// A directory with files that are kept, somewhere below it.
 #[derive(Debug)]
 struct Directory {
-    watch: i32,
+    /// None for a symbolic link or a mount, and for what lies behind it.
+    watch: Option<i32>,
     files: usize,
 }
 
@@ -125,10 +129,14 @@ impl Watches {
         if !self.sees(found.device, file) {
             return Sight::Unseen;
         }
+        let mut is_plain = true;
         for (entered, directory) in ancestors(path).enumerate() {
-            if let Err(errno) = self.enter(site, &inotify, directory) {
-                self.leave(ancestors(path).take(entered));
-                return sight_of(errno);
+            match self.enter(site, &inotify, directory) {
+                Ok(is_watched) => is_plain &= is_watched,
+                Err(errno) => {
+                    self.leave(ancestors(path).take(entered));
+                    return sight_of(errno);
+                }
             }
         }
         let watch = match inotify::add_watch(&inotify, descriptor_path(file), FILE_EVENTS) {
@@ -139,8 +147,16 @@ impl Watches {
             }
         };
         self.files.entry(watch).or_default().push(Arc::clone(path));
-        match site.reopen_plain(path) {
-            Ok(now) if now == *found => Sight::Watched(watch),
+        let state = match site.reopen_plain(path) {
+            Err(Errno::LOOP | Errno::XDEV) => {
+                is_plain = false;
+                site.reopen(path)
+            }
+            state => state,
+        };
+        match state {
+            Ok(now) if now == *found && is_plain => Sight::Watched(watch),
+            Ok(now) if now == *found => Sight::Partly(watch),
             Ok(_) => {
                 self.unwatch(path, watch);
                 Sight::Unsettled
@@ -172,22 +188,30 @@ impl Watches {
         self.paths.get(&watch).map(|path| Subject::Directory(Arc::clone(path)))
     }
 
-    /// Whether this is a directory that something is kept of.
+    /// Whether this is a directory that something is kept of, or leads to one.
     pub(crate) fn has_directory(&self, path: &[u8]) -> bool {
         self.directories.contains_key(path)
     }
 
-    fn enter(&mut self, site: &Site, inotify: &OwnedFd, path: &[u8]) -> rustix::io::Result<()> {
+    /// Whether the directory is watched now.
+    fn enter(&mut self, site: &Site, inotify: &OwnedFd, path: &[u8]) -> rustix::io::Result<bool> {
         if let Some(directory) = self.directories.get_mut(path) {
             directory.files += 1;
-            return Ok(());
+            return Ok(directory.watch.is_some());
         }
-        let descriptor = site.directory_cached(path)?;
-        let watch = inotify::add_watch(inotify, descriptor_path(&descriptor), DIRECTORY_EVENTS)?;
+        let watch = match site.directory_cached(path) {
+            Ok(descriptor) => {
+                Some(inotify::add_watch(inotify, descriptor_path(&descriptor), DIRECTORY_EVENTS)?)
+            }
+            Err(Errno::LOOP | Errno::XDEV) => None,
+            Err(errno) => return Err(errno),
+        };
         let path = Key::from(path);
-        self.paths.insert(watch, Arc::clone(&path));
+        if let Some(watch) = watch {
+            self.paths.insert(watch, Arc::clone(&path));
+        }
         self.directories.insert(path, Directory { watch, files: 1 });
-        Ok(())
+        Ok(watch.is_some())
     }
 
     fn leave<'a>(&mut self, paths: impl Iterator<Item = &'a [u8]>) {
@@ -197,8 +221,10 @@ impl Watches {
             if directory.files == 0 {
                 let watch = directory.watch;
                 self.directories.remove(path);
-                self.paths.remove(&watch);
-                self.end(watch);
+                if let Some(watch) = watch {
+                    self.paths.remove(&watch);
+                    self.end(watch);
+                }
             }
         }
     }
@@ -230,11 +256,13 @@ impl Watches {
 /// What the failure of a watch, or of the look behind it, means for the file.
 fn sight_of(errno: Errno) -> Sight {
     match errno {
-        // Not in the kernel's caches; renamed, replaced or removed in this moment; out of descriptors.
-        Errno::AGAIN | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::MFILE | Errno::NFILE => {
+        // Not in the kernel's caches; renamed, replaced (by a link or a mount, too) or removed in this moment; out
+        // of descriptors.
+        Errno::AGAIN | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => {
             Sight::Unsettled
         }
-        // A symbolic link (ELOOP), a mount (EXDEV), no more watches (ENOSPC), unreadable, no /proc.
+        Errno::MFILE | Errno::NFILE => Sight::Unsettled,
+        // No more watches (ENOSPC), unreadable.
         _ => Sight::Unseen,
     }
 }

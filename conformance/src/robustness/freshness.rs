@@ -5,12 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::cache::UNSEEN_TTL;
 use common::{CacheConfig, CacheLevel, Config};
 use libtest_mimic::Failed;
 
@@ -29,8 +28,6 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 /// How long after a change an answer may still be the old one.
 pub(super) const STALE_MAX: Duration = Duration::from_millis(50);
-/// What timers and schedulers may add to a time to live.
-const SLACK: Duration = Duration::from_millis(200);
 
 const LEVELS: [CacheLevel; 2] = [CacheLevel::Descriptors, CacheLevel::Contents];
 
@@ -151,8 +148,7 @@ fn kinds_of_change(ground: Ground<'_>) -> Outcome {
         for _ in 0..ROUNDS {
             for (what, change, expected) in CHANGES {
                 lay_out(&root)?;
-                // A link may have been there.
-                expect(&server, &mut client, Some("old as it was"), UNSEEN_TTL + SLACK)?;
+                expect(&server, &mut client, Some("old as it was"), STALE_MAX)?;
                 warm(&server, &mut client, TARGET)?;
                 change(&root)?;
                 let failed = |failed: Failed| format!("{what}: {}", failed.message().unwrap_or_default());
@@ -199,7 +195,7 @@ fn retargeted_link(ground: Ground<'_>) -> Outcome {
     warm(&server, &mut client, TARGET)?;
     symlink("two", root.join("dir/sub/next"))?;
     fs::rename(root.join("dir/sub/next"), root.join("dir/sub/file"))?;
-    expect(&server, &mut client, Some("two"), UNSEEN_TTL + SLACK)?;
+    expect(&server, &mut client, Some("two"), STALE_MAX)?;
     drop(client);
     server.stop()?;
     DONE
@@ -214,8 +210,9 @@ const WAYS: [usize; 5] = [REPLACED, OVERWRITTEN, REPLACED, OVERWRITTEN, DELETED]
 const REPLACED: usize = 0;
 const OVERWRITTEN: usize = 1;
 const DELETED: usize = 2;
-/// Between two changes.
+/// Between two changes: so long, and so many answers, else most would not come from the cache.
 const PAUSE: Duration = Duration::from_micros(700);
+const ANSWERS: usize = 12;
 
 /// What is known of one file.
 #[derive(Debug, Default)]
@@ -302,12 +299,25 @@ impl Subject {
     }
 }
 
-fn read_on(address: SocketAddr, subjects: &[Subject], over: &AtomicBool, seed: usize) -> Result<(), Failed> {
+/// How the readers are doing.
+#[derive(Debug, Default)]
+struct Progress {
+    answers: AtomicUsize,
+    over: AtomicBool,
+}
+
+fn read_on(
+    address: SocketAddr,
+    subjects: &[Subject],
+    progress: &Progress,
+    seed: usize,
+) -> Result<(), Failed> {
     let mut client = Client::connect(address)?;
     let mut next = seed;
-    while !over.load(Relaxed) {
+    while !progress.over.load(Relaxed) {
         next = next.wrapping_mul(2_654_435_761).wrapping_add(12_345) % (1 << 31);
         subjects[next / 7 % FILES].ask(&mut client)?;
+        progress.answers.fetch_add(1, Relaxed);
     }
     // All is still now.
     thread::sleep(STALE_MAX);
@@ -320,15 +330,16 @@ fn changes_under_load(ground: Ground<'_>) -> Outcome {
         let root = ground.sites.scratch("freshness")?;
         let subjects = (0..FILES).map(|index| Subject::new(&root, index)).collect::<io::Result<Vec<_>>>()?;
         let server = ground.serve_folder(&root, Config { workers: 2, ..config(level) })?;
-        let over = AtomicBool::new(false);
+        let progress = Progress::default();
         thread::scope(|scope| {
             let reader = |seed| {
-                let (address, subjects, over) = (server.address, &subjects, &over);
-                scope.spawn(move || read_on(address, subjects, over, seed))
+                let (address, subjects, progress) = (server.address, &subjects, &progress);
+                scope.spawn(move || read_on(address, subjects, progress, seed))
             };
             let readers: Vec<_> = (1..=READERS).map(reader).collect();
-            let changed = change_all(&subjects, || readers.iter().any(thread::ScopedJoinHandle::is_finished));
-            over.store(true, Relaxed);
+            let has_failed = || readers.iter().any(thread::ScopedJoinHandle::is_finished);
+            let changed = change_all(&subjects, &progress.answers, has_failed);
+            progress.over.store(true, Relaxed);
             join_all(readers).and(changed.map_err(Failed::from))
         })?;
         let totals = server.service().stats.totals();
@@ -340,17 +351,21 @@ fn changes_under_load(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-fn change_all(subjects: &[Subject], given_up: impl Fn() -> bool) -> io::Result<()> {
+fn change_all(subjects: &[Subject], answers: &AtomicUsize, has_failed: impl Fn() -> bool) -> io::Result<()> {
     let mut absent = [false; FILES];
     for change in 0..CHANGES_MIN {
-        if given_up() {
-            break;
-        }
         let index = change * 7 % FILES;
         let way = if absent[index] { REPLACED } else { WAYS[change / FILES % WAYS.len()] };
         absent[index] = way == DELETED;
+        let due = answers.load(Relaxed) + ANSWERS;
         subjects[index].change(change as u64 + 1, way)?;
         thread::sleep(PAUSE);
+        while answers.load(Relaxed) < due {
+            if has_failed() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
     }
     Ok(())
 }

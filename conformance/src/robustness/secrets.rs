@@ -5,13 +5,15 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Config, SiteOptions, Symlinks};
 use libtest_mimic::{Completion, Failed};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
+use super::freshness::STALE_MAX;
 use super::{DONE, Ground, Outcome, Test};
 use crate::child::{ChildServer, Settings};
 use crate::client::Client;
@@ -29,41 +31,31 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("listing_names_only_what_is_served", listing_names_only_what_is_served),
 ];
 
-/// Requests that race against the swaps, at least; more until both sides have been seen.
-const REQUESTS_MIN: usize = 2000;
-const REQUESTS_MAX: usize = 200_000;
+/// The race goes on for so long, and until both sides have been seen: a journal that is being written may hold
+/// up a swap for seconds.
+const RACE_MIN: Duration = Duration::from_secs(1);
+const RACE_MAX: Duration = Duration::from_secs(60);
+
+/// The same answer for longer than this, across so many swaps, isn't luck: it is old. Ten times the bound, for a
+/// machine that is busy.
+const STREAK_MAX: Duration = STALE_MAX.saturating_mul(10);
+const STREAK_SWAPS_MAX: usize = 1000;
 
 /// Swaps two names all the time while a client asks for a target. Both the file and its absence must be seen,
-/// and nothing else ever.
+/// again and again, and nothing else ever.
 fn race(ground: Ground<'_>, root: &Path, target: &str, [one, other]: [&Path; 2], absent: &[u16]) -> Outcome {
     let server = ground.serve_folder(root, Config::default())?;
     let mut client = Client::connect(server.address)?;
-    let over = AtomicBool::new(false);
-    let (mut served, mut missing) = (0, 0);
+    let (over, swaps) = (AtomicBool::new(false), AtomicUsize::new(0));
     let raced = thread::scope(|scope| {
         let swapping = scope.spawn(|| {
             while !over.load(Relaxed) {
                 renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+                swaps.fetch_add(1, Relaxed);
             }
             Ok::<(), rustix::io::Errno>(())
         });
-        let mut ask = || {
-            for count in 0..REQUESTS_MAX {
-                if count >= REQUESTS_MIN && served > 0 && missing > 0 {
-                    break;
-                }
-                let response = client.get(target)?;
-                match (response.status, response.content.as_slice()) {
-                    (200, content) if content == DIGITS.as_bytes() => served += 1,
-                    (status, _) if absent.contains(&status) => missing += 1,
-                    (status, content) => {
-                        return Err(format!("{status}: \"{}\"", content.escape_ascii()).into());
-                    }
-                }
-            }
-            Ok::<(), Failed>(())
-        };
-        let asked = ask();
+        let asked = watch_race(&mut client, target, absent, &swaps);
         over.store(true, Relaxed);
         match swapping.join() {
             Ok(swapped) => swapped.map_err(Failed::from).and(asked),
@@ -72,10 +64,34 @@ fn race(ground: Ground<'_>, root: &Path, target: &str, [one, other]: [&Path; 2],
     });
     raced?;
     server.stop()?;
-    if served == 0 || missing == 0 {
-        return Err(format!("no race: served {served} times, missing {missing} times").into());
-    }
     DONE
+}
+
+fn watch_race(client: &mut Client, target: &str, absent: &[u16], swaps: &AtomicUsize) -> Result<(), Failed> {
+    let begun = Instant::now();
+    let (mut is_served, mut changes) = (true, 0);
+    let (mut since, mut swaps_before) = (begun, 0);
+    while begun.elapsed() < RACE_MIN || changes == 0 {
+        let response = client.get(target)?;
+        let was_served = is_served;
+        is_served = match (response.status, response.content.as_slice()) {
+            (200, content) if content == DIGITS.as_bytes() => true,
+            (status, _) if absent.contains(&status) => false,
+            (status, content) => return Err(format!("{status}: \"{}\"", content.escape_ascii()).into()),
+        };
+        let swapped = swaps.load(Relaxed) - swaps_before;
+        if is_served != was_served {
+            changes += 1;
+            (since, swaps_before) = (Instant::now(), swaps.load(Relaxed));
+        } else if since.elapsed() > STREAK_MAX && swapped > STREAK_SWAPS_MAX {
+            let streak = since.elapsed();
+            return Err(format!("{} for {streak:?} across {swapped} swaps", response.status).into());
+        }
+        if begun.elapsed() > RACE_MAX {
+            return Err(format!("no race: {} all the time, {swapped} swaps", response.status).into());
+        }
+    }
+    Ok(())
 }
 
 fn directory_swapped_for_a_link(ground: Ground<'_>) -> Outcome {
