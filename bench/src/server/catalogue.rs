@@ -31,7 +31,7 @@ pub fn ours(backend: Backend) -> Target {
 
 /// A server in its other cache modes.
 fn cache_modes(backend: Backend) -> [Target; 2] {
-    [(Cache::Off, "off", "cache off"), (Cache::Descriptors, "descriptors", "cached descriptors")].map(
+    [(Cache::Off, "off", "cache off"), (Cache::Descriptors, "descriptors", "descriptors")].map(
         |(cache, name, label)| {
             let settings = Runs::Backend(backend, cache.into());
             target(format!("{backend}-cache-{name}"), format!("{backend}, {label}"), settings)
