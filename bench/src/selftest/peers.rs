@@ -25,14 +25,15 @@ use std::time::Duration;
 /// left out.
 const SERVERS: [&str; 4] = ["epoll", "nginx", "lighttpd", "h2o"];
 
-const ROUNDS: usize = 5;
+/// Many short turns: a machine whose pace wanders is alike for both within each.
+const ROUNDS: usize = 11;
 const SEED: u64 = 1;
 const CONNECTIONS: usize = 64;
 /// From this share of a CPU on another generator was the limit, and not the server.
 const LIMIT_BUSY: f64 = 0.98;
 /// Closer than this two generators can't agree: each has a rhythm of its own.
 const TOLERANCE: f64 = 0.05;
-const WINDOW: Duration = Duration::from_secs(2);
+const WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) fn wrk() -> Result<Verdict> {
     let connections = CONNECTIONS.to_string();
@@ -52,8 +53,9 @@ pub(super) fn oha() -> Result<Verdict> {
     })
 }
 
-/// Both load the same servers in turns. Where the server was the limit, the medians of the rates have to agree;
-/// where the other generator was, it can't know the server's rate, and ours must not be lower.
+/// Both load the same servers in turns. Where the server was the limit, the rates have to agree (by the median of
+/// their ratios within each turn); where the other generator was, it can't know the server's rate, and ours must
+/// not be lower.
 fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) -> Result<Verdict> {
     if let Err(error) = Command::new(program).arg("--version").output()
         && error.kind() == ErrorKind::NotFound
@@ -65,10 +67,11 @@ fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) 
     for target in servers() {
         let server = bench.start(&target)?;
         let mut engine = bench.engine(&server)?.without_rest();
-        let (mut ours, mut theirs, mut busy) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ours, mut ratios, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let outcome = engine.run(WINDOW, None).map_err(Failure::context("load"))?;
-            ours.push(outcome.classes[0].answers as f64 / outcome.elapsed.as_secs_f64());
+            let rate = outcome.classes[0].answers as f64 / outcome.elapsed.as_secs_f64();
+            ours.push(rate);
             let before = cpu_of_children()?;
             let output = Command::new(program)
                 .args(arguments)
@@ -77,11 +80,13 @@ fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) 
                 .map_err(Failure::context(program.to_owned()))?;
             busy.push((cpu_of_children()? - before).as_secs_f64() / WINDOW.as_secs_f64());
             let output = String::from_utf8_lossy(&output.stdout);
-            let rate = rate_of(&output).ok_or_else(|| Failure::new(format!("{program} tells no rate")))?;
-            theirs.push(rate);
+            let their_rate =
+                rate_of(&output).ok_or_else(|| Failure::new(format!("{program} tells no rate")))?;
+            ratios.push(their_rate / rate);
         }
         server.stop()?;
-        let (ours, theirs) = (median(&ours).unwrap_or_default(), median(&theirs).unwrap_or_default());
+        let ours = median(&ours).unwrap_or_default();
+        let theirs = ours * median(&ratios).unwrap_or_default();
         let busy = median(&busy).unwrap_or_default();
         readings.push(agreement(&target, program, ours, theirs, busy));
     }
