@@ -10,7 +10,7 @@ use std::ops::Range;
 use arrayvec::ArrayVec;
 
 use crate::conditional::{CONDITIONS_MAX, Condition, Conditions};
-use crate::scan::{HeadScan, Scanned, request_line};
+use crate::scan::{HEAD_BYTES_MAX, HeadScan, REQUEST_LINE_BYTES_MAX, Scanned, request_line};
 use crate::status::Status;
 use crate::target::is_authority;
 
@@ -180,7 +180,7 @@ pub fn parse_http_get(bytes: &[u8]) -> Parsed {
     if !bytes.first().is_some_and(u8::is_ascii_whitespace)
         && let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, &mut fields)
         && let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
-        && let Some(line_end) = line_end_if_strict(&bytes[..length])
+        && let Some(line_end) = line_end_if_strict(&bytes[..length], parsed.headers)
     {
         let line =
             RequestLine { method: method.as_bytes(), target: target.as_bytes(), is_http10: version == 0 };
@@ -197,11 +197,16 @@ pub fn parse_http_get(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Where the request line ends, if every line ends in CR LF (httparse takes a bare LF) and all is in bounds.
-fn line_end_if_strict(head: &[u8]) -> Option<usize> {
-    let strict = memchr::memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r');
-    let line_end = memchr::memchr(b'\r', head)?;
-    (strict && line_end <= crate::scan::REQUEST_LINE_BYTES_MAX && head.len() <= crate::scan::HEAD_BYTES_MAX)
+/// Where the request line ends, if every line ends in CR LF (httparse takes a bare LF) and all is in bounds. What
+/// httparse has found says where the lines behind it begin: each field with its name, then the empty one.
+fn line_end_if_strict(head: &[u8], fields: &[httparse::Header<'_>]) -> Option<usize> {
+    if head.len() > HEAD_BYTES_MAX {
+        return None;
+    }
+    let names = fields.iter().map(|field| Span::of(field.name.as_bytes(), head).range().start);
+    let mut lines = names.chain([head.strip_suffix(b"\r\n")?.len()]);
+    let line_end = lines.clone().next()?.checked_sub(2)?;
+    (line_end <= REQUEST_LINE_BYTES_MAX && lines.all(|start| head[..start].ends_with(b"\r\n")))
         .then_some(line_end)
 }
 
@@ -500,6 +505,19 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", true),
         ] {
             assert_eq!(matches!(parse_http_get(head.as_bytes()), Parsed::Complete(..)), ok, "{head}");
+        }
+    }
+
+    #[test]
+    fn no_line_ends_in_a_bare_line_feed() {
+        for fields in ["", "A: b\r\nC:\r\nD: e \r\n"] {
+            let head = String::from_utf8(get(fields)).expect("ASCII");
+            for (at, _) in head.match_indices('\r') {
+                let mut bare = head.clone();
+                bare.remove(at);
+                let refused = matches!(parse_http_get(bare.as_bytes()), Parsed::Refused(Status::BadRequest));
+                assert!(refused, "{}", bare.escape_debug());
+            }
         }
     }
 

@@ -27,6 +27,11 @@ pub struct Target {
 /// isn't http or https or whose authority is invalid, and any other form.
 pub fn resolve(target: &[u8], path: &mut Vec<u8>) -> Result<Target, Status> {
     path.clear();
+    if is_plain(target) {
+        let directory = target.ends_with(b"/");
+        path.extend_from_slice(&target[1..target.len() - usize::from(directory)]);
+        return Ok(Target { directory, hidden: false, query: target.len()..target.len() });
+    }
     let start = path_start(target)?;
     let end = memchr::memchr2(b'?', b'#', &target[start..]).map_or(target.len(), |at| start + at);
     if target[end..].contains(&b'#') {
@@ -38,6 +43,17 @@ pub fn resolve(target: &[u8], path: &mut Vec<u8>) -> Result<Target, Status> {
     }
     let (directory, hidden) = remove_dot_segments(path)?;
     Ok(Target { directory, hidden, query: end..target.len() })
+}
+
+/// Whether a target is what most are: a slash, then names that stand for themselves. None is empty (the last one
+/// aside), begins with a dot, or has to be decoded, and no query follows.
+fn is_plain(target: &[u8]) -> bool {
+    // Without an early exit: several bytes are compared at once.
+    let encoded = target.iter().fold(false, |found, byte| found | matches!(byte, 0 | b'%' | b'?' | b'#'));
+    let follow = |(byte, next): (&u8, &u8)| *byte == b'/' && matches!(next, b'/' | b'.');
+    let dotted =
+        target.iter().zip(&target[1.min(target.len())..]).fold(false, |found, pair| found | follow(pair));
+    target.len() > 1 && target[0] == b'/' && !encoded && !dotted
 }
 
 /// Where the path begins: at once in origin-form, after the authority in absolute-form.
@@ -83,13 +99,6 @@ fn hex_digit(digit: u8) -> Option<u8> {
 
 /// Resolves segments in place; says whether the path names a directory, and whether a name in it is hidden.
 fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
-    // Most targets have nothing to resolve: a slash, then plain names.
-    if path.first() == Some(&b'/') && path.len() > 1 && !has_special_segment(path) {
-        let directory = path.last() == Some(&b'/');
-        path.copy_within(1.., 0);
-        path.truncate(path.len() - 1 - usize::from(directory));
-        return Ok((directory, false));
-    }
     let mut written = 0;
     let mut read = 0;
     let mut directory = true;
@@ -122,9 +131,18 @@ fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
     Ok((directory, hidden))
 }
 
-/// Whether a segment is empty (the last one aside) or begins with a dot.
-fn has_special_segment(path: &[u8]) -> bool {
-    memchr::memchr_iter(b'/', path).any(|at| matches!(path.get(at + 1), Some(b'/' | b'.')))
+/// What a host consists of, percent signs and colons aside: `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3).
+const OF_HOST: [bool; 256] =
+    set_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=");
+
+const fn set_of(bytes: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        set[bytes[at] as usize] = true;
+        at += 1;
+    }
+    set
 }
 
 /// Whether the bytes are `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2.2), the host not empty.
@@ -135,16 +153,14 @@ pub fn is_authority(bytes: &[u8]) -> bool {
             return false;
         };
         let literal = &bytes[1..end];
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:".contains(byte);
-        if literal.is_empty() || !literal.iter().all(plain) {
+        if literal.is_empty() || !literal.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b':') {
             return false;
         }
         (literal, &bytes[end + 1..])
     } else {
-        let end = memchr::memchr(b':', bytes).unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
         let (host, port) = bytes.split_at(end);
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
-        if !host.iter().all(plain) {
+        if !host.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b'%') {
             return false;
         }
         (host, port)
