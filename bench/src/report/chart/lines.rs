@@ -168,7 +168,7 @@ pub fn places(verdicts: &[&Verdict]) -> Places {
     Places { values: raw, range: (low, high, false) }
 }
 
-/// What a KiB costs, by file size, from the scenarios of a single file.
+/// What a KiB costs, by file size, from the scenarios of a single file; of those who were measured at every size.
 pub fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let sizes = ["hot-small", "hot-medium", "hot-large"];
     let verdicts: Vec<&Verdict> = sizes
@@ -191,7 +191,7 @@ pub fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String>
             .iter()
             .map(|(kib, cost)| format!("{}: {} per KiB", plot::bytes(kib * 1_024.0), plot::time(*cost)))
             .collect();
-        (points.len() > 1).then(|| Series {
+        (points.len() == verdicts.len()).then(|| Series {
             target: target.id.clone(),
             value: plot::time(*last),
             tip: format!("{}\n{}", target.label, lines.join("\n")),
@@ -206,7 +206,7 @@ pub fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String>
         .collect();
     let range = (ticks[0].0, ticks[ticks.len() - 1].0, true);
     if series.is_empty() {
-        return Err("no target ran in two of hot-small, hot-medium and hot-large".to_owned());
+        return Err("no target was measured at every size".to_owned());
     }
     let plot = Plot {
         series,
