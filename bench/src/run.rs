@@ -20,7 +20,7 @@ use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::random::Random;
 use crate::record::trial::{Pass, Place, Trial};
-use crate::record::{self, CellRecord, Ended, FORMAT, Folder, Record};
+use crate::record::{self, Capacities, CellRecord, Ended, FORMAT, Folder, Record};
 use crate::report::{self, Report};
 use crate::run::admission::{Admission, Admitted};
 use crate::run::corpus::Corpus;
@@ -104,7 +104,7 @@ impl Run {
         let admission = admission::admit(&options, &scenarios, &corpus, placement);
         let admission = admission.inspect_err(|_| folder.remove_if_empty())?;
         let cells = cells(&scenarios, &options, &admission.admitted);
-        let Admission { admitted, records, capacities_by_files, control } = admission;
+        let Admission { admitted, records, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
         let warnings = warnings(&environment, placement, control);
         let record = Record {
@@ -120,7 +120,6 @@ impl Run {
             placement,
             congestion_control: (control == Control::Ours).then(|| CONTROL.to_owned()),
             environment,
-            capacities_by_files,
             slow_disk: slow_disk_record,
             unmeasured: BTreeMap::new(),
             warnings,
@@ -258,7 +257,10 @@ impl Run {
             .filter(|target| cell.targets.iter().any(|id| id == target.id()))
             .cloned()
             .collect();
-        targets.retain(|target| !cell.failures.contains_key(target.id()));
+        if !self.see_capacities(index, &scenario, &targets)? {
+            return Ok(None);
+        }
+        targets.retain(|target| !self.record.cells[index].failures.contains_key(target.id()));
         let originals = self.originals(&scenario);
         let (least, most) = self.rounds(&scenario, index);
         let mut round = 0;
@@ -310,6 +312,41 @@ impl Run {
         Ok(Some(ended))
     }
 
+    /// What the targets of a comparison can do at this time, where its rates relate to that; false when the user ended
+    /// the run.
+    fn see_capacities(&mut self, index: usize, scenario: &Scenario, targets: &[Target]) -> Result<bool> {
+        // A resumed run has seen them.
+        if !self.record.cells[index].capacities_by_files.is_empty() {
+            return Ok(true);
+        }
+        let mut seen = Capacities::new();
+        for files in scenario.relative_files() {
+            for target in targets.iter().filter(|target| trial::sets_the_pace(target)) {
+                if self.interrupt.is_asked() {
+                    return Ok(false);
+                }
+                match trial::capacity(target, &self.corpus, self.record.placement, files, self.record.seed) {
+                    Ok(capacity) => {
+                        seen.entry(files).or_default().insert(target.id().to_owned(), capacity);
+                    }
+                    // Ctrl-C reaches the servers as well.
+                    Err(_) if self.interrupt.is_asked() => return Ok(false),
+                    Err(failure) => self.leave_out(index, target, &failure),
+                }
+            }
+        }
+        self.record.cells[index].capacities_by_files = seen;
+        self.folder.write_record(&self.record)?;
+        Ok(true)
+    }
+
+    /// A target that failed takes no part in a comparison any more.
+    fn leave_out(&mut self, index: usize, target: &Target, failure: &Failure) {
+        let cell = &mut self.record.cells[index];
+        self.progress.say(&format!("{}: {failure}", cell.id));
+        cell.failures.insert(target.id().to_owned(), failure.to_string());
+    }
+
     /// One trial, repeated while something disturbs it; false when the user ended the run.
     fn one(
         &mut self,
@@ -335,7 +372,7 @@ impl Run {
                 corpus: &self.corpus,
                 placement: self.record.placement,
                 slow_disk: self.slow_disk.as_ref(),
-                capacities_by_files: &self.record.capacities_by_files,
+                capacities_by_files: &cell.capacities_by_files,
                 seed: self.record.seed.wrapping_add(round as u64),
                 spin_ns: self.usual_spin(),
             };
@@ -344,9 +381,7 @@ impl Run {
                 // Ctrl-C reaches the servers as well.
                 Err(_) if self.interrupt.is_asked() => return Ok(false),
                 Err(failure) => {
-                    self.progress.say(&format!("{}: {failure}", cell.id));
-                    let line = failure.to_string();
-                    self.record.cells[index].failures.insert(target.id().to_owned(), line);
+                    self.leave_out(index, target, &failure);
                     return Ok(true);
                 }
             };
@@ -472,7 +507,8 @@ fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Ve
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
         for (id, value) in scenario.points(options.tier) {
             let (targets, failures) = (targets.clone(), BTreeMap::new());
-            cells.push(CellRecord { id, value, targets, failures, ended: None });
+            let capacities_by_files = BTreeMap::new();
+            cells.push(CellRecord { id, value, targets, capacities_by_files, failures, ended: None });
         }
     }
     cells.retain(|cell| !cell.targets.is_empty());

@@ -3,6 +3,7 @@
 
 use bench::record::trial::{Pass, Trial};
 use bench::record::{Record, read_record, read_trials};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -162,9 +163,39 @@ fn a_run_measures_everything_and_draws_it() {
 }
 
 #[test]
+fn relative_rates_relate_to_what_was_seen_before_the_comparison() {
+    let place = Place::new();
+    let output = place.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (record, trials) = read(&place.result());
+    let seen = |scenario: &str| {
+        let cell = record.cells.iter().find(|cell| cell.id.scenario == scenario).unwrap();
+        let files: Vec<&BTreeMap<String, f64>> = cell.capacities_by_files.values().collect();
+        files.first().map(|seen| (*seen).clone())
+    };
+    assert_eq!(seen("hot-small"), None, "nothing there is relative");
+    let (common, overload) = (seen("common-rate").unwrap(), seen("overload").unwrap());
+    for seen in [&common, &overload] {
+        let ids: Vec<&str> = seen.keys().map(String::as_str).collect();
+        assert_eq!(ids, ["blocking", "epoll"], "twins and null servers don't set the pace");
+    }
+    let slowest = common.values().copied().reduce(f64::min).unwrap();
+    for trial in trials.iter().filter(|trial| trial.pass == Pass::Timing) {
+        let expected = match trial.cell.scenario.as_str() {
+            "common-rate" => slowest * 0.7,
+            // A second at half of it, two at 150 %, three at half.
+            "overload" => overload[&trial.target] * 5.0 / 6.0,
+            _ => continue,
+        };
+        let offered = trial.classes[0].offered_per_second.unwrap();
+        assert!((offered / expected - 1.0).abs() < 1e-9, "{}: {offered}, not {expected}", trial.cell);
+    }
+}
+
+#[test]
 fn an_interrupted_run_goes_on_where_it_was() {
     let place = Place::new();
-    let child = place.start(&short("hot-small,hot-medium", &[]));
+    let child = place.start(&short("common-rate,hot-medium", &[]));
     place.await_trials(3);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -173,12 +204,14 @@ fn an_interrupted_run_goes_on_where_it_was() {
     let line = error_line(&output);
     let folder = place.result();
     assert!(line.contains(&format!("run --resume {}", folder.display())), "{line}");
-    let (record, before) = read(&folder);
-    assert_eq!(record.finished, None);
+    let (begun, before) = read(&folder);
+    assert_eq!(begun.finished, None);
     let output = place.run(&["run", "--resume", folder.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (record, after) = read(&folder);
     assert!(record.finished.is_some());
+    let seen = &record.cells[0].capacities_by_files;
+    assert_eq!(*seen, begun.cells[0].capacities_by_files, "its rates stay what they were");
     assert_eq!(after[..before.len()], before, "nothing that was measured is lost");
     let numbers: Vec<usize> = after.iter().map(|trial| trial.place.number).collect();
     assert_eq!(numbers, (0..after.len()).collect::<Vec<_>>());

@@ -2,19 +2,18 @@
 
 use crate::failure::{Failure, Result};
 use crate::machine::placement::Placement;
-use crate::record::{Capacities, Family as RecordFamily, TargetRecord};
+use crate::record::{Family as RecordFamily, TargetRecord};
 use crate::run::corpus::Corpus;
 use crate::run::group;
 use crate::run::options::Options;
-use crate::run::scenario::{Files, Group, Rate, Scenario};
-use crate::run::trial::{self, request_for};
+use crate::run::scenario::{Files, Group, Scenario};
+use crate::run::trial::request_for;
 use crate::server::calls::Counting;
 use crate::server::catalogue::{self, catalogue};
 use crate::server::congestion::Control;
 use crate::server::gate;
 use crate::server::process::{Server, Start};
 use crate::server::target::{Availability, Backend, Constant, Family, Target};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// A target that takes part.
 pub struct Admitted {
@@ -30,8 +29,6 @@ pub struct Admission {
     pub admitted: Vec<Admitted>,
     /// Everybody who was asked for, in display order.
     pub records: Vec<TargetRecord>,
-    /// Requests per second, where a scenario needs them.
-    pub capacities_by_files: Capacities,
     /// Whose congestion control the connections have.
     pub control: Control,
 }
@@ -48,18 +45,7 @@ pub fn admit(
     placement: Placement,
 ) -> Result<Admission> {
     let all = catalogue();
-    let mut admission = Admission {
-        admitted: Vec::new(),
-        records: Vec::new(),
-        capacities_by_files: BTreeMap::new(),
-        control: Control::Ours,
-    };
-    let relative: BTreeSet<Files> = scenarios
-        .iter()
-        .flat_map(|scenario| &scenario.classes)
-        .filter(|class| matches!(class.rate, Some(Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_))))
-        .map(|class| class.files)
-        .collect();
+    let mut admission = Admission { admitted: Vec::new(), records: Vec::new(), control: Control::Ours };
     let wanted = |target: &Target| {
         let named = options.targets.is_empty() || options.targets.iter().any(|name| name == target.id());
         named && scenarios.iter().any(|scenario| scenario.asks_for(group(target), target.id()))
@@ -83,7 +69,7 @@ pub fn admit(
             }
         };
         let admitted = target.and_then(|target| {
-            enter(&target, &mut record, &mut admission, corpus, placement, &relative, options.seed)
+            enter(&target, &mut record, &mut admission, corpus, placement)
                 .map(|()| target)
                 .map_err(|failure| failure.to_string())
         });
@@ -126,15 +112,13 @@ fn is_unavailable(record: &TargetRecord) -> bool {
     record.unavailable.is_some()
 }
 
-/// Starts a target, sends it through the gate, and sees how fast it is.
+/// Starts a target, and sends it through the gate.
 fn enter(
     target: &Target,
     record: &mut TargetRecord,
     admission: &mut Admission,
     corpus: &Corpus,
     placement: Placement,
-    relative: &BTreeSet<Files>,
-    seed: u64,
 ) -> Result<()> {
     let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
         Start::Running(server) => server,
@@ -147,14 +131,7 @@ fn enter(
     if server.control() == Control::Default {
         admission.control = Control::Default;
     }
-    let passed = gate::pass(target, server.address(), corpus).and_then(|()| {
-        for files in relative.iter().filter(|_| trial::sets_the_pace(target)) {
-            let capacity = trial::capacity(target, &server, corpus, *files, seed)?;
-            let capacities = admission.capacities_by_files.entry(*files).or_default();
-            capacities.insert(target.id().to_owned(), capacity);
-        }
-        Ok(())
-    });
+    let passed = gate::pass(target, server.address(), corpus);
     let stopped = server.stop();
     passed.map_err(Failure::context(target))?;
     stopped

@@ -6,7 +6,7 @@
 use crate::failure::{Failure, Result};
 use crate::record::trial::CellId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The scenarios of this version.
 const SCENARIOS: &str = include_str!("../../scenarios.toml");
@@ -278,6 +278,14 @@ pub fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
 }
 
 impl Scenario {
+    /// The files of classes whose rates relate to what servers can do.
+    pub fn relative_files(&self) -> BTreeSet<Files> {
+        let is_relative =
+            |rate: &Rate| matches!(rate, Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_));
+        let relative = self.classes.iter().filter(|class| class.rate.as_ref().is_some_and(is_relative));
+        relative.map(|class| class.files).collect()
+    }
+
     fn check(&self) -> std::result::Result<(), &'static str> {
         let uses_axis = self.classes.iter().any(|class| {
             let numbers =

@@ -404,8 +404,30 @@ fn nanoseconds(duration: Duration) -> u64 {
 ///
 /// # Errors
 ///
-/// The server fails, or answers wrongly.
-pub fn capacity(target: &Target, server: &Server, corpus: &Corpus, files: Files, seed: u64) -> Result<f64> {
+/// The server doesn't start, fails, or answers wrongly.
+pub fn capacity(
+    target: &Target,
+    corpus: &Corpus,
+    placement: Placement,
+    files: Files,
+    seed: u64,
+) -> Result<f64> {
+    let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
+        Start::Running(server) => server,
+        Start::Unavailable(reason) => return Err(Failure::new(reason)),
+    };
+    let answered = answers_per_second(target, &server, corpus, files, seed);
+    server.stop()?;
+    answered
+}
+
+fn answers_per_second(
+    target: &Target,
+    server: &Server,
+    corpus: &Corpus,
+    files: Files,
+    seed: u64,
+) -> Result<f64> {
     const CONNECTIONS: usize = 64;
     const WARM_UP: Duration = Duration::from_millis(100);
     const WINDOW: Duration = Duration::from_millis(300);
