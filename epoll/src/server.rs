@@ -151,7 +151,7 @@ impl<T: Trigger> Server<T> {
     fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while self.drain < Drain::Over {
-            let timeout = self.wait_max(&events);
+            let timeout = self.wait_max();
             self.worker.flush();
             self.poller.wait(&mut events, timeout)?;
             self.turn(&events);
@@ -159,11 +159,10 @@ impl<T: Trigger> Server<T> {
         Ok(())
     }
 
-    /// How long the loop may wait for events. Not at all while there is work, or after events: there may be
-    /// more, and a look costs less than falling asleep. Else until something comes due that no event tells of:
-    /// the wheel's next tick, the end of a pause, the next phase of the drain.
-    fn wait_max(&self, events: &Events) -> Option<Duration> {
-        if !events.is_empty() || !self.turns.is_empty() || self.may_accept() {
+    /// How long the loop may wait for events. Not at all while there is work, else until something comes due that no
+    /// event tells of: the wheel's next tick, the end of a pause, the next phase of the drain.
+    fn wait_max(&self) -> Option<Duration> {
+        if !self.turns.is_empty() || self.may_accept() {
             return Some(Duration::ZERO);
         }
         let now = self.worker.now();

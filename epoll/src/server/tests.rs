@@ -92,7 +92,7 @@ impl<T: Trigger> Bench<T> {
     }
 
     fn turn(&mut self) {
-        let timeout = self.server.wait_max(&self.events).unwrap_or(PATIENCE);
+        let timeout = self.server.wait_max().unwrap_or(PATIENCE);
         self.server.poller.wait(&mut self.events, Some(timeout.min(PATIENCE))).expect("waited");
         self.server.turn(&self.events);
         self.server.worker.flush();
@@ -391,7 +391,7 @@ fn over_the_limit_the_kernel_keeps_the_connections() {
     bench.serve(2);
     assert_eq!(bench.server.clients.len(), 2);
     assert!(!bench.server.may_accept());
-    assert_ne!(bench.server.wait_max(&Events::with_capacity(1)), Some(Duration::ZERO), "it doesn't spin");
+    assert_ne!(bench.server.wait_max(), Some(Duration::ZERO), "it doesn't spin");
     let mut last = streams.pop().expect("three");
     for stream in &mut streams {
         assert_eq!(answer(stream), (200, b"small".to_vec()));
@@ -411,7 +411,7 @@ fn out_of_descriptors_accepting_rests_until_one_is_free() {
     let mut second = bench.request("/small");
     bench.turn_until("the edge", |server| server.listeners[0].acceptable);
     assert!(!bench.server.may_accept(), "it rests");
-    let wait = bench.server.wait_max(&Events::with_capacity(1)).expect("a bounded wait");
+    let wait = bench.server.wait_max().expect("a bounded wait");
     assert!(wait > Duration::ZERO && wait <= ACCEPT_PAUSE);
     drop(first);
     bench.turn_until("the close", |server| server.accept_pause.is_none());
