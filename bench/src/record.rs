@@ -47,6 +47,10 @@ pub struct Record {
     pub congestion_control: Option<String>,
     /// Where.
     pub environment: Environment,
+    /// Requests per second that the targets of a scenario answered just before its first round (closed loop, 64
+    /// connections), by scenario: what relative rates relate to. None for scenarios without such rates.
+    #[serde(default)]
+    pub capacities: BTreeMap<String, Capacities>,
     /// How slow reads were made for the scenarios that ask for it, or why they weren't; null where none asks.
     pub slow_disk: Option<SlowDiskRecord>,
     /// What this machine can't measure, by the field's name, with the reason.
@@ -55,7 +59,7 @@ pub struct Record {
     pub warnings: Vec<String>,
 }
 
-/// Requests per second, by what was asked for and by target.
+/// Requests per second, by the files that were asked for and by target.
 pub type Capacities = BTreeMap<Files, BTreeMap<String, f64>>;
 
 /// One comparison.
@@ -68,10 +72,6 @@ pub struct CellRecord {
     pub value: Option<f64>,
     /// The targets that take part.
     pub targets: Vec<String>,
-    /// Requests per second that each of them answered just before the first round (closed loop, 64 connections), by the
-    /// files that were asked for: what relative rates relate to. Empty where none is relative.
-    #[serde(default)]
-    pub capacities_by_files: Capacities,
     /// Targets that failed in it, with the reason: they are left out of it from then on.
     pub failures: BTreeMap<String, String>,
     /// Why its rounds ended; null while they run.
@@ -315,10 +315,6 @@ pub(crate) mod tests {
             id: CellId { scenario: "hot-small".to_owned(), point: String::new() },
             value: None,
             targets: running.map(|target| target.id.clone()).collect(),
-            capacities_by_files: BTreeMap::from([(
-                Files::Small,
-                BTreeMap::from([("epoll".to_owned(), 120_000.0)]),
-            )]),
             failures: BTreeMap::new(),
             ended: Some(Ended::Rounds),
         };
@@ -335,6 +331,10 @@ pub(crate) mod tests {
             placement: Placement { server: 1, client: 0, distance: Distance::Cores },
             congestion_control: Some("reno".to_owned()),
             environment: Environment::look(Path::new("/"), Path::new("/")),
+            capacities: BTreeMap::from([(
+                "common-rate".to_owned(),
+                BTreeMap::from([(Files::Small, BTreeMap::from([("epoll".to_owned(), 120_000.0)]))]),
+            )]),
             slow_disk: None,
             unmeasured: BTreeMap::from([("calls".to_owned(), "tracepoints are not readable".to_owned())]),
             warnings: vec!["one".to_owned()],

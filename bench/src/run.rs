@@ -20,7 +20,7 @@ use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::random::Random;
 use crate::record::trial::{Pass, Place, Trial};
-use crate::record::{self, Capacities, CellRecord, Ended, FORMAT, Folder, Record};
+use crate::record::{self, CellRecord, Ended, FORMAT, Folder, Record};
 use crate::report::{self, Report};
 use crate::run::admission::{Admission, Admitted};
 use crate::run::corpus::Corpus;
@@ -120,6 +120,7 @@ impl Run {
             placement,
             congestion_control: (control == Control::Ours).then(|| CONTROL.to_owned()),
             environment,
+            capacities: BTreeMap::new(),
             slow_disk: slow_disk_record,
             unmeasured: BTreeMap::new(),
             warnings,
@@ -257,7 +258,7 @@ impl Run {
             .filter(|target| cell.targets.iter().any(|id| id == target.id()))
             .cloned()
             .collect();
-        if !self.see_capacities(index, &scenario, &targets)? {
+        if !self.see_capacities(&scenario, &targets)? {
             return Ok(None);
         }
         targets.retain(|target| !self.record.cells[index].failures.contains_key(target.id()));
@@ -312,39 +313,46 @@ impl Run {
         Ok(Some(ended))
     }
 
-    /// What the targets of a comparison can do at this time, where its rates relate to that; false when the user ended
-    /// the run.
-    fn see_capacities(&mut self, index: usize, scenario: &Scenario, targets: &[Target]) -> Result<bool> {
-        // A resumed run has seen them.
-        if !self.record.cells[index].capacities_by_files.is_empty() {
+    /// What the targets of a scenario can do at this time, where its rates relate to that: each in turns with the others,
+    /// the median. False when the user ended the run.
+    fn see_capacities(&mut self, scenario: &Scenario, targets: &[Target]) -> Result<bool> {
+        const TURNS: usize = 3;
+        let relative = scenario.relative_files();
+        if relative.is_empty() || self.record.capacities.contains_key(&scenario.name) {
             return Ok(true);
         }
-        let mut seen = Capacities::new();
-        for files in scenario.relative_files() {
-            for target in targets.iter().filter(|target| trial::sets_the_pace(target)) {
+        let mut turns: BTreeMap<(Files, &str), Vec<f64>> = BTreeMap::new();
+        let mut failed: BTreeMap<&str, String> = BTreeMap::new();
+        let pacers: Vec<&Target> = targets.iter().filter(|target| trial::sets_the_pace(target)).collect();
+        for _ in 0..TURNS {
+            for (files, target) in relative.iter().flat_map(|files| pacers.iter().map(|one| (*files, *one))) {
+                if failed.contains_key(target.id()) {
+                    continue;
+                }
+                let seen =
+                    trial::capacity(target, &self.corpus, self.record.placement, files, self.record.seed);
+                // Ctrl-C reaches the servers as well.
                 if self.interrupt.is_asked() {
                     return Ok(false);
                 }
-                match trial::capacity(target, &self.corpus, self.record.placement, files, self.record.seed) {
-                    Ok(capacity) => {
-                        seen.entry(files).or_default().insert(target.id().to_owned(), capacity);
+                match seen {
+                    Ok(capacity) => turns.entry((files, target.id())).or_default().push(capacity),
+                    Err(failure) => {
+                        self.progress.say(&format!("{}: {failure}", scenario.name));
+                        failed.insert(target.id(), failure.to_string());
                     }
-                    // Ctrl-C reaches the servers as well.
-                    Err(_) if self.interrupt.is_asked() => return Ok(false),
-                    Err(failure) => self.leave_out(index, target, &failure),
                 }
             }
         }
-        self.record.cells[index].capacities_by_files = seen;
+        let capacities = self.record.capacities.entry(scenario.name.clone()).or_default();
+        for ((files, id), turns) in turns {
+            capacities.entry(files).or_default().extend(median(&turns).map(|median| (id.to_owned(), median)));
+        }
+        for cell in self.record.cells.iter_mut().filter(|cell| cell.id.scenario == scenario.name) {
+            cell.failures.extend(failed.iter().map(|(id, line)| ((*id).to_owned(), line.clone())));
+        }
         self.folder.write_record(&self.record)?;
         Ok(true)
-    }
-
-    /// A target that failed takes no part in a comparison any more.
-    fn leave_out(&mut self, index: usize, target: &Target, failure: &Failure) {
-        let cell = &mut self.record.cells[index];
-        self.progress.say(&format!("{}: {failure}", cell.id));
-        cell.failures.insert(target.id().to_owned(), failure.to_string());
     }
 
     /// One trial, repeated while something disturbs it; false when the user ended the run.
@@ -372,7 +380,7 @@ impl Run {
                 corpus: &self.corpus,
                 placement: self.record.placement,
                 slow_disk: self.slow_disk.as_ref(),
-                capacities_by_files: &cell.capacities_by_files,
+                capacities: self.record.capacities.get(&scenario.name),
                 seed: self.record.seed.wrapping_add(round as u64),
                 spin_ns: self.usual_spin(),
             };
@@ -381,7 +389,9 @@ impl Run {
                 // Ctrl-C reaches the servers as well.
                 Err(_) if self.interrupt.is_asked() => return Ok(false),
                 Err(failure) => {
-                    self.leave_out(index, target, &failure);
+                    self.progress.say(&format!("{}: {failure}", cell.id));
+                    let line = failure.to_string();
+                    self.record.cells[index].failures.insert(target.id().to_owned(), line);
                     return Ok(true);
                 }
             };
@@ -507,8 +517,7 @@ fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Ve
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
         for (id, value) in scenario.points(options.tier) {
             let (targets, failures) = (targets.clone(), BTreeMap::new());
-            let capacities_by_files = BTreeMap::new();
-            cells.push(CellRecord { id, value, targets, capacities_by_files, failures, ended: None });
+            cells.push(CellRecord { id, value, targets, failures, ended: None });
         }
     }
     cells.retain(|cell| !cell.targets.is_empty());

@@ -3,7 +3,7 @@
 
 use bench::record::trial::{Pass, Trial};
 use bench::record::{Record, read_record, read_trials};
-use std::collections::BTreeMap;
+use bench::run::scenario::Files;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -163,19 +163,15 @@ fn a_run_measures_everything_and_draws_it() {
 }
 
 #[test]
-fn relative_rates_relate_to_what_was_seen_before_the_comparison() {
+fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
     let place = Place::new();
     let output = place.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (record, trials) = read(&place.result());
-    let seen = |scenario: &str| {
-        let cell = record.cells.iter().find(|cell| cell.id.scenario == scenario).unwrap();
-        let files: Vec<&BTreeMap<String, f64>> = cell.capacities_by_files.values().collect();
-        files.first().map(|seen| (*seen).clone())
-    };
-    assert_eq!(seen("hot-small"), None, "nothing there is relative");
-    let (common, overload) = (seen("common-rate").unwrap(), seen("overload").unwrap());
-    for seen in [&common, &overload] {
+    assert!(!record.capacities.contains_key("hot-small"), "nothing there is relative");
+    let common = &record.capacities["common-rate"][&Files::Small];
+    let overload = &record.capacities["overload"][&Files::Medium];
+    for seen in [common, overload] {
         let ids: Vec<&str> = seen.keys().map(String::as_str).collect();
         assert_eq!(ids, ["blocking", "epoll"], "twins and null servers don't set the pace");
     }
@@ -195,7 +191,7 @@ fn relative_rates_relate_to_what_was_seen_before_the_comparison() {
 #[test]
 fn an_interrupted_run_goes_on_where_it_was() {
     let place = Place::new();
-    let child = place.start(&short("common-rate,hot-medium", &[]));
+    let child = place.start(&short("common-rate,churn", &[]));
     place.await_trials(3);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -210,8 +206,8 @@ fn an_interrupted_run_goes_on_where_it_was() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (record, after) = read(&folder);
     assert!(record.finished.is_some());
-    let seen = &record.cells[0].capacities_by_files;
-    assert_eq!(*seen, begun.cells[0].capacities_by_files, "its rates stay what they were");
+    assert!(begun.capacities.contains_key("common-rate"));
+    assert_eq!(record.capacities, begun.capacities, "its rates stay what they were");
     assert_eq!(after[..before.len()], before, "nothing that was measured is lost");
     let numbers: Vec<usize> = after.iter().map(|trial| trial.place.number).collect();
     assert_eq!(numbers, (0..after.len()).collect::<Vec<_>>());

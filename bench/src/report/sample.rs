@@ -185,7 +185,6 @@ fn record(plan: Plan, models: &[Model], scenarios: &[Scenario]) -> Record {
             id,
             value,
             targets: ids.clone(),
-            capacities_by_files: BTreeMap::new(),
             failures: BTreeMap::new(),
             ended: Some(Ended::Rounds),
         })

@@ -61,8 +61,8 @@ pub struct Setting<'a> {
     pub placement: Placement,
     /// What slows reads down, if the scenario wants it.
     pub slow_disk: Option<&'a SlowDisk>,
-    /// Requests per second that each target can do.
-    pub capacities_by_files: &'a Capacities,
+    /// Requests per second that each target can do, where the scenario's rates relate to them.
+    pub capacities: Option<&'a Capacities>,
     /// Everything random follows from it.
     pub seed: u64,
     /// How long the spin usually takes on this machine, in nanoseconds, where that is known.
@@ -210,7 +210,7 @@ impl Setting<'_> {
             capacity.ok_or_else(|| Failure::new(format!("{target}: its capacity wasn't measured")))
         };
         // The null servers and the twin don't set the pace.
-        let of_all = self.capacities_by_files.get(&files);
+        let of_all = self.capacities.and_then(|capacities| capacities.get(&files));
         let all = of_all.into_iter().flat_map(BTreeMap::values).copied();
         Ok(match rate {
             Rate::PerSecond(number) => number.at(self.value),
