@@ -1,5 +1,6 @@
 //! What server and client run on, and what else goes on there.
 
+pub mod calm;
 pub mod disturbance;
 pub mod doctor;
 pub mod environment;

@@ -13,6 +13,7 @@ pub mod trial;
 
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
+use crate::machine::calm::Patience;
 use crate::machine::disturbance::{OTHERS_MAX, STOLEN_MAX};
 use crate::machine::doctor::{self, Weight};
 use crate::machine::environment::{Environment, Filesystem};
@@ -51,6 +52,7 @@ pub struct Run {
     interrupt: Interrupt,
     progress: Progress,
     budget: Budget,
+    patience: Patience,
     _lock: Lock,
 }
 
@@ -197,6 +199,7 @@ impl Run {
             trials,
             interrupt,
             budget,
+            patience: Patience::of(budget.left()),
             _lock: lock,
         }
     }
@@ -395,9 +398,13 @@ impl Run {
                     return Ok(true);
                 }
             };
-            self.progress.end(&trial, self.length(scenario), begun.elapsed());
-            let again = trial.void.is_some();
             self.folder.append(&trial)?;
+            let again = trial.void.is_some();
+            if again && trial.disturbance.is_some_and(|found| found.is_large()) {
+                self.progress.wait("other work, or the hypervisor, disturbs: waiting for it to end");
+                self.patience.await_calm(self.record.placement, || self.interrupt.is_asked());
+            }
+            self.progress.end(&trial, self.length(scenario), begun.elapsed());
             self.trials.push(trial);
             if !again {
                 break;

@@ -69,8 +69,16 @@ impl Progress {
         }
     }
 
-    /// A trial with warm-up and window of length `planned` has ended, after `spent`. One that is void leaves as much to
-    /// do as before.
+    /// The run stands still meanwhile.
+    pub fn wait(&self, why: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}{why}", self.time_left()));
+            bar.tick();
+        }
+    }
+
+    /// A trial with warm-up and window of length `planned` has ended, after `spent`, a wait behind it included. One that
+    /// is void leaves as much to do as before.
     pub fn end(&mut self, trial: &Trial, planned: Duration, spent: Duration) {
         if trial.void.is_some() {
             self.besides += spent;

@@ -28,14 +28,19 @@ impl Budget {
         Budget { end: Instant::now() + budget }
     }
 
+    /// What is left of it.
+    pub fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
     /// Whether what is left of it is less than `wanted`.
     pub fn is_short(&self, wanted: Duration) -> bool {
-        self.end <= Instant::now() || self.share(wanted) < 1.0
+        self.left().is_zero() || self.share(wanted) < 1.0
     }
 
     /// The share of `wanted` that can be afforded, up to 1.
     pub fn share(&self, wanted: Duration) -> f64 {
-        let left = self.end.saturating_duration_since(Instant::now());
+        let left = self.left();
         if wanted <= left { 1.0 } else { left.as_secs_f64() / wanted.as_secs_f64() }
     }
 }

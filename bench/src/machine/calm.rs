@@ -1,0 +1,128 @@
+//! Waiting until nobody else takes the CPUs of a measurement.
+//!
+//! On a shared host the hypervisor may take half of a CPU for a minute. A trial that is repeated at once falls
+//! into the same minute.
+
+use crate::machine::disturbance::{Account, Disturbance};
+use crate::machine::placement::{Placement, pin};
+use rustix::time::{ClockId, clock_gettime};
+use std::hint::spin_loop;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long one look takes: a single step of the kernel's account of time, 10 ms, isn't a disturbance yet.
+const LOOK: Duration = Duration::from_millis(600);
+/// One wait has at most so many looks.
+const LOOKS_MAX: u32 = 25;
+/// All waits of a run take at most so much of its budget: a machine that is never calm still gets its trials.
+const SHARE_MAX: f64 = 0.1;
+
+/// How much a run may still wait for calm.
+#[derive(Debug)]
+pub struct Patience {
+    left: Duration,
+}
+
+impl Patience {
+    /// That of a run with this budget of time.
+    pub fn of(budget: Duration) -> Patience {
+        Patience { left: budget.mul_f64(SHARE_MAX) }
+    }
+
+    /// Waits until a look finds nobody else on the CPUs of `placement`, until patience is at its end, or until
+    /// `is_over`. Where the kernel tells nothing of CPUs it doesn't wait.
+    pub fn await_calm(&mut self, placement: Placement, is_over: impl Fn() -> bool) {
+        self.await_with(|| look(placement), is_over);
+    }
+
+    fn await_with(&mut self, mut look: impl FnMut() -> Option<Disturbance>, is_over: impl Fn() -> bool) {
+        for _ in 0..LOOKS_MAX {
+            let Some(left) = self.left.checked_sub(LOOK) else {
+                return;
+            };
+            if is_over() {
+                return;
+            }
+            self.left = left;
+            if look().is_none_or(|found| !found.is_large()) {
+                return;
+            }
+        }
+    }
+}
+
+/// What others take while every CPU of the measurement is kept busy: the hypervisor takes nothing of a CPU
+/// that rests.
+fn look(placement: Placement) -> Option<Disturbance> {
+    let mut cpus = vec![placement.server, placement.client];
+    cpus.dedup();
+    let before = (Account::read(placement)?, process_cpu());
+    let until = Instant::now() + LOOK;
+    thread::scope(|scope| {
+        for cpu in cpus {
+            scope.spawn(move || {
+                // It was possible for the servers.
+                let _pinned = pin(cpu);
+                while Instant::now() < until {
+                    spin_loop();
+                }
+            });
+        }
+    });
+    let later = Account::read(placement)?;
+    before.0.until(later, process_cpu().saturating_sub(before.1))
+}
+
+/// CPU time of this process, user and system.
+fn process_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CALM: Disturbance = Disturbance { others: 0.01, stolen: 0.0 };
+    const STORM: Disturbance = Disturbance { others: 0.0, stolen: 0.5 };
+
+    /// How many looks it takes, when these find this, and are allowed by a budget of so many.
+    fn looks(budget: u32, found: &[Option<Disturbance>], is_over: bool) -> usize {
+        let mut patience = Patience { left: LOOK * budget };
+        let mut looks = 0;
+        patience.await_with(
+            || {
+                looks += 1;
+                found[looks - 1]
+            },
+            || is_over,
+        );
+        assert_eq!(patience.left, LOOK * budget - LOOK * u32::try_from(looks).unwrap());
+        looks
+    }
+
+    #[test]
+    fn waits_until_it_is_calm_and_no_longer() {
+        assert_eq!(looks(9, &[Some(STORM), Some(STORM), Some(CALM)], false), 3);
+        assert_eq!(looks(9, &[Some(CALM)], false), 1);
+        assert_eq!(looks(9, &[None], false), 1);
+    }
+
+    #[test]
+    fn patience_has_an_end() {
+        let storm = [Some(STORM); 100];
+        assert_eq!(looks(2, &storm, false), 2);
+        assert_eq!(looks(0, &storm, false), 0);
+        assert_eq!(looks(90, &storm, false), LOOKS_MAX as usize);
+        assert_eq!(looks(9, &storm, true), 0);
+    }
+
+    #[test]
+    fn a_look_sees_who_else_is_busy() {
+        let placement = Placement::choose().unwrap();
+        let mut other = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let found = look(placement);
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(found.is_some_and(|found| found.is_large()), "{found:?}");
+    }
+}
