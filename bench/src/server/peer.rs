@@ -164,10 +164,7 @@ impl Peer {
             // Some tell it as a result, some as an error.
             Ok(output) => {
                 let told = [output.stdout, output.stderr].concat();
-                let told = String::from_utf8_lossy(&told);
-                let line =
-                    told.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown version");
-                Availability::Found { version: line.replace("nginx version: ", "") }
+                Availability::Found { version: version_in(&String::from_utf8_lossy(&told)) }
             }
         }
     }
@@ -237,9 +234,29 @@ fn arguments(text: &str) -> Vec<OsString> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(OsString::from).collect()
 }
 
+/// The first line of what a program tells of itself, without the name of that line.
+fn version_in(told: &str) -> String {
+    let line = told.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown version");
+    let named = ["nginx version:", "Version:"].iter().find_map(|name| line.strip_prefix(name));
+    named.unwrap_or(line).trim().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions_as_programs_tell_them() {
+        let table = [
+            ("nginx version: nginx/1.22.1\n", "nginx/1.22.1"),
+            ("Version:      2.44.1\nBuilt:        \n", "2.44.1"),
+            ("\nh2o version 2.2.5\nOpenSSL: 3\n", "h2o version 2.2.5"),
+            ("", "unknown version"),
+        ];
+        for (told, version) in table {
+            assert_eq!(version_in(told), version, "{told:?}");
+        }
+    }
 
     const ALL: [&Peer; 8] =
         [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE];
