@@ -173,6 +173,8 @@ impl Run {
         }
         let (slow_disk, found) = slow_disk(&record.scenarios, &corpus);
         record.slow_disk = found;
+        // Said when it was interrupted; its end will say it of all trials.
+        forget(&mut record.warnings, &told(&trials));
         let targets = admission.admitted.into_iter().map(|admitted| admitted.target).collect();
         Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
     }
@@ -199,7 +201,7 @@ impl Run {
             trials,
             interrupt,
             budget,
-            patience: Patience::of(budget.left()),
+            patience: Patience::of_run(budget.left()),
             _lock: lock,
         }
     }
@@ -242,8 +244,7 @@ impl Run {
             let finished = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             self.record.finished = Some(finished);
         }
-        self.record.warnings.extend(misplaced(&self.trials));
-        self.record.warnings.extend(disturbed(&self.trials));
+        self.record.warnings.extend(told(&self.trials));
         self.record.unmeasured.extend(unmeasured(&self.trials));
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
@@ -572,6 +573,18 @@ fn misplaced(trials: &[Trial]) -> Vec<String> {
     found.into_iter().map(line).collect()
 }
 
+/// What the trials give to warn of.
+fn told(trials: &[Trial]) -> Vec<String> {
+    let mut warnings = misplaced(trials);
+    warnings.extend(disturbed(trials));
+    warnings
+}
+
+/// Takes out what was `said`.
+fn forget(warnings: &mut Vec<String>, said: &[String]) {
+    warnings.retain(|warning| !said.contains(warning));
+}
+
 /// How many trials stand although something disturbed them, or nearly so.
 fn disturbed(trials: &[Trial]) -> Option<String> {
     let last = |trial: &&Trial| trial.counts() && trial.place.attempt + 1 == ATTEMPTS_MAX;
@@ -606,5 +619,24 @@ fn group(target: &Target) -> Group {
         },
         Family::Null(_) => Group::Null,
         Family::Peer => Group::Peers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::trial::tests::trial;
+
+    #[test]
+    fn what_an_interrupted_run_warned_of_is_not_said_again() {
+        let mut disturbed = trial("epoll", 0, 5_000.0);
+        disturbed.place.attempt = ATTEMPTS_MAX - 1;
+        let trials = [trial("uring", 0, 5_000.0), disturbed];
+        let said = told(&trials);
+        assert_eq!(said.len(), 1);
+        let mut warnings = vec!["a virtual machine".to_owned()];
+        warnings.extend(said);
+        forget(&mut warnings, &told(&trials));
+        assert_eq!(warnings, ["a virtual machine"]);
     }
 }

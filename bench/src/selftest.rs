@@ -15,14 +15,18 @@ use crate::load::class::{Asks, Class, Life, Pacing, Reading as Taking};
 use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::Request;
+use crate::machine::calm::Patience;
 use crate::machine::placement::Placement;
 use fake::FakeServer;
 use std::fmt;
+use std::time::Duration;
 
 pub use queue::{lindley_waits, md1_mean_wait, md1_wait_cdf};
 
 /// So often a check is made before a restless machine fails it.
 const ATTEMPTS_MAX: u32 = 6;
+/// So long a check waits, in all, for whatever disturbed it to end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Later than this, in seconds, at the 99th percentile, client or server were disturbed.
 const LATE_MAX: f64 = 0.003;
 
@@ -223,7 +227,11 @@ fn lines_of(verdict: &Verdict) -> (&'static str, Vec<String>) {
 /// the outcome, and what it makes of it.
 fn undisturbed(mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Reading>)>) -> Result<Verdict> {
     let mut late = 0.0;
-    for _ in 0..ATTEMPTS_MAX {
+    let mut patience = Patience::new(PATIENCE);
+    for attempt in 0..ATTEMPTS_MAX {
+        if attempt > 0 {
+            patience.await_calm(Placement::choose()?, || false);
+        }
         let (server, outcome, readings) = measure()?;
         let lag = outcome.classes.iter().filter_map(|class| class.lag.as_ref());
         let lag = lag.map(|lag| seconds(lag.value_at_quantile(0.99))).fold(0.0, f64::max);

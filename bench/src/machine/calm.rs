@@ -17,7 +17,7 @@ const LOOKS_MAX: u32 = 25;
 /// All waits of a run take at most so much of its budget: a machine that is never calm still gets its trials.
 const SHARE_MAX: f64 = 0.1;
 
-/// How much a run may still wait for calm.
+/// How much may still be waited for calm.
 #[derive(Debug)]
 pub struct Patience {
     left: Duration,
@@ -25,8 +25,13 @@ pub struct Patience {
 
 impl Patience {
     /// That of a run with this budget of time.
-    pub fn of(budget: Duration) -> Patience {
-        Patience { left: budget.mul_f64(SHARE_MAX) }
+    pub fn of_run(budget: Duration) -> Patience {
+        Patience::new(budget.mul_f64(SHARE_MAX))
+    }
+
+    /// All waits together take at most so long.
+    pub fn new(left: Duration) -> Patience {
+        Patience { left }
     }
 
     /// Waits until a look finds nobody else on the CPUs of `placement`, until patience is at its end, or until
@@ -87,7 +92,7 @@ mod tests {
 
     /// How many looks it takes, when these find this, and are allowed by a budget of so many.
     fn looks(budget: u32, found: &[Option<Disturbance>], is_over: bool) -> usize {
-        let mut patience = Patience { left: LOOK * budget };
+        let mut patience = Patience::new(LOOK * budget);
         let mut looks = 0;
         patience.await_with(
             || {
