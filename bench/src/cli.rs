@@ -114,6 +114,14 @@ fn conclude(finish: &Finish) -> Result<ExitCode> {
         )));
     }
     say(&format!("{}\n{}\n", finish.report.table, finish.report.closing))?;
+    if !finish.disturbed.is_empty() {
+        eprintln!(
+            "note: disturbed too often: {}; to measure that again when the machine is quiet: \
+             cargo run --release -p bench -- run --resume {}",
+            finish.disturbed.join(", "),
+            finish.report.folder.display()
+        );
+    }
     match finish.failed.first() {
         None => Ok(ExitCode::SUCCESS),
         Some(first) => {

@@ -76,6 +76,9 @@ pub struct CellRecord {
     pub failures: BTreeMap<String, String>,
     /// Why its rounds ended; null while they run.
     pub ended: Option<Ended>,
+    /// The number of the trial from which on its trials for times count: 0, unless it was measured again.
+    #[serde(default)]
+    pub trials_from: usize,
 }
 
 /// Why the rounds of a comparison ended.
@@ -165,7 +168,7 @@ impl Folder {
         let doing = || format!("go on with {}", name.display());
         let text = fs::read(&name).map_err(Failure::context(doing()))?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let trials = OpenOptions::new().append(true).open(&name).map_err(Failure::context(doing()))?;
+        let trials = open_trials(path)?;
         trials.set_len(whole as u64).map_err(Failure::context(doing()))?;
         Ok(Folder { path: path.to_owned(), trials })
     }
@@ -188,10 +191,19 @@ impl Folder {
     ///
     /// The disk is full, or worse.
     pub fn append(&mut self, trial: &Trial) -> Result<()> {
-        let doing = "write trials.jsonl";
-        let mut line = serde_json::to_string(trial).map_err(Failure::context(doing))?;
-        line.push('\n');
-        self.trials.write_all(line.as_bytes()).map_err(Failure::context(doing))
+        self.trials.write_all(line(trial)?.as_bytes()).map_err(Failure::context(WRITING))
+    }
+
+    /// Writes all trials anew, when earlier ones have changed; a reader sees the old ones or the new ones.
+    ///
+    /// # Errors
+    ///
+    /// The disk is full, or worse.
+    pub fn replace(&mut self, trials: &[Trial]) -> Result<()> {
+        let lines: Vec<String> = trials.iter().map(line).collect::<Result<_>>()?;
+        self.write("trials.jsonl", &lines.concat())?;
+        self.trials = open_trials(&self.path)?;
+        Ok(())
     }
 
     /// Writes `run.json`; a reader sees the old one or the new one.
@@ -213,6 +225,21 @@ impl Folder {
     pub fn write(&self, name: &str, content: &str) -> Result<()> {
         write_file(&self.path, name, content)
     }
+}
+
+const WRITING: &str = "write trials.jsonl";
+
+/// A line of `trials.jsonl`.
+fn line(trial: &Trial) -> Result<String> {
+    let mut line = serde_json::to_string(trial).map_err(Failure::context(WRITING))?;
+    line.push('\n');
+    Ok(line)
+}
+
+fn open_trials(folder: &Path) -> Result<File> {
+    let name = folder.join("trials.jsonl");
+    let opened = OpenOptions::new().append(true).open(&name);
+    opened.map_err(Failure::context(format!("go on with {}", name.display())))
 }
 
 /// Writes a file of a run's folder whole; a reader sees the old one or the new one.
@@ -317,6 +344,7 @@ pub(crate) mod tests {
             targets: running.map(|target| target.id.clone()).collect(),
             failures: BTreeMap::new(),
             ended: Some(Ended::Rounds),
+            trials_from: 0,
         };
         Record {
             format: FORMAT,

@@ -1,6 +1,7 @@
 //! A run from its first look around to its pictures.
 
 pub mod admission;
+pub mod again;
 pub mod corpus;
 pub mod interrupt;
 pub mod lock;
@@ -63,6 +64,8 @@ pub struct Finish {
     pub report: Report,
     /// Whether the user ended it: then the folder can be resumed.
     pub interrupted: bool,
+    /// Scenarios that were disturbed too often: resuming the finished run measures them again.
+    pub disturbed: Vec<String>,
     /// Servers of this project that failed, a line each.
     pub failed: Vec<String>,
 }
@@ -132,7 +135,8 @@ impl Run {
         Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, Vec::new(), interrupt, lock))
     }
 
-    /// Goes on with the run in `path`, if this is still the same comparison.
+    /// Goes on with the run in `path`, or measures again what was disturbed in it, if this is still the same
+    /// comparison.
     fn resume(
         mut options: Options,
         path: &Path,
@@ -143,11 +147,19 @@ impl Run {
     ) -> Result<Run> {
         let mut record = record::read_record(path)?;
         let name = path.display();
+        let mut trials = record::read_trials(path)?;
         if record.finished.is_some() {
-            return Err(Failure::new(format!("the run in {name} is finished; there is nothing to resume")));
+            let disturbed = again::disturbed(&record, &trials).into_iter().map(str::to_owned).collect();
+            if BTreeSet::is_empty(&disturbed) {
+                return Err(Failure::new(format!(
+                    "the run in {name} is finished, and no scenario in it was disturbed in over {:.0} % of its trials; \
+                     there is nothing to resume",
+                    again::DISTURBED_MAX * 100.0
+                )));
+            }
+            again::reopen(&mut record, &disturbed, trials.len());
         }
-        let trials = record::read_trials(path)?;
-        let folder = Folder::open(path)?;
+        let mut folder = Folder::open(path)?;
         options.tier = record.tier;
         options.seed = record.seed;
         let corpus = corpus(&options, &record.scenarios, record.seed)?;
@@ -175,6 +187,11 @@ impl Run {
         record.slow_disk = found;
         // Said when it was interrupted; its end will say it of all trials.
         forget(&mut record.warnings, &told(&trials));
+        if again::supersede(&record, &mut trials) {
+            // In this order: if it ends in between, the record knows what is void.
+            folder.write_record(&record)?;
+            folder.replace(&trials)?;
+        }
         let targets = admission.admitted.into_iter().map(|admitted| admitted.target).collect();
         Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
     }
@@ -249,7 +266,8 @@ impl Run {
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
         let report = report::write(self.folder.path(), &self.record, &self.trials)?;
-        Ok(Finish { report, interrupted, failed })
+        let disturbed = again::disturbed(&self.record, &self.trials).into_iter().map(str::to_owned).collect();
+        Ok(Finish { report, interrupted, disturbed, failed })
     }
 
     /// All rounds of a comparison; `None` when the user ended it.
@@ -466,6 +484,7 @@ impl Run {
                 && trial.target == target.id()
                 && trial.pass == pass
                 && trial.place.round == round
+                && (trial.place.number >= cell.trials_from || pass == Pass::Counting)
                 && (trial.void.is_none() || trial.place.attempt + 1 == ATTEMPTS_MAX || pass == Pass::Counting)
         })
     }
@@ -525,7 +544,7 @@ fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Ve
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
         for (id, value) in scenario.points(options.tier) {
             let (targets, failures) = (targets.clone(), BTreeMap::new());
-            cells.push(CellRecord { id, value, targets, failures, ended: None });
+            cells.push(CellRecord { id, value, targets, failures, ended: None, trials_from: 0 });
         }
     }
     cells.retain(|cell| !cell.targets.is_empty());

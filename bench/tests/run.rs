@@ -1,6 +1,7 @@
 //! Whole runs of the harness as a program: what they leave behind, and what they do when something goes wrong.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests themselves do")]
 
+use bench::machine::disturbance::Disturbance;
 use bench::record::trial::{Pass, Trial};
 use bench::record::{Record, read_record, read_trials};
 use bench::run::scenario::Files;
@@ -223,6 +224,39 @@ fn an_interrupted_run_goes_on_where_it_was() {
     let again = place.run(&["run", "--resume", folder.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(1));
     assert!(error_line(&again).contains("finished"));
+}
+
+#[test]
+fn what_was_disturbed_is_measured_again() {
+    let place = Place::new();
+    assert!(place.run(&short("common-rate,churn", &[])).status.success());
+    let folder = place.result();
+    let (record, mut before) = read(&folder);
+    for trial in before.iter_mut().filter(|trial| trial.cell.scenario == "common-rate") {
+        trial.disturbance = Some(Disturbance { others: 0.0, stolen: 0.5 });
+    }
+    let lines: Vec<String> =
+        before.iter().map(|trial| serde_json::to_string(trial).unwrap() + "\n").collect();
+    fs::write(folder.join("trials.jsonl"), lines.concat()).unwrap();
+    let output = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (renewed, after) = read(&folder);
+    assert!(renewed.finished > record.finished);
+    assert_ne!(renewed.capacities["common-rate"], record.capacities["common-rate"]);
+    let (old, new) = after.split_at(before.len());
+    for (is, was) in old.iter().zip(&before) {
+        let disturbed = was.cell.scenario == "common-rate" && was.counts();
+        assert_eq!(is.void.is_some(), disturbed || was.void.is_some(), "{}", was.cell);
+        assert_eq!(Trial { void: was.void.clone(), ..is.clone() }, *was, "it is kept as it was");
+    }
+    assert!(!new.is_empty() && new.iter().all(|trial| trial.cell.scenario == "common-rate"));
+    for cell in &renewed.cells {
+        for target in &cell.targets {
+            let mine = |trial: &&Trial| trial.cell == cell.id && trial.target == *target && trial.counts();
+            let rounds: Vec<usize> = after.iter().filter(mine).map(|trial| trial.place.round).collect();
+            assert_eq!(rounds, [0, 1], "{}: {target}", cell.id);
+        }
+    }
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn record(plan: Plan, models: &[Model], scenarios: &[Scenario]) -> Record {
             targets: ids.clone(),
             failures: BTreeMap::new(),
             ended: Some(Ended::Rounds),
+            trials_from: 0,
         })
     });
     Record {

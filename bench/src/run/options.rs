@@ -33,7 +33,7 @@ pub struct Options {
     /// Where everything random follows from: order, arrivals, files
     #[arg(long, value_name = "N", env = "TRIPTYCH_BENCH_SEED", default_value_t = SEED)]
     pub seed: u64,
-    /// Goes on with an interrupted run: its folder
+    /// Goes on with an interrupted run, or measures again what was disturbed in a finished one: its folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tier", "only", "targets", "rounds", "window_ms", "seed"])]
     pub resume: Option<PathBuf>,
     /// Where the files to serve are written: a folder on a disk [default: target/bench]
