@@ -123,7 +123,7 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
         canvas.svg.line((*floor, top), (*floor, bottom), "floor");
     }
     // Left of the band's name, where that is near enough to be understood.
-    const FAR: f64 = 40.0;
+    const FAR: f64 = 60.0;
     if let Some(last) = floors.iter().copied().reduce(f64::max) {
         let end = last.min(taken - 8.0);
         if last - end < FAR && end - text_width("floor", font) > canvas.frame.margin {
@@ -139,12 +139,15 @@ pub fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: 
         let class = format!("interval {class}");
         canvas.svg.line((low, middle), (high, middle), &class);
         let cap = DOT * 0.9;
-        canvas.svg.line((low, middle - cap), (low, middle + cap), &class);
-        if scale.is_beyond(interval.high) {
-            let points = [(high - 5.0, middle - 4.0), (high + 2.0, middle), (high - 5.0, middle + 4.0)];
-            canvas.svg.polygon(&points, &class);
-        } else {
-            canvas.svg.line((high, middle - cap), (high, middle + cap), &class);
+        let ends = [(low, -1.0, scale.is_below(interval.low)), (high, 1.0, scale.is_beyond(interval.high))];
+        for (x, outwards, goes_on) in ends {
+            if goes_on {
+                let foot = x - 5.0 * outwards;
+                let points = [(foot, middle - 4.0), (x + 2.0 * outwards, middle), (foot, middle + 4.0)];
+                canvas.svg.polygon(&points, &class);
+            } else {
+                canvas.svg.line((x, middle - cap), (x, middle + cap), &class);
+            }
         }
     }
     let (x, y) = (scale.at(estimate.value), middle);

@@ -50,6 +50,11 @@ impl Scale {
         self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
     }
 
+    /// Whether a value lies below the lower end.
+    pub fn is_below(self, value: f64) -> bool {
+        value < self.low
+    }
+
     /// Whether a value lies beyond the upper end.
     pub fn is_beyond(self, value: f64) -> bool {
         value > self.high
@@ -118,6 +123,9 @@ mod tests {
         assert!(linear.at(0.0).abs() < 1e-9 && (linear.at(99.0) - 104.0).abs() < 1e-9);
         let wide = Scale::of(&[1.0, 1_000.0], 0.0, 100.0);
         assert!(wide.is_logarithmic() && wide.at(30.0) > 40.0 && wide.at(30.0) < 60.0);
+        assert!(
+            wide.is_below(0.5) && !wide.is_below(1.0) && !wide.is_beyond(1_000.0) && wide.is_beyond(2_000.0)
+        );
     }
 
     #[test]
