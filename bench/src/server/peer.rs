@@ -234,11 +234,12 @@ fn arguments(text: &str) -> Vec<OsString> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(OsString::from).collect()
 }
 
-/// The first line of what a program tells of itself, without the name of that line.
+/// The first thing in what a program tells of itself that looks like a version.
 fn version_in(told: &str) -> String {
-    let line = told.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown version");
-    let named = ["nginx version:", "Version:"].iter().find_map(|name| line.strip_prefix(name));
-    named.unwrap_or(line).trim().to_owned()
+    let mut words =
+        told.split(|c: char| c.is_whitespace() || c == '/').map(|word| word.trim_start_matches('v'));
+    let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+    words.find(is_version).unwrap_or("unknown version").to_owned()
 }
 
 #[cfg(test)]
@@ -248,9 +249,11 @@ mod tests {
     #[test]
     fn versions_as_programs_tell_them() {
         let table = [
-            ("nginx version: nginx/1.22.1\n", "nginx/1.22.1"),
+            ("nginx version: nginx/1.22.1\n", "1.22.1"),
             ("Version:      2.44.1\nBuilt:        \n", "2.44.1"),
-            ("\nh2o version 2.2.5\nOpenSSL: 3\n", "h2o version 2.2.5"),
+            ("\nh2o version 2.2.5\nOpenSSL: 3\n", "2.2.5"),
+            ("lighttpd/1.4.69 (ssl) - a light and fast webserver\n", "1.4.69"),
+            ("v2.6.2 h1:x=\n", "2.6.2"),
             ("", "unknown version"),
         ];
         for (told, version) in table {
