@@ -5,9 +5,9 @@
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Answers every request the same; a thread per connection, until the test ends.
 fn server(answer: &'static str) -> SocketAddr {
@@ -104,6 +104,41 @@ fn errors_are_counted_by_kind() {
     assert_eq!(class["answers"], 0);
     assert!(class["errors"]["surplus"]["count"].as_u64().unwrap() > 2);
     assert_eq!(class["errors"]["surplus"]["example"], "bytes follow the end of the body");
+}
+
+/// Waits until the process sleeps ("S"), or has been stopped ("T").
+fn await_state(pid: u32, state: &str) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let stat = format!("/proc/{pid}/stat");
+    while std::fs::read_to_string(&stat).unwrap().split(' ').nth(2) != Some(state) {
+        assert!(Instant::now() < deadline, "it doesn't get into state {state}");
+        thread::yield_now();
+    }
+}
+
+/// A socket with a timeout isn't read on by the kernel after a stop, as signal(7) tells.
+#[test]
+fn a_stop_while_it_waits_for_the_first_answer_is_no_failure() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hello", listener.local_addr().unwrap());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command.args(["load", &url, "-d", "100ms", "--warm-up", "0s", "-c", "1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut first, _) = listener.accept().unwrap();
+    assert!(first.read(&mut [0; 4096]).unwrap() > 0);
+    await_state(child.id(), "S");
+    kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+    await_state(child.id(), "T");
+    kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
+    first.write_all(RIGHT.as_bytes()).unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || converse(stream, RIGHT));
+        }
+    });
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::Url;
 use crate::failure::{Failure, Result};
 use crate::load::request::{Expected, Request};
 use crate::load::response::parse_head;
-use std::io::{Read, Write};
+use rustix::io::retry_on_intr;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ pub(super) fn learn(address: SocketAddr, url: &Url) -> Result<Expected> {
     let mut received = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        let count = stream.read(&mut buffer).map_err(refused)?;
+        let read = retry_on_intr(|| rustix::io::read(&stream, &mut buffer));
+        let count = read.map_err(|error| refused(error.into()))?;
         if count == 0 {
             return Err(Failure::new(format!("{address}: the connection ended before an answer")));
         }

@@ -10,6 +10,7 @@ use crate::run::corpus::{Corpus, Entry, Sha256Bytes};
 use crate::run::scenario::Files;
 use crate::run::trial::request_for;
 use crate::server::target::{Constant, Family, Target};
+use rustix::io::retry_on_intr;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -92,7 +93,7 @@ fn answer_to(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let count = stream.read(&mut buffer)?;
+        let count = retry_on_intr(|| rustix::io::read(&stream, &mut buffer))?;
         if count == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
