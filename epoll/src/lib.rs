@@ -15,7 +15,7 @@
 //! | stage | here |
 //! |---|---|
 //! | listen | one `SO_REUSEPORT` socket per worker and address |
-//! | accept | [`accept4`](https://man7.org/linux/man-pages/man2/accept4.2.html) until `EAGAIN`, bounded; registered `IN\|OUT\|RDHUP\|ET` once, never modified |
+//! | accept | [`accept4`](https://man7.org/linux/man-pages/man2/accept4.2.html) until `EAGAIN`, bounded; a turn at once, since its request has often come with it; if it stays, registered `IN\|OUT\|RDHUP\|ET` once, never modified |
 //! | receive | `recv` into the worker's buffer until short or `EAGAIN`: `on_readable` |
 //! | open | `openat2(RESOLVE_CACHED)` and `fstat` in the loop, else a job of the pool: `on_opened` |
 //! | send | under 32 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: the head, and `sendfile` of what is cached: `send_response`, `on_writable`; what is not cached is a job of the pool: `on_read` |

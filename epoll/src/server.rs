@@ -254,14 +254,18 @@ impl<T: Trigger> Server<T> {
             socket,
             connection,
             waits: Waits::Bytes,
-            readable: false,
+            readable: T::EARLY,
             writable: true,
             hung_up: false,
             trigger: T::FRESH,
         });
         self.worker.count_accepted();
         self.wheel.watch(token.slot, deadline, self.worker.now());
-        let client = self.clients.get(token).expect("the client moved in just now");
+        // Its request has often come with it. If it is answered and gone in one turn, the poller needn't know it.
+        if T::EARLY {
+            self.take_turn(token);
+        }
+        let Some(client) = self.clients.get(token) else { return };
         if self.poller.register(&client.socket, Key::Client(token), client.trigger.interest()).is_err() {
             self.close(token, Close::Reset);
             self.pause_accepting();

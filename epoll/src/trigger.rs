@@ -13,6 +13,9 @@ pub(crate) trait Trigger {
     /// Of a client that has just been accepted, and waits for bytes.
     const FRESH: Self;
 
+    /// Whether a client may take a turn before it is registered.
+    const EARLY: bool;
+
     /// What it is registered for.
     fn interest(&self) -> Interest;
 
@@ -25,6 +28,7 @@ pub(crate) struct Edges;
 
 impl Trigger for Edges {
     const FRESH: Edges = Edges;
+    const EARLY: bool = true;
 
     fn interest(&self) -> Interest {
         Interest::Stream
@@ -43,6 +47,7 @@ pub(crate) struct Levels {
 
 impl Trigger for Levels {
     const FRESH: Levels = Levels { registered: Interest::Bytes };
+    const EARLY: bool = false;
 
     fn interest(&self) -> Interest {
         self.registered
