@@ -1,4 +1,4 @@
-//! The poller: epoll(7), edge-triggered, every source registered once and never modified. For comparison, clients
+//! The poller: epoll(7), edge-triggered, every source registered once at most and never modified. For comparison, clients
 //! may be level-triggered.
 //!
 //! # The contract of edges
