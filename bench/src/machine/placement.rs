@@ -61,10 +61,8 @@ impl Placement {
     ///
     /// The kernel doesn't say where this process may run.
     pub fn choose() -> Result<Placement> {
-        let allowed = sched_getaffinity(None).map_err(Failure::context("read the CPU affinity"))?;
-        let cpus: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect();
         let topology = Path::new("/sys/devices/system/cpu");
-        choose_among(&cpus, |a, b| distance(topology, a, b))
+        choose_among(&allowed_cpus()?, |a, b| distance(topology, a, b))
             .ok_or_else(|| Failure::new("this process may run on no CPU"))
     }
 
@@ -95,6 +93,16 @@ fn distance(topology: &Path, a: usize, b: usize) -> Distance {
     } else {
         Distance::Packages
     }
+}
+
+/// The CPUs that this thread may use, lowest first.
+///
+/// # Errors
+///
+/// The kernel doesn't say.
+pub fn allowed_cpus() -> Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None).map_err(Failure::context("read the CPU affinity"))?;
+    Ok((0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect())
 }
 
 /// How many CPUs the machine has running, whether or not this process may use them; 1 where the kernel
