@@ -29,6 +29,8 @@ pub(crate) struct Client {
 /// What the receive of a client is doing.
 #[derive(Clone, Copy)]
 pub(crate) enum Receiving {
+    /// There has been none.
+    New,
     /// It is not in flight.
     Off,
     /// It found no buffer. It is armed again at the end of the turn, when there are some.

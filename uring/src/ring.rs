@@ -27,7 +27,7 @@ use std::io;
 use std::mem;
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -213,6 +213,22 @@ impl Ring {
     /// [`SingleReceive`](common::tune::Tune::SingleReceive) says so.
     pub fn arm_recv(&mut self, token: Token, socket: &Socket) -> Flight {
         (self.ways.receive)(self, token, socket)
+    }
+
+    /// Receives once, what there is or comes first: into a provided buffer; or into memory of its own, where
+    /// [`SingleReceive`](common::tune::Tune::SingleReceive) says so.
+    pub fn recv(&mut self, token: Token, socket: &Socket) -> Flight {
+        (self.ways.receive_first)(self, token, socket)
+    }
+
+    fn receive_provided(&mut self, token: Token, socket: &Socket) -> Flight {
+        // No address and no length: both come with the buffer that is selected.
+        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0);
+        let receive = receive.buf_group(RECEIVE_GROUP).build().flags(Flags::BUFFER_SELECT);
+        let memory = Memory::Receive { _socket: Rc::clone(socket) };
+        // SAFETY: `launch` wants the operation to own its memory: it names none but the group of provided
+        // buffers, which outlive it (see `drop`).
+        unsafe { self.launch(token, memory, [(Operation::Receive, receive)]) }
     }
 
     fn receive_on(&mut self, token: Token, socket: &Socket) -> Flight {

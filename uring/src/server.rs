@@ -4,9 +4,9 @@
 //! it reports to the connection and queues the operation that the connection's next step asks for. One
 //! `io_uring_enter` submits what a whole batch of callbacks has queued, and waits for the next batch.
 //!
-//! A client has at most two operations in flight: a receive that goes on until further notice, and one that
-//! its answer waits for. It leaves the table when both have ended, so a completion always finds its client,
-//! and the client's number is never reused under an operation.
+//! A client has at most two operations in flight: a receive, which from the second on goes on until further
+//! notice, and one that its answer waits for. It leaves the table when both have ended, so a completion always
+//! finds its client, and the client's number is never reused under an operation.
 
 use std::collections::VecDeque;
 use std::io;
@@ -200,7 +200,7 @@ impl Server {
         let client = Client {
             connection: Connection::new(&self.worker, peer),
             socket: Rc::clone(&socket),
-            receiving: Receiving::Off,
+            receiving: Receiving::New,
             doing: Doing::Waiting,
             is_nonblocking: false,
             file: None,
@@ -284,6 +284,10 @@ impl Server {
     fn receive(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match (client.receiving, client.connection.step()) {
+            // Many clients ask once and go: a receive that goes on would have to be cancelled for them.
+            (Receiving::New, Step::Receive) => {
+                client.receiving = Receiving::Armed(self.ring.recv(token, &client.socket));
+            }
             (Receiving::Off, Step::Receive) => {
                 client.set_nonblocking(false);
                 client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));

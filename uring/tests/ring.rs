@@ -34,6 +34,7 @@ type Test = (&'static str, fn() -> Outcome);
 const TESTS: &[Test] = &[
     ("every_rung_of_the_ladder_serves", every_rung_of_the_ladder_serves),
     ("recv::goes_on_until_the_client_closes", recv_goes_on_until_the_client_closes),
+    ("recv::for_once_takes_what_comes_first_and_ends", recv_for_once_takes_what_comes_first_and_ends),
     ("recv::runs_out_of_buffers_and_is_armed_again", recv_runs_out_of_buffers_and_is_armed_again),
     ("recv::buffers_grow_with_a_burst", recv_buffers_grow_with_a_burst),
     ("recv::is_cancelled_and_armed_again", recv_is_cancelled_and_armed_again),
@@ -200,6 +201,25 @@ fn recv_goes_on_until_the_client_closes() -> Outcome {
     assert_eq!((bytes, armed), (None, false));
     assert_eq!(ring.in_flight(), 0);
     assert_eq!(ring.receive_buffers().lent(), 8, "all buffers are back");
+    Ok(())
+}
+
+fn recv_for_once_takes_what_comes_first_and_ends() -> Outcome {
+    let mut ring = small_ring()?;
+    let (socket, mut theirs) = pair()?;
+    ring.recv(token(3), &socket);
+    theirs.write_all(b"one")?;
+    assert_eq!(received(next(&mut ring)?)?, (token(3), Some(b"one".to_vec()), false));
+    assert_eq!(ring.in_flight(), 0);
+    theirs.write_all(b"two")?;
+    ring.submit_and_wait(Some(Duration::ZERO))?;
+    assert!(ring.completion().is_none(), "nothing is received unasked");
+    ring.recv(token(4), &socket);
+    assert_eq!(received(next(&mut ring)?)?, (token(4), Some(b"two".to_vec()), false));
+    drop(theirs);
+    ring.recv(token(5), &socket);
+    assert_eq!(received(next(&mut ring)?)?, (token(5), None, false));
+    assert_eq!((ring.in_flight(), ring.receive_buffers().lent()), (0, 8), "all buffers are back");
     Ok(())
 }
 

@@ -10,10 +10,14 @@ use io_uring::types::Fd;
 
 use super::{Flight, Pair, Ring, Socket};
 
+/// Starts a receive.
+type Receive = fn(&mut Ring, Token, &Socket) -> Flight;
+
 /// With a technique, or without it; chosen when the ring is made.
 pub(super) struct Ways {
     pub(super) accept: fn(Fd) -> Entry,
-    pub(super) receive: fn(&mut Ring, Token, &Socket) -> Flight,
+    pub(super) receive: Receive,
+    pub(super) receive_first: Receive,
     pub(super) pair: Pair,
     /// Whether an operation waits for others to be submitted with.
     pub(super) batches: bool,
@@ -25,6 +29,7 @@ impl Ways {
         Ways {
             accept: if has(Tune::SingleAccept) { accept_on } else { accept_once },
             receive: if has(Tune::SingleReceive) { Ring::receive_on } else { Ring::receive_once },
+            receive_first: if has(Tune::SingleReceive) { Ring::receive_provided } else { Ring::receive_once },
             pair: if has(Tune::UnlinkedSend) { Ring::pair_linked } else { Ring::pair_unlinked },
             batches: has(Tune::Unbatched),
         }
