@@ -1,8 +1,8 @@
 //! A server of a constant, for measuring: what the ring and the kernel cost when nobody parses, opens or decides.
 //!
 //! It serves no files and no HTTP: whatever is asked, the same bytes are sent. That makes it the floor under
-//! the real server's cost, as the operations are the real server's: one multishot accept, a multishot receive
-//! for each connection into provided buffers, and a send.
+//! the real server's cost, as the operations are those of the real server for connections that are kept: one
+//! multishot accept, a multishot receive for each connection into provided buffers, and a send.
 
 use std::io;
 use std::os::fd::OwnedFd;

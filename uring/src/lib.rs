@@ -9,7 +9,7 @@
 //! |---|---|
 //! | listen | one socket per address and worker (`SO_REUSEPORT`) |
 //! | accept | one multishot accept per listener → `on_accept` per connection; armed again when it has ended |
-//! | receive | one multishot receive per connection, into a ring of provided buffers → `on_recv` |
+//! | receive | one receive for once, then, for who stays, a multishot one, into a ring of provided buffers → `on_recv` |
 //! | open | `OPENAT2` → `on_open`, then fstat(2); listings on a thread of their own |
 //! | load | a small file for the cache: `READ` → `on_load` |
 //! | send | answers in memory: `SEND`, or `SENDMSG` with a cached body → `on_write_headers`; files: `READ` linked to `SEND`, head and first piece in one buffer → `on_write_file`, or `on_read_file` when the file has become shorter; from 32 KiB on, what the page cache holds by sendfile(2), and a `POLL` for room → `on_room` |
