@@ -221,18 +221,16 @@ impl Ring {
         (self.ways.receive_first)(self, token, socket)
     }
 
-    fn receive_provided(&mut self, token: Token, socket: &Socket) -> Flight {
-        // No address and no length: both come with the buffer that is selected.
-        let receive = opcode::Recv::new(Fd(socket.as_raw_fd()), ptr::null_mut(), 0);
-        let receive = receive.buf_group(RECEIVE_GROUP).build().flags(Flags::BUFFER_SELECT);
-        let memory = Memory::Receive { _socket: Rc::clone(socket) };
-        // SAFETY: `launch` wants the operation to own its memory: it names none but the group of provided
-        // buffers, which outlive it (see `drop`).
-        unsafe { self.launch(token, memory, [(Operation::Receive, receive)]) }
-    }
-
-    fn receive_on(&mut self, token: Token, socket: &Socket) -> Flight {
-        let receive = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), RECEIVE_GROUP).build();
+    /// Receives into provided buffers, once or until further notice.
+    fn receive_provided<const GOES_ON: bool>(&mut self, token: Token, socket: &Socket) -> Flight {
+        let socket_fd = Fd(socket.as_raw_fd());
+        let receive = if GOES_ON {
+            opcode::RecvMulti::new(socket_fd, RECEIVE_GROUP).build()
+        } else {
+            // No address and no length: both come with the buffer that is selected.
+            let receive = opcode::Recv::new(socket_fd, ptr::null_mut(), 0).buf_group(RECEIVE_GROUP);
+            receive.build().flags(Flags::BUFFER_SELECT)
+        };
         let memory = Memory::Receive { _socket: Rc::clone(socket) };
         // SAFETY: `launch` wants the operation to own its memory: it names none but the group of provided
         // buffers, which outlive it (see `drop`).

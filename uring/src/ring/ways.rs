@@ -28,8 +28,16 @@ impl Ways {
         let has = |technique| !techniques.contains(&technique);
         Ways {
             accept: if has(Tune::SingleAccept) { accept_on } else { accept_once },
-            receive: if has(Tune::SingleReceive) { Ring::receive_on } else { Ring::receive_once },
-            receive_first: if has(Tune::SingleReceive) { Ring::receive_provided } else { Ring::receive_once },
+            receive: if has(Tune::SingleReceive) {
+                Ring::receive_provided::<true>
+            } else {
+                Ring::receive_once
+            },
+            receive_first: if has(Tune::SingleReceive) {
+                Ring::receive_provided::<false>
+            } else {
+                Ring::receive_once
+            },
             pair: if has(Tune::UnlinkedSend) { Ring::pair_linked } else { Ring::pair_unlinked },
             batches: has(Tune::Unbatched),
         }
