@@ -375,6 +375,11 @@ impl Comparison {
     pub fn changed(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.outcome != Outcome::WithinNoise).collect()
     }
+
+    /// Of this project's servers, whatever noise can hide: their intervals say how much that is.
+    pub fn undecided(&self) -> Vec<&Change> {
+        self.changes.iter().filter(|change| change.ours && change.outcome == Outcome::WithinNoise).collect()
+    }
 }
 
 #[cfg(test)]
@@ -408,6 +413,9 @@ mod tests {
         let raw = &comparison.changes[0];
         assert!(raw.after.value / raw.before.value > 1.25, "{raw:?}");
         assert!(comparison.to_string().contains("no difference beyond noise in "));
+        assert!(
+            comparison.to_string().contains("within noise:\n  hot-small, blocking: CPU time per request ")
+        );
         assert!(comparison.to_string().contains("drift of the machine"));
     }
 
@@ -426,7 +434,7 @@ mod tests {
             compare(&before, &small(Plan { seed: 3, uring_factor: 0.85, ..Plan::default() })).unwrap();
         assert!(better.regressions().is_empty());
         assert!(better.changed().iter().any(|change| change.outcome == Outcome::Better), "{better}");
-        assert!(better.to_string().ends_with("no regression"));
+        assert!(better.to_string().ends_with("no regression\n"));
     }
 
     #[test]

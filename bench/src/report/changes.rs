@@ -13,19 +13,25 @@ impl fmt::Display for Comparison {
             writeln!(f, "note: {note}")?;
         }
         drift(self, f)?;
-        let changed = self.changed();
-        let (compared, regressions) = (self.changes.len(), self.regressions().len());
-        if changed.is_empty() {
-            return write!(f, "no difference beyond noise in {compared} comparisons");
+        let (changed, compared) = (self.changed(), self.changes.len());
+        match changed.len() {
+            0 => writeln!(f, "no difference beyond noise in {compared} comparisons")?,
+            count => writeln!(f, "{count} of {compared} comparisons changed beyond noise:")?,
         }
-        writeln!(f, "{} of {compared} comparisons changed beyond noise:", changed.len())?;
-        for change in &changed {
+        for change in changed {
             writeln!(f, "  {}", line(change))?;
         }
-        match regressions {
-            0 => write!(f, "no regression"),
-            1 => write!(f, "1 regression"),
-            more => write!(f, "{more} regressions"),
+        let undecided = self.undecided();
+        if !undecided.is_empty() {
+            writeln!(f, "within noise:")?;
+        }
+        for change in undecided {
+            writeln!(f, "  {}", line(change))?;
+        }
+        match self.regressions().len() {
+            0 => writeln!(f, "no regression"),
+            1 => writeln!(f, "1 regression"),
+            more => writeln!(f, "{more} regressions"),
         }
     }
 }
@@ -33,12 +39,12 @@ impl fmt::Display for Comparison {
 /// "hot-small, uring: CPU time per request worse, 8.10 µs → 9.02 µs, 1.11× [1.09, 1.13]".
 fn line(change: &Change) -> String {
     let word = match change.outcome {
-        Outcome::Better => "better",
-        Outcome::Worse => "worse",
-        Outcome::WithinNoise => "the same",
+        Outcome::Better => " better,",
+        Outcome::Worse => " worse,",
+        Outcome::WithinNoise => "",
     };
     format!(
-        "{}, {}: {} {word}, {} → {}, {} without the machine's drift (noise: ±{})",
+        "{}, {}: {}{word} {} → {}, {} without the machine's drift (noise: ±{})",
         change.cell,
         change.target,
         change.measure.label(),
