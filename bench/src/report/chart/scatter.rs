@@ -98,13 +98,18 @@ fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
 fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale), page: Area) {
     let frame = canvas.frame;
     let radius = if frame.narrow { 5.0 } else { 7.0 };
-    let around = |dot: &Dot| Area {
-        left: x.at(dot.cost) - radius - 1.0,
+    let around = |dot: &Dot, aside: f64| Area {
+        left: x.at(dot.cost) - radius - aside,
         top: y.at(dot.tail) - radius - 1.0,
-        width: 2.0 * radius + 2.0,
+        width: 2.0 * (radius + aside),
         height: 2.0 * radius + 2.0,
     };
-    let mut taken: Vec<Area> = dots.iter().map(around).collect();
+    // Beside a dot there is only its own name, or it would be taken for it.
+    let kept_free = |whose: &Dot| -> Vec<Area> {
+        let aside = |dot: &Dot| if dot.target == whose.target { 1.0 } else { BESIDE };
+        dots.iter().map(|dot| around(dot, aside(dot))).collect()
+    };
+    let mut names: Vec<Area> = Vec::new();
     // This project's names first: they get the best places.
     for dot in dots.iter().rev() {
         let class = classes(canvas.results, &dot.target);
@@ -120,6 +125,7 @@ fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale)
         let hollow = if canvas.results.is_variant(&dot.target) { " hollow" } else { "" };
         canvas.svg.circle(centre, radius, &format!("dot {class}{hollow}"));
         let candidates = candidates(centre, text_width(label, font), font.size, radius);
+        let taken = [kept_free(dot), names.clone()].concat();
         if let Some(place) = first_free(&candidates, &taken, page) {
             let area = candidates[place];
             if place >= NEAR {
@@ -127,11 +133,14 @@ fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale)
                 canvas.svg.line(centre, end, "leader");
             }
             canvas.svg.text(area.left, area.top + font.size * 0.86, font, Anchor::Start, "ink", label);
-            taken.push(area);
+            names.push(area);
         }
         canvas.svg.end();
     }
 }
+
+/// How far from a dot, to its left and right, other dots' names keep.
+const BESIDE: f64 = 8.0;
 
 /// So many of the candidates touch their dot and need no line to it.
 const NEAR: usize = 4;
