@@ -29,8 +29,9 @@ const RECEIVE_BYTES: usize = 4 * 1024;
 const SENDFILE_BYTES_MAX: u64 = 8 << 20;
 /// Moved by one `pread(2)` and `send(2)`.
 const COPY_BYTES: u64 = 64 * 1024;
-/// A send waits so often before the deadline of a client that takes nothing has passed.
-const SEND_WAITS: u32 = 4;
+/// A send waits so often before the deadline of a client that takes nothing has passed. The deadline counts from the
+/// report of what was sent, which sendfile(2) delays by up to four waits: it is late by a quarter at most.
+const SEND_WAITS: u32 = 16;
 /// How long an accept that lacked a descriptor or a thread waits for a connection to end.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -195,7 +196,6 @@ impl Client {
 
     /// The whole conversation.
     fn converse(&mut self) {
-        // sendfile(2) may wait several times before it reports what it has sent: a part of the time for each.
         let send_timeout = Some(self.worker.config().send_timeout / SEND_WAITS);
         if sockopt::set_socket_timeout(&self.socket.descriptor, Timeout::Send, send_timeout).is_err() {
             self.connection.failed(&mut self.worker);

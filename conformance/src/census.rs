@@ -79,6 +79,16 @@ fn list_descriptors() -> String {
     format!("{}: {}", targets.len(), targets.join(", "))
 }
 
+/// Waits until a server has counted so many connections since it began. A loop counts at the end of a turn, so a
+/// client may have its answer before.
+///
+/// # Errors
+/// When there are fewer.
+pub fn connections_begin(server: &Server, count: u64) -> Result<(), Failed> {
+    let stats = &server.service().stats;
+    deadline::within(PATIENCE, "the connections to begin", || stats.totals().accepted >= count)
+}
+
 /// Waits until a server has no connection left.
 ///
 /// # Errors

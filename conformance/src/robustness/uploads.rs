@@ -7,7 +7,7 @@ use common::Config;
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};
-use crate::census::connections_end;
+use crate::census::{connections_begin, connections_end};
 use crate::client::Client;
 use crate::load::join_all;
 use crate::response::Framing;
@@ -96,10 +96,11 @@ fn a_connection_for_each_request(ground: Ground<'_>) -> Outcome {
         Ok(())
     };
     thread::scope(|scope| join_all((0..CLIENTS).map(|_| scope.spawn(ask)).collect::<Vec<_>>()))?;
-    // A worker hands its counts over at the end of a turn, after the answer.
+    let requests = (CLIENTS * REQUESTS) as u64;
+    connections_begin(&server, requests)?;
     connections_end(&server)?;
     let counts = server.service().stats.totals();
-    if counts.requests != (CLIENTS * REQUESTS) as u64 || counts.errors != 0 {
+    if counts.requests != requests || counts.errors != 0 {
         return Err(format!("counted: {counts}").into());
     }
     server.stop()?;
