@@ -79,13 +79,11 @@ impl Area {
             && self.left + self.width <= other.left + other.width
             && self.top + self.height <= other.top + other.height
     }
-}
 
-/// The first of the candidates that lies within `page` and touches none of `taken`.
-pub fn first_free(candidates: &[Area], taken: &[Area], page: Area) -> Option<usize> {
-    candidates.iter().position(|candidate| {
-        candidate.is_within(page) && !taken.iter().any(|taken| taken.overlaps(*candidate))
-    })
+    /// Whether it lies within `page` and touches none of `taken`.
+    pub fn is_free(self, taken: &[Area], page: Area) -> bool {
+        self.is_within(page) && !taken.iter().any(|taken| taken.overlaps(self))
+    }
 }
 
 #[cfg(test)]
@@ -123,8 +121,8 @@ mod tests {
         let area = |left, top| Area { left, top, width: 10.0, height: 10.0 };
         assert!(area(0.0, 0.0).overlaps(area(5.0, 5.0)) && !area(0.0, 0.0).overlaps(area(10.0, 0.0)));
         let page = Area { left: 0.0, top: 0.0, width: 100.0, height: 100.0 };
-        let candidates = [area(-5.0, 0.0), area(0.0, 0.0), area(50.0, 50.0)];
-        assert_eq!(first_free(&candidates, &[area(5.0, 5.0)], page), Some(2));
-        assert_eq!(first_free(&candidates, &[page], page), None);
+        let taken = [area(5.0, 5.0)];
+        assert!(area(50.0, 50.0).is_free(&taken, page));
+        assert!(!area(0.0, 0.0).is_free(&taken, page) && !area(-5.0, 50.0).is_free(&taken, page));
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::Verdict;
-use crate::report::chart::labels::{Area, first_free};
+use crate::report::chart::labels::Area;
 use crate::report::chart::lines::drawing_order;
 use crate::report::chart::plot;
 use crate::report::chart::scale::Scale;
@@ -52,16 +52,17 @@ pub fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String>
     })
 }
 
-fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+/// The ends of an axis: `room` is how many times further than all values it goes on.
+fn ends(values: impl Iterator<Item = f64>, room: f64) -> (f64, f64) {
     let (low, high) =
         values.fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
-    (low / 1.35, high * 1.35)
+    (low / room, high * room)
 }
 
 fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
     let frame = canvas.frame;
     let height = if frame.narrow { 400.0 } else { 520.0 };
-    let (low, high) = ends(dots.iter().map(|dot| dot.tail));
+    let (low, high) = ends(dots.iter().map(|dot| dot.tail), 2.0); // for names above and below, too
     let (top, bottom) = (canvas.y, canvas.y + height);
     let y = Scale::logarithmic(low, high, bottom, top);
     let ticks: Vec<(f64, String)> =
@@ -69,7 +70,7 @@ fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
     let left =
         frame.margin + 8.0 + ticks.iter().map(|(_, text)| text_width(text, frame.axis)).fold(0.0, f64::max);
     let right = frame.width - frame.margin;
-    let (low, high) = ends(dots.iter().map(|dot| dot.cost));
+    let (low, high) = ends(dots.iter().map(|dot| dot.cost), 1.35);
     let x = Scale::logarithmic(low, high, left, right);
     for (tick, text) in &ticks {
         let place = y.at(*tick);
@@ -98,17 +99,17 @@ fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
 fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale), page: Area) {
     let frame = canvas.frame;
     let radius = if frame.narrow { 5.0 } else { 7.0 };
-    let around = |dot: &Dot, aside: f64| Area {
-        left: x.at(dot.cost) - radius - aside,
+    let around = |dot: &Dot| Area {
+        left: x.at(dot.cost) - radius - BESIDE,
         top: y.at(dot.tail) - radius - 1.0,
-        width: 2.0 * (radius + aside),
+        width: 2.0 * (radius + BESIDE),
         height: 2.0 * radius + 2.0,
     };
     // Beside a dot there is only its own name, or it would be taken for it.
     let kept_free = |whose: &Dot| -> Vec<Area> {
-        let aside = |dot: &Dot| if dot.target == whose.target { 1.0 } else { BESIDE };
-        dots.iter().map(|dot| around(dot, aside(dot))).collect()
+        dots.iter().filter(|dot| dot.target != whose.target).map(around).collect()
     };
+    // With the lines to them.
     let mut names: Vec<Area> = Vec::new();
     // This project's names first: they get the best places.
     for dot in dots.iter().rev() {
@@ -125,15 +126,24 @@ fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale)
         let hollow = if canvas.results.is_variant(&dot.target) { " hollow" } else { "" };
         canvas.svg.circle(centre, radius, &format!("dot {class}{hollow}"));
         let candidates = candidates(centre, text_width(label, font), font.size, radius);
+        let end =
+            |area: Area| (centre.0.clamp(area.left, area.left + area.width), area.top + area.height * 0.5);
+        let leader = |place: usize| {
+            if place < NEAR { Vec::new() } else { beads(centre, end(candidates[place]), radius) }
+        };
         let taken = [kept_free(dot), names.clone()].concat();
-        if let Some(place) = first_free(&candidates, &taken, page) {
+        let free = || (0..candidates.len()).filter(|place| candidates[*place].is_free(&taken, page));
+        let crosses = |bead: &Area| names.iter().any(|name| name.overlaps(*bead));
+        let clear = free().find(|place| !leader(*place).iter().any(crosses));
+        // Rather across another name than without its own.
+        if let Some(place) = clear.or_else(|| free().next()) {
             let area = candidates[place];
             if place >= NEAR {
-                let end = (centre.0.clamp(area.left, area.left + area.width), area.top + area.height * 0.5);
-                canvas.svg.line(centre, end, "leader");
+                canvas.svg.line(centre, end(area), "leader");
             }
             canvas.svg.text(area.left, area.top + font.size * 0.86, font, Anchor::Start, "ink", label);
             names.push(area);
+            names.extend(leader(place));
         }
         canvas.svg.end();
     }
@@ -141,6 +151,19 @@ fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale)
 
 /// How far from a dot, to its left and right, other dots' names keep.
 const BESIDE: f64 = 8.0;
+
+/// A line as small areas, from `start` away from its beginning: no name should lie on it.
+fn beads(from: (f64, f64), to: (f64, f64), start: f64) -> Vec<Area> {
+    const STEP: f64 = 3.0;
+    let (across, down) = (to.0 - from.0, to.1 - from.1);
+    let length = across.hypot(down);
+    let steps = (0..).map(|step| start + f64::from(step) * STEP).take_while(|reach| *reach < length);
+    let bead = |reach: f64| {
+        let (x, y) = (from.0 + across * reach / length, from.1 + down * reach / length);
+        Area { left: x - STEP / 2.0, top: y - STEP / 2.0, width: STEP, height: STEP }
+    };
+    steps.map(bead).collect()
+}
 
 /// So many of the candidates touch their dot and need no line to it.
 const NEAR: usize = 4;

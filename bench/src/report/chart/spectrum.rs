@@ -15,8 +15,8 @@ use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
-/// So many samples have to lie above a quantile.
-const SAMPLES_ABOVE_MIN: f64 = 20.0;
+/// So many samples have to lie above a quantile, and below it: what was due last had hardly waited at the end.
+const SAMPLES_BEYOND_MIN: f64 = 20.0;
 /// Points per factor of ten in 1 − quantile.
 const POINTS_PER_DECADE: i32 = 12;
 
@@ -60,8 +60,8 @@ pub fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch
         name: format!("spectrum-{}", scenario.name),
         title: format!("How long do the unluckiest {subject} wait?"),
         reading: format!(
-            "{} Response time from the moment at which a request was due, all trials of {} together. A line ends \
-             where fewer than 20 samples lie above it.",
+            "{} Response time from the moment at which a request was due, all trials of {} together. A line \
+             begins and ends where 20 samples lie beyond it.",
             scenario.about, verdict.cell
         ),
         scenario: Some(scenario.name.clone()),
@@ -82,14 +82,14 @@ fn line(results: &Results<'_>, verdict: &Verdict, target: &TargetRecord) -> Opti
     let count = histogram.len() as f64;
     let points: Vec<(f64, f64)> = (0..)
         .map(|step| f64::from(step) / f64::from(POINTS_PER_DECADE))
-        .take_while(|nines| count * 10.0_f64.powf(-nines) >= SAMPLES_ABOVE_MIN)
-        .map(|nines| (nines, at(&histogram, 1.0 - 10.0_f64.powf(-nines))))
+        .take_while(|nines| count * 10.0_f64.powf(-nines) >= SAMPLES_BEYOND_MIN)
+        .map(|nines| (nines, at(&histogram, (1.0 - 10.0_f64.powf(-nines)).max(SAMPLES_BEYOND_MIN / count))))
         .collect();
     let (_, last) = points.last()?;
     let quantiles = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
     let lines: Vec<String> = quantiles
         .iter()
-        .filter(|(_, quantile)| count * (1.0 - quantile) >= SAMPLES_ABOVE_MIN)
+        .filter(|(_, quantile)| count * (1.0 - quantile) >= SAMPLES_BEYOND_MIN)
         .map(|(name, quantile)| format!("{name}: {}", wording::duration(at(&histogram, *quantile))))
         .collect();
     Some(Series {
