@@ -34,7 +34,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 /// The time limit under test; the others are far away.
 const LIMIT: Duration = Duration::from_millis(300);
-/// A limit that mustn't be reached by who keeps well below it, on a machine that stands still for a while, too.
+/// A longer one, where a machine that stands still for a while mustn't decide.
 const WIDE_LIMIT: Duration = Duration::from_millis(1_200);
 /// Clocks are read once in a turn of a loop, and a wheel is coarse; but nothing fires early.
 const LATE_MAX: Duration = Duration::from_millis(700);
