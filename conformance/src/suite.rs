@@ -160,6 +160,7 @@ fn run_cached_row(row: &Row, server: &Server, expected: &Transcript) -> Result<(
         let transcript = exchange.run(server.address)?;
         compare(expected, &transcript).map_err(|failed| complaint(&format!("round {round}"), &failed))?;
     }
+    census::connections_end(server)?;
     let wanted = HIT_ROUNDS * row.files();
     deadline::within(PATIENCE, "the hits to be counted", || hits() - before >= wanted)
         .map_err(|_late| format!("{} hits instead of {wanted}", hits() - before).into())
