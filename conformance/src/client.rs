@@ -157,6 +157,14 @@ impl Client {
         }
     }
 
+    /// Bytes that have come and wait in the socket.
+    ///
+    /// # Errors
+    /// What `ioctl(FIONREAD)` reports (tcp(7)).
+    pub fn unread_bytes(&self) -> io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(&self.stream)?)
+    }
+
     /// What was received and not yet handed out.
     #[must_use]
     pub fn received(&self) -> &[u8] {
