@@ -377,13 +377,10 @@ fn a_reader_that_stalls_is_reset() -> Outcome {
 
 fn a_reader_that_is_slow_is_served() -> Outcome {
     const SIZE: usize = 300_000;
+    const SEND_TIMEOUT: Duration = Duration::from_millis(1200);
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(SIZE))?;
-    let config = Config {
-        send_timeout: Duration::from_millis(300),
-        send_buffer_bytes: Some(4096),
-        ..Config::default()
-    };
+    let config = Config { send_timeout: SEND_TIMEOUT, send_buffer_bytes: Some(4096), ..Config::default() };
     let server = Running::start(directory.path(), config)?;
     let socket =
         rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)?;
@@ -400,10 +397,10 @@ fn a_reader_that_is_slow_is_served() -> Outcome {
         let bytes = stream.read(&mut some)?;
         assert!(bytes > 0, "the answer is whole");
         got.extend_from_slice(&some[..bytes]);
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(20));
     }
     assert!(got.ends_with(&pattern(SIZE)), "the body is what it should be");
-    assert!(begun.elapsed() > Duration::from_millis(600), "the test was slow enough");
+    assert!(begun.elapsed() > SEND_TIMEOUT * 2, "the test was slow enough");
     drop(stream);
     server.stop()
 }

@@ -209,13 +209,16 @@ fn changes_between_requests(ground: Ground<'_>) -> Outcome {
             fs::rename(&next, &file)?;
         }
         let changed = Instant::now();
-        let mut response = client.get("/file.txt")?;
-        while response.content != content.as_bytes() && changed.elapsed() < STALE_MAX {
-            response = client.get("/file.txt")?;
-        }
-        if response.content != content.as_bytes() {
-            return Err(format!("\"{}\" instead of {content}", response.content.escape_ascii()).into());
-        }
+        let response = loop {
+            let asked = changed.elapsed();
+            let response = client.get("/file.txt")?;
+            if response.content == content.as_bytes() {
+                break response;
+            }
+            if asked > STALE_MAX {
+                return Err(format!("\"{}\" instead of {content}", response.content.escape_ascii()).into());
+            }
+        };
         tags.push(response.require("ETag")?.to_owned());
         client.send(&get("/file.txt", &[&format!("If-None-Match: {}", tags[tags.len() - 1])]))?;
         if client.response(Framing::Content)?.status != 304 {

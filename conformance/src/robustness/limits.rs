@@ -9,8 +9,7 @@ use libtest_mimic::Failed;
 use super::{DONE, Ground, Outcome, Test};
 use crate::census::connections_end;
 use crate::child::Settings;
-use crate::client::{Client, Heard};
-use crate::deadline;
+use crate::client::{Client, Heard, PATIENCE};
 use crate::response::Framing;
 use crate::row::get;
 use crate::server::Server;
@@ -27,6 +26,8 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 /// How long to listen for what must not come.
 const SILENCE: Duration = Duration::from_millis(200);
+/// The same where it is listened to many clients.
+const BRIEF_SILENCE: Duration = Duration::from_millis(20);
 
 /// Over the bound nobody is refused: they wait in the kernel's queue until somebody leaves.
 fn connections(ground: Ground<'_>) -> Outcome {
@@ -45,7 +46,7 @@ fn connections(ground: Ground<'_>) -> Outcome {
         waiting.push(client);
     }
     for client in &mut waiting {
-        expect_silence(client)?;
+        expect_silence(client, SILENCE)?;
     }
     for mut client in waiting {
         // Whoever leaves makes room for the next, in the order in which they came.
@@ -63,11 +64,27 @@ fn connections(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-fn expect_silence(client: &mut Client) -> Result<(), Failed> {
-    match client.hear(Instant::now() + SILENCE)? {
+fn expect_silence(client: &mut Client, duration: Duration) -> Result<(), Failed> {
+    match client.hear(Instant::now() + duration)? {
         Heard::Silence => Ok(()),
         heard => Err(format!("{heard:?}, though there are as many connections as allowed").into()),
     }
+}
+
+/// Takes out those who have been answered by now.
+fn take_answered(clients: &mut Vec<Client>) -> Result<Vec<Client>, Failed> {
+    let (mut answered, mut waiting) = (Vec::new(), Vec::new());
+    for mut client in clients.drain(..) {
+        match client.hear(Instant::now() + Duration::from_millis(5))? {
+            Heard::Bytes(_) => answered.push(client),
+            Heard::Silence => waiting.push(client),
+            heard @ (Heard::End | Heard::Reset) => {
+                return Err(format!("{heard:?} for a client that could wait").into());
+            }
+        }
+    }
+    *clients = waiting;
+    Ok(answered)
 }
 
 /// The bound holds for all workers together.
@@ -82,31 +99,27 @@ fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     }
     // Each of the two has its share, and a queue of its own that is long enough to fill it.
     let stats = &server.service().stats;
-    deadline::within(Duration::from_secs(10), "both workers to be full", || stats.active() == MAX as u64)?;
     let mut answered = Vec::new();
-    for client in &mut clients {
-        answered.push(client.hear(Instant::now() + Duration::from_millis(20))? != Heard::Silence);
+    let deadline = Instant::now() + PATIENCE;
+    while answered.len() < MAX {
+        answered.append(&mut take_answered(&mut clients)?);
+        if Instant::now() > deadline {
+            return Err(format!("{} were answered; {MAX} are allowed", answered.len()).into());
+        }
     }
-    let count = answered.iter().filter(|answered| **answered).count();
-    if count != MAX || stats.active() > MAX as u64 {
-        return Err(format!("{count} were answered, {} are open; {MAX} are allowed", stats.active()).into());
+    for client in &mut clients {
+        expect_silence(client, BRIEF_SILENCE)?;
+    }
+    let active = stats.active();
+    if answered.len() != MAX || active > MAX as u64 {
+        return Err(format!("{} were answered, {active} are open; {MAX} are allowed", answered.len()).into());
     }
     // Those who are through leave, and the others are answered, some at a time.
+    drop(answered);
     while !clients.is_empty() {
-        let mut remaining = Vec::new();
-        let before = clients.len();
-        for mut client in clients {
-            if client.hear(Instant::now() + Duration::from_millis(5))? == Heard::Silence
-                && client.received().is_empty()
-            {
-                remaining.push(client);
-            }
-        }
-        clients = remaining;
-        if clients.len() == before {
-            deadline::within(Duration::from_secs(10), "a place to become free", || {
-                stats.active() < MAX as u64
-            })?;
+        drop(take_answered(&mut clients)?);
+        if Instant::now() > deadline {
+            return Err(format!("{} were never answered", clients.len()).into());
         }
     }
     connections_end(&server)?;
