@@ -3,7 +3,7 @@
 use crate::failure::Result;
 use crate::machine::disturbance::Account;
 use crate::machine::environment::{Environment, Filesystem};
-use crate::machine::placement::{Distance, Placement, pin};
+use crate::machine::placement::{Distance, Placement, parse_cpus, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::spin;
 use crate::server::calls;
@@ -169,15 +169,17 @@ fn build(environment: &Environment) -> Finding {
 }
 
 fn load(environment: &Environment) -> Finding {
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let online = environment.cpu.online.as_deref().unwrap_or_default();
+    let cpus = parse_cpus(online).len().max(1);
+    let noun = if cpus == 1 { "CPU" } else { "CPUs" };
     let average = environment.load_average.as_deref().and_then(|text| text.parse::<f64>().ok());
     match average {
         Some(average) if average > LOAD_MAX * cpus as f64 => bias(
             "load",
-            format!("{average} on {cpus} CPUs over the last minute"),
+            format!("{average} on {cpus} {noun} over the last minute"),
             "end what runs beside, and wait a minute",
         ),
-        Some(average) => fine("load", format!("{average} on {cpus} CPUs over the last minute")),
+        Some(average) => fine("load", format!("{average} on {cpus} {noun} over the last minute")),
         None => fine("load", "the kernel doesn't say"),
     }
 }
@@ -276,6 +278,7 @@ fn slow_disk(corpus: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::placement::allowed_cpus;
 
     #[test]
     fn one_core_a_governor_and_a_debug_build_are_told() {
@@ -283,6 +286,7 @@ mod tests {
         environment.cpu.governor = Some("powersave".to_owned());
         environment.build.opt_level = "1".to_owned();
         environment.limits.descriptors = Some(1024);
+        environment.cpu.online = Some("0".to_owned());
         environment.load_average = Some("9.00".to_owned());
         environment.filesystem = Some(Filesystem { kind: "tmpfs".to_owned(), options: String::new() });
         let placement = Placement { server: 0, client: 0, distance: Distance::Same };
@@ -295,6 +299,24 @@ mod tests {
         assert!(of("cores").found.contains("sleeps"), "{}", of("cores").found);
         assert_eq!(of("descriptors").weight, Weight::Missing);
         assert!(of("build").to_string().starts_with("BIAS     build: optimisation level 1\n"));
+    }
+
+    /// The run is pinned to one CPU when it looks, and the load is that of all.
+    #[test]
+    fn the_load_is_of_all_cpus() {
+        pin(allowed_cpus().unwrap()[0]).unwrap();
+        let mut environment = Environment::look(Path::new("/"), Path::new("/"));
+        for (online, average, weight, found) in [
+            ("0", "0.31", Weight::Bias, "0.31 on 1 CPU over the last minute"),
+            ("0-1", "0.6", Weight::Fine, "0.6 on 2 CPUs over the last minute"),
+            ("0-1", "0.61", Weight::Bias, "0.61 on 2 CPUs over the last minute"),
+            ("0-3,6", "1.49", Weight::Fine, "1.49 on 5 CPUs over the last minute"),
+        ] {
+            environment.cpu.online = Some(online.to_owned());
+            environment.load_average = Some(average.to_owned());
+            let finding = load(&environment);
+            assert_eq!((finding.weight, finding.found.as_str()), (weight, found), "{online}");
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn online() -> usize {
 }
 
 /// Reads the kernel's list format: "0-2,5".
-fn parse_cpus(list: &str) -> Vec<usize> {
+pub fn parse_cpus(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
     for part in list.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
