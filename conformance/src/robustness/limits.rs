@@ -26,7 +26,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 /// How long to listen for what must not come.
 const SILENCE: Duration = Duration::from_millis(200);
-/// The same where it is listened to many clients.
+/// The same where there are many clients to listen to.
 const BRIEF_SILENCE: Duration = Duration::from_millis(20);
 
 /// Over the bound nobody is refused: they wait in the kernel's queue until somebody leaves.
