@@ -3,7 +3,7 @@
 use crate::failure::Result;
 use crate::machine::disturbance::Account;
 use crate::machine::environment::{Environment, Filesystem};
-use crate::machine::placement::{Distance, Placement, parse_cpus, pin};
+use crate::machine::placement::{Distance, Placement, count_cpus, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::spin;
 use crate::server::calls;
@@ -169,8 +169,7 @@ fn build(environment: &Environment) -> Finding {
 }
 
 fn load(environment: &Environment) -> Finding {
-    let online = environment.cpu.online.as_deref().unwrap_or_default();
-    let cpus = parse_cpus(online).len().max(1);
+    let cpus = count_cpus(environment.cpu.online.as_deref().unwrap_or_default());
     let noun = if cpus == 1 { "CPU" } else { "CPUs" };
     let average = environment.load_average.as_deref().and_then(|text| text.parse::<f64>().ok());
     match average {

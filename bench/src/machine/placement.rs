@@ -109,11 +109,16 @@ pub fn allowed_cpus() -> Result<Vec<usize>> {
 /// doesn't say.
 pub fn online() -> usize {
     let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
-    parse_cpus(&list).len().max(1)
+    count_cpus(&list)
+}
+
+/// How many CPUs a list in the kernel's format names; 1 where it is empty.
+pub fn count_cpus(list: &str) -> usize {
+    parse_cpus(list).len().max(1)
 }
 
 /// Reads the kernel's list format: "0-2,5".
-pub fn parse_cpus(list: &str) -> Vec<usize> {
+fn parse_cpus(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
     for part in list.trim().split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
