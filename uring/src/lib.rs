@@ -43,7 +43,6 @@ use common::slots::Token;
 pub mod buffers;
 mod chains;
 mod client;
-pub mod constant;
 mod listener;
 mod lister;
 mod operation;

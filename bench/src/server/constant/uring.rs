@@ -1,70 +1,39 @@
-//! A server of a constant, for measuring: what the ring and the kernel cost when nobody parses, opens or decides.
-//!
-//! It serves no files and no HTTP: whatever is asked, the same bytes are sent. That makes it the floor under
-//! the real server's cost, as the operations are those of the real server for connections that are kept: one
-//! multishot accept, a multishot receive for each connection into provided buffers, and a send.
+//! The null server over io_uring, with the operations of the real server for connections that are kept: a
+//! multishot accept, a multishot receive per connection into provided buffers, and a send.
 
-use std::io;
-use std::os::fd::OwnedFd;
-use std::rc::Rc;
-
+use super::RequestEnd;
 use common::slots::{Slots, Token};
-
-use crate::buffers::RecvBuffer;
-use crate::ring::{Completion, Flight, Options, Ring, Socket};
-
-/// What a request ends with: the empty line behind its head.
-const EMPTY_LINE: [u8; 4] = *b"\r\n\r\n";
-
-/// Sees a request's end, without a look at what is in front of it.
-///
-/// That is right for clients that ask again only when they are answered, and send no content.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct End {
-    last: [u8; EMPTY_LINE.len()],
-}
-
-impl End {
-    /// Whether a request is complete with these bytes.
-    pub fn comes_with(&mut self, bytes: &[u8]) -> bool {
-        if let Some(last) = bytes.last_chunk() {
-            self.last = *last;
-        } else {
-            self.last.rotate_left(bytes.len());
-            let kept = self.last.len() - bytes.len();
-            self.last[kept..].copy_from_slice(bytes);
-        }
-        self.last == EMPTY_LINE
-    }
-}
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::io;
+use std::rc::Rc;
+use uring::buffers::RecvBuffer;
+use uring::ring::{Completion, Flight, Options, Ring, Socket};
 
 struct Client {
     socket: Socket,
-    request: End,
+    request: RequestEnd,
     /// The receive in flight.
     receiving: Option<Flight>,
     sending: bool,
     ending: bool,
 }
 
-struct Server {
+struct NullServer {
     ring: Ring,
     listener: Rc<OwnedFd>,
     answer: Rc<Vec<u8>>,
     clients: Slots<Client>,
 }
 
-/// The accept's token; nobody else is told by an [`Completion::Accepted`].
+/// The accept's token. No client can be mistaken for it: only accepts complete as [`Completion::Accepted`].
 const LISTENER: Token = Token { slot: 0, generation: 0 };
 
-/// Sends `answer` to every request on the connections of `listener`, until the process ends.
-///
-/// # Errors
-/// When io_uring can't be used here, or the ring can't go on.
-pub fn serve(listener: OwnedFd, answer: Vec<u8>) -> io::Result<()> {
+/// Serves until the process ends.
+pub(super) fn serve(listener: OwnedFd, answer: Vec<u8>) -> io::Result<()> {
     let ring = Ring::new(&Options::default()).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let (listener, answer) = (Rc::new(listener), Rc::new(answer));
-    let mut server = Server { ring, listener, answer, clients: Slots::new() };
+    let mut server = NullServer { ring, listener, answer, clients: Slots::new() };
     server.arm_accept();
     loop {
         server.ring.submit_and_wait(None)?;
@@ -74,18 +43,13 @@ pub fn serve(listener: OwnedFd, answer: Vec<u8>) -> io::Result<()> {
     }
 }
 
-impl Server {
+impl NullServer {
     fn on(&mut self, completion: Completion) {
         match completion {
             Completion::Accepted { result, armed, .. } => self.on_accept(result, armed),
             Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
             Completion::Sent { token, result, armed } => self.on_send(token, result.is_ok(), armed),
-            Completion::ReceivedOnce { .. }
-            | Completion::FileRead { .. }
-            | Completion::FileSent { .. }
-            | Completion::Opened { .. }
-            | Completion::Loaded { .. }
-            | Completion::Polled { .. } => unreachable!("only accepts, receives and sends were started"),
+            _ => unreachable!("only accepts, receives and sends were started"),
         }
     }
 
@@ -95,7 +59,7 @@ impl Server {
 
     fn on_accept(&mut self, result: io::Result<OwnedFd>, armed: bool) {
         if let Ok(socket) = result {
-            let (socket, request) = (Rc::new(socket), End::default());
+            let (socket, request) = (Rc::new(socket), RequestEnd::default());
             let client = Client { socket, request, receiving: None, sending: false, ending: false };
             let token = self.clients.insert(client);
             self.arm_recv(token);
@@ -125,8 +89,8 @@ impl Server {
                 }
                 true
             }
-            // The ring has made more buffers meanwhile.
-            Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
+            // The buffers had run out; the ring has made more.
+            Err(error) => error.raw_os_error() == Some(Errno::NOBUFS.raw_os_error()),
             Ok(None) => false,
         };
         if client.ending || !goes_on {
@@ -161,24 +125,5 @@ impl Server {
         {
             self.ring.close(socket);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_ends_however_it_is_cut() {
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-        for cut in 0..=request.len() {
-            let mut end = End::default();
-            let (first, second) = request.split_at(cut);
-            assert_eq!(end.comes_with(first), cut == request.len(), "cut at {cut}");
-            assert!(end.comes_with(second), "cut at {cut}");
-        }
-        let mut end = End::default();
-        let ends = request.iter().filter(|byte| end.comes_with(&[**byte])).count();
-        assert_eq!(ends, 1);
     }
 }
