@@ -4,6 +4,7 @@
 //! start seen from inside. [`cost`], [`calls`] and [`memory`] are what is read from outside while it runs,
 //! [`gate`] what it has to do before it is timed.
 
+pub mod availability;
 pub mod calls;
 pub mod catalogue;
 pub mod congestion;

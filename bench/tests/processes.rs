@@ -3,11 +3,12 @@
 use bench::machine::placement::Placement;
 use bench::run::corpus::Corpus;
 use bench::run::scenario::Files;
+use bench::server::availability::Availability;
 use bench::server::calls::Counting;
 use bench::server::catalogue;
 use bench::server::process::Server;
 use bench::server::serve::serve_if_asked;
-use bench::server::target::{Availability, Backend, Family, Target};
+use bench::server::target::{Backend, Family, Target};
 use libtest_mimic::{Arguments, Failed, Trial};
 #[path = "processes/servers.rs"]
 mod servers;

@@ -205,6 +205,16 @@ pub fn text_width(text: &str, font: Font) -> f64 {
     f64::from(thousandths) / 1_000.0 * font.size * bold * SLACK_FACTOR
 }
 
+/// The text, cut with an ellipsis where it is wider than `width`.
+pub fn shortened(text: &str, font: Font, width: f64) -> String {
+    let mut shown = text.to_owned();
+    while text_width(&shown, font) > width && shown.chars().count() > 2 {
+        let keep = shown.chars().count() - 2;
+        shown = shown.chars().take(keep).chain(std::iter::once('…')).collect();
+    }
+    shown
+}
+
 /// Breaks text at blanks into lines that fit into `width`.
 pub fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
     let mut lines = Vec::new();

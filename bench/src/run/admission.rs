@@ -8,12 +8,13 @@ use crate::run::group;
 use crate::run::options::Options;
 use crate::run::scenario::{Files, Group, Scenario};
 use crate::run::trial::request_for;
+use crate::server::availability::Availability;
 use crate::server::calls::Counting;
 use crate::server::catalogue::{self, catalogue};
 use crate::server::congestion::Control;
 use crate::server::gate;
 use crate::server::process::{Server, Start};
-use crate::server::target::{Availability, Backend, Constant, Family, Target};
+use crate::server::target::{Backend, Constant, Family, Target};
 
 /// A target that takes part.
 pub struct Admitted {

@@ -1,9 +1,10 @@
 //! Everything that can be put under test, in the order in which it is always shown.
 
+use crate::server::availability::Availability;
 use crate::server::peer::{
     CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
 };
-use crate::server::target::{Availability, Backend, Cache, Mechanism, Runs, Settings, Target};
+use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::{Copy, Tune};
 use std::borrow::Cow;
 

@@ -2,9 +2,10 @@
 //!
 //! Processes are held by pidfds, taken while they live, so nobody else is ever meant by a number that is used again.
 
-use crate::server::process::wait_readable;
 use crate::server::tree;
-use rustix::fd::OwnedFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, ExitStatus};
@@ -86,4 +87,15 @@ pub(crate) fn kill_all(tree: &[OwnedFd]) {
 fn ends_by(process: &OwnedFd, deadline: Instant) -> bool {
     let left = deadline.saturating_duration_since(Instant::now());
     wait_readable(process, left).unwrap_or(false)
+}
+
+/// Waits until the descriptor is readable: a pipe with bytes or at its end, a process that has ended.
+pub(crate) fn wait_readable(fd: impl AsFd, timeout: Duration) -> rustix::io::Result<bool> {
+    let timeout = Timespec::try_from(timeout).expect("a few seconds are a valid timespec");
+    loop {
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            ready => return ready.map(|count| count > 0),
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! executable. What differs from start to start stands there as a name between two `@`.
 
 use crate::failure::{Failure, Result};
-use crate::server::target::Availability;
+use crate::server::availability::Availability;
 use rustix::fs::{Access, access};
 use rustix::process::{Signal, geteuid};
 use std::ffi::OsString;

@@ -8,18 +8,18 @@
 
 use crate::failure::{Failure, Result};
 use crate::machine::placement::{Placement, Thread, threads_of};
+use crate::server::availability::Availability;
 use crate::server::calls::{Calls, Counters, Counting};
 use crate::server::congestion::{Control, set_for_listeners};
 use crate::server::cost::Cost;
+use crate::server::ending::{self, wait_readable};
 use crate::server::memory::{self, Memory};
 use crate::server::order::{Announcement, Order, SUBCOMMAND, Work};
 use crate::server::peer::{Peer, Place};
 use crate::server::serve::{LOOPBACK, RELEASE};
-use crate::server::target::{Availability, Runs, Target};
-use crate::server::{ending, tree};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::io::Errno;
+use crate::server::target::{Runs, Target};
+use crate::server::tree;
+use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use std::cell::RefCell;
 use std::fs;
@@ -448,17 +448,6 @@ fn answers(address: SocketAddr) -> bool {
         stream.read(&mut [0; 16])
     };
     ask().is_ok_and(|count| count > 0)
-}
-
-/// Waits until the descriptor is readable: a pipe with bytes or at its end, a process that has ended.
-pub(crate) fn wait_readable(fd: impl AsFd, timeout: Duration) -> rustix::io::Result<bool> {
-    let timeout = Timespec::try_from(timeout).expect("a few seconds are a valid timespec");
-    loop {
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-            Err(Errno::INTR) => {}
-            ready => return ready.map(|count| count > 0),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What can be put under test: by name, by kind, and whether this machine has it.
 
+use crate::server::availability::Availability;
 use crate::server::peer::Peer;
 use common::{CacheLevel, Tune};
 use serde::{Deserialize, Serialize};
@@ -144,27 +145,6 @@ pub struct Target {
     pub(crate) twin_of: Option<&'static str>,
     pub(crate) runs: Runs,
     pub(crate) constant: Option<Constant>,
-}
-
-/// Whether a target can run on this machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Availability {
-    /// It can.
-    Found {
-        /// As the program tells it.
-        version: String,
-    },
-    /// It isn't installed.
-    Missing {
-        /// How to install it.
-        install: String,
-    },
-    /// The machine can't run it.
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
 }
 
 impl Target {

@@ -2,11 +2,11 @@
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{Claim, Ratio, Verdict};
-use crate::report::chart::forest::{mark, shortened};
+use crate::report::chart::forest::mark;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, Sketch, classes};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, text_width};
+use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 

@@ -1,11 +1,10 @@
 //! The anatomy of a request: where the time goes, and what is asked of the kernel for it.
 
 use crate::analysis::figures::{CallsPerRequest, Figures};
-use crate::report::chart::forest::shortened;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, Sketch};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, text_width};
+use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 use std::collections::BTreeMap;

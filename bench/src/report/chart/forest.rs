@@ -6,7 +6,7 @@ use crate::record::Family;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, Sketch, classes};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, text_width};
+use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 
@@ -193,14 +193,4 @@ fn notes(results: &Results<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]) ->
         Some(format!("In parentheses, not ranked: {} ({why}).", results.label(id)))
     });
     unranked.collect()
-}
-
-/// Cut to a width, if need be.
-pub fn shortened(text: &str, font: Font, width: f64) -> String {
-    let mut shown = text.to_owned();
-    while text_width(&shown, font) > width && shown.chars().count() > 2 {
-        let keep = shown.chars().count() - 2;
-        shown = shown.chars().take(keep).chain(std::iter::once('…')).collect();
-    }
-    shown
 }

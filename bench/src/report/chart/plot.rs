@@ -1,11 +1,10 @@
 //! Lines over two axes, each named at its end.
 
 use crate::analysis::measure::Measure;
-use crate::report::chart::forest::shortened;
 use crate::report::chart::labels::spread;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, classes};
-use crate::report::svg::{Anchor, Font, text_width};
+use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 
 /// One target's line.

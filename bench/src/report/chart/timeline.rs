@@ -2,11 +2,10 @@
 
 use crate::analysis::verdict::Verdict;
 use crate::record::trial::Trial;
-use crate::report::chart::forest::shortened;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, Sketch, classes};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, number};
+use crate::report::svg::{Anchor, Font, number, shortened};
 use crate::report::wording;
 use crate::run::scenario::{Phase, Scenario, whole};
 
