@@ -6,7 +6,7 @@
 //!     cargo run --release -p bench --example against_wrk
 
 use bench::analysis::stats::ratio_estimate;
-use bench::load::class::{Class, Life, Pacing, Reading};
+use bench::load::class::{Class, Life, Pacing, ReadPace};
 use bench::load::engine::Engine;
 use bench::machine::placement::{Placement, pin};
 use bench::report::wording;
@@ -62,7 +62,7 @@ fn compare(backend: Backend) -> Result<(), Box<dyn Error>> {
         connections: CONNECTIONS,
         pacing: Pacing::Closed,
         life: Life::KeepAlive,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: asks(files, Files::Small, address),
     };
     let mut engine = Engine::connect(address, vec![class], 1)?;

@@ -5,7 +5,7 @@
 //!     cargo run --release -p bench --example scaling
 
 use bench::analysis::stats::ratio_estimate;
-use bench::load::class::{Arrivals, Class, Life, Pacing, Reading};
+use bench::load::class::{Arrivals, Class, Life, Pacing, ReadPace};
 use bench::load::engine::Engine;
 use bench::report::wording;
 use bench::run::corpus::Corpus;
@@ -140,7 +140,7 @@ fn measured(child: &mut Child, corpus: &Corpus, pacing: Pacing) -> Outcome<f64> 
         connections: CONNECTIONS,
         pacing,
         life: Life::KeepAlive,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: asks(corpus.entries(Files::Small), Files::Small, address),
     };
     let mut engine = Engine::connect(address, vec![class], 1)?;

@@ -6,13 +6,13 @@ mod answer;
 mod report;
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Arrivals, Asks, Class, Life, Pacing, Reading};
+use crate::load::class::{Arrivals, Asks, Class, Life, Pacing, ReadPace};
 use crate::load::engine::Engine;
 use crate::load::outcome::Outcome;
 use crate::load::request::Request;
 use crate::machine::placement;
 use clap::{Args, ValueEnum};
-use report::Report;
+use report::LoadReport;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
@@ -180,7 +180,7 @@ pub fn run(arguments: &LoadArguments, output: &mut impl Write) -> Result<()> {
     let classes = arguments.chosen();
     let outcome = measure(arguments, address, &classes, &request)?;
     let connections = classes.iter().map(|(_, connections)| *connections).collect();
-    let report = Report::new(arguments, expected, connections, &outcome);
+    let report = LoadReport::new(arguments, expected, connections, &outcome);
     let text = if arguments.json {
         serde_json::to_string_pretty(&report).map_err(Failure::context("write the results as JSON"))? + "\n"
     } else {
@@ -207,7 +207,7 @@ fn measure(
         });
         let seed = arguments.seed.wrapping_add(thread as u64);
         let engine = Engine::connect(address, classes.collect(), seed);
-        let engine = engine.map(|engine| if wakeful { engine.with_wakefulness() } else { engine });
+        let engine = engine.map(|engine| if wakeful { engine.with_busy_polling() } else { engine });
         let warmed_up = engine.and_then(|mut engine| engine.run(arguments.warm_up, None).map(|_| engine));
         // Who has failed waits as well, or the others would for ever.
         start.wait();
@@ -260,8 +260,8 @@ impl LoadArguments {
             pacing,
             life: if kind == Kind::Churn { Life::Requests(1) } else { Life::KeepAlive },
             reading: match kind {
-                Kind::Slow => Reading::Slow { bytes_per_second: self.slow_rate },
-                Kind::Hot | Kind::Churn | Kind::Idle => Reading::AtOnce,
+                Kind::Slow => ReadPace::Slow { bytes_per_second: self.slow_rate },
+                Kind::Hot | Kind::Churn | Kind::Idle => ReadPace::AtOnce,
             },
             asks: Asks::one(request.clone()),
         }

@@ -21,7 +21,7 @@ use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::random::Random;
-use crate::record::trial::{Pass, Place, Trial};
+use crate::record::trial::{Pass, Trial, TrialPosition};
 use crate::record::{self, CellRecord, Ended, FORMAT, Folder, Record};
 use crate::report::{self, Report};
 use crate::run::admission::{Admission, Admitted};
@@ -393,7 +393,7 @@ impl Run {
             }
             self.progress.begin(target.id(), &cell.id);
             let begun = Instant::now();
-            let place = Place { number: self.trials.len(), round, position, attempt };
+            let place = TrialPosition { number: self.trials.len(), round, position, attempt };
             let setting = Setting {
                 scenario,
                 tier: self.record.tier,

@@ -12,7 +12,7 @@ mod stall;
 mod watch;
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Asks, Class, Life, Pacing, Reading as Taking};
+use crate::load::class::{Asks, Class, Life, Pacing, ReadPace};
 use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::Request;
@@ -63,7 +63,7 @@ pub enum Bound {
 
 /// What became of a check.
 #[derive(Clone, Debug)]
-pub enum Verdict {
+pub enum CheckResult {
     /// It was made, and gave these readings.
     Made(Vec<Reading>),
     /// It couldn't be made, for this reason.
@@ -79,7 +79,7 @@ pub struct Check {
     pub is_self_contained: bool,
     /// Whether its client stays awake, for which it has to have a CPU of its own.
     is_awake: bool,
-    run: fn() -> Result<Verdict>,
+    run: fn() -> Result<CheckResult>,
 }
 
 /// How the client of a check waits.
@@ -121,15 +121,15 @@ pub const CHECKS: &[Check] = &[
 ];
 
 impl Check {
-    const fn alone(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+    const fn alone(name: &'static str, run: fn() -> Result<CheckResult>) -> Check {
         Check { name, is_self_contained: true, is_awake: false, run }
     }
 
-    const fn awake(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+    const fn awake(name: &'static str, run: fn() -> Result<CheckResult>) -> Check {
         Check { name, is_self_contained: true, is_awake: true, run }
     }
 
-    const fn beside_others(name: &'static str, run: fn() -> Result<Verdict>) -> Check {
+    const fn beside_others(name: &'static str, run: fn() -> Result<CheckResult>) -> Check {
         Check { name, is_self_contained: false, is_awake: false, run }
     }
 
@@ -144,20 +144,20 @@ impl Check {
     /// # Errors
     ///
     /// It couldn't be made: no server could be started, the load broke off, or the machine is too restless.
-    pub fn run(&self) -> Result<Verdict> {
+    pub fn run(&self) -> Result<CheckResult> {
         match self.impossible() {
             None => (self.run)(),
-            Some(reason) => Ok(Verdict::Skipped(reason)),
+            Some(reason) => Ok(CheckResult::Skipped(reason)),
         }
     }
 }
 
-impl Verdict {
+impl CheckResult {
     /// Whether nothing speaks against the ruler.
     pub fn is_passed(&self) -> bool {
         match self {
-            Verdict::Made(readings) => readings.iter().all(Reading::is_right),
-            Verdict::Skipped(_) => true,
+            CheckResult::Made(readings) => readings.iter().all(Reading::is_right),
+            CheckResult::Skipped(_) => true,
         }
     }
 }
@@ -217,17 +217,19 @@ pub fn run(output: &mut impl std::io::Write) -> Result<()> {
     if failed == 0 { Ok(()) } else { Err(Failure::new(format!("{failed} self-tests failed"))) }
 }
 
-fn lines_of(verdict: &Verdict) -> (&'static str, Vec<String>) {
+fn lines_of(verdict: &CheckResult) -> (&'static str, Vec<String>) {
     let mark = if verdict.is_passed() { "ok" } else { "FAILED" };
     match verdict {
-        Verdict::Made(readings) => (mark, readings.iter().map(ToString::to_string).collect()),
-        Verdict::Skipped(reason) => ("skipped", vec![reason.clone()]),
+        CheckResult::Made(readings) => (mark, readings.iter().map(ToString::to_string).collect()),
+        CheckResult::Skipped(reason) => ("skipped", vec![reason.clone()]),
     }
 }
 
 /// Makes a measurement again while the machine disturbs it. `measure` gives the fake server that it asked,
 /// the outcome, and what it makes of it.
-fn undisturbed(mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Reading>)>) -> Result<Verdict> {
+fn undisturbed(
+    mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Reading>)>,
+) -> Result<CheckResult> {
     let mut doubts = String::new();
     let mut patience = Patience::new(PATIENCE);
     for attempt in 0..ATTEMPTS_MAX {
@@ -241,10 +243,10 @@ fn undisturbed(mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Rea
         let late = watch.latest().max(server.lateness()).max(lag);
         // Lateness can make a right reading wrong, not a wrong one right.
         let Some(wrong) = readings.iter().find(|reading| !reading.is_right()) else {
-            return Ok(Verdict::Made(readings));
+            return Ok(CheckResult::Made(readings));
         };
         if late <= LATE_MAX {
-            return Ok(Verdict::Made(readings));
+            return Ok(CheckResult::Made(readings));
         }
         doubts = format!("at last by {:.1} ms ({wrong})", late.as_secs_f64() * 1e3);
     }
@@ -254,12 +256,12 @@ fn undisturbed(mut measure: impl FnMut() -> Result<(FakeServer, Outcome, Vec<Rea
     )))
 }
 
-/// The only class of an outcome, without faults.
+/// The only class of an outcome, without errors.
 fn only_class(outcome: &Outcome) -> Result<&ClassOutcome> {
     let class = &outcome.classes[0];
-    match class.any_fault() {
+    match class.first_error() {
         None => Ok(class),
-        Some(fault) => Err(Failure::new(format!("the fake server answered wrongly: {fault}"))),
+        Some(error) => Err(Failure::new(format!("the fake server answered wrongly: {error}"))),
     }
 }
 
@@ -268,7 +270,7 @@ fn engine(server: &FakeServer, class: Class, client: Client, seed: u64) -> Resul
     let engine = Engine::connect(server.address(), vec![class], seed).map_err(Failure::context("connect"))?;
     Ok(match client {
         Client::Asleep => engine,
-        Client::Awake => engine.with_wakefulness(),
+        Client::Awake => engine.with_busy_polling(),
     })
 }
 
@@ -279,7 +281,7 @@ fn class(server: &FakeServer, connections: usize, pacing: Pacing) -> Class {
         connections,
         pacing,
         life: Life::KeepAlive,
-        reading: Taking::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: Asks::one(Request::new(server.address(), "/", fake::EXPECTED)),
     }
 }

@@ -6,11 +6,11 @@ mod scripted;
 
 use bench::load::class::Life;
 use bench::load::engine::{Engine, REFUSALS_MAX};
-use bench::load::fault::Fault;
+use bench::load::error::LoadError;
 use bench::load::outcome::ClassOutcome;
 use bench::load::response::HeadError;
 use scripted::{
-    BODY, Then, WINDOW, class, ends_with, engine, fault, only, right_answer, right_server, scripted, send,
+    BODY, Then, WINDOW, class, ends_with, engine, error, only, right_answer, right_server, scripted, send,
 };
 use sha2::{Digest, Sha256};
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 /// A short load on a server that is expected to be silent, and given up soon. Elsewhere the patience is the usual one:
 /// a machine that stands still for a while isn't taken for a server that does.
-fn try_silence(address: SocketAddr, life: Life) -> Result<ClassOutcome, Fault> {
+fn try_silence(address: SocketAddr, life: Life) -> Result<ClassOutcome, LoadError> {
     const SOON: Duration = Duration::from_millis(300);
     engine(address, vec![class(address, life, 3)]).with_stall(SOON).run(WINDOW, None).map(only)
 }
@@ -31,7 +31,7 @@ const ENOUGH: u64 = 12;
 
 fn load(address: SocketAddr, life: Life) -> ClassOutcome {
     until(
-        |class| class.answers + class.fault_count() >= ENOUGH,
+        |class| class.answers + class.error_count() >= ENOUGH,
         || engine(address, vec![class(address, life, 3)]),
     )
 }
@@ -82,7 +82,7 @@ fn right_answers_are_counted() {
     let outcome = engine.run(WINDOW, Some(slice)).unwrap();
     assert!(outcome.elapsed >= WINDOW && outcome.client_cpu < outcome.elapsed);
     let class = outcome.class("fox").unwrap();
-    assert!(class.answers >= 3 && class.faults.is_empty() && class.response.is_none());
+    assert!(class.answers >= 3 && class.errors.is_empty() && class.response.is_none());
     assert_eq!(class.answers, served.load(Ordering::Relaxed));
     assert_eq!((class.offered, class.unanswered, class.reopened), (class.answers, 0, 0));
     assert_eq!(class.wire_bytes, class.answers * right_answer().len() as u64);
@@ -111,7 +111,7 @@ fn a_connection_per_request_or_per_three() {
             engine(address, vec![class(address, Life::Requests(3), 3)])
         },
     );
-    assert!(class.answers >= ENOUGH && class.faults.is_empty(), "{:?}", class.faults);
+    assert!(class.answers >= ENOUGH && class.errors.is_empty(), "{:?}", class.errors);
     // When the time was up, each of the three may have been within its three requests.
     let closed = ended.load(Ordering::Relaxed);
     assert!((closed * 3..=closed * 3 + 6).contains(&class.answers), "{closed}, {}", class.answers);
@@ -123,7 +123,7 @@ fn several_runs_on_the_same_connections() {
     let mut engine = engine(address, vec![class(address, Life::KeepAlive, 20)]);
     for _ in 0..3 {
         let class = only(engine.run(WINDOW, None).unwrap());
-        assert!(class.answers >= 20 && class.faults.is_empty());
+        assert!(class.answers >= 20 && class.errors.is_empty());
     }
 }
 
@@ -139,7 +139,7 @@ fn an_answer_in_pieces_is_one_answer() {
         let digest = Sha256::digest(BODY).into();
         let mut engine = engine(address, vec![class(address, Life::KeepAlive, 2)]);
         let class = only(engine.run(WINDOW, None).unwrap());
-        assert!(class.answers > 0 && class.faults.is_empty(), "{piece_bytes} bytes a piece");
+        assert!(class.answers > 0 && class.errors.is_empty(), "{piece_bytes} bytes a piece");
         assert_eq!(engine.verify(0, 2, &[digest]), Ok(()), "{piece_bytes} bytes a piece");
     }
 }
@@ -147,33 +147,33 @@ fn an_answer_in_pieces_is_one_answer() {
 #[test]
 fn what_is_wrong_is_named() {
     let want = BODY.len() as u64;
-    let table: [(&str, Vec<u8>, Fault); 6] = [
+    let table: [(&str, Vec<u8>, LoadError); 6] = [
         (
             "another status",
             ends_with("HTTP/1.1 404 Not Found\r\nContent-Length: 44\r\n\r\n", BODY),
-            Fault::Status { got: 404, want: 200 },
+            LoadError::Status { got: 404, want: 200 },
         ),
         (
             "another length",
             ends_with("HTTP/1.1 200 OK\r\nContent-Length: 43\r\n\r\n", &BODY[1..]),
-            Fault::Length { got: 43, want },
+            LoadError::Length { got: 43, want },
         ),
-        ("no HTTP", b"hello, who is there?\r\n\r\n".to_vec(), Fault::Head(HeadError::NotHttp)),
-        ("no length", ends_with("HTTP/1.1 200 OK\r\n\r\n", BODY), Fault::Head(HeadError::NoLength)),
+        ("no HTTP", b"hello, who is there?\r\n\r\n".to_vec(), LoadError::Head(HeadError::NotHttp)),
+        ("no length", ends_with("HTTP/1.1 200 OK\r\n\r\n", BODY), LoadError::Head(HeadError::NoLength)),
         (
             "a transfer coding",
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
-            Fault::Head(HeadError::TransferCoding),
+            LoadError::Head(HeadError::TransferCoding),
         ),
-        ("too many bytes", [right_answer(), b"!".to_vec()].concat(), Fault::Surplus),
+        ("too many bytes", [right_answer(), b"!".to_vec()].concat(), LoadError::Surplus),
     ];
-    for (name, answer, fault) in table {
+    for (name, answer, error) in table {
         for class in [kept(answer.clone()), closed_after(answer)] {
-            assert_eq!((class.answers, class.any_fault()), (0, Some(&fault)), "{name}");
-            let faults = class.faults[fault.kind()].count;
+            assert_eq!((class.answers, class.first_error()), (0, Some(&error)), "{name}");
+            let errors = class.errors[error.kind()].count;
             // More than the three connections at first: the load goes on.
-            assert!(faults > 3, "{name}: {faults}");
-            assert_eq!(class.service.len(), class.fault_count(), "{name}: failures stay in the record");
+            assert!(errors > 3, "{name}: {errors}");
+            assert_eq!(class.service.len(), class.error_count(), "{name}: failures stay in the record");
         }
     }
 }
@@ -187,9 +187,9 @@ fn surplus_after_a_pause_is_still_surplus() {
         Then::Close
     });
     let class = load(address, Life::Requests(1));
-    assert_eq!(fault(&class), Fault::Surplus);
+    assert_eq!(error(&class), LoadError::Surplus);
     // The answer itself was right, and is recorded once.
-    assert_eq!((class.answers, class.service.len()), (class.fault_count(), class.answers));
+    assert_eq!((class.answers, class.service.len()), (class.error_count(), class.answers));
     // On a kept connection it is the beginning of an answer that isn't one, or of no answer at all.
     let address = scripted(|stream, _| {
         send(stream, &right_answer());
@@ -198,8 +198,8 @@ fn surplus_after_a_pause_is_still_surplus() {
         Then::Keep
     });
     let class = load(address, Life::KeepAlive);
-    let fault = class.any_fault().unwrap();
-    assert!(matches!(fault, Fault::Head(HeadError::NotHttp) | Fault::Surplus), "{fault}");
+    let error = class.first_error().unwrap();
+    assert!(matches!(error, LoadError::Head(HeadError::NotHttp) | LoadError::Surplus), "{error}");
 }
 
 #[test]
@@ -209,7 +209,7 @@ fn a_body_that_ends_early_is_short() {
         let sent = answer[..answer.len() - missing].to_vec();
         let class = closed_after(sent);
         let want = BODY.len() as u64;
-        assert_eq!(fault(&class), Fault::Short { got: want - missing as u64, want });
+        assert_eq!(error(&class), LoadError::Short { got: want - missing as u64, want });
     }
 }
 
@@ -218,7 +218,7 @@ fn an_end_before_the_answer_is_seen() {
     let address = scripted(|_, _| Then::Close);
     for life in [Life::KeepAlive, Life::Requests(1)] {
         let class = load(address, life);
-        assert_eq!((class.answers, fault(&class)), (0, Fault::Closed));
+        assert_eq!((class.answers, error(&class)), (0, LoadError::Closed));
     }
 }
 
@@ -230,8 +230,8 @@ fn a_kept_connection_has_to_be_kept() {
     });
     let class = load(address, Life::KeepAlive);
     // The next request may meet the end of the stream, or the reset that it provokes.
-    assert!(class.answers >= 3 && class.fault_count() >= 3, "{class:?}");
-    assert!(class.faults.keys().all(|kind| ["closed", "reset"].contains(kind)), "{:?}", class.faults);
+    assert!(class.answers >= 3 && class.error_count() >= 3, "{class:?}");
+    assert!(class.errors.keys().all(|kind| ["closed", "reset"].contains(kind)), "{:?}", class.errors);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn a_connection_whose_end_is_announced_is_opened_again() {
         Then::Close
     });
     let class = load(address, Life::KeepAlive);
-    assert!(class.answers > 3 && class.faults.is_empty(), "{:?}", class.faults);
+    assert!(class.answers > 3 && class.errors.is_empty(), "{:?}", class.errors);
     assert_eq!(class.reopened, class.answers);
 }
 
@@ -250,8 +250,8 @@ fn a_connection_whose_end_is_announced_is_opened_again() {
 fn a_silent_server_is_given_up() {
     let address = scripted(|_, _| Then::Keep);
     let begun = Instant::now();
-    let fault = try_silence(address, Life::KeepAlive).unwrap_err();
-    assert!(matches!(fault, Fault::Stalled { owed: 3, .. }), "{fault}");
+    let error = try_silence(address, Life::KeepAlive).unwrap_err();
+    assert!(matches!(error, LoadError::Stalled { owed: 3, .. }), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -261,11 +261,11 @@ fn a_connection_that_should_end_and_does_not_is_given_up() {
         send(stream, &right_answer());
         Then::Keep
     });
-    let fault = try_silence(address, Life::Requests(1)).unwrap_err();
-    assert!(matches!(fault, Fault::Stalled { owed: 3, .. }), "{fault}");
+    let error = try_silence(address, Life::Requests(1)).unwrap_err();
+    assert!(matches!(error, LoadError::Stalled { owed: 3, .. }), "{error}");
 }
 
-/// One connection that gets nothing is a fault of its own, while the others go on.
+/// One connection that gets nothing is a error of its own, while the others go on.
 #[test]
 fn a_silent_connection_is_given_up() {
     let silent = AtomicU64::new(0);
@@ -279,8 +279,8 @@ fn a_silent_connection_is_given_up() {
     let stall = Duration::from_secs(1);
     let mut engine = engine(address, vec![class(address, Life::KeepAlive, 3)]).with_stall(stall);
     let class = only(engine.run(Duration::from_secs(2), None).unwrap());
-    assert_eq!(fault(&class), Fault::Timeout { waited: stall });
-    assert_eq!(class.fault_count(), 1);
+    assert_eq!(error(&class), LoadError::Timeout { waited: stall });
+    assert_eq!(class.error_count(), 1);
     assert!(class.answers > 20, "{}", class.answers);
     assert!(class.service.max() >= 1_000_000_000, "{}", class.service.max());
 }
@@ -288,26 +288,26 @@ fn a_silent_connection_is_given_up() {
 #[test]
 fn nobody_listens() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let Err(fault) = Engine::connect(address, vec![class(address, Life::KeepAlive, 1)], 1) else {
+    let Err(error) = Engine::connect(address, vec![class(address, Life::KeepAlive, 1)], 1) else {
         panic!("it connected");
     };
-    assert_eq!(fault.kind(), "refused");
+    assert_eq!(error.kind(), "refused");
     // Without a connection of long life nobody is refused before the load.
     let mut engine = engine(address, vec![class(address, Life::Requests(1), 64)]);
     let begun = Instant::now();
-    let fault = engine.run(Duration::from_secs(20), None).unwrap_err();
-    assert!(matches!(fault, Fault::Refused { attempts, .. } if attempts > REFUSALS_MAX), "{fault}");
+    let error = engine.run(Duration::from_secs(20), None).unwrap_err();
+    assert!(matches!(error, LoadError::Refused { attempts, .. } if attempts > REFUSALS_MAX), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
 fn more_connections_than_descriptors() {
     let address = right_server();
-    let Err(fault) = Engine::connect(address, vec![class(address, Life::KeepAlive, usize::MAX / 2)], 1)
+    let Err(error) = Engine::connect(address, vec![class(address, Life::KeepAlive, usize::MAX / 2)], 1)
     else {
         panic!("it connected");
     };
-    assert!(matches!(fault, Fault::Descriptors { .. }), "{fault}");
+    assert!(matches!(error, LoadError::Descriptors { .. }), "{error}");
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn right_length_and_wrong_bytes_pass_a_load_and_fail_a_check() {
         Then::Keep
     });
     let mut engine = engine(address, vec![class(address, Life::KeepAlive, 2)]);
-    assert!(only(engine.run(WINDOW, None).unwrap()).faults.is_empty());
+    assert!(only(engine.run(WINDOW, None).unwrap()).errors.is_empty());
     let digest = Sha256::digest(BODY).into();
-    assert_eq!(engine.verify(0, 2, &[digest]), Err(Fault::Content));
+    assert_eq!(engine.verify(0, 2, &[digest]), Err(LoadError::Content));
 }

@@ -5,9 +5,9 @@
 
 mod scripted;
 
-use bench::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, Reading};
+use bench::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, ReadPace};
 use bench::load::engine::Engine;
-use bench::load::fault::Fault;
+use bench::load::error::LoadError;
 use bench::load::request::{Expected, Request};
 use bench::run::corpus::Corpus;
 use bench::run::scenario::Files;
@@ -15,7 +15,7 @@ use bench::server::catalogue;
 use bench::server::gate;
 use bench::server::target::Backend;
 use scripted::{
-    Then, WINDOW, class, ends_with, engine, fault, only, right_answer, right_server, scripted, send,
+    Then, WINDOW, class, ends_with, engine, error, only, right_answer, right_server, scripted, send,
 };
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ fn what_may_be_asked_for_once_is_asked_for_once() {
         let outcome = engine.run(Duration::from_secs(20), None).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(5) && outcome.elapsed < Duration::from_secs(5));
         let class = only(outcome);
-        assert!(class.used_up && class.answers == 50 && class.faults.is_empty(), "{class:?}");
+        assert!(class.used_up && class.answers == 50 && class.errors.is_empty(), "{class:?}");
         assert_eq!((class.offered, class.unanswered), (50, 0));
         let again = only(engine.run(Duration::from_secs(20), None).unwrap());
         assert!(again.used_up && (again.answers, again.offered) == (0, 0));
@@ -105,10 +105,10 @@ fn an_open_loop_keeps_its_rate_and_opens_what_it_needs() {
         let pacing = Pacing::Open { per_second: 500.0, arrivals: Arrivals::Constant, steps: Vec::new() };
         let mut engine = engine(address, vec![Class { pacing, ..class(address, life, 16) }]);
         if wakeful {
-            engine = engine.with_wakefulness();
+            engine = engine.with_busy_polling();
         }
         let class = only(engine.run(Duration::from_millis(600), None).unwrap());
-        assert!(class.faults.is_empty(), "{life:?}: {:?}", class.faults);
+        assert!(class.errors.is_empty(), "{life:?}: {:?}", class.errors);
         assert_eq!(class.offered, 299, "{life:?}");
         assert_eq!(class.answers + class.unanswered, 299, "{life:?}");
         let (response, lag) = (class.response.unwrap(), class.lag.unwrap());
@@ -124,7 +124,7 @@ fn waiting_awake_is_not_work_and_work_is() {
         let address = right_server();
         let pacing = Pacing::Open { per_second, arrivals: Arrivals::Poisson, steps: Vec::new() };
         let engine = engine(address, vec![Class { pacing, ..class(address, Life::KeepAlive, 4) }]);
-        let mut engine = if wakeful { engine.with_wakefulness() } else { engine };
+        let mut engine = if wakeful { engine.with_busy_polling() } else { engine };
         engine.run(Duration::from_millis(250), None).unwrap()
     };
     let asleep = run(40.0, false);
@@ -151,18 +151,18 @@ fn other_classes_are_served_while_an_open_one_waits() {
         };
         let cold = Class { asks: sized(address, &[9], Order::InTurn), ..class(address, Life::KeepAlive, 2) };
         let slow = Class {
-            reading: Reading::Slow { bytes_per_second: 256 * 1024 },
+            reading: ReadPace::Slow { bytes_per_second: 256 * 1024 },
             asks: sized(address, &[20_000], Order::InTurn),
             ..class(address, Life::KeepAlive, 2)
         };
         let engine = Engine::connect(address, vec![paced, cold, slow], 1).unwrap();
-        let mut engine = if wakeful { engine.with_wakefulness() } else { engine };
+        let mut engine = if wakeful { engine.with_busy_polling() } else { engine };
         let outcome = engine.run(Duration::from_millis(900), None).unwrap();
         let answers: Vec<u64> = outcome.classes.iter().map(|class| class.answers).collect();
         // Four turns would be enough for what is due, and for no more than eight of the others' answers.
         assert_eq!(answers[0], 4, "{answers:?}");
         assert!(answers[1] > 20 && answers[2] >= 2, "{answers:?}");
-        assert!(outcome.classes.iter().all(|class| class.faults.is_empty()), "{outcome:?}");
+        assert!(outcome.classes.iter().all(|class| class.errors.is_empty()), "{outcome:?}");
     }
 }
 
@@ -182,9 +182,9 @@ fn failures_and_waiting_stay_in_the_record() {
     let mut engine = engine(address, vec![Class { pacing, ..class(address, Life::KeepAlive, 2) }]);
     let class = only(engine.run(Duration::from_millis(500), None).unwrap());
     assert_eq!((class.offered, class.answers), (49, 1));
-    assert_eq!(fault(&class), Fault::Closed);
-    assert!(class.fault_count() >= 2, "{:?}", class.faults);
-    assert_eq!(class.answers + class.fault_count() + class.unanswered, 49);
+    assert_eq!(error(&class), LoadError::Closed);
+    assert!(class.error_count() >= 2, "{:?}", class.errors);
+    assert_eq!(class.answers + class.error_count() + class.unanswered, 49);
     let response = class.response.unwrap();
     assert_eq!(response.len(), 49);
     assert!(response.value_at_quantile(0.5) > 100_000_000, "{}", response.value_at_quantile(0.5));
@@ -205,7 +205,7 @@ fn idle_connections_ask_once_and_are_kept() {
     assert_eq!(*asked.lock().unwrap(), [7; 150]);
     let outcome = engine.run(WINDOW, None).unwrap();
     let [idle, hot] = &outcome.classes[..] else { panic!("two classes") };
-    assert_eq!((idle.answers, idle.fault_count()), (0, 0));
+    assert_eq!((idle.answers, idle.error_count()), (0, 0));
     assert!(hot.answers > 0);
     assert_eq!(asked.lock().unwrap().iter().filter(|bytes| **bytes == 7).count(), 150);
 }
@@ -221,7 +221,7 @@ fn an_idle_connection_that_ends_is_a_fault() {
     let idle = Class { pacing: Pacing::Idle, ..class(address, Life::KeepAlive, 1) };
     let mut engine = engine(address, vec![idle]);
     let class = only(engine.run(Duration::from_millis(350), None).unwrap());
-    assert_eq!(fault(&class), Fault::Closed);
+    assert_eq!(error(&class), LoadError::Closed);
     assert!(class.answers >= 1, "it is opened again");
 }
 
@@ -234,7 +234,7 @@ fn slow_readers_read_slowly_and_cost_little() {
     let address = sized_server(Arc::clone(&asked));
     let slow = Class {
         name: "slow".to_owned(),
-        reading: Reading::Slow { bytes_per_second: 1024 * 1024 },
+        reading: ReadPace::Slow { bytes_per_second: 1024 * 1024 },
         asks: sized(address, &[BYTES], Order::InTurn),
         ..class(address, Life::KeepAlive, 8)
     };
@@ -244,10 +244,10 @@ fn slow_readers_read_slowly_and_cost_little() {
     let outcome = engine.run(Duration::from_millis(500), None).unwrap();
     assert!(begun.elapsed() < Duration::from_millis(1_500));
     assert!(outcome.client_busy() < 0.5, "{}", outcome.client_busy());
-    assert_eq!((outcome.classes[0].answers, outcome.classes[0].fault_count()), (0, 0));
+    assert_eq!((outcome.classes[0].answers, outcome.classes[0].error_count()), (0, 0));
     // The answers under way go on.
     let class = only(engine.run(Duration::from_millis(5_500), None).unwrap());
-    assert!(class.faults.is_empty(), "{:?}", class.faults);
+    assert!(class.errors.is_empty(), "{:?}", class.errors);
     assert!((8..=16).contains(&class.answers), "{}", class.answers);
     let quickest = Duration::from_nanos(class.service.min());
     assert!(quickest > Duration::from_millis(2_500), "{quickest:?}");

@@ -1,6 +1,6 @@
 //! The ruler's self-tests that need no other program. One at a time: they watch the clock.
 
-use bench::selftest::{CHECKS, Check, Verdict};
+use bench::selftest::{CHECKS, Check, CheckResult};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
 }
 
 fn passes(check: &Check) -> Result<(), Failed> {
-    let Verdict::Made(readings) = check.run()? else {
+    let CheckResult::Made(readings) = check.run()? else {
         return Err("a check that needs nothing is made".into());
     };
     let wrong: Vec<String> =

@@ -19,16 +19,16 @@ static MACHINE: Mutex<()> = Mutex::new(());
 /// Longer than anything here takes, even on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// A place for a run, alone on the machine.
-struct Place {
+/// Folders for a run, and the machine to itself.
+struct Sandbox {
     folder: TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
-impl Place {
-    fn new() -> Place {
+impl Sandbox {
+    fn new() -> Sandbox {
         let alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
-        Place { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), _alone: alone }
+        Sandbox { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), _alone: alone }
     }
 
     /// A command whose lock, corpus and results are its own.
@@ -129,10 +129,11 @@ fn error_line(output: &Output) -> String {
 
 #[test]
 fn a_run_measures_everything_and_draws_it() {
-    let place = Place::new();
-    let output = place.run(&short("hot-small,churn,hot-under-cold,overload,mix,idle", &["--tier", "quick"]));
+    let sandbox = Sandbox::new();
+    let output =
+        sandbox.run(&short("hot-small,churn,hot-under-cold,overload,mix,idle", &["--tier", "quick"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let folder = place.result();
+    let folder = sandbox.result();
     let (record, trials) = read(&folder);
     assert!(record.finished.is_some());
     for cell in &record.cells {
@@ -144,7 +145,7 @@ fn a_run_measures_everything_and_draws_it() {
             assert!(timing.iter().any(|trial| trial.place.round == 1), "{}: {target}", cell.id);
             for trial in timing {
                 assert!(trial.answers() > 0 && trial.cost.cpu_ns > 0, "{}: {target}", cell.id);
-                assert_eq!(trial.faults(), 0, "{}: {target}: {:?}", cell.id, trial.classes);
+                assert_eq!(trial.errors(), 0, "{}: {target}: {:?}", cell.id, trial.classes);
                 assert!(trial.misplaced.is_empty(), "{}: {target}: {:?}", cell.id, trial.misplaced);
             }
         }
@@ -159,16 +160,16 @@ fn a_run_measures_everything_and_draws_it() {
     assert!(text(&output.stdout).contains("report.html"), "it says where the report lies");
     // Drawing again changes nothing.
     let before = fs::read(folder.join("report.html")).unwrap();
-    assert!(place.run(&["report", folder.to_str().unwrap()]).status.success());
+    assert!(sandbox.run(&["report", folder.to_str().unwrap()]).status.success());
     assert!(fs::read(folder.join("report.html")).unwrap() == before);
 }
 
 #[test]
 fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
-    let place = Place::new();
-    let output = place.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));
+    let sandbox = Sandbox::new();
+    let output = sandbox.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));
     assert!(output.status.success(), "{}", text(&output.stderr));
-    let (record, trials) = read(&place.result());
+    let (record, trials) = read(&sandbox.result());
     assert!(!record.capacities.contains_key("hot-small"), "nothing there is relative");
     let common = &record.capacities["common-rate"][&Files::Small];
     let overload = &record.capacities["overload"][&Files::Medium];
@@ -191,19 +192,19 @@ fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
 
 #[test]
 fn an_interrupted_run_goes_on_where_it_was() {
-    let place = Place::new();
-    let child = place.start(&short("common-rate,churn", &[]));
-    place.await_trials(3);
+    let sandbox = Sandbox::new();
+    let child = sandbox.start(&short("common-rate,churn", &[]));
+    sandbox.await_trials(3);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = ended(child);
     assert_eq!(output.status.code(), Some(1));
     let line = error_line(&output);
-    let folder = place.result();
+    let folder = sandbox.result();
     assert!(line.contains(&format!("run --resume {}", folder.display())), "{line}");
     let (begun, before) = read(&folder);
     assert_eq!(begun.finished, None);
-    let output = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    let output = sandbox.run(&["run", "--resume", folder.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (record, after) = read(&folder);
     assert!(record.finished.is_some());
@@ -221,16 +222,16 @@ fn an_interrupted_run_goes_on_where_it_was() {
             assert_eq!(rounds, [0, 1], "{}: {target}", cell.id);
         }
     }
-    let again = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    let again = sandbox.run(&["run", "--resume", folder.to_str().unwrap()]);
     assert_eq!(again.status.code(), Some(1));
     assert!(error_line(&again).contains("finished"));
 }
 
 #[test]
 fn what_was_disturbed_is_measured_again() {
-    let place = Place::new();
-    assert!(place.run(&short("common-rate,churn", &[])).status.success());
-    let folder = place.result();
+    let sandbox = Sandbox::new();
+    assert!(sandbox.run(&short("common-rate,churn", &[])).status.success());
+    let folder = sandbox.result();
     let (record, mut before) = read(&folder);
     for trial in before.iter_mut().filter(|trial| trial.cell.scenario == "common-rate") {
         trial.disturbance = Some(Disturbance { others: 0.0, stolen: 0.5 });
@@ -238,7 +239,7 @@ fn what_was_disturbed_is_measured_again() {
     let lines: Vec<String> =
         before.iter().map(|trial| serde_json::to_string(trial).unwrap() + "\n").collect();
     fs::write(folder.join("trials.jsonl"), lines.concat()).unwrap();
-    let output = place.run(&["run", "--resume", folder.to_str().unwrap()]);
+    let output = sandbox.run(&["run", "--resume", folder.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let (renewed, after) = read(&folder);
     assert!(renewed.finished > record.finished);
@@ -261,8 +262,8 @@ fn what_was_disturbed_is_measured_again() {
 
 #[test]
 fn a_server_that_dies_voids_its_own_comparison_alone() {
-    let place = Place::new();
-    let child = place.start(&[
+    let sandbox = Sandbox::new();
+    let child = sandbox.start(&[
         "run",
         "--targets",
         "epoll,blocking",
@@ -273,19 +274,19 @@ fn a_server_that_dies_voids_its_own_comparison_alone() {
         "--only",
         "hot-small,hot-medium",
     ]);
-    place.await_trials(1);
+    sandbox.await_trials(1);
     within_deadline(|| end_a_server_of(child.id()));
     let output = ended(child);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert!(error_line(&output).contains("signal: 9"), "{}", text(&output.stderr));
-    let (record, trials) = read(&place.result());
+    let (record, trials) = read(&sandbox.result());
     assert!(record.finished.is_some());
     let failures: usize = record.cells.iter().map(|cell| cell.failures.len()).sum();
     assert_eq!(failures, 1, "{:?}", record.cells);
     let whole = record.cells.iter().find(|cell| cell.failures.is_empty()).unwrap();
     let count = trials.iter().filter(|trial| trial.cell == whole.id && trial.counts()).count();
     assert_eq!(count, 4, "the other comparison is whole");
-    assert!(place.result().join("report.html").exists());
+    assert!(sandbox.result().join("report.html").exists());
 }
 
 /// Kills a server under test of this harness, if one runs just now.
@@ -304,13 +305,13 @@ fn end_a_server_of(harness: u32) -> bool {
 
 #[test]
 fn two_runs_do_not_measure_each_other() {
-    let place = Place::new();
-    let first = place.start(&short("hot-small", &[]));
-    place.await_trials(1);
+    let sandbox = Sandbox::new();
+    let first = sandbox.start(&short("hot-small", &[]));
+    sandbox.await_trials(1);
     // It mustn't end before the second one has begun, however long that takes.
     let pid = rustix::process::Pid::from_child(&first);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    let second = place.run(&short("hot-small", &[]));
+    let second = sandbox.run(&short("hot-small", &[]));
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     assert_eq!(second.status.code(), Some(1));
     let line = error_line(&second);
@@ -320,8 +321,8 @@ fn two_runs_do_not_measure_each_other() {
 
 #[test]
 fn mistakes_are_one_line_and_leave_nothing() {
-    let place = Place::new();
-    let file = place.folder.path().join("file");
+    let sandbox = Sandbox::new();
+    let file = sandbox.folder.path().join("file");
     fs::write(&file, "").unwrap();
     let below_a_file = file.join("results");
     let table: [(Vec<&str>, i32, &str); 8] = [
@@ -343,38 +344,38 @@ fn mistakes_are_one_line_and_leave_nothing() {
         (vec!["load", "ftp://127.0.0.1/"], 2, "http"),
     ];
     for (arguments, code, expected) in table {
-        let output = place.run(&arguments);
+        let output = sandbox.run(&arguments);
         let line = error_line(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
     for arguments in [&["run", "--rounds", "0"][..], &["run", "--budget", "soon"], &["walk"], &["load"], &[]]
     {
-        assert_eq!(place.run(arguments).status.code(), Some(2), "{arguments:?}");
+        assert_eq!(sandbox.run(arguments).status.code(), Some(2), "{arguments:?}");
     }
-    assert!(!place.results().exists(), "nothing was begun");
+    assert!(!sandbox.results().exists(), "nothing was begun");
 }
 
 #[test]
 fn a_corpus_in_memory_is_refused() {
-    let place = Place::new();
+    let sandbox = Sandbox::new();
     let memory = Path::new("/dev/shm");
     if !memory.is_dir() {
         return;
     }
     let folder = tempfile::tempdir_in(memory).unwrap();
-    let output = place.run(&["run", "--only", "hot-small", "--corpus", folder.path().to_str().unwrap()]);
+    let output = sandbox.run(&["run", "--only", "hot-small", "--corpus", folder.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(error_line(&output).contains("only lives in memory"), "{}", error_line(&output));
 }
 
 #[test]
 fn a_run_of_another_version_is_not_read() {
-    let place = Place::new();
-    fs::write(place.folder.path().join("run.json"), r#"{"format": 1}"#).unwrap();
-    let folder = place.folder.path().to_str().unwrap();
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.folder.path().join("run.json"), r#"{"format": 1}"#).unwrap();
+    let folder = sandbox.folder.path().to_str().unwrap();
     for arguments in [&["report", folder][..], &["run", "--resume", folder], &["compare", folder, folder]] {
-        let output = place.run(arguments);
+        let output = sandbox.run(arguments);
         assert_eq!(output.status.code(), Some(1));
         assert!(error_line(&output).contains("format is 1"), "{}", error_line(&output));
     }
@@ -382,11 +383,11 @@ fn a_run_of_another_version_is_not_read() {
 
 #[test]
 fn targets_doctor_and_scenarios_tell_what_is_there() {
-    let place = Place::new();
-    let targets = place.run(&["targets"]);
+    let sandbox = Sandbox::new();
+    let targets = sandbox.run(&["targets"]);
     assert!(targets.status.success() && text(&targets.stdout).lines().any(|line| line.starts_with("epoll ")));
-    let doctor = place.run(&["doctor"]);
+    let doctor = sandbox.run(&["doctor"]);
     assert!(doctor.status.success() && text(&doctor.stdout).contains("bias the numbers"));
-    let help = place.run(&["--help"]);
+    let help = sandbox.run(&["--help"]);
     assert!(help.status.success() && text(&help.stdout).contains("compare"));
 }

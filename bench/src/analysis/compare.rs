@@ -58,13 +58,13 @@ pub struct Change {
     /// The band around 1 that counts as noise reaches so far.
     pub margin: f64,
     /// What may be said.
-    pub outcome: Outcome,
+    pub kind: ChangeKind,
 }
 
 /// What may be said about a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum ChangeKind {
     /// Better, beyond noise.
     Better,
     /// Worse, beyond noise.
@@ -88,21 +88,21 @@ pub struct Drift {
 
 /// A run, read from its folder.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct RecordedRun {
     /// `run.json`.
     pub record: Record,
     /// `trials.jsonl`.
     pub trials: Vec<Trial>,
 }
 
-impl Run {
+impl RecordedRun {
     /// Reads it.
     ///
     /// # Errors
     ///
     /// It isn't there, or is of another format.
-    pub fn read(folder: &Path) -> Result<Run> {
-        Ok(Run { record: read_record(folder)?, trials: read_trials(folder)? })
+    pub fn read(folder: &Path) -> Result<RecordedRun> {
+        Ok(RecordedRun { record: read_record(folder)?, trials: read_trials(folder)? })
     }
 
     /// The cells' figures and bands.
@@ -138,7 +138,7 @@ impl Run {
 ///
 /// One of them can't be read, or they have nothing in common.
 pub fn run(before: &Path, after: &Path) -> Result<Comparison> {
-    compare(&Run::read(before)?, &Run::read(after)?)
+    compare(&RecordedRun::read(before)?, &RecordedRun::read(after)?)
 }
 
 /// Compares two runs.
@@ -146,7 +146,7 @@ pub fn run(before: &Path, after: &Path) -> Result<Comparison> {
 /// # Errors
 ///
 /// They have no cell in common in which a target ran in both.
-pub fn compare(before: &Run, after: &Run) -> Result<Comparison> {
+pub fn compare(before: &RecordedRun, after: &RecordedRun) -> Result<Comparison> {
     let (mut changes, mut drifts) = (Vec::new(), Vec::new());
     let mut notes = notes(before, after);
     let (earlier, later) = (before.verdicts(), after.verdicts());
@@ -172,8 +172,8 @@ pub fn compare(before: &Run, after: &Run) -> Result<Comparison> {
 
 /// One cell of both runs, in one measure.
 struct CellPair<'a> {
-    before: &'a Run,
-    after: &'a Run,
+    before: &'a RecordedRun,
+    after: &'a RecordedRun,
     first: &'a Verdict,
     second: &'a Verdict,
     measure: Measure,
@@ -267,7 +267,7 @@ impl CellPair<'_> {
         let ratio = unpaired_estimate(&against(0), &against(1), excess).ok_or_else(too_few)?;
         let (before, after) = raw(0).zip(raw(1)).ok_or_else(too_few)?;
         let margin = self.first.band(self.measure).margin.max(self.second.band(self.measure).margin);
-        let outcome = if fails { Outcome::Worse } else { outcome(self.measure, &ratio, margin) };
+        let kind = if fails { ChangeKind::Worse } else { kind(self.measure, &ratio, margin) };
         let (cell, measure) = (self.first.cell.clone(), self.measure);
         Ok(Some(Change {
             cell,
@@ -278,7 +278,7 @@ impl CellPair<'_> {
             after,
             ratio,
             margin,
-            outcome,
+            kind,
         }))
     }
 
@@ -325,20 +325,20 @@ fn disagreement(logs: &[BTreeMap<&str, BTreeMap<usize, f64>>; 2], controls: &[St
     (squared_error(&moved) - own).max(0.0).sqrt()
 }
 
-fn outcome(measure: Measure, ratio: &Estimate, margin: f64) -> Outcome {
+fn kind(measure: Measure, ratio: &Estimate, margin: f64) -> ChangeKind {
     let Some(interval) = ratio.interval else {
-        return Outcome::WithinNoise;
+        return ChangeKind::WithinNoise;
     };
     let (more, less) = (interval.low > 1.0 + margin, interval.high < 1.0 / (1.0 + margin));
     match (more, less, measure.lower_is_better()) {
-        (true, _, true) | (_, true, false) => Outcome::Worse,
-        (true, _, false) | (_, true, true) => Outcome::Better,
-        _ => Outcome::WithinNoise,
+        (true, _, true) | (_, true, false) => ChangeKind::Worse,
+        (true, _, false) | (_, true, true) => ChangeKind::Better,
+        _ => ChangeKind::WithinNoise,
     }
 }
 
 /// What makes two runs hard to compare.
-fn notes(before: &Run, after: &Run) -> Vec<String> {
+fn notes(before: &RecordedRun, after: &RecordedRun) -> Vec<String> {
     let (one, other) = (&before.record, &after.record);
     let mut notes = Vec::new();
     let mut differ = |what: &str, first: String, second: String| {
@@ -368,17 +368,17 @@ fn notes(before: &Run, after: &Run) -> Vec<String> {
 impl Comparison {
     /// Targets of this project that got worse beyond noise.
     pub fn regressions(&self) -> Vec<&Change> {
-        self.changes.iter().filter(|change| change.ours && change.outcome == Outcome::Worse).collect()
+        self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::Worse).collect()
     }
 
     /// Whatever changed beyond noise.
     pub fn changed(&self) -> Vec<&Change> {
-        self.changes.iter().filter(|change| change.outcome != Outcome::WithinNoise).collect()
+        self.changes.iter().filter(|change| change.kind != ChangeKind::WithinNoise).collect()
     }
 
     /// Of this project's servers, whatever noise can hide: their intervals say how much that is.
     pub fn undecided(&self) -> Vec<&Change> {
-        self.changes.iter().filter(|change| change.ours && change.outcome == Outcome::WithinNoise).collect()
+        self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::WithinNoise).collect()
     }
 }
 
@@ -388,13 +388,13 @@ mod tests {
     use crate::report::sample::{Plan, sample};
     use crate::run::scenario::Tier;
 
-    fn run_of(plan: Plan) -> Run {
+    fn run_of(plan: Plan) -> RecordedRun {
         let sample = sample(plan);
-        Run { record: sample.record, trials: sample.trials }
+        RecordedRun { record: sample.record, trials: sample.trials }
     }
 
     /// Two cells of everybody, so that a test is done in reasonable time.
-    fn small(plan: Plan) -> Run {
+    fn small(plan: Plan) -> RecordedRun {
         let mut run = run_of(Plan { tier: Tier::Quick, only: &["hot-small", "hot-under-cold"], ..plan });
         let keep = ["blocking", "epoll", "uring", "epoll-twin", "null-epoll", "nginx", "h2o"];
         run.trials.retain(|trial| keep.contains(&trial.target.as_str()));
@@ -433,7 +433,7 @@ mod tests {
         let better =
             compare(&before, &small(Plan { seed: 3, uring_factor: 0.85, ..Plan::default() })).unwrap();
         assert!(better.regressions().is_empty());
-        assert!(better.changed().iter().any(|change| change.outcome == Outcome::Better), "{better}");
+        assert!(better.changed().iter().any(|change| change.kind == ChangeKind::Better), "{better}");
         assert!(better.to_string().ends_with("no regression\n"));
     }
 
@@ -460,7 +460,7 @@ mod tests {
     fn one_of_ours_that_begins_to_fail_is_a_regression() {
         let (before, mut after) = (small(Plan::default()), small(Plan { seed: 2, ..Plan::default() }));
         for trial in after.trials.iter_mut().filter(|trial| trial.target == "epoll") {
-            trial.classes[0].faults.insert("reset".to_owned(), 1_000);
+            trial.classes[0].errors.insert("reset".to_owned(), 1_000);
         }
         let comparison = compare(&before, &after).unwrap();
         assert!(comparison.regressions().iter().any(|change| change.target == "epoll"));

@@ -2,7 +2,7 @@
 
 use crate::analysis::measure::{Measure, latency};
 use crate::analysis::stats::{Estimate, median, median_estimate};
-use crate::record::trial::{Limiter, Memory, Pass, Trial};
+use crate::record::trial::{Limiter, MemoryRecord, Pass, Trial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,7 +53,7 @@ pub struct Figures {
     pub client_bound: bool,
     /// What bounded most trials.
     pub limiter: Option<Limiter>,
-    /// Memory, where it was read.
+    /// MemoryRecord, where it was read.
     pub memory: Option<MemorySummary>,
     /// Threads at the end of the window, kernel workers included.
     pub threads: f64,
@@ -188,7 +188,7 @@ fn shares(trials: &[&Trial]) -> (f64, f64) {
     let sum = |f: &dyn Fn(&Trial) -> u64| trials.iter().map(|trial| f(trial)).sum::<u64>() as f64;
     let share = |part: f64, rest: f64| if part > 0.0 { part / (part + rest) } else { 0.0 };
     let answers = sum(&|trial| trial.answers());
-    let errors = share(sum(&|trial| trial.faults()), answers);
+    let errors = share(sum(&|trial| trial.errors()), answers);
     let unanswered = sum(&|trial| trial.main_class().map_or(0, |class| class.unanswered));
     let main = sum(&|trial| trial.main_class().map_or(0, |class| class.answers));
     (errors, share(unanswered, main))
@@ -269,7 +269,7 @@ impl MemorySummary {
     fn of(trials: &[&Trial]) -> Option<MemorySummary> {
         let first = trials.first()?;
         first.memory?;
-        let read = |f: &dyn Fn(Memory, Memory) -> Option<f64>| {
+        let read = |f: &dyn Fn(MemoryRecord, MemoryRecord) -> Option<f64>| {
             middle(trials, &|trial| trial.memory.and_then(|memory| f(memory.base, memory.loaded)))
         };
         let sum = |one: Option<u64>, other: Option<u64>| Some((one? + other?) as f64);
@@ -291,7 +291,7 @@ impl MemorySummary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::trial::Calls;
+    use crate::record::trial::CallsRecord;
     use crate::record::trial::tests::trial;
 
     fn figures(trials: &[Trial]) -> Figures {
@@ -308,10 +308,10 @@ mod tests {
         trials.push(void);
         let mut counting = trial("epoll", 0, 50_000.0);
         counting.pass = Pass::Counting;
-        counting.calls = Some(Calls {
+        counting.calls = Some(CallsRecord {
             system_calls: Some(BTreeMap::from([("sendto".to_owned(), 50_000), ("openat2".to_owned(), 0)])),
             ring_submissions: None,
-            ..Calls::default()
+            ..CallsRecord::default()
         });
         trials.push(counting);
         let figures = figures(&trials);
@@ -348,9 +348,9 @@ mod tests {
         trials[0].classes[0].response = trials[0].classes[0].service.clone();
         trials[0].classes[0].response.as_mut().unwrap().p99_ns = Some(2_000_000);
         assert!(!is_client_bound(&trials[0]), "5 % of 2 ms is more than 50 µs");
-        trials[1].classes[0].faults.insert("reset".to_owned(), 10);
+        trials[1].classes[0].errors.insert("reset".to_owned(), 10);
         assert_eq!(figures(&trials).unranked(Measure::CpuPerRequest), None, "10 in 100,010 is below 0.01 %");
-        trials[1].classes[0].faults.insert("status".to_owned(), 1);
+        trials[1].classes[0].errors.insert("status".to_owned(), 1);
         assert!(figures(&trials).unranked(Measure::CpuPerRequest).unwrap().contains("failed"));
     }
 }

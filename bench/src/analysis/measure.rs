@@ -129,7 +129,7 @@ fn memory_per_connection(trial: &Trial) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::record::trial::tests::trial;
-    use crate::record::trial::{Memory, MemoryFigures};
+    use crate::record::trial::{MemoryFigures, MemoryRecord};
 
     #[test]
     fn an_open_loop_tells_response_time() {
@@ -146,13 +146,13 @@ mod tests {
     fn memory_per_connection_is_what_was_added() {
         let mut trial = trial("epoll", 0, 8_000.0);
         assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), None);
-        let memory = |bytes| Memory { pss_bytes: Some(bytes), ..Memory::default() };
+        let memory = |bytes| MemoryRecord { pss_bytes: Some(bytes), ..MemoryRecord::default() };
         trial.memory = Some(MemoryFigures { base: memory(1_000_000), loaded: memory(1_006_400) });
         assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), Some(100.0));
         trial.memory = Some(MemoryFigures { base: memory(1_000_000), loaded: memory(900_000) });
         assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), Some(1.0));
         // The program's pages are shared with one process less now: no connection did that.
-        let memory = |bytes, pss| Memory { anonymous_bytes: Some(bytes), ..memory(pss) };
+        let memory = |bytes, pss| MemoryRecord { anonymous_bytes: Some(bytes), ..memory(pss) };
         let (base, loaded) = (memory(1_000_000, 3_000_000), memory(1_006_400, 2_000_000));
         trial.memory = Some(MemoryFigures { base, loaded });
         assert_eq!(Measure::MemoryPerConnection.of_trial(&trial), Some(100.0));

@@ -435,7 +435,7 @@ mod tests {
         let cpu = verdict.ratio("uring", "epoll", Measure::CpuPerRequest).unwrap();
         assert_eq!(cpu.claim, Claim::Difference, "the server's CPU time is its own");
         for trial in trials.iter_mut().filter(|trial| trial.target == "epoll") {
-            trial.classes[0].faults.insert("reset".to_owned(), 100);
+            trial.classes[0].errors.insert("reset".to_owned(), 100);
         }
         let verdict = Verdict::of(&record(), &cell(), &trials).unwrap();
         let cpu = verdict.ratio("uring", "epoll", Measure::CpuPerRequest).unwrap();

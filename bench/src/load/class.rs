@@ -17,7 +17,7 @@ pub struct Class {
     /// How long a connection lives.
     pub life: Life,
     /// How it takes the answers.
-    pub reading: Reading,
+    pub reading: ReadPace,
     /// What it asks for.
     pub asks: Asks,
 }
@@ -87,13 +87,13 @@ impl Life {
     }
 }
 
-/// How a class takes the answers.
+/// How fast a class reads its answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadPace {
     /// As fast as they come.
     AtOnce,
-    /// In small sips at this mean rate, through a small receive buffer, so that a server can't push a body
-    /// into the kernel and forget it. Answers that are under way when a run ends go on in the next one.
+    /// In small reads at this mean rate, through a small receive buffer, so that a server can't push a body
+    /// into the kernel and forget it. Answers in flight when a run ends continue in the next one.
     Slow {
         /// Bytes per second and connection; above 0.
         bytes_per_second: u64,

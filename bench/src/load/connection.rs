@@ -5,7 +5,7 @@
 //! later is a new edge. The one exception is the end of the stream: when the event already said that the
 //! peer has closed, there will be no further edge, and the connection reads on until it sees the end.
 
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use crate::load::request::Request;
 use crate::load::response::{Familiar, HEAD_BYTES_MAX, Head};
 use crate::server::congestion;
@@ -83,7 +83,7 @@ impl Buffers {
 }
 
 /// What a connection waits for.
-enum Phase {
+enum State {
     /// The handshake.
     Connect,
     /// Nothing: no answer is owed.
@@ -111,7 +111,7 @@ pub(crate) enum Advance {
 
 /// Whether the event said that the server has closed its side (`EPOLLRDHUP`, `EPOLLHUP`, `EPOLLERR`).
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
+pub(crate) enum PeerState {
     Open,
     Gone,
 }
@@ -125,7 +125,7 @@ pub(crate) struct Visit<'a> {
     pub(crate) buffers: &'a mut Buffers,
     /// The connection's digest, if its bodies are hashed.
     pub(crate) digest: Option<usize>,
-    pub(crate) peer: Peer,
+    pub(crate) peer: PeerState,
     /// How many bytes may still be taken.
     pub(crate) budget: usize,
 }
@@ -147,7 +147,7 @@ impl Visit<'_> {
 
     fn note(&mut self, came: usize, asked: usize) -> Take {
         self.budget -= came;
-        let drained = came < asked && self.peer == Peer::Open;
+        let drained = came < asked && self.peer == PeerState::Open;
         Take { came, is_last: drained || self.budget == 0 }
     }
 }
@@ -162,7 +162,7 @@ struct Take {
 /// One connection.
 pub(crate) struct Connection {
     socket: OwnedFd,
-    phase: Phase,
+    state: State,
     closes: bool,
 }
 
@@ -170,26 +170,26 @@ impl Connection {
     /// Begins to connect, with a receive buffer of so many bytes or as large as the kernel likes. On loopback
     /// the handshake is over when the call returns, though it says that it isn't: a send right after it
     /// succeeds.
-    pub(crate) fn open(address: SocketAddr, receive_buffer: Option<usize>) -> Result<Connection, Fault> {
+    pub(crate) fn open(address: SocketAddr, receive_buffer: Option<usize>) -> Result<Connection, LoadError> {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket =
-            socket_with(family, SocketType::STREAM, flags, None).map_err(Fault::system("make a socket"))?;
+        let socket = socket_with(family, SocketType::STREAM, flags, None)
+            .map_err(LoadError::system("make a socket"))?;
         set_tcp_congestion(&socket, congestion::CONTROL)
-            .map_err(Fault::system("choose the congestion control"))?;
+            .map_err(LoadError::system("choose the congestion control"))?;
         if let Some(bytes) = receive_buffer {
             // Before the handshake, where the window's scale is agreed upon (tcp(7)).
             set_socket_recv_buffer_size(&socket, bytes)
-                .map_err(Fault::system("choose the receive buffer"))?;
+                .map_err(LoadError::system("choose the receive buffer"))?;
         }
         match connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
-            Err(errno) => return Err(Fault::System { doing: "connect", errno }),
+            Err(errno) => return Err(LoadError::System { doing: "connect", errno }),
         }
-        Ok(Connection { socket, phase: Phase::Connect, closes: false })
+        Ok(Connection { socket, state: State::Connect, closes: false })
     }
 
     pub(crate) fn socket(&self) -> &OwnedFd {
@@ -197,12 +197,12 @@ impl Connection {
     }
 
     pub(crate) fn is_connecting(&self) -> bool {
-        matches!(self.phase, Phase::Connect)
+        matches!(self.state, State::Connect)
     }
 
     /// Whether the request has left whole, so that only the server can make this connection ready.
     pub(crate) fn has_sent(&self) -> bool {
-        !matches!(self.phase, Phase::Send { .. } | Phase::Connect)
+        !matches!(self.state, State::Send { .. } | State::Connect)
     }
 
     /// Whether the last answer has announced that the server ends the connection.
@@ -211,60 +211,60 @@ impl Connection {
     }
 
     /// Sends a request.
-    pub(crate) fn start(&mut self, request: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn start(&mut self, request: &[u8]) -> Result<(), LoadError> {
         self.send_rest(request, 0)
     }
 
-    fn send_rest(&mut self, request: &[u8], mut sent: usize) -> Result<(), Fault> {
+    fn send_rest(&mut self, request: &[u8], mut sent: usize) -> Result<(), LoadError> {
         while sent < request.len() {
             match send(&self.socket, &request[sent..], SendFlags::NOSIGNAL) {
                 Ok(n) => sent += n,
                 Err(Errno::AGAIN) => {
-                    self.phase = Phase::Send { sent };
+                    self.state = State::Send { sent };
                     return Ok(());
                 }
-                Err(errno) => return Err(Fault::System { doing: "send", errno }),
+                Err(errno) => return Err(LoadError::System { doing: "send", errno }),
             }
         }
-        self.phase = Phase::Head { partial: Vec::new() };
+        self.state = State::Head { partial: Vec::new() };
         Ok(())
     }
 
     /// Goes on after an event.
-    pub(crate) fn advance(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
-        match &mut self.phase {
-            Phase::Connect => self.finish_connect(visit.peer),
-            Phase::Idle => self.check_silent(),
-            Phase::Send { sent } => {
+    pub(crate) fn advance(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
+        match &mut self.state {
+            State::Connect => self.finish_connect(visit.peer),
+            State::Idle => self.check_silent(),
+            State::Send { sent } => {
                 let sent = *sent;
                 self.send_rest(visit.request.bytes(visit.closing), sent)?;
                 Ok(Advance::Waiting)
             }
-            Phase::Head { .. } => self.receive_head(visit),
-            Phase::Body { .. } => self.receive_body(visit),
-            Phase::End => self.receive_end(),
+            State::Head { .. } => self.receive_head(visit),
+            State::Body { .. } => self.receive_body(visit),
+            State::End => self.receive_end(),
         }
     }
 
-    fn finish_connect(&mut self, peer: Peer) -> Result<Advance, Fault> {
-        self.phase = Phase::Idle;
+    fn finish_connect(&mut self, peer: PeerState) -> Result<Advance, LoadError> {
+        self.state = State::Idle;
         match peer {
-            Peer::Open => Ok(Advance::Waiting),
+            PeerState::Open => Ok(Advance::Waiting),
             // What went wrong is what a receive says.
-            Peer::Gone => self.check_silent(),
+            PeerState::Gone => self.check_silent(),
         }
     }
 
-    fn receive_head(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
-        let Phase::Head { partial } = &mut self.phase else {
+    fn receive_head(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
+        let State::Head { partial } = &mut self.state else {
             unreachable!("a head is received only while one is awaited");
         };
         loop {
             let take = match visit.take_head(&self.socket) {
-                Ok(take) if take.came == 0 => return Err(Fault::Closed),
+                Ok(take) if take.came == 0 => return Err(LoadError::Closed),
                 Ok(take) => take,
                 Err(Errno::AGAIN) => return Ok(Advance::Waiting),
-                Err(errno) => return Err(Fault::System { doing: "receive", errno }),
+                Err(errno) => return Err(LoadError::System { doing: "receive", errno }),
             };
             // An answer's head nearly always comes in one piece, and is read where it lies.
             let came = &visit.buffers.head[..take.came];
@@ -286,27 +286,27 @@ impl Connection {
             };
             let body_came = received.len() - head.head_bytes;
             self.closes = head.closes;
-            self.phase = body_after(&head, body_came, visit.request)?;
+            self.state = body_after(&head, body_came, visit.request)?;
             visit.buffers.hash_start_of_body(visit.digest, take.came, body_came);
-            return match self.phase {
-                Phase::Body { remaining, .. } if remaining > 0 && take.is_last => Ok(Advance::Waiting),
+            return match self.state {
+                State::Body { remaining, .. } if remaining > 0 && take.is_last => Ok(Advance::Waiting),
                 _ => self.receive_body(visit),
             };
         }
     }
 
-    fn receive_body(&mut self, visit: &mut Visit<'_>) -> Result<Advance, Fault> {
-        let Phase::Body { wire_bytes, body_bytes, remaining } = &mut self.phase else {
+    fn receive_body(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
+        let State::Body { wire_bytes, body_bytes, remaining } = &mut self.state else {
             unreachable!("a body is received only while one is awaited");
         };
         while *remaining > 0 {
             let take = match visit.take_body(&self.socket, *remaining) {
                 Ok(take) if take.came == 0 => {
-                    return Err(Fault::Short { got: *body_bytes - *remaining, want: *body_bytes });
+                    return Err(LoadError::Short { got: *body_bytes - *remaining, want: *body_bytes });
                 }
                 Ok(take) => take,
                 Err(Errno::AGAIN) => return Ok(Advance::Waiting),
-                Err(errno) => return Err(Fault::System { doing: "receive", errno }),
+                Err(errno) => return Err(LoadError::System { doing: "receive", errno }),
             };
             *remaining -= take.came as u64;
             if *remaining > 0 && take.is_last {
@@ -314,44 +314,44 @@ impl Connection {
             }
         }
         let answered = Advance::Answered(*wire_bytes);
-        self.phase = Phase::Idle;
+        self.state = State::Idle;
         Ok(answered)
     }
 
     /// After the last answer of a connection.
     pub(crate) fn await_end(&mut self) {
-        self.phase = Phase::End;
+        self.state = State::End;
     }
 
-    fn receive_end(&mut self) -> Result<Advance, Fault> {
+    fn receive_end(&mut self) -> Result<Advance, LoadError> {
         let mut byte = [0];
         match recv(&self.socket, &mut byte, RecvFlags::empty()) {
             Ok((_, 0)) => Ok(Advance::Ended),
-            Ok(_) => Err(Fault::Surplus),
+            Ok(_) => Err(LoadError::Surplus),
             Err(Errno::AGAIN) => Ok(Advance::Waiting),
-            Err(errno) => Err(Fault::System { doing: "receive the end", errno }),
+            Err(errno) => Err(LoadError::System { doing: "receive the end", errno }),
         }
     }
 
     /// An event while nothing is owed: the server has closed, or sent what nobody asked for.
-    fn check_silent(&mut self) -> Result<Advance, Fault> {
+    fn check_silent(&mut self) -> Result<Advance, LoadError> {
         match self.receive_end()? {
-            Advance::Ended => Err(Fault::Closed),
+            Advance::Ended => Err(LoadError::Closed),
             other => Ok(other),
         }
     }
 }
 
 /// Checks a head against what was expected, and says what of the body is still to come.
-fn body_after(head: &Head, body_came: usize, request: &Request) -> Result<Phase, Fault> {
+fn body_after(head: &Head, body_came: usize, request: &Request) -> Result<State, LoadError> {
     let expected = request.expected();
     if head.status != expected.status {
-        return Err(Fault::Status { got: head.status, want: expected.status });
+        return Err(LoadError::Status { got: head.status, want: expected.status });
     }
     if head.body_bytes != expected.body_bytes {
-        return Err(Fault::Length { got: head.body_bytes, want: expected.body_bytes });
+        return Err(LoadError::Length { got: head.body_bytes, want: expected.body_bytes });
     }
-    let remaining = head.body_bytes.checked_sub(body_came as u64).ok_or(Fault::Surplus)?;
+    let remaining = head.body_bytes.checked_sub(body_came as u64).ok_or(LoadError::Surplus)?;
     let wire_bytes = head.head_bytes as u64 + head.body_bytes;
-    Ok(Phase::Body { wire_bytes, body_bytes: head.body_bytes, remaining })
+    Ok(State::Body { wire_bytes, body_bytes: head.body_bytes, remaining })
 }

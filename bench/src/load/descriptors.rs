@@ -1,6 +1,6 @@
 //! Room for thousands of sockets.
 
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// What else this process may come to open meanwhile.
@@ -8,7 +8,7 @@ const OTHERS_MAX: u64 = 32;
 
 /// Sees to it that `sockets` more descriptors can be opened: raises the soft limit as far as the hard one
 /// allows (getrlimit(2), RLIMIT_NOFILE).
-pub(crate) fn provide(sockets: usize) -> Result<(), Fault> {
+pub(crate) fn provide(sockets: usize) -> Result<(), LoadError> {
     let open = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     let needed = (open + sockets) as u64 + OTHERS_MAX;
     let limit = getrlimit(Resource::Nofile);
@@ -16,8 +16,8 @@ pub(crate) fn provide(sockets: usize) -> Result<(), Fault> {
         return Ok(());
     }
     if limit.maximum.is_some_and(|hard| needed > hard) {
-        return Err(Fault::Descriptors { needed, limit: limit.maximum.unwrap_or(0) });
+        return Err(LoadError::Descriptors { needed, limit: limit.maximum.unwrap_or(0) });
     }
     setrlimit(Resource::Nofile, Rlimit { current: Some(needed), maximum: limit.maximum })
-        .map_err(Fault::system("raise the limit of descriptors"))
+        .map_err(LoadError::system("raise the limit of descriptors"))
 }

@@ -14,17 +14,17 @@
 //! goes through the events.
 
 mod check;
-mod sips;
 mod slot;
+mod slow_reader;
 
-use crate::load::class::{Class, Life, Pacing, Reading};
-use crate::load::connection::{Advance, Bodies, Buffers, Connection, Peer, Visit};
+use crate::load::class::{Class, Life, Pacing, ReadPace};
+use crate::load::connection::{Advance, Bodies, Buffers, Connection, PeerState, Visit};
 use crate::load::descriptors;
 use crate::load::engine::slot::{Slot, Timer};
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use crate::load::group::{Ask, Group, Streams};
 use crate::load::outcome::Outcome;
-use crate::load::rest::Rest;
+use crate::load::poll_pause::PollPause;
 use crate::load::timers::Timers;
 use crate::load::waiting::{AHEAD, Waiting, thread_cpu};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
@@ -46,7 +46,7 @@ const TURN: Duration = Duration::from_millis(250);
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
 /// Connections that are opened at the same time: fewer than any server's queue holds.
 const OPENED_AT_ONCE: usize = 64;
-/// After a fault a connection is opened again no sooner than this.
+/// After a error a connection is opened again no sooner than this.
 const REOPEN_PAUSE: Duration = Duration::from_millis(5);
 /// So many attempts to connect may fail in a row before the server counts as gone.
 pub const REFUSALS_MAX: u32 = 256;
@@ -56,7 +56,7 @@ pub const REFUSALS_MAX: u32 = 256;
 enum Stage {
     /// All classes ask, until then.
     Until(Instant),
-    /// This class asks once, and the first fault of it ends the stage.
+    /// This class asks once, and the first error of it ends the stage.
     Once(usize),
 }
 
@@ -69,7 +69,7 @@ pub struct Engine {
     buffers: Buffers,
     events: Vec<Event>,
     timers: Timers,
-    rest: Option<Rest>,
+    pause: Option<PollPause>,
     seed: u64,
     /// How many runs there have been.
     runs: u64,
@@ -78,7 +78,7 @@ pub struct Engine {
     next_due: Option<Instant>,
     /// Connections that the stage waits for: with an answer, or an end, still to come.
     owed: usize,
-    /// Events in this turn of the class that the rest looks at.
+    /// Events in this turn of the class that the pause depends on.
     ready: usize,
     refusals: u32,
     stall: Duration,
@@ -96,7 +96,7 @@ impl Engine {
     /// # Errors
     ///
     /// The server refuses a connection or doesn't answer an idle one, or the limit of descriptors is too low.
-    pub fn connect(address: SocketAddr, classes: Vec<Class>, seed: u64) -> Result<Engine, Fault> {
+    pub fn connect(address: SocketAddr, classes: Vec<Class>, seed: u64) -> Result<Engine, LoadError> {
         descriptors::provide(classes.iter().map(|class| class.connections).sum())?;
         let waiting = Waiting::new()?;
         let now = Instant::now();
@@ -108,7 +108,7 @@ impl Engine {
             buffers: Buffers::new(),
             events: Vec::with_capacity(EVENTS_MAX),
             timers: Timers::new(),
-            rest: Rest::for_classes(&classes),
+            pause: PollPause::for_classes(&classes),
             seed,
             runs: 0,
             stage: Stage::Once(0),
@@ -128,7 +128,7 @@ impl Engine {
         Ok(engine)
     }
 
-    fn add(&mut self, class: Class, now: Instant) -> Result<(), Fault> {
+    fn add(&mut self, class: Class, now: Instant) -> Result<(), LoadError> {
         let group = self.groups.len();
         let slots = self.slots.len()..self.slots.len() + class.connections;
         let idle = class.pacing == Pacing::Idle;
@@ -166,20 +166,18 @@ impl Engine {
         self
     }
 
-    /// Looks at the sockets of a closed loop as soon as there may be something, as other load generators do,
-    /// and never rests between two looks.
+    /// Polls without pauses, as other load generators do.
     #[must_use]
-    pub fn without_rest(mut self) -> Engine {
-        self.rest = None;
+    pub fn without_pause(mut self) -> Engine {
+        self.pause = None;
         self
     }
 
-    /// Keeps the CPU awake while an open loop has requests under way, or due soon: they leave on time, and
-    /// their answers are found when they are there, as on a machine whose CPUs wake at once. The CPU has to be
-    /// the client's own: where the server shares it, or a core with it, the client had better sleep.
-    /// What it does in vain meanwhile is [`Outcome::client_spun`].
+    /// Busy-polls while an open loop has requests in flight or due soon, so that they leave on time and answers
+    /// are seen at once. Needs a core of its own: on a shared one it would slow the server down. Polls that find
+    /// nothing are counted in [`Outcome::client_spun`].
     #[must_use]
-    pub fn with_wakefulness(mut self) -> Engine {
+    pub fn with_busy_polling(mut self) -> Engine {
         self.wakeful = true;
         self
     }
@@ -191,12 +189,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What makes going on pointless: [`Fault::Stalled`], [`Fault::Refused`], a machine at its limits. All
+    /// What makes going on pointless: [`LoadError::Stalled`], [`LoadError::Refused`], a machine at its limits. All
     /// else that goes wrong is counted in the outcome.
-    pub fn run(&mut self, window: Duration, timeline: Option<Duration>) -> Result<Outcome, Fault> {
+    pub fn run(&mut self, window: Duration, timeline: Option<Duration>) -> Result<Outcome, LoadError> {
         self.buffers.bodies = Bodies::Discarded;
-        // The default slack of 50 µs would stretch every rest (prctl(2), PR_SET_TIMERSLACK).
-        set_current_timer_slack(Some(TIMER_SLACK)).map_err(Fault::system("set the timer slack"))?;
+        // The default slack of 50 µs would stretch every pause (prctl(2), PR_SET_TIMERSLACK).
+        set_current_timer_slack(Some(TIMER_SLACK)).map_err(LoadError::system("set the timer slack"))?;
         self.waiting.take_spun();
         let cpu_before = thread_cpu();
         let start = Instant::now();
@@ -221,20 +219,20 @@ impl Engine {
     }
 
     /// The first requests of a run, but for those that are due at times of their own.
-    fn start_all(&mut self) -> Result<(), Fault> {
+    fn start_all(&mut self) -> Result<(), LoadError> {
         for number in 0..self.groups.len() {
             let slots = self.groups[number].slots.clone();
             match self.groups[number].class.pacing {
                 Pacing::Closed => {
                     for index in slots {
-                        if self.slots[index].is_resting() {
+                        if self.slots[index].is_idle() {
                             self.ask_next(index, None, Instant::now())?;
                         }
                     }
                 }
                 Pacing::Open { .. } => {
-                    let resting = slots.filter(|index| self.slots[*index].is_resting());
-                    self.groups[number].free.extend(resting);
+                    let idle = slots.filter(|index| self.slots[*index].is_idle());
+                    self.groups[number].free.extend(idle);
                 }
                 Pacing::Idle => {}
             }
@@ -243,7 +241,7 @@ impl Engine {
         Ok(())
     }
 
-    fn turns(&mut self) -> Result<(), Fault> {
+    fn turns(&mut self) -> Result<(), LoadError> {
         self.last_event = Instant::now();
         self.next_sweep = self.last_event + self.stall / 4;
         loop {
@@ -279,7 +277,7 @@ impl Engine {
     }
 
     /// Waits until there is something to do, and does what the events say.
-    fn turn(&mut self) -> Result<(), Fault> {
+    fn turn(&mut self) -> Result<(), LoadError> {
         let before = Instant::now();
         let wake = self.next_wake(before);
         let awake = self.awake_from(before, wake);
@@ -288,7 +286,7 @@ impl Engine {
         if woken {
             self.last_event = now;
         } else if now.saturating_duration_since(self.last_event) > self.stall && self.is_waiting() {
-            return Err(Fault::Stalled { waited: self.stall, owed: self.owed });
+            return Err(LoadError::Stalled { waited: self.stall, owed: self.owed });
         }
         // The list leaves `self` for the turn: what an event starts may touch every connection.
         let events = std::mem::take(&mut self.events);
@@ -297,8 +295,8 @@ impl Engine {
             self.on_ready(event)?;
         }
         self.events = events;
-        if let Some(rest) = self.rest {
-            rest.after(self.ready);
+        if let Some(pause) = self.pause {
+            pause.after(self.ready);
         }
         Ok(())
     }
@@ -333,7 +331,7 @@ impl Engine {
     }
 
     /// Sends what is due, or lines it up where no connection is free.
-    fn release(&mut self, now: Instant) -> Result<(), Fault> {
+    fn release(&mut self, now: Instant) -> Result<(), LoadError> {
         for number in 0..self.groups.len() {
             while let Some(due) = self.groups[number].take_due(now) {
                 let group = &mut self.groups[number];
@@ -349,7 +347,12 @@ impl Engine {
 
     /// Asks for what the class asks for next. `due`, in an open loop: when that was due, and since when the
     /// client could have asked.
-    fn ask_next(&mut self, index: usize, due: Option<(Instant, Instant)>, now: Instant) -> Result<(), Fault> {
+    fn ask_next(
+        &mut self,
+        index: usize,
+        due: Option<(Instant, Instant)>,
+        now: Instant,
+    ) -> Result<(), LoadError> {
         match self.groups[self.slots[index].group].pick() {
             Some(request) => self.ask(index, request, due, now),
             None => Ok(()),
@@ -362,7 +365,7 @@ impl Engine {
         request: usize,
         due: Option<(Instant, Instant)>,
         now: Instant,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LoadError> {
         let slot = &mut self.slots[index];
         let group = &mut self.groups[slot.group];
         slot.asked += 1;
@@ -371,7 +374,7 @@ impl Engine {
         slot.ask = Some(Ask { request, closing, intended, sent: now, answered: false });
         slot.progress = now;
         group.note_sent(now.saturating_duration_since(ready));
-        if group.sips.is_none() {
+        if group.slow_read.is_none() {
             if self.owed == 0 {
                 self.last_event = self.last_event.max(now);
             }
@@ -383,18 +386,18 @@ impl Engine {
         };
         match begun {
             Ok(()) => {
-                self.begin_sips(index, now);
+                self.start_slow_read(index, now);
                 Ok(())
             }
-            Err(fault) => self.fail(index, fault),
+            Err(error) => self.fail(index, error),
         }
     }
 
     /// Opens a connection and sends its first request at once.
-    fn open_asking(&mut self, index: usize, request: usize, closing: bool) -> Result<(), Fault> {
+    fn open_asking(&mut self, index: usize, request: usize, closing: bool) -> Result<(), LoadError> {
         let slot = &self.slots[index];
         let group = &self.groups[slot.group];
-        let receive_buffer = group.sips.map(|sips| sips.receive_buffer());
+        let receive_buffer = group.slow_read.map(|slow_read| slow_read.receive_buffer());
         let mut connection = Connection::open(self.address, receive_buffer)?;
         connection.start(group.request(request).bytes(closing))?;
         // Registered after the send, so that a request that has left whole costs no event of its own.
@@ -403,8 +406,9 @@ impl Engine {
     }
 
     /// Begins to connect.
-    fn open(&mut self, index: usize) -> Result<(), Fault> {
-        let receive_buffer = self.groups[self.slots[index].group].sips.map(|sips| sips.receive_buffer());
+    fn open(&mut self, index: usize) -> Result<(), LoadError> {
+        let receive_buffer =
+            self.groups[self.slots[index].group].slow_read.map(|slow_read| slow_read.receive_buffer());
         let connection = Connection::open(self.address, receive_buffer)?;
         self.register(index, connection, EventFlags::OUT)
     }
@@ -412,43 +416,43 @@ impl Engine {
     /// Once per connection. No generation beside the index: a batch holds at most one event per socket,
     /// closing a socket takes it out of the epoll instance, and one that is opened while a batch is gone
     /// through takes the place only of a connection whose event is the one at hand.
-    fn register(&mut self, index: usize, connection: Connection, room: EventFlags) -> Result<(), Fault> {
+    fn register(&mut self, index: usize, connection: Connection, room: EventFlags) -> Result<(), LoadError> {
         let slot = &mut self.slots[index];
         // A slow reader looks by the clock; that there is something to read mustn't wake it.
         let input = match self.groups[slot.group].class.reading {
-            Reading::AtOnce => EventFlags::IN,
-            Reading::Slow { .. } => EventFlags::empty(),
+            ReadPace::AtOnce => EventFlags::IN,
+            ReadPace::Slow { .. } => EventFlags::empty(),
         };
         let interest = input | EventFlags::RDHUP | EventFlags::ET | room;
         epoll::add(self.waiting.poller(), connection.socket(), EventData::new_u64(index as u64), interest)
-            .map_err(Fault::system("register a socket"))?;
-        slot.peer = Peer::Open;
+            .map_err(LoadError::system("register a socket"))?;
+        slot.peer = PeerState::Open;
         slot.connection = Some(connection);
         Ok(())
     }
 
-    fn on_ready(&mut self, event: &Event) -> Result<(), Fault> {
+    fn on_ready(&mut self, event: &Event) -> Result<(), LoadError> {
         let index = usize::try_from(event.data.u64()).expect("an index of ours");
         let gone = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
         let flags = event.flags;
-        let peer = if flags.intersects(gone) { Peer::Gone } else { Peer::Open };
+        let peer = if flags.intersects(gone) { PeerState::Gone } else { PeerState::Open };
         let slot = &mut self.slots[index];
         // It failed earlier in this batch.
         let Some(connection) = &slot.connection else {
             return Ok(());
         };
-        if self.rest.is_some_and(|rest| rest.group() == slot.group) {
+        if self.pause.is_some_and(|pause| pause.group() == slot.group) {
             self.ready += 1;
         }
         slot.peer = peer;
-        if self.groups[slot.group].sips.is_some() && connection.has_sent() {
+        if self.groups[slot.group].slow_read.is_some() && connection.has_sent() {
             return Ok(());
         }
         self.visit(index, peer, usize::MAX)
     }
 
     /// Takes what has come on a connection, at most `budget` bytes, and does what follows from it.
-    fn visit(&mut self, index: usize, peer: Peer, budget: usize) -> Result<(), Fault> {
+    fn visit(&mut self, index: usize, peer: PeerState, budget: usize) -> Result<(), LoadError> {
         let mut left = budget;
         loop {
             match self.advance(index, peer, &mut left) {
@@ -464,12 +468,12 @@ impl Engine {
                     }
                 }
                 Ok(Advance::Ended) => return self.on_end(index),
-                Err(fault) => return self.fail(index, fault),
+                Err(error) => return self.fail(index, error),
             }
         }
     }
 
-    fn advance(&mut self, index: usize, peer: Peer, budget: &mut usize) -> Result<Advance, Fault> {
+    fn advance(&mut self, index: usize, peer: PeerState, budget: &mut usize) -> Result<Advance, LoadError> {
         let slot = &mut self.slots[index];
         let group = &self.groups[slot.group];
         let (number, closing) = slot.ask.as_ref().map_or((0, false), |ask| (ask.request, ask.closing));
@@ -489,7 +493,7 @@ impl Engine {
     }
 
     /// Whether the connection's end is still to come.
-    fn on_answer(&mut self, index: usize, wire_bytes: u64) -> Result<bool, Fault> {
+    fn on_answer(&mut self, index: usize, wire_bytes: u64) -> Result<bool, LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
         let (Some(ask), Some(connection)) = (&mut slot.ask, &mut slot.connection) else {
@@ -505,8 +509,8 @@ impl Engine {
             return Ok(true);
         }
         self.finish_ask(index);
-        if self.slots[index].peer == Peer::Gone {
-            self.fail(index, Fault::Closed)?;
+        if self.slots[index].peer == PeerState::Gone {
+            self.fail(index, LoadError::Closed)?;
         } else {
             self.next(index, now)?;
         }
@@ -514,7 +518,7 @@ impl Engine {
     }
 
     /// The server has closed after the connection's last answer.
-    fn on_end(&mut self, index: usize) -> Result<(), Fault> {
+    fn on_end(&mut self, index: usize) -> Result<(), LoadError> {
         let slot = &mut self.slots[index];
         slot.connection = None;
         slot.asked = 0;
@@ -527,13 +531,13 @@ impl Engine {
 
     fn finish_ask(&mut self, index: usize) {
         let slot = &mut self.slots[index];
-        if slot.ask.take().is_some() && self.groups[slot.group].sips.is_none() {
+        if slot.ask.take().is_some() && self.groups[slot.group].slow_read.is_none() {
             self.owed -= 1;
         }
     }
 
     /// What a place does that has nothing under way any more.
-    fn next(&mut self, index: usize, now: Instant) -> Result<(), Fault> {
+    fn next(&mut self, index: usize, now: Instant) -> Result<(), LoadError> {
         let Stage::Until(end) = self.stage else {
             return Ok(());
         };
@@ -551,22 +555,22 @@ impl Engine {
         }
     }
 
-    /// Counts a fault, closes the connection, and sees to it that another one follows.
-    fn fail(&mut self, index: usize, fault: Fault) -> Result<(), Fault> {
+    /// Counts a error, closes the connection, and sees to it that another one follows.
+    fn fail(&mut self, index: usize, error: LoadError) -> Result<(), LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
-        if fault.is_ours() || matches!(self.stage, Stage::Once(asking) if asking == slot.group) {
-            return Err(fault);
+        if error.is_ours() || matches!(self.stage, Stage::Once(asking) if asking == slot.group) {
+            return Err(error);
         }
-        if let Fault::System { doing: "connect", errno }
-        | Fault::System { errno: errno @ Errno::CONNREFUSED, .. } = fault
+        if let LoadError::System { doing: "connect", errno }
+        | LoadError::System { errno: errno @ Errno::CONNREFUSED, .. } = error
         {
             self.refusals += 1;
             if self.refusals > REFUSALS_MAX {
-                return Err(Fault::Refused { attempts: self.refusals, errno });
+                return Err(LoadError::Refused { attempts: self.refusals, errno });
             }
         }
-        self.groups[slot.group].note_fault(slot.ask.as_ref(), fault, now);
+        self.groups[slot.group].note_error(slot.ask.as_ref(), error, now);
         slot.connection = None;
         slot.asked = 0;
         if slot.ask.is_none() {
@@ -579,11 +583,11 @@ impl Engine {
         Ok(())
     }
 
-    fn on_timer(&mut self, index: usize) -> Result<(), Fault> {
+    fn on_timer(&mut self, index: usize) -> Result<(), LoadError> {
         let now = Instant::now();
         match self.slots[index].timer.take() {
             None => Ok(()),
-            Some(Timer::Sip) => self.sip(index, now),
+            Some(Timer::Read) => self.read_slowly(index, now),
             // A check of the content has been quicker.
             Some(Timer::Reopen) if self.slots[index].ask.is_some() => Ok(()),
             Some(Timer::Reopen) => match self.groups[self.slots[index].group].class.pacing {
@@ -594,16 +598,16 @@ impl Engine {
     }
 
     /// Gives up connections that got nothing for too long while others did.
-    fn sweep(&mut self, now: Instant) -> Result<(), Fault> {
+    fn sweep(&mut self, now: Instant) -> Result<(), LoadError> {
         self.next_sweep = now + self.stall / 4;
-        // If nobody gets anything, the server has stalled: that isn't one connection's fault.
+        // If nobody gets anything, the server has stalled: that isn't one connection's error.
         if now.saturating_duration_since(self.last_event) > self.stall {
             return Ok(());
         }
         for index in 0..self.slots.len() {
             let slot = &self.slots[index];
             if slot.ask.is_some() && now.saturating_duration_since(slot.progress) > self.stall {
-                self.fail(index, Fault::Timeout { waited: self.stall })?;
+                self.fail(index, LoadError::Timeout { waited: self.stall })?;
             }
         }
         Ok(())

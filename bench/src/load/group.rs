@@ -1,7 +1,7 @@
 //! A class at work: what it asks next and when, and what it has shown so far.
 
-use crate::load::class::{Class, Pacing, Picker, Reading};
-use crate::load::fault::Fault;
+use crate::load::class::{Class, Pacing, Picker, ReadPace};
+use crate::load::error::LoadError;
 use crate::load::outcome::{ClassOutcome, record};
 use crate::load::request::Request;
 use crate::load::schedule::Schedule;
@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// How much a slow reader takes at once, as far as its rate allows.
-const SIP_BYTES: u64 = 16 * 1024;
-/// No two sips of a connection are nearer than this.
-const SIP_PERIOD_MIN: Duration = Duration::from_millis(20);
+/// How much a slow reader takes at once, if its rate allows that.
+const READ_BYTES: u64 = 16 * 1024;
+/// Two reads of a connection are at least this far apart.
+const READ_PERIOD_MIN: Duration = Duration::from_millis(20);
 
 /// A request under way.
 #[derive(Clone, Copy)]
@@ -29,25 +29,25 @@ pub(crate) struct Ask {
     pub(crate) answered: bool,
 }
 
-/// How a slow reader drinks.
+/// How much a slow reader takes, and how often.
 #[derive(Clone, Copy)]
-pub(crate) struct Sips {
+pub(crate) struct SlowRead {
     pub(crate) bytes: usize,
     pub(crate) period: Duration,
 }
 
-impl Sips {
-    fn at(bytes_per_second: u64) -> Sips {
+impl SlowRead {
+    fn at(bytes_per_second: u64) -> SlowRead {
         assert!(bytes_per_second > 0, "a slow reader reads");
-        let period = Duration::from_secs_f64(SIP_BYTES as f64 / bytes_per_second as f64);
-        if period >= SIP_PERIOD_MIN {
-            return Sips { bytes: usize::try_from(SIP_BYTES).unwrap_or(usize::MAX), period };
+        let period = Duration::from_secs_f64(READ_BYTES as f64 / bytes_per_second as f64);
+        if period >= READ_PERIOD_MIN {
+            return SlowRead { bytes: usize::try_from(READ_BYTES).unwrap_or(usize::MAX), period };
         }
-        let bytes = u128::from(bytes_per_second) * SIP_PERIOD_MIN.as_micros() / 1_000_000;
-        Sips { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), period: SIP_PERIOD_MIN }
+        let bytes = u128::from(bytes_per_second) * READ_PERIOD_MIN.as_micros() / 1_000_000;
+        SlowRead { bytes: usize::try_from(bytes).unwrap_or(usize::MAX), period: READ_PERIOD_MIN }
     }
 
-    /// Room for two sips: one is drunk while the other comes.
+    /// Room for two reads: one is taken while the other arrives.
     pub(crate) fn receive_buffer(self) -> usize {
         2 * self.bytes
     }
@@ -72,7 +72,7 @@ pub(crate) struct Group {
     pub(crate) class: Class,
     /// Its connections' places.
     pub(crate) slots: Range<usize>,
-    pub(crate) sips: Option<Sips>,
+    pub(crate) slow_read: Option<SlowRead>,
     picker: Picker,
     schedule: Option<Schedule>,
     /// Open loop: connections with nothing to do, the one that has rested longest first.
@@ -86,16 +86,16 @@ pub(crate) struct Group {
 
 impl Group {
     pub(crate) fn new(class: Class, slots: Range<usize>) -> Group {
-        let sips = match class.reading {
-            Reading::AtOnce => None,
-            Reading::Slow { bytes_per_second } => Some(Sips::at(bytes_per_second)),
+        let slow_read = match class.reading {
+            ReadPace::AtOnce => None,
+            ReadPace::Slow { bytes_per_second } => Some(SlowRead::at(bytes_per_second)),
         };
         Group {
             picker: Picker::new(class.asks.clone()),
             shown: ClassOutcome::new(&class.name, false),
             class,
             slots,
-            sips,
+            slow_read,
             schedule: None,
             free: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -129,7 +129,7 @@ impl Group {
 
     /// Whether the class keeps a run going: neither silent nor so slow that its answers aren't waited for.
     pub(crate) fn is_foreground(&self) -> bool {
-        self.class.pacing != Pacing::Idle && self.sips.is_none()
+        self.class.pacing != Pacing::Idle && self.slow_read.is_none()
     }
 
     /// When the next request is due.
@@ -189,10 +189,10 @@ impl Group {
         }
     }
 
-    /// A request that failed took until now, and stays in the record. A fault at the end of a connection
+    /// A request that failed took until now, and stays in the record. A error at the end of a connection
     /// whose answer has come is only counted.
-    pub(crate) fn note_fault(&mut self, ask: Option<&Ask>, fault: Fault, now: Instant) {
-        self.shown.note_fault(fault);
+    pub(crate) fn note_error(&mut self, ask: Option<&Ask>, error: LoadError, now: Instant) {
+        self.shown.note_error(error);
         if let Some(ask) = ask.filter(|ask| !ask.answered) {
             self.note_time(ask, now);
         }
@@ -223,12 +223,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sips_make_the_rate() {
+    fn slow_reads_make_the_rate() {
         for rate in [1_000, 16_384, 65_536, 10_000_000] {
-            let sips = Sips::at(rate);
-            let made = sips.bytes as f64 / sips.period.as_secs_f64();
+            let slow_read = SlowRead::at(rate);
+            let made = slow_read.bytes as f64 / slow_read.period.as_secs_f64();
             assert!((made / rate as f64 - 1.0).abs() < 1e-3, "{rate}: {made}");
-            assert!(sips.period >= SIP_PERIOD_MIN);
+            assert!(slow_read.period >= READ_PERIOD_MIN);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What one stretch of load has shown.
 
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -69,8 +69,8 @@ pub struct ClassOutcome {
     pub name: String,
     /// Answers that came, each of them right.
     pub answers: u64,
-    /// What went wrong, by [`Fault::kind`].
-    pub faults: BTreeMap<&'static str, Faults>,
+    /// What went wrong, by [`LoadError::kind`].
+    pub errors: BTreeMap<&'static str, ErrorCount>,
     /// Bytes of the answers, heads included.
     pub wire_bytes: u64,
     /// Open loop: requests that were due in the window. Else: requests that were sent.
@@ -95,13 +95,13 @@ pub struct ClassOutcome {
     pub used_up: bool,
 }
 
-/// Faults of one kind.
+/// ErrorCount of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults {
+pub struct ErrorCount {
     /// How many there were.
     pub count: u64,
     /// The first of them.
-    pub example: Fault,
+    pub example: LoadError,
 }
 
 impl Outcome {
@@ -151,7 +151,7 @@ impl ClassOutcome {
         ClassOutcome {
             name: name.to_owned(),
             answers: 0,
-            faults: BTreeMap::new(),
+            errors: BTreeMap::new(),
             wire_bytes: 0,
             offered: 0,
             unanswered: 0,
@@ -164,26 +164,26 @@ impl ClassOutcome {
         }
     }
 
-    /// How many faults there were, of all kinds.
-    pub fn fault_count(&self) -> u64 {
-        self.faults.values().map(|faults| faults.count).sum()
+    /// How many errors there were, of all kinds.
+    pub fn error_count(&self) -> u64 {
+        self.errors.values().map(|errors| errors.count).sum()
     }
 
-    /// The first fault of the first kind, for a message.
-    pub fn any_fault(&self) -> Option<&Fault> {
-        self.faults.values().next().map(|faults| &faults.example)
+    /// The first error of the first kind, for a message.
+    pub fn first_error(&self) -> Option<&LoadError> {
+        self.errors.values().next().map(|errors| &errors.example)
     }
 
     /// The share of what was begun that failed; 0 where nothing was.
-    pub fn fault_share(&self) -> f64 {
-        let faults = self.fault_count();
-        let begun = self.answers + faults;
-        if begun == 0 { 0.0 } else { faults as f64 / begun as f64 }
+    pub fn error_share(&self) -> f64 {
+        let errors = self.error_count();
+        let begun = self.answers + errors;
+        if begun == 0 { 0.0 } else { errors as f64 / begun as f64 }
     }
 
-    pub(crate) fn note_fault(&mut self, fault: Fault) {
-        let faults = self.faults.entry(fault.kind()).or_insert(Faults { count: 0, example: fault });
-        faults.count += 1;
+    pub(crate) fn note_error(&mut self, error: LoadError) {
+        let errors = self.errors.entry(error.kind()).or_insert(ErrorCount { count: 0, example: error });
+        errors.count += 1;
     }
 
     fn merge(&mut self, other: &ClassOutcome) {
@@ -193,11 +193,11 @@ impl ClassOutcome {
         self.unanswered += other.unanswered;
         self.reopened += other.reopened;
         self.used_up |= other.used_up;
-        for (kind, faults) in &other.faults {
-            self.faults
+        for (kind, errors) in &other.errors {
+            self.errors
                 .entry(kind)
-                .and_modify(|ours| ours.count += faults.count)
-                .or_insert_with(|| faults.clone());
+                .and_modify(|ours| ours.count += errors.count)
+                .or_insert_with(|| errors.clone());
         }
         add(&mut self.service, &other.service);
         for (ours, theirs) in [(&mut self.response, &other.response), (&mut self.lag, &other.lag)] {
@@ -290,18 +290,18 @@ mod tests {
         };
         let mut ours = class(&[1, 2]);
         ours.timeline = vec![2];
-        ours.note_fault(Fault::Closed);
+        ours.note_error(LoadError::Closed);
         let mut theirs = class(&[3]);
         theirs.timeline = vec![0, 1];
-        theirs.note_fault(Fault::Surplus);
-        theirs.note_fault(Fault::Closed);
+        theirs.note_error(LoadError::Surplus);
+        theirs.note_error(LoadError::Closed);
         let mut merged = outcome(ours, 500);
         let mut busier = outcome(theirs, 0);
         busier.client_cpu += Duration::from_millis(100);
         merged.merge(&busier);
         let class = merged.class("a").unwrap();
-        assert_eq!((class.answers, class.service.len(), class.fault_count()), (3, 3, 3));
-        assert_eq!((class.faults["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
-        assert!((class.fault_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.5).abs() < 1e-9);
+        assert_eq!((class.answers, class.service.len(), class.error_count()), (3, 3, 3));
+        assert_eq!((class.errors["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
+        assert!((class.error_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.5).abs() < 1e-9);
     }
 }

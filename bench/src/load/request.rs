@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// What every answer must be; anything else is a [`Fault`](crate::load::fault::Fault).
+/// What every answer must be; anything else is a [`LoadError`](crate::load::error::LoadError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {
     /// The status code.

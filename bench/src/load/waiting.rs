@@ -9,7 +9,7 @@
 //! Looks that find nothing burn CPU time, but aren't work. They are kept apart, so that a client that stays
 //! awake isn't taken for a busy one, and a busy one still shows: it never gets to look in vain.
 
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event};
@@ -30,8 +30,9 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    pub(crate) fn new() -> Result<Waiting, Fault> {
-        let poller = epoll::create(CreateFlags::CLOEXEC).map_err(Fault::system("make an epoll instance"))?;
+    pub(crate) fn new() -> Result<Waiting, LoadError> {
+        let poller =
+            epoll::create(CreateFlags::CLOEXEC).map_err(LoadError::system("make an epoll instance"))?;
         Ok(Waiting { poller, spun: Duration::ZERO })
     }
 
@@ -52,7 +53,7 @@ impl Waiting {
         wake: Instant,
         awake: Option<Instant>,
         events: &mut Vec<Event>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, LoadError> {
         let asleep = awake.map_or(wake, |awake| awake.min(wake));
         let nap = asleep.saturating_duration_since(Instant::now());
         if self.look(nap, events)? {
@@ -61,7 +62,7 @@ impl Waiting {
         if awake.is_some() && Instant::now() < wake { self.spin(wake, events) } else { Ok(false) }
     }
 
-    fn spin(&mut self, wake: Instant, events: &mut Vec<Event>) -> Result<bool, Fault> {
+    fn spin(&mut self, wake: Instant, events: &mut Vec<Event>) -> Result<bool, LoadError> {
         let before = thread_cpu();
         let mut looks = 0;
         let found = loop {
@@ -80,13 +81,13 @@ impl Waiting {
     }
 
     /// One `epoll_pwait2(2)`; false when there were no events.
-    fn look(&self, timeout: Duration, events: &mut Vec<Event>) -> Result<bool, Fault> {
+    fn look(&self, timeout: Duration, events: &mut Vec<Event>) -> Result<bool, LoadError> {
         let timeout = Timespec::try_from(timeout).expect("a turn's length is a valid timespec");
         events.clear();
         match epoll::wait(&self.poller, spare_capacity(events), Some(&timeout)) {
             Ok(count) => Ok(count > 0),
             Err(Errno::INTR) => Ok(false),
-            Err(errno) => Err(Fault::System { doing: "wait for events", errno }),
+            Err(errno) => Err(LoadError::System { doing: "wait for events", errno }),
         }
     }
 }

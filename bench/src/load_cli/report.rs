@@ -10,7 +10,7 @@ use std::fmt;
 
 /// All of it. Times are microseconds unless their name says otherwise.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct LoadReport {
     url: String,
     status: u16,
     body_bytes: u64,
@@ -58,16 +58,16 @@ struct Times {
     max: f64,
 }
 
-impl Report {
+impl LoadReport {
     pub(super) fn new(
         arguments: &LoadArguments,
         expected: Expected,
         connections: Vec<usize>,
         outcome: &Outcome,
-    ) -> Report {
+    ) -> LoadReport {
         let seconds = outcome.elapsed.as_secs_f64();
         let classes = outcome.classes.iter().zip(connections);
-        Report {
+        LoadReport {
             url: format!("http://{}{}", arguments.url.authority, arguments.url.path),
             status: expected.status,
             body_bytes: expected.body_bytes,
@@ -83,9 +83,9 @@ impl Report {
 }
 
 fn class_report(class: &ClassOutcome, connections: usize, seconds: f64) -> ClassReport {
-    let error = |faults: &crate::load::outcome::Faults| ErrorReport {
-        count: faults.count,
-        example: faults.example.to_string(),
+    let error = |errors: &crate::load::outcome::ErrorCount| ErrorReport {
+        count: errors.count,
+        example: errors.example.to_string(),
     };
     ClassReport {
         name: class.name.clone(),
@@ -96,7 +96,7 @@ fn class_report(class: &ClassOutcome, connections: usize, seconds: f64) -> Class
         requests: class.offered,
         unanswered: class.unanswered,
         reopened: class.reopened,
-        errors: class.faults.iter().map(|(kind, faults)| (*kind, error(faults))).collect(),
+        errors: class.errors.iter().map(|(kind, errors)| (*kind, error(errors))).collect(),
         service_us: times(&class.service),
         response_us: class.response.as_ref().and_then(times),
         lag_us: class.lag.as_ref().and_then(times),
@@ -115,7 +115,7 @@ fn times(histogram: &Histogram<u64>) -> Option<Times> {
     })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for LoadReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: each answer has status {} and {} bytes", self.url, self.status, self.body_bytes)?;
         match self.offered_per_second {

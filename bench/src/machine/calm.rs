@@ -3,7 +3,7 @@
 //! On a shared host the hypervisor may take half of a CPU for a minute. A trial that is repeated at once falls
 //! into the same minute.
 
-use crate::machine::disturbance::{Account, Disturbance};
+use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, pin};
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::spin_loop;
@@ -61,7 +61,7 @@ impl Patience {
 fn look(placement: Placement) -> Option<Disturbance> {
     let mut cpus = vec![placement.server, placement.client];
     cpus.dedup();
-    let before = (Account::read(placement)?, process_cpu());
+    let before = (CpuAccount::read(placement)?, process_cpu());
     let until = Instant::now() + LOOK;
     thread::scope(|scope| {
         for cpu in cpus {
@@ -74,7 +74,7 @@ fn look(placement: Placement) -> Option<Disturbance> {
             });
         }
     });
-    let later = Account::read(placement)?;
+    let later = CpuAccount::read(placement)?;
     before.0.until(later, process_cpu().saturating_sub(before.1))
 }
 

@@ -32,25 +32,25 @@ impl Disturbance {
 
 /// The account of the two CPUs at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Account {
+pub struct CpuAccount {
     at: Instant,
     cpus: u32,
     idle: Duration,
     stolen: Duration,
 }
 
-impl Account {
+impl CpuAccount {
     /// Reads it; `None` where the kernel doesn't tell.
-    pub fn read(placement: Placement) -> Option<Account> {
+    pub fn read(placement: Placement) -> Option<CpuAccount> {
         let table = fs::read_to_string("/proc/stat").ok()?;
         let mut cpus = vec![placement.server, placement.client];
         cpus.dedup();
         let ticks_per_second = rustix::param::clock_ticks_per_second();
-        Account::parse(&table, &cpus, ticks_per_second, Instant::now())
+        CpuAccount::parse(&table, &cpus, ticks_per_second, Instant::now())
     }
 
     /// Lines of proc_stat(5): "cpu1 user nice system idle iowait irq softirq steal …".
-    fn parse(table: &str, cpus: &[usize], ticks_per_second: u64, at: Instant) -> Option<Account> {
+    fn parse(table: &str, cpus: &[usize], ticks_per_second: u64, at: Instant) -> Option<CpuAccount> {
         let (mut idle, mut stolen) = (0, 0);
         for cpu in cpus {
             let name = format!("cpu{cpu}");
@@ -65,12 +65,12 @@ impl Account {
         }
         let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64);
         let cpus = u32::try_from(cpus.len()).ok()?;
-        Some(Account { at, cpus, idle: time(idle), stolen: time(stolen) })
+        Some(CpuAccount { at, cpus, idle: time(idle), stolen: time(stolen) })
     }
 
     /// What went elsewhere between two moments, when `measured` went to server and client; `None` where they
     /// are too near each other to tell.
-    pub fn until(self, later: Account, measured: Duration) -> Option<Disturbance> {
+    pub fn until(self, later: CpuAccount, measured: Duration) -> Option<Disturbance> {
         let elapsed = later.at - self.at;
         if elapsed < TOLD_FROM {
             return None;
@@ -93,9 +93,9 @@ mod tests {
             format!("cpu 9 9 9 9\ncpu0 5 0 5 {idle} {iowait} 1 1 {steal} 0 0\ncpu1 5 0 5 100 0 1 1 0 0 0\n")
         };
         let start = Instant::now();
-        let before = Account::parse(&table(100, 10, 0), &[1, 0], 100, start).unwrap();
+        let before = CpuAccount::parse(&table(100, 10, 0), &[1, 0], 100, start).unwrap();
         let end = start + Duration::from_secs(1);
-        let after = Account::parse(&table(120, 20, 10), &[1, 0], 100, end).unwrap();
+        let after = CpuAccount::parse(&table(120, 20, 10), &[1, 0], 100, end).unwrap();
         // Two CPU seconds, of which 0.3 idle, 0.1 stolen, 1.2 measured.
         let disturbance = before.until(after, Duration::from_millis(1_200)).unwrap();
         assert!((disturbance.others - 0.4).abs() < 1e-6, "{disturbance:?}");
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn of_a_short_time_nothing_is_said() {
         let start = Instant::now();
-        let at = |after: u64| Account {
+        let at = |after: u64| CpuAccount {
             at: start + Duration::from_millis(after),
             cpus: 2,
             idle: Duration::ZERO,
@@ -118,6 +118,6 @@ mod tests {
 
     #[test]
     fn a_cpu_that_is_not_listed_is_unknown() {
-        assert!(Account::parse("cpu0 1 1 1 1 1 1 1 1\n", &[7], 100, Instant::now()).is_none());
+        assert!(CpuAccount::parse("cpu0 1 1 1 1 1 1 1 1\n", &[7], 100, Instant::now()).is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! What will bias the numbers of this machine, and what to do about it.
 
 use crate::failure::Result;
-use crate::machine::disturbance::Account;
+use crate::machine::disturbance::CpuAccount;
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Distance, Placement, count_cpus, pin};
 use crate::machine::slow_disk::SlowDisk;
@@ -216,11 +216,11 @@ fn ring() -> Finding {
 
 /// Does something else run?
 fn listen(placement: Placement) -> Vec<Finding> {
-    let Some(before) = Account::read(placement) else {
+    let Some(before) = CpuAccount::read(placement) else {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
     };
     thread::sleep(LISTENING);
-    let later = Account::read(placement);
+    let later = CpuAccount::read(placement);
     let Some(found) = later.and_then(|later| before.until(later, Duration::ZERO)) else {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
     };

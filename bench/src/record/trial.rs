@@ -39,7 +39,7 @@ pub enum Pass {
 
 /// Where a trial stands in its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct TrialPosition {
     /// Counted over the whole run, void trials included, from 0.
     pub number: usize,
     /// The round within the cell, from 0.
@@ -82,7 +82,7 @@ pub struct Trial {
     pub pass: Pass,
     /// Its place in the run.
     #[serde(flatten)]
-    pub place: Place,
+    pub place: TrialPosition,
     /// Why it takes no part in any result; null for one that does. A void trial was repeated.
     pub void: Option<String>,
     /// The length of the window as it was.
@@ -90,19 +90,19 @@ pub struct Trial {
     /// Per class of connections, in the scenario's order.
     pub classes: Vec<ClassFigures>,
     /// What the window cost the server's whole process tree.
-    pub cost: Cost,
+    pub cost: CostRecord,
     /// CPU time of the client's thread.
     pub client_cpu_ns: u64,
     /// The share of the time in which it had something to do; looks that found nothing aren't in it.
     pub client_busy: f64,
     /// What bounded the rate.
     pub limiter: Limiter,
-    /// Memory before the first connection, and with all of them there; null where it isn't asked.
+    /// MemoryRecord before the first connection, and with all of them there; null where it isn't asked.
     pub memory: Option<MemoryFigures>,
     /// Bytes that the server caused to be read from the device.
     pub device_read_bytes: Option<u64>,
     /// What was called, in a counting pass.
-    pub calls: Option<Calls>,
+    pub calls: Option<CallsRecord>,
     /// Threads of the server at the end of the window, kernel workers included.
     pub server_threads: usize,
     /// The kernel's io_uring workers among them.
@@ -128,7 +128,8 @@ pub struct ClassFigures {
     /// Answers that came and were right.
     pub answers: u64,
     /// What went wrong, by kind.
-    pub faults: BTreeMap<String, u64>,
+    #[serde(rename = "faults")]
+    pub errors: BTreeMap<String, u64>,
     /// Requests still unanswered at the end of an open loop.
     pub unanswered: u64,
     /// Requests that the schedule asked for per second; null in a closed loop.
@@ -170,7 +171,7 @@ pub struct Latency {
 
 /// What the server's process tree used, threads and children that have ended included.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cost {
+pub struct CostRecord {
     /// User and system time.
     pub cpu_ns: u64,
     /// The user part.
@@ -181,18 +182,18 @@ pub struct Cost {
     pub page_faults: Option<u64>,
 }
 
-/// Memory, before and during the load.
+/// MemoryRecord, before and during the load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryFigures {
     /// The server alone, nothing connected.
-    pub base: Memory,
+    pub base: MemoryRecord,
     /// With the connections of the scenario.
-    pub loaded: Memory,
+    pub loaded: MemoryRecord,
 }
 
-/// Memory of the server's process tree.
+/// MemoryRecord of the server's process tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Memory {
+pub struct MemoryRecord {
     /// Proportional set size: what is in user space.
     pub pss_bytes: Option<u64>,
     /// What of it lies in no file. Runs before it was recorded lack it.
@@ -209,7 +210,7 @@ pub struct Memory {
 
 /// What the server's process tree asked of the kernel in the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Calls {
+pub struct CallsRecord {
     /// System calls by name.
     pub system_calls: Option<BTreeMap<String, u64>>,
     /// Operations submitted to rings.
@@ -234,8 +235,8 @@ impl Trial {
     }
 
     /// Faults of all classes.
-    pub fn faults(&self) -> u64 {
-        self.classes.iter().flat_map(|class| class.faults.values()).sum()
+    pub fn errors(&self) -> u64 {
+        self.classes.iter().flat_map(|class| class.errors.values()).sum()
     }
 
     /// The server's CPU time per right answer, over all classes; `None` without an answer.
@@ -264,7 +265,7 @@ pub(crate) mod tests {
             name: "hot".to_owned(),
             connections: 64,
             answers,
-            faults: BTreeMap::new(),
+            errors: BTreeMap::new(),
             unanswered: 0,
             offered_per_second: None,
             answers_per_second: rate,
@@ -288,11 +289,11 @@ pub(crate) mod tests {
             target: target.to_owned(),
             cell: CellId { scenario: "hot-small".to_owned(), point: String::new() },
             pass: Pass::Timing,
-            place: Place { number: round, round, position: 0, attempt: 0 },
+            place: TrialPosition { number: round, round, position: 0, attempt: 0 },
             void: None,
             elapsed_ns: 400_000_000,
             classes: vec![class],
-            cost: Cost {
+            cost: CostRecord {
                 cpu_ns: (Duration::from_secs_f64(cpu_per_request_ns * answers as f64 / 1e9))
                     .as_nanos()
                     .try_into()

@@ -1,6 +1,6 @@
 //! What changed between two runs, in words.
 
-use crate::analysis::compare::{Change, Comparison, Outcome};
+use crate::analysis::compare::{Change, ChangeKind, Comparison};
 use crate::report::wording;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,10 +38,10 @@ impl fmt::Display for Comparison {
 
 /// "hot-small, uring: CPU time per request worse, 8.10 µs → 9.02 µs, 1.11× [1.09, 1.13]".
 fn line(change: &Change) -> String {
-    let word = match change.outcome {
-        Outcome::Better => " better,",
-        Outcome::Worse => " worse,",
-        Outcome::WithinNoise => "",
+    let word = match change.kind {
+        ChangeKind::Better => " better,",
+        ChangeKind::Worse => " worse,",
+        ChangeKind::WithinNoise => "",
     };
     format!(
         "{}, {}: {}{word} {} → {}, {} without the machine's drift (noise: ±{})",

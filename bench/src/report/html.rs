@@ -370,7 +370,7 @@ fn raw(results: &Results<'_>) -> Value {
             measure(Measure::P99),
             measure(Measure::P999),
             trial.answers(),
-            trial.faults(),
+            trial.errors(),
             wording::limiter(trial.limiter),
             rounded(trial.client_busy),
         ])

@@ -7,7 +7,8 @@ use crate::machine::disturbance::Disturbance;
 use crate::machine::placement::{Distance, Placement};
 use crate::random::Random;
 use crate::record::trial::{
-    Calls, ClassFigures, Cost, Latency, Limiter, Memory, MemoryFigures, Pass, Place, Trial,
+    CallsRecord, ClassFigures, CostRecord, Latency, Limiter, MemoryFigures, MemoryRecord, Pass, Trial,
+    TrialPosition,
 };
 use crate::record::{CellRecord, Ended, Family, Record, SlowDiskRecord, TargetRecord};
 use crate::report::results::Results;
@@ -242,7 +243,7 @@ impl Maker {
                 let attempts: &[Option<&str>] =
                     if is_void { &[Some("the hypervisor took 3 % of the CPUs"), None] } else { &[None] };
                 for (attempt, void) in attempts.iter().enumerate() {
-                    let place = Place { number: self.trials.len(), round, position, attempt };
+                    let place = TrialPosition { number: self.trials.len(), round, position, attempt };
                     let mut trial = self.trial(&load, place, weather);
                     trial.void = void.map(str::to_owned);
                     self.trials.push(trial);
@@ -252,7 +253,8 @@ impl Maker {
         if scenario.count_calls {
             for id in &cell.targets {
                 let model = *models.iter().find(|model| model.0 == id).unwrap();
-                let place = Place { number: self.trials.len(), round: rounds, position: 0, attempt: 0 };
+                let place =
+                    TrialPosition { number: self.trials.len(), round: rounds, position: 0, attempt: 0 };
                 let mut trial = self.trial(&Load { scenario, cell, model }, place, 1.5);
                 trial.pass = Pass::Counting;
                 trial.calls = Some(calls(id, trial.answers()));
@@ -261,7 +263,7 @@ impl Maker {
         }
     }
 
-    fn trial(&mut self, load: &Load<'_>, place: Place, weather: f64) -> Trial {
+    fn trial(&mut self, load: &Load<'_>, place: TrialPosition, weather: f64) -> Trial {
         let (id, _, base, per_kib, per_connection, _) = load.model;
         let value = load.cell.value.unwrap_or(0.0);
         let kib = match load.scenario.classes[0].files {
@@ -301,7 +303,7 @@ impl Maker {
             elapsed_ns: window_ns,
             limiter: if is_fast { Limiter::ServerCpu } else { Limiter::OfferedRate },
             client_busy: if id == "null-uring" { 0.93 } else { 0.6 },
-            cost: Cost {
+            cost: CostRecord {
                 cpu_ns,
                 user_ns: Some(cpu_ns / 7),
                 system_ns: Some(cpu_ns - cpu_ns / 7),
@@ -370,7 +372,7 @@ impl Maker {
             name: class.name.clone(),
             connections: usize::try_from(whole(connections)).unwrap(),
             answers,
-            faults: if fails { BTreeMap::from([("reset".to_owned(), 900)]) } else { BTreeMap::new() },
+            errors: if fails { BTreeMap::from([("reset".to_owned(), 900)]) } else { BTreeMap::new() },
             unanswered: if busy >= 1.0 { 200 } else { 0 },
             offered_per_second: offered,
             answers_per_second: rate,
@@ -405,7 +407,7 @@ fn whole(value: f64) -> u64 {
 
 fn memory(base: f64, per_connection: f64, connections: usize) -> MemoryFigures {
     let user = 1_500_000.0 + base * 300.0;
-    let at = |connections: f64| Memory {
+    let at = |connections: f64| MemoryRecord {
         pss_bytes: Some(whole(user + per_connection * connections)),
         anonymous_bytes: Some(whole(base * 300.0 + per_connection * connections)),
         kernel_stack_bytes: Some(whole(
@@ -418,7 +420,7 @@ fn memory(base: f64, per_connection: f64, connections: usize) -> MemoryFigures {
     MemoryFigures { base: at(0.0), loaded: at(connections as f64) }
 }
 
-fn calls(id: &str, answers: u64) -> Calls {
+fn calls(id: &str, answers: u64) -> CallsRecord {
     let share = |factor: f64| whole(answers as f64 * factor);
     let names: &[(&str, f64)] = match id {
         _ if id.starts_with("blocking") => &[("recvfrom", 1.0), ("sendto", 1.0), ("openat2", 0.0)],
@@ -437,7 +439,7 @@ fn calls(id: &str, answers: u64) -> Calls {
         ],
     };
     let is_ring = id.contains("uring");
-    Calls {
+    CallsRecord {
         system_calls: Some(names.iter().map(|(name, factor)| ((*name).to_owned(), share(*factor))).collect()),
         ring_submissions: Some(if is_ring { share(1.03) } else { 0 }),
         ring_completions: Some(if is_ring { share(2.02) } else { 0 }),

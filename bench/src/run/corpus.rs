@@ -29,7 +29,7 @@ const SPARE_BYTES: u64 = 64 * KIB * KIB;
 
 /// A file of the corpus.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+pub struct CorpusFile {
     /// Its path below the root; a slash and it make a request's target.
     pub path: String,
     /// Its size.
@@ -44,7 +44,7 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Corpus {
     root: PathBuf,
-    sets: BTreeMap<Files, Vec<Entry>>,
+    sets: BTreeMap<Files, Vec<CorpusFile>>,
 }
 
 impl Corpus {
@@ -70,7 +70,7 @@ impl Corpus {
         Ok(corpus)
     }
 
-    fn write(&self, files: Files, seed: u64) -> Result<Vec<Entry>> {
+    fn write(&self, files: Files, seed: u64) -> Result<Vec<CorpusFile>> {
         let plan = plan(files);
         let missing = |path: &str, bytes: u64| {
             !fs::metadata(self.root.join(path)).is_ok_and(|found| found.len() == bytes)
@@ -86,7 +86,7 @@ impl Corpus {
                 put(&whole, &content)
                     .map_err(Failure::context(format!("write the corpus file {}", whole.display())))?;
             }
-            entries.push(Entry { path, bytes, weight, digest: Sha256::digest(&content).into() });
+            entries.push(CorpusFile { path, bytes, weight, digest: Sha256::digest(&content).into() });
         }
         Ok(entries)
     }
@@ -116,7 +116,7 @@ impl Corpus {
     }
 
     /// The files of a set; empty for one that wasn't asked for.
-    pub fn entries(&self, files: Files) -> &[Entry] {
+    pub fn entries(&self, files: Files) -> &[CorpusFile] {
         self.sets.get(&files).map_or(&[], Vec::as_slice)
     }
 

@@ -1,7 +1,7 @@
 //! From what was read off a server to what the record keeps.
 
-use crate::record::trial::{Calls, Cost, Memory};
-use crate::server::calls::Reading;
+use crate::record::trial::{CallsRecord, CostRecord, MemoryRecord};
+use crate::server::calls::Measurement;
 use crate::server::{calls, cost, memory};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use std::time::Duration;
 type Reasons = BTreeMap<String, String>;
 
 /// The reading, or its reason on the list.
-fn known<T>(name: &str, reading: Reading<T>, reasons: &mut Reasons) -> Option<T> {
+fn known<T>(name: &str, reading: Measurement<T>, reasons: &mut Reasons) -> Option<T> {
     match reading {
         Ok(value) => Some(value),
         Err(reason) => {
@@ -21,9 +21,9 @@ fn known<T>(name: &str, reading: Reading<T>, reasons: &mut Reasons) -> Option<T>
 }
 
 /// What a window cost.
-pub(crate) fn cost(cost: cost::Cost) -> Cost {
+pub(crate) fn cost(cost: cost::Cost) -> CostRecord {
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-    Cost {
+    CostRecord {
         cpu_ns: nanoseconds(cost.cpu),
         user_ns: Some(nanoseconds(cost.user)),
         system_ns: Some(nanoseconds(cost.system)),
@@ -32,8 +32,8 @@ pub(crate) fn cost(cost: cost::Cost) -> Cost {
 }
 
 /// What a window asked of the kernel.
-pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> Calls {
-    Calls {
+pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> CallsRecord {
+    CallsRecord {
         system_calls: known("system_calls", calls.by_name, reasons),
         ring_submissions: known("ring_submissions", calls.ring_submissions, reasons),
         ring_completions: known("ring_completions", calls.ring_completions, reasons),
@@ -43,8 +43,8 @@ pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> Calls {
 }
 
 /// What memory a server takes.
-pub(crate) fn memory(memory: memory::Memory, reasons: &mut Reasons) -> Memory {
-    Memory {
+pub(crate) fn memory(memory: memory::Memory, reasons: &mut Reasons) -> MemoryRecord {
+    MemoryRecord {
         pss_bytes: known("pss_bytes", memory.user, reasons),
         anonymous_bytes: known("anonymous_bytes", memory.anonymous, reasons),
         kernel_stack_bytes: known("kernel_stack_bytes", memory.kernel_stacks, reasons),

@@ -1,19 +1,20 @@
 //! One trial: a fresh server, a warm-up, a window.
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, Reading};
+use crate::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, ReadPace};
 use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::{Expected, Request};
-use crate::machine::disturbance::{Account, Disturbance};
+use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, Thread};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::{SPIN_OFF_MAX, spin};
 use crate::record::Capacities;
 use crate::record::trial::{
-    Calls, CellId, ClassFigures, Cost, Latency, Limiter, MemoryFigures, Pass, Place, Trial,
+    CallsRecord, CellId, ClassFigures, CostRecord, Latency, Limiter, MemoryFigures, Pass, Trial,
+    TrialPosition,
 };
-use crate::run::corpus::{Corpus, Entry};
+use crate::run::corpus::{Corpus, CorpusFile};
 use crate::run::readings;
 use crate::run::scenario::{self, Files, Rate, Scenario, Tier, whole};
 use crate::server::calls::Counting;
@@ -74,7 +75,7 @@ pub struct Setting<'a> {
 /// # Errors
 ///
 /// The server doesn't start, hangs or ends by itself.
-pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Place) -> Result<Trial> {
+pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let spun = spin(setting.placement.server).ok();
     if setting.uses(Files::Cold) {
@@ -95,9 +96,9 @@ pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Place) -> 
     // If the server died in mid-load, its end says more than the reset that the client saw.
     let measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
-        (Err(fault), Ok(())) => return Err(Failure::new(format!("{target}: {fault}"))),
+        (Err(error), Ok(())) => return Err(Failure::new(format!("{target}: {error}"))),
         (Ok(_), Err(end)) => return Err(end),
-        (Err(fault), Err(end)) => return Err(Failure::new(format!("{end} ({fault})"))),
+        (Err(error), Err(end)) => return Err(Failure::new(format!("{end} ({error})"))),
     };
     Ok(measured.into_trial(setting, target, pass, place, started, spun))
 }
@@ -105,8 +106,8 @@ pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Place) -> 
 struct Measured {
     outcome: Outcome,
     offered: Vec<Option<f64>>,
-    cost: Cost,
-    calls: Option<Calls>,
+    cost: CostRecord,
+    calls: Option<CallsRecord>,
     memory: Option<MemoryFigures>,
     device_read_bytes: Option<u64>,
     threads: Vec<Thread>,
@@ -125,10 +126,10 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let base = scenario.memory.then(|| server.memory());
     let classes = setting.classes(target, server.address())?;
     let offered = classes.iter().map(|class| class.pacing.mean_rate()).collect();
-    let fault = Failure::context(target);
-    let mut engine = Engine::connect(server.address(), classes, setting.seed).map_err(fault)?;
+    let error = Failure::context(target);
+    let mut engine = Engine::connect(server.address(), classes, setting.seed).map_err(error)?;
     if setting.placement.is_apart() {
-        engine = engine.with_wakefulness();
+        engine = engine.with_busy_polling();
     }
     let warm_up = Duration::from_millis(effort.warm_up_ms);
     let window = Duration::from_millis(scenario.window_ms(setting.tier));
@@ -137,10 +138,10 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let reads_before = server.device_reads();
     let calls_before = (pass == Pass::Counting).then(|| server.calls());
     let before = server.cost()?;
-    let account = Account::read(setting.placement);
+    let account = CpuAccount::read(setting.placement);
     let slice = (!scenario.phases.is_empty()).then_some(SLICE);
     let outcome = engine.run(window, slice).map_err(Failure::context(target))?;
-    let later = Account::read(setting.placement);
+    let later = CpuAccount::read(setting.placement);
     let cost = server.cost()? - before;
     let calls = calls_before.map(|before| server.calls() - &before);
     let device_read_bytes =
@@ -192,8 +193,8 @@ impl Setting<'_> {
             Some(number) => Life::Requests(u32::try_from(whole(number.at(self.value))).unwrap_or(u32::MAX)),
         };
         let reading = match class.drain_bytes_per_second {
-            None => Reading::AtOnce,
-            Some(bytes_per_second) => Reading::Slow { bytes_per_second },
+            None => ReadPace::AtOnce,
+            Some(bytes_per_second) => ReadPace::Slow { bytes_per_second },
         };
         Ok(Class {
             name: class.name.clone(),
@@ -225,7 +226,7 @@ impl Setting<'_> {
 }
 
 /// What a class asks for: one of each file of its set.
-pub fn asks(entries: &[Entry], files: Files, address: SocketAddr) -> Asks {
+pub fn asks(entries: &[CorpusFile], files: Files, address: SocketAddr) -> Asks {
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let order = match files {
         Files::Small | Files::Medium | Files::Large => Order::InTurn,
@@ -236,7 +237,7 @@ pub fn asks(entries: &[Entry], files: Files, address: SocketAddr) -> Asks {
 }
 
 /// A GET for a file of the corpus, and what the answer has to be.
-pub fn request_for(entry: &Entry, address: SocketAddr) -> Request {
+pub fn request_for(entry: &CorpusFile, address: SocketAddr) -> Request {
     let expected = Expected { status: 200, body_bytes: entry.bytes };
     Request::new(address, &format!("/{}", entry.path), expected)
 }
@@ -247,7 +248,7 @@ impl Measured {
         setting: &Setting<'_>,
         target: &Target,
         pass: Pass,
-        place: Place,
+        place: TrialPosition,
         started: String,
         spun: Option<Duration>,
     ) -> Trial {
@@ -335,7 +336,7 @@ fn limiter(trial: &Trial) -> Limiter {
     });
     let server_busy = trial.cost.cpu_ns as f64 / trial.elapsed_ns.max(1) as f64;
     let is_open = main.is_some_and(|class| class.offered_per_second.is_some());
-    if trial.faults() as f64 > ERROR_SHARE_MAX * answers {
+    if trial.errors() as f64 > ERROR_SHARE_MAX * answers {
         Limiter::Errors
     } else if trial.client_busy > CLIENT_BUSY_MAX || late == Some(true) {
         Limiter::ClientCpu
@@ -362,7 +363,7 @@ fn figures(
         name: class.name.clone(),
         connections,
         answers: class.answers,
-        faults: class.faults.iter().map(|(kind, faults)| ((*kind).to_owned(), faults.count)).collect(),
+        errors: class.errors.iter().map(|(kind, errors)| ((*kind).to_owned(), errors.count)).collect(),
         unanswered: class.unanswered,
         offered_per_second: offered,
         answers_per_second: answers / elapsed.as_secs_f64(),
@@ -436,7 +437,7 @@ fn answers_per_second(
         connections: CONNECTIONS,
         pacing: Pacing::Closed,
         life: Life::KeepAlive,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: asks(corpus.entries(files), files, server.address()),
     };
     let mut engine =

@@ -1,10 +1,10 @@
 //! Two other load generators and the kernel's own accounts, where they are there to be asked: the same server
 //! has to look equally fast and equally dear to all.
 
-use super::{Bound, Reading, Verdict};
+use super::{Bound, CheckResult, Reading};
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
-use crate::load::class::{Class, Life, Pacing, Reading as Taking};
+use crate::load::class::{Class, Life, Pacing, ReadPace};
 use crate::load::engine::Engine;
 use crate::machine::placement::{Placement, pin};
 use crate::run::corpus::Corpus;
@@ -36,7 +36,7 @@ const LIMIT_BUSY: f64 = 0.98;
 const TOLERANCE: f64 = 0.05;
 const WINDOW: Duration = Duration::from_secs(1);
 
-pub(super) fn wrk() -> Result<Verdict> {
+pub(super) fn wrk() -> Result<CheckResult> {
     let connections = CONNECTIONS.to_string();
     let duration = format!("-d{}s", WINDOW.as_secs());
     compare("wrk", &["-t1", "-c", &connections, &duration], |output| {
@@ -45,7 +45,7 @@ pub(super) fn wrk() -> Result<Verdict> {
     })
 }
 
-pub(super) fn oha() -> Result<Verdict> {
+pub(super) fn oha() -> Result<CheckResult> {
     let connections = CONNECTIONS.to_string();
     let duration = format!("{}s", WINDOW.as_secs());
     compare("oha", &["--no-tui", "-j", "-c", &connections, "-z", &duration], |output| {
@@ -57,17 +57,17 @@ pub(super) fn oha() -> Result<Verdict> {
 /// Both load the same servers in turns. Where the server was the limit, the rates have to agree (by the median of
 /// their ratios within each turn); where the other generator was, it can't know the server's rate, and ours must
 /// not be lower.
-fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) -> Result<Verdict> {
+fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) -> Result<CheckResult> {
     if let Err(error) = Command::new(program).arg("--version").output()
         && error.kind() == ErrorKind::NotFound
     {
-        return Ok(Verdict::Skipped(format!("{program} isn't installed")));
+        return Ok(CheckResult::Skipped(format!("{program} isn't installed")));
     }
     let bench = Bench::prepare()?;
     let mut readings = Vec::new();
     for target in servers() {
         let server = bench.start(&target)?;
-        let mut engine = bench.engine(&server)?.without_rest();
+        let mut engine = bench.engine(&server)?.without_pause();
         let (mut ours, mut ratios, mut busy) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let outcome = engine.run(WINDOW, None).map_err(Failure::context("load"))?;
@@ -91,7 +91,7 @@ fn compare(program: &str, arguments: &[&str], rate_of: fn(&str) -> Option<f64>) 
         let busy = median(&busy).unwrap_or_default();
         readings.push(agreement(&target, program, ours, theirs, busy));
     }
-    Ok(Verdict::Made(readings))
+    Ok(CheckResult::Made(readings))
 }
 
 fn agreement(target: &Target, program: &str, ours: f64, theirs: f64, busy: f64) -> Reading {
@@ -114,7 +114,7 @@ fn cpu_of_children() -> Result<Duration> {
 }
 
 /// What a server's processes cost by their clocks has to be what `/proc/PID/stat` counts in ticks.
-pub(super) fn accounts() -> Result<Verdict> {
+pub(super) fn accounts() -> Result<CheckResult> {
     let bench = Bench::prepare()?;
     let mut readings = Vec::new();
     for target in servers() {
@@ -128,7 +128,7 @@ pub(super) fn accounts() -> Result<Verdict> {
         let what = format!("CPU time of {target}, beside its accounts in /proc");
         readings.push(Reading::near(what, cost.cpu.as_secs_f64(), ticks, TOLERANCE, "s"));
     }
-    Ok(Verdict::Made(readings))
+    Ok(CheckResult::Made(readings))
 }
 
 fn servers() -> impl Iterator<Item = Target> {
@@ -172,7 +172,7 @@ impl Bench {
             connections: CONNECTIONS,
             pacing: Pacing::Closed,
             life: Life::KeepAlive,
-            reading: Taking::AtOnce,
+            reading: ReadPace::AtOnce,
             asks: asks(self.corpus.entries(Files::Small), Files::Small, server.address()),
         };
         Engine::connect(server.address(), vec![class], SEED).map_err(Failure::context("connect"))

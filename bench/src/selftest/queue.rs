@@ -2,7 +2,9 @@
 //! requests wait.
 
 use super::fake::FakeServer;
-use super::{Bound, Client, Reading, Verdict, class, engine, only_class, response_ms, seconds, undisturbed};
+use super::{
+    Bound, CheckResult, Client, Reading, class, engine, only_class, response_ms, seconds, undisturbed,
+};
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Pacing};
 use crate::load::group::Streams;
@@ -59,7 +61,7 @@ fn arrivals(mut schedule: Schedule) -> Vec<f64> {
 }
 
 /// Without any server: do the schedule's arrivals make the queue that theory knows?
-pub(super) fn theory() -> Result<Verdict> {
+pub(super) fn theory() -> Result<CheckResult> {
     let mut readings = Vec::new();
     for load in [0.5, 0.8] {
         let window = Duration::from_secs(1_000_000);
@@ -74,7 +76,7 @@ pub(super) fn theory() -> Result<Verdict> {
             readings.push(Reading::near(what, share, md1_wait_cdf(load, wait), 0.01, ""));
         }
     }
-    Ok(Verdict::Made(readings))
+    Ok(CheckResult::Made(readings))
 }
 
 /// One request at a time. When it is free again is counted, not observed: that a thread wakes up late delays
@@ -105,7 +107,7 @@ const SEED: u64 = 9;
 
 /// The arrivals of this very run are known, so that theory says not only the mean over all runs, but each
 /// wait: a few hundred arrivals are enough.
-pub(super) fn poisson(client: Client) -> Result<Verdict> {
+pub(super) fn poisson(client: Client) -> Result<CheckResult> {
     const PER_SECOND: f64 = 28.0;
     const WINDOW: Duration = Duration::from_secs(12);
     let schedule = Schedule::new(PER_SECOND, Arrivals::Poisson, &[], WINDOW, Streams::of(SEED, 0, 0).times);
@@ -135,7 +137,7 @@ pub(super) fn poisson(client: Client) -> Result<Verdict> {
     })
 }
 
-pub(super) fn constant(client: Client) -> Result<Verdict> {
+pub(super) fn constant(client: Client) -> Result<CheckResult> {
     const PER_SECOND: f64 = 32.0;
     const WINDOW: Duration = Duration::from_secs(7);
     undisturbed(|| {
@@ -153,7 +155,7 @@ pub(super) fn constant(client: Client) -> Result<Verdict> {
 
 /// Twice as much as the server can do: the n-th request waits n · (service − gap), and what never found a
 /// connection before the end is in the record with the time it has waited.
-pub(super) fn overload(client: Client) -> Result<Verdict> {
+pub(super) fn overload(client: Client) -> Result<CheckResult> {
     const PER_SECOND: f64 = 80.0;
     const WINDOW: Duration = Duration::from_secs(3);
     undisturbed(|| {

@@ -1,7 +1,9 @@
 //! A server that stops for a second: the open loop has to see all of it, the closed loop can't.
 
 use super::fake::FakeServer;
-use super::{Bound, Client, Reading, Verdict, class, engine, only_class, response_ms, seconds, undisturbed};
+use super::{
+    Bound, CheckResult, Client, Reading, class, engine, only_class, response_ms, seconds, undisturbed,
+};
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Pacing};
 use crate::load::outcome::Outcome;
@@ -33,7 +35,7 @@ fn measure(client: Client, pacing: Pacing, service: Duration) -> Result<(FakeSer
 
 /// Who comes when there are `rest` left of the stall waits so long; so the share of those who wait longer
 /// than x is (stall − x) / window, and the quantile q lies at stall − (1 − q) · window.
-pub(super) fn open_loop(client: Client) -> Result<Verdict> {
+pub(super) fn open_loop(client: Client) -> Result<CheckResult> {
     undisturbed(|| {
         let pacing = Pacing::Open { per_second: PER_SECOND, arrivals: Arrivals::Constant, steps: Vec::new() };
         let (server, outcome) = measure(client, pacing, Duration::ZERO)?;
@@ -59,7 +61,7 @@ pub(super) fn open_loop(client: Client) -> Result<Verdict> {
 }
 
 /// Only one request per connection meets the stall, among thousands: the 99th percentile is the service time.
-pub(super) fn closed_loop() -> Result<Verdict> {
+pub(super) fn closed_loop() -> Result<CheckResult> {
     const SERVICE: Duration = Duration::from_millis(4);
     undisturbed(|| {
         let (server, outcome) = measure(Client::Asleep, Pacing::Closed, SERVICE)?;

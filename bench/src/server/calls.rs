@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What was read, or why it can't be on this machine.
-pub type Reading<T> = Result<T, String>;
+pub type Measurement<T> = Result<T, String>;
 
 /// What is counted while a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -82,20 +82,20 @@ const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calls {
     /// System calls by name, without those that were never made; those that have no counter of their own are "other".
-    pub by_name: Reading<BTreeMap<String, u64>>,
+    pub by_name: Measurement<BTreeMap<String, u64>>,
     /// All system calls.
-    pub total: Reading<u64>,
+    pub total: Measurement<u64>,
     /// Entries that rings have taken (`io_uring_submit_req`).
-    pub ring_submissions: Reading<u64>,
+    pub ring_submissions: Measurement<u64>,
     /// Completions that rings have posted (`io_uring_complete`).
-    pub ring_completions: Reading<u64>,
+    pub ring_completions: Measurement<u64>,
     /// Ring operations that went to a kernel worker, because they would have had to wait (`io_uring_queue_async_work`).
-    pub ring_punts: Reading<u64>,
+    pub ring_punts: Measurement<u64>,
     /// Context switches away from a thread of the tree, voluntary or not.
-    pub context_switches: Reading<u64>,
+    pub context_switches: Measurement<u64>,
     /// CPU time by these counters. Above the clocks of [`Cost`](crate::server::cost::Cost) by what the counters
     /// themselves cost at each context switch, which the clocks put down to nobody: the size of the tax.
-    pub task_clock: Reading<Duration>,
+    pub task_clock: Measurement<Duration>,
 }
 
 /// Whether this machine counts everything that [`Calls`] has.
@@ -103,7 +103,7 @@ pub struct Calls {
 /// # Errors
 ///
 /// What is missing, and what to do about it.
-pub fn available() -> Reading<()> {
+pub fn available() -> Measurement<()> {
     let Calls {
         by_name,
         total,
@@ -119,13 +119,13 @@ pub fn available() -> Reading<()> {
 
 /// The counters, attached to a process and all that will descend from it.
 pub(crate) struct Counters {
-    by_name: Reading<Vec<(&'static str, Counter)>>,
-    total: Reading<Counter>,
-    ring_submissions: Reading<Counter>,
-    ring_completions: Reading<Counter>,
-    ring_punts: Reading<Counter>,
-    context_switches: Reading<Counter>,
-    task_clock: Reading<Counter>,
+    by_name: Measurement<Vec<(&'static str, Counter)>>,
+    total: Measurement<Counter>,
+    ring_submissions: Measurement<Counter>,
+    ring_completions: Measurement<Counter>,
+    ring_punts: Measurement<Counter>,
+    context_switches: Measurement<Counter>,
+    task_clock: Measurement<Counter>,
 }
 
 impl Counters {
@@ -145,7 +145,7 @@ impl Counters {
 
     /// Attaches nothing: every reading says why.
     pub(crate) fn none() -> Counters {
-        fn off<T>() -> Reading<T> {
+        fn off<T>() -> Measurement<T> {
             Err("not counted beside a measurement of cost: it would tax it".to_owned())
         }
         Counters {
@@ -206,11 +206,11 @@ impl Tracepoints {
     }
 }
 
-fn read(counter: &mut Reading<Counter>) -> Reading<u64> {
+fn read(counter: &mut Measurement<Counter>) -> Measurement<u64> {
     counter.as_mut().map_err(|reason| reason.clone())?.read().map_err(|error| error.to_string())
 }
 
-fn counter(pid: Pid, event: impl Event) -> Reading<Counter> {
+fn counter(pid: Pid, event: impl Event) -> Measurement<Counter> {
     Builder::new(event)
         .observe_pid(pid.as_raw_nonzero().get())
         .any_cpu()
@@ -231,11 +231,11 @@ fn refused(error: &std::io::Error) -> String {
     }
 }
 
-fn tracepoint(pid: Pid, name: &str) -> Reading<Counter> {
+fn tracepoint(pid: Pid, name: &str) -> Measurement<Counter> {
     counter(pid, Tracepoint::with_id(tracepoint_id(name)?))
 }
 
-fn tracepoint_id(name: &str) -> Reading<u64> {
+fn tracepoint_id(name: &str) -> Measurement<u64> {
     let folders = TRACEFS.map(|folder| Path::new(folder).join("events"));
     let Some(events) = folders.iter().find(|events| events.is_dir()) else {
         return Err(format!(
@@ -249,7 +249,7 @@ fn tracepoint_id(name: &str) -> Reading<u64> {
 }
 
 /// A counter for each of [`NAMES`] that this kernel and this processor have.
-fn named(pid: Pid) -> Reading<Vec<(&'static str, Counter)>> {
+fn named(pid: Pid) -> Measurement<Vec<(&'static str, Counter)>> {
     // Without it there are none, and the reason should say so.
     tracepoint_id("raw_syscalls/sys_enter")?;
     let mut counters = Vec::new();
@@ -278,7 +278,7 @@ impl std::ops::Sub<&Calls> for Calls {
 
     /// What came between an earlier reading and this one.
     fn sub(self, earlier: &Calls) -> Calls {
-        let between = |later: Reading<u64>, earlier: &Reading<u64>| {
+        let between = |later: Measurement<u64>, earlier: &Measurement<u64>| {
             Ok(later?.saturating_sub(*earlier.as_ref().map_err(String::clone)?))
         };
         let by_name = self.by_name.and_then(|mut counts| {
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn differences_are_by_name() {
-        let off: Reading<u64> = Err("no".to_owned());
+        let off: Measurement<u64> = Err("no".to_owned());
         let calls = |read: u64, total: u64| Calls {
             by_name: Ok(BTreeMap::from([("read".to_owned(), read), ("write".to_owned(), 3)])),
             total: Ok(total),

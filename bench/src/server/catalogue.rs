@@ -5,7 +5,7 @@ use crate::server::peer::{
     CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
 };
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
-use common::{Copy, Tune};
+use common::Tune;
 use std::borrow::Cow;
 
 /// Everything known: this project's servers, the twin, those without a technique, the null servers, the peers.
@@ -49,7 +49,7 @@ fn lesser(backend: Backend) -> Vec<Target> {
         target(format!("{backend}-{name}"), label, Runs::Backend(backend, settings))
     };
     let without = |switch: &Tune| {
-        let settings = Settings { copies: switch.copy() == Copy::Read, ..Settings::default() };
+        let settings = Settings { copies: switch.copy() == common::Copy::Read, ..Settings::default() };
         lesser(switch.name(), Settings { without: vec![switch.name().to_owned()], ..settings })
     };
     let mut all: Vec<Target> = switches.iter().map(without).collect();

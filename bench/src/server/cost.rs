@@ -7,7 +7,7 @@
 //! children that have ended is only known in clock ticks of 10 ms.
 
 use crate::failure::Result;
-use crate::server::tree::{self, Account};
+use crate::server::tree::{self, ProcessStat};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::ops::Sub;
@@ -44,7 +44,7 @@ impl Cost {
         let tree = tree::of(root);
         let living = tree::settled_cpu(&tree)?;
         let mut cost = Cost { cpu: living, ..Cost::default() };
-        for account in tree.into_iter().filter_map(Account::of) {
+        for account in tree.into_iter().filter_map(ProcessStat::of) {
             cost.user += ticks(account.user_ticks);
             cost.system += ticks(account.system_ticks);
             cost.gone += ticks(account.gone_ticks);

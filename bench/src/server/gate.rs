@@ -1,12 +1,12 @@
 //! The gate: who doesn't do the same work doesn't race.
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Asks, Class, Life, Order, Pacing, Reading};
+use crate::load::class::{Asks, Class, Life, Order, Pacing, ReadPace};
 use crate::load::engine::Engine;
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use crate::load::request::Request;
 use crate::load::response::{Head, parse_head};
-use crate::run::corpus::{Corpus, Entry, Sha256Bytes};
+use crate::run::corpus::{Corpus, CorpusFile, Sha256Bytes};
 use crate::run::scenario::Files;
 use crate::run::trial::request_for;
 use crate::server::target::{Constant, Family, Target};
@@ -55,10 +55,10 @@ pub fn pass(target: &Target, address: SocketAddr, corpus: &Corpus) -> Result<()>
 /// Asks for each file on two connections at once, so often.
 fn verify(
     address: SocketAddr,
-    entries: &[Entry],
+    entries: &[CorpusFile],
     life: Life,
     times: usize,
-) -> std::result::Result<(), Fault> {
+) -> std::result::Result<(), LoadError> {
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let contents: Vec<Sha256Bytes> = entries.iter().map(|entry| entry.digest).collect();
     let connections = entries.len().max(2);
@@ -67,7 +67,7 @@ fn verify(
         connections,
         pacing: Pacing::Closed,
         life,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: Asks::new(requests, Order::InTurn),
     };
     let mut engine = Engine::connect(address, vec![class], 0)?;

@@ -5,8 +5,8 @@
 //! process; sockets, their buffers and slabs only for the machine, so these are differences to the moment
 //! before the server was started, and contain the client's side of each connection, and other processes.
 
-use crate::server::calls::Reading;
-use crate::server::tree::{self, Account};
+use crate::server::calls::Measurement;
+use crate::server::tree::{self, ProcessStat};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -19,26 +19,26 @@ const KERNEL_STACK_BYTES: Option<u64> =
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     /// User memory of the tree, shared pages in proportion (PSS, `/proc/PID/smaps_rollup`).
-    pub user: Reading<u64>,
+    pub user: Measurement<u64>,
     /// What of it lies in no file (`Pss_Anon` there, Linux 5.4): what a server adds to as it works. The rest moves
     /// with the number of processes that happen to run the same program, the harness itself among them.
-    pub anonymous: Reading<u64>,
+    pub anonymous: Measurement<u64>,
     /// The stacks of its threads in the kernel: a fixed size each.
-    pub kernel_stacks: Reading<u64>,
+    pub kernel_stacks: Measurement<u64>,
     /// Its page tables (`VmPTE`).
-    pub page_tables: Reading<u64>,
+    pub page_tables: Measurement<u64>,
     /// Buffers of TCP sockets, of the whole machine, since before the start (`/proc/net/sockstat`).
-    pub socket_buffers: Reading<i64>,
+    pub socket_buffers: Measurement<i64>,
     /// The kernel's objects that can't be reclaimed, sockets among them, of the whole machine, since before
     /// the start (`SUnreclaim`).
-    pub slabs: Reading<i64>,
+    pub slabs: Measurement<i64>,
 }
 
 /// What is only known for the whole machine, in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
-    socket_buffers: Reading<u64>,
-    slabs: Reading<u64>,
+    socket_buffers: Measurement<u64>,
+    slabs: Measurement<u64>,
 }
 
 impl Machine {
@@ -59,12 +59,12 @@ impl Memory {
     pub(crate) fn of(root: Pid, before: &Machine) -> Memory {
         let now = Machine::now();
         let tree = tree::of(root);
-        let sum = |what: &str, field: &str| -> Reading<u64> {
+        let sum = |what: &str, field: &str| -> Measurement<u64> {
             let one = |pid: &Pid| file(&format!("/proc/{}/{what}", pid.as_raw_nonzero()));
             tree.iter().map(|pid| kibibytes(&one(pid)?, field)).sum()
         };
         let threads: u64 =
-            tree.iter().filter_map(|pid| Account::of(*pid)).map(|account| account.threads).sum();
+            tree.iter().filter_map(|pid| ProcessStat::of(*pid)).map(|account| account.threads).sum();
         let stack = KERNEL_STACK_BYTES.ok_or("the size of a kernel stack isn't known for this processor");
         Memory {
             user: sum("smaps_rollup", "Pss:"),
@@ -77,17 +77,17 @@ impl Memory {
     }
 }
 
-fn difference(now: &Reading<u64>, before: &Reading<u64>) -> Reading<i64> {
+fn difference(now: &Measurement<u64>, before: &Measurement<u64>) -> Measurement<i64> {
     let (now, before) = (now.clone()?, before.clone()?);
     i64::try_from(i128::from(now) - i128::from(before)).map_err(|error| error.to_string())
 }
 
-fn file(path: &str) -> Reading<String> {
+fn file(path: &str) -> Measurement<String> {
     fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"))
 }
 
 /// The field of a line "Name:   12 kB", in bytes.
-fn kibibytes(text: &str, name: &str) -> Reading<u64> {
+fn kibibytes(text: &str, name: &str) -> Measurement<u64> {
     let value =
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok());
     value.map(|kibibytes: u64| kibibytes * 1024).ok_or_else(|| format!("the kernel doesn't tell {name}"))

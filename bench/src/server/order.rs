@@ -12,7 +12,7 @@ pub(crate) const SUBCOMMAND: &str = "serve-under-test";
 
 /// What a server's process has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Order {
+pub(crate) struct LaunchOrder {
     /// Its one CPU.
     pub(crate) cpu: usize,
     /// The harness: the process doesn't outlive it.
@@ -33,9 +33,9 @@ pub(crate) enum Work {
     Program { program: PathBuf, arguments: Vec<OsString>, variables: Vec<(String, OsString)>, log: PathBuf },
 }
 
-impl Order {
+impl LaunchOrder {
     /// `None` for everything that isn't the harness's own call.
-    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<Order> {
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = OsString>) -> Option<LaunchOrder> {
         let subcommand = arguments.next()?;
         let order = arguments.next()?;
         let whole = subcommand.as_os_str() == SUBCOMMAND && arguments.next().is_none();
@@ -106,9 +106,9 @@ mod tests {
     fn only_the_harness_s_own_call() {
         let settings = Settings { without: vec!["unbatched".to_owned()], ..Cache::Off.into() };
         let work = Work::Backend { backend: Backend::Uring, settings, root: PathBuf::from("/srv") };
-        let order = Order { cpu: 1, parent: 77, work };
+        let order = LaunchOrder { cpu: 1, parent: 77, work };
         let json = serde_json::to_string(&order).unwrap();
-        let parse = |line: &[&str]| Order::parse(line.iter().map(OsString::from));
+        let parse = |line: &[&str]| LaunchOrder::parse(line.iter().map(OsString::from));
         assert_eq!(parse(&[SUBCOMMAND, &json]), Some(order));
         let others: [&[&str]; 6] = [
             &[],

@@ -129,7 +129,7 @@ pub(crate) const MINISERVE: Peer = Peer {
 };
 
 /// What differs from start to start.
-pub(crate) struct Place<'a> {
+pub(crate) struct Instance<'a> {
     /// The files to serve.
     pub(crate) root: &'a Path,
     /// A folder of its own, for what it writes.
@@ -140,7 +140,7 @@ pub(crate) struct Place<'a> {
 
 /// How to start a peer.
 #[derive(Debug)]
-pub(crate) struct Call {
+pub(crate) struct PeerCommand {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) variables: Vec<(String, OsString)>,
@@ -174,16 +174,16 @@ impl Peer {
     /// # Errors
     ///
     /// The run folder can't be written, or a path can't be part of a configuration.
-    pub(crate) fn prepare(&self, program: PathBuf, place: &Place<'_>) -> Result<Call> {
-        let configuration = self.template.map(|template| filled(template, place)).transpose()?;
+    pub(crate) fn prepare(&self, program: PathBuf, instance: &Instance<'_>) -> Result<PeerCommand> {
+        let configuration = self.template.map(|template| filled(template, instance)).transpose()?;
         // static-web-server wants to see what it is by its name.
         let file =
-            place.run.join(if self.how == How::StaticWebServer { "sws.toml" } else { "configuration" });
+            instance.run.join(if self.how == How::StaticWebServer { "sws.toml" } else { "configuration" });
         if let Some(text) = &configuration {
             fs::write(&file, text).map_err(Failure::context(format!("write {}", file.display())))?;
         }
         let text = |word: &str| OsString::from(word);
-        let (run, config) = (OsString::from(place.run), OsString::from(&file));
+        let (run, config) = (OsString::from(instance.run), OsString::from(&file));
         let arguments = match self.how {
             // Until it has read its configuration it would complain into a file of the system's.
             How::Nginx => vec![text("-p"), run.clone(), text("-e"), text("stderr"), text("-c"), config],
@@ -204,12 +204,12 @@ impl Peer {
                 .collect(),
             _ => Vec::new(),
         };
-        Ok(Call { program, arguments, variables })
+        Ok(PeerCommand { program, arguments, variables })
     }
 }
 
 /// The template with the names replaced.
-fn filled(template: &str, place: &Place<'_>) -> Result<String> {
+fn filled(template: &str, instance: &Instance<'_>) -> Result<String> {
     let path = |path: &Path| {
         let plain = |text: &&str| !text.contains(['"', '\\', '$', '\n', '{', '}']);
         path.to_str().filter(plain).map(str::to_owned).ok_or_else(|| {
@@ -218,9 +218,9 @@ fn filled(template: &str, place: &Place<'_>) -> Result<String> {
     };
     let is_root = geteuid().is_root();
     let names = [
-        ("@ROOT@", path(place.root)?),
-        ("@RUN@", path(place.run)?),
-        ("@PORT@", place.port.to_string()),
+        ("@ROOT@", path(instance.root)?),
+        ("@RUN@", path(instance.run)?),
+        ("@PORT@", instance.port.to_string()),
         // Started by root, these two would go on as nobody, who may not be allowed to read the files.
         ("@NGINX_USER@", if is_root { "user root;" } else { "# not started by root" }.to_owned()),
         ("@H2O_USER@", if is_root { "user: root" } else { "# not started by root" }.to_owned()),
@@ -266,9 +266,9 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        let place = Place { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
+        let instance = Instance { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
         for peer in ALL {
-            let text = filled(peer.template.unwrap(), &place).unwrap();
+            let text = filled(peer.template.unwrap(), &instance).unwrap();
             assert!(!text.contains('@'), "{}: {text}", peer.id);
             assert!(text.contains("/the root") && text.contains("40123"), "{}: {text}", peer.id);
         }
@@ -276,8 +276,8 @@ mod tests {
 
     #[test]
     fn a_path_that_would_end_a_string_is_refused() {
-        let place = Place { root: Path::new("/a\"b"), run: Path::new("/run/x"), port: 1 };
-        let failure = filled("@ROOT@", &place).unwrap_err().to_string();
+        let instance = Instance { root: Path::new("/a\"b"), run: Path::new("/run/x"), port: 1 };
+        let failure = filled("@ROOT@", &instance).unwrap_err().to_string();
         assert!(failure.contains("use another folder"), "{failure}");
     }
 

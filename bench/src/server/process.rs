@@ -1,7 +1,7 @@
 //! A server under test: a process of its own, started, watched and stopped from outside.
 //!
 //! Every server begins as this very executable, called with the hidden subcommand of
-//! [`serve`](crate::server::serve), so nothing has to be built beside the harness. The process takes its place
+//! [`serve`](crate::server::serve), so nothing has to be built beside the harness. The process takes its instance
 //! and waits; the harness attaches its counters and releases it; it serves, or becomes the peer. Should the
 //! harness die, the kernel ends it: for that, the thread that starts a server has to live as long as the server
 //! (prctl(2), `PR_SET_PDEATHSIG`).
@@ -14,8 +14,8 @@ use crate::server::congestion::{Control, set_for_listeners};
 use crate::server::cost::Cost;
 use crate::server::ending::{self, wait_readable};
 use crate::server::memory::{self, Memory};
-use crate::server::order::{Announcement, Order, SUBCOMMAND, Work};
-use crate::server::peer::{Peer, Place};
+use crate::server::order::{Announcement, LaunchOrder, SUBCOMMAND, Work};
+use crate::server::peer::{Instance, Peer};
 use crate::server::serve::{LOOPBACK, RELEASE};
 use crate::server::target::{Runs, Target};
 use crate::server::tree;
@@ -111,11 +111,11 @@ impl Server {
                 Ok(self)
             }
             Err(errno) => {
-                let fault = format!("set the congestion control of {}: {errno}", self.name);
+                let error = format!("set the congestion control of {}: {errno}", self.name);
                 // If it has died, its end says more than the sockets that are gone.
                 Err(match self.stop() {
-                    Ok(()) => Failure::new(fault),
-                    Err(end) => Failure::new(format!("{end} ({fault})")),
+                    Ok(()) => Failure::new(error),
+                    Err(end) => Failure::new(format!("{end} ({error})")),
                 })
             }
         }
@@ -230,7 +230,7 @@ impl Drop for Server {
 fn stub(placement: Placement, work: Work) -> Result<Command> {
     let program = std::env::current_exe().map_err(Failure::context("find this executable"))?;
     let parent = rustix::process::getpid().as_raw_nonzero().get();
-    let order = Order { cpu: placement.server, parent, work };
+    let order = LaunchOrder { cpu: placement.server, parent, work };
     let order = serde_json::to_string(&order).map_err(Failure::context("tell the server its folders"))?;
     let mut command = Command::new(program);
     command.args([SUBCOMMAND, &order]);
@@ -257,8 +257,8 @@ fn start_peer(
     let log = run.path().join(LOG);
     for _ in 0..PORTS_MAX {
         let address = free_address().map_err(Failure::context("find a free port"))?;
-        let place = Place { root: &root, run: run.path(), port: address.port() };
-        let call = peer.prepare(program.clone(), &place)?;
+        let instance = Instance { root: &root, run: run.path(), port: address.port() };
+        let call = peer.prepare(program.clone(), &instance)?;
         let work = Work::Program {
             program: call.program,
             arguments: call.arguments,
@@ -356,7 +356,7 @@ impl Started {
 
     /// Whether a program answers at `address`.
     fn answered(mut self, address: SocketAddr, run: &Path) -> Result<Knock> {
-        // The pipe ends as the program takes the place of the stub, which says nothing unless that fails.
+        // The pipe ends as the program takes the instance of the stub, which says nothing unless that fails.
         let mut line = String::new();
         match wait_readable(self.output.get_ref(), START_TIMEOUT) {
             Ok(true) => {

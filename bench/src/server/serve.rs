@@ -11,9 +11,9 @@ use crate::machine::placement::pin;
 use crate::server::constant;
 #[cfg(feature = "hyper")]
 use crate::server::hyper;
-use crate::server::order::{Announcement, Order, Work};
+use crate::server::order::{Announcement, LaunchOrder, Work};
 use crate::server::target::{Backend, Cache, Settings};
-use common::{CacheConfig, Config, Copy, Listeners, Service, Site, SiteOptions};
+use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::OsString;
@@ -35,7 +35,7 @@ pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv
 
 /// Serves, if that is what this process was started for; `None` when it is the harness.
 pub fn serve_if_asked() -> Option<ExitCode> {
-    let order = Order::parse(std::env::args_os().skip(1))?;
+    let order = LaunchOrder::parse(std::env::args_os().skip(1))?;
     Some(match obey(order) {
         Ok(()) => ExitCode::SUCCESS,
         Err(announcement) => {
@@ -45,7 +45,7 @@ pub fn serve_if_asked() -> Option<ExitCode> {
     })
 }
 
-fn obey(Order { cpu, parent, work }: Order) -> Result<(), Announcement> {
+fn obey(LaunchOrder { cpu, parent, work }: LaunchOrder) -> Result<(), Announcement> {
     pin(cpu).map_err(failed)?;
     raise_descriptor_limit()?;
     // The main process of a peer passes SIGTERM on to its workers, which SIGKILL would leave behind.
@@ -83,7 +83,7 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
         Cache::Off => CacheConfig::OFF,
         level => CacheConfig { level: level.into(), ..CacheConfig::default() },
     };
-    let copy = if settings.copies { Copy::Read } else { Copy::Sendfile };
+    let copy = if settings.copies { common::Copy::Read } else { common::Copy::Sendfile };
     // Without a grace period a drain drops what is left at once: the client has let go of its connections.
     let grace = Duration::ZERO;
     let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// What the kernel has on account for a process, threads that have ended included, and for its children that
 /// have ended and were waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Account {
+pub(crate) struct ProcessStat {
     pub(crate) parent: i32,
     /// User and system time, in clock ticks; divided by where the timer interrupt found the process.
     pub(crate) user_ticks: u64,
@@ -26,20 +26,20 @@ pub(crate) struct Account {
     pub(crate) threads: u64,
 }
 
-impl Account {
+impl ProcessStat {
     /// Of process `pid`; `None` when it is gone.
-    pub(crate) fn of(pid: Pid) -> Option<Account> {
+    pub(crate) fn of(pid: Pid) -> Option<ProcessStat> {
         parse(&fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
     }
 }
 
-fn parse(stat: &str) -> Option<Account> {
+fn parse(stat: &str) -> Option<ProcessStat> {
     // The name is in parentheses, and may contain more of them.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split_whitespace().collect();
     // The manual counts from 1, and the field behind the name is its third.
     let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-    Some(Account {
+    Some(ProcessStat {
         parent: fields.get(1)?.parse().ok()?,
         minor_faults: field(10)?,
         gone_minor_faults: field(11)?,
@@ -58,7 +58,7 @@ pub(crate) fn of(root: Pid) -> Vec<Pid> {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let pid = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?));
         if let Some(pid) = pid
-            && let Some(account) = Account::of(pid)
+            && let Some(account) = ProcessStat::of(pid)
         {
             links.push((account.parent, pid));
         }
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn the_fields_are_where_the_manual_says() {
         let stat = "7 (a) b) S 3 7 7 0 -1 4194304 11 12 13 14 15 16 17 18 20 0 5 0 99 1000 10 0";
-        let expected = Account {
+        let expected = ProcessStat {
             parent: 3,
             minor_faults: 11,
             gone_minor_faults: 12,
@@ -117,7 +117,7 @@ mod tests {
         };
         assert_eq!(parse(stat), Some(expected));
         assert_eq!(parse("7 (a) S 3"), None);
-        assert!(Account::of(rustix::process::getpid()).unwrap().threads >= 1);
+        assert!(ProcessStat::of(rustix::process::getpid()).unwrap().threads >= 1);
     }
 
     #[test]

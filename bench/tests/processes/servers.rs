@@ -1,6 +1,6 @@
 //! What holds for every server under test, whoever wrote it.
 
-use bench::load::class::{Class, Life, Pacing, Reading};
+use bench::load::class::{Class, Life, Pacing, ReadPace};
 use bench::load::engine::Engine;
 use bench::machine::placement::Placement;
 use bench::run::corpus::Corpus;
@@ -93,7 +93,7 @@ struct Client {
 /// What a client has met with.
 struct Met {
     answers: u64,
-    faults: u64,
+    errors: u64,
     elapsed: Duration,
 }
 
@@ -101,7 +101,7 @@ impl Client {
     fn load(&mut self, window: Duration) -> Result<Met, Failed> {
         let outcome = self.engine.run(window, None)?;
         let class = &outcome.classes[0];
-        Ok(Met { answers: class.answers, faults: class.fault_count(), elapsed: outcome.elapsed })
+        Ok(Met { answers: class.answers, errors: class.error_count(), elapsed: outcome.elapsed })
     }
 }
 
@@ -111,7 +111,7 @@ fn small_client(server: &Server, corpus: &Corpus, connections: usize) -> Result<
         connections,
         pacing: Pacing::Closed,
         life: Life::KeepAlive,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: asks(corpus.entries(Files::Small), Files::Small, server.address()),
     };
     Ok(Client { engine: Engine::connect(server.address(), vec![class], 1)? })
@@ -160,7 +160,7 @@ fn a_death_in_mid_load_is_told(target: &Target, corpus: &Corpus) -> Result<(), F
         // nginx's master ends its worker itself, if it is quicker.
         let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
-    assert!(client.load(Duration::from_millis(200)).map_or(true, |met| met.faults > 0));
+    assert!(client.load(Duration::from_millis(200)).map_or(true, |met| met.errors > 0));
     let deadline = Instant::now() + Duration::from_secs(5);
     while server.ended().is_none() {
         assert!(Instant::now() < deadline, "nobody has noticed");

@@ -1,8 +1,8 @@
 //! Servers that follow a script, and classes that ask them.
 
-use bench::load::class::{Asks, Class, Life, Pacing, Reading};
+use bench::load::class::{Asks, Class, Life, Pacing, ReadPace};
 use bench::load::engine::Engine;
-use bench::load::fault::Fault;
+use bench::load::error::LoadError;
 use bench::load::outcome::{ClassOutcome, Outcome};
 use bench::load::request::{Expected, Request};
 use std::io::{Read, Write};
@@ -80,7 +80,7 @@ pub(crate) fn class(address: SocketAddr, life: Life, connections: usize) -> Clas
         connections,
         pacing: Pacing::Closed,
         life,
-        reading: Reading::AtOnce,
+        reading: ReadPace::AtOnce,
         asks: Asks::one(Request::new(address, "/fox", EXPECTED)),
     }
 }
@@ -93,10 +93,10 @@ pub(crate) fn only(outcome: Outcome) -> ClassOutcome {
     outcome.classes.into_iter().next().unwrap()
 }
 
-/// The first fault of the only kind that there is, and that at least one answer came to grief by it.
-pub(crate) fn fault(class: &ClassOutcome) -> Fault {
-    assert_eq!(class.faults.len(), 1, "{:?}", class.faults);
-    class.any_fault().unwrap().clone()
+/// The first error of the only kind that there is, and that at least one answer came to grief by it.
+pub(crate) fn error(class: &ClassOutcome) -> LoadError {
+    assert_eq!(class.errors.len(), 1, "{:?}", class.errors);
+    class.first_error().unwrap().clone()
 }
 
 pub(crate) fn right_server() -> SocketAddr {

@@ -2,7 +2,7 @@
 
 use crate::load::connection::Bodies;
 use crate::load::engine::{Engine, Sha256Bytes, Stage};
-use crate::load::fault::Fault;
+use crate::load::error::LoadError;
 use sha2::{Digest, Sha256};
 use std::time::Instant;
 
@@ -13,18 +13,18 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The first answer that isn't what was expected, [`Fault::Content`] among them. Afterwards the engine is
+    /// The first answer that isn't what was expected, [`LoadError::Content`] among them. Afterwards the engine is
     /// of no more use.
     pub fn verify(
         &mut self,
         class: usize,
         connections: usize,
         contents: &[Sha256Bytes],
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LoadError> {
         let group = &self.groups[class];
         let requests = group.class.asks.requests().len();
         assert_eq!(requests, contents.len(), "each request has a content");
-        assert!(group.sips.is_none(), "only a class that reads at once is verified");
+        assert!(group.slow_read.is_none(), "only a class that reads at once is verified");
         let slots = group.slots.start..group.slots.end.min(group.slots.start + connections);
         self.stage = Stage::Once(class);
         self.buffers.bodies = Bodies::Hashed(vec![Sha256::new(); slots.len()]);
@@ -38,7 +38,7 @@ impl Engine {
             Bodies::Hashed(digests) => {
                 let mut pairs = digests.into_iter().zip(contents.iter().cycle());
                 let right = pairs.all(|(digest, content)| digest.finalize()[..] == content[..]);
-                if right { Ok(()) } else { Err(Fault::Content) }
+                if right { Ok(()) } else { Err(LoadError::Content) }
             }
         }
     }

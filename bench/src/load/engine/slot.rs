@@ -1,13 +1,13 @@
 //! A connection's place in the engine, which outlives the connection.
 
-use crate::load::connection::{Connection, Peer};
+use crate::load::connection::{Connection, PeerState};
 use crate::load::group::Ask;
 use std::time::Instant;
 
 /// What a slot's timer is for.
 #[derive(Clone, Copy)]
 pub(super) enum Timer {
-    Sip,
+    Read,
     Reopen,
 }
 
@@ -20,22 +20,30 @@ pub(super) struct Slot {
     pub(super) asked: u32,
     pub(super) timer: Option<Timer>,
     /// For slow readers, who look at it later.
-    pub(super) peer: Peer,
+    pub(super) peer: PeerState,
     /// When the last bytes came, or the request left.
     pub(super) progress: Instant,
 }
 
 impl Slot {
     pub(super) fn new(group: usize, now: Instant) -> Slot {
-        Slot { group, connection: None, ask: None, asked: 0, timer: None, peer: Peer::Open, progress: now }
+        Slot {
+            group,
+            connection: None,
+            ask: None,
+            asked: 0,
+            timer: None,
+            peer: PeerState::Open,
+            progress: now,
+        }
     }
 
     pub(super) fn is_connecting(&self) -> bool {
         self.connection.as_ref().is_some_and(Connection::is_connecting)
     }
 
-    /// Whether it could ask: nothing is under way, and no fault keeps it back.
-    pub(super) fn is_resting(&self) -> bool {
+    /// Whether it could ask: nothing is under way, and no error keeps it back.
+    pub(super) fn is_idle(&self) -> bool {
         self.ask.is_none() && self.timer.is_none()
     }
 }

@@ -13,8 +13,8 @@ use crate::run::scenario::Scenario;
 /// From this ratio of the largest to the smallest on, equal steps are equal ratios.
 const LOGARITHMIC_FROM: f64 = 4.0;
 
-/// A scenario's part: its load in words, and a row for each server.
-struct Part<'a> {
+/// A scenario's section: its load in words, and a row for each server.
+struct Section<'a> {
     load: &'a str,
     verdict: &'a Verdict,
     rows: Vec<Ratio>,
@@ -23,13 +23,13 @@ struct Part<'a> {
 /// All scenarios that ask for servers without a technique, one below the other on one scale.
 pub fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let scenarios = results.scenarios().filter(|scenario| !scenario.lesser.is_empty());
-    let part = |scenario: &'a Scenario| {
+    let section = |scenario: &'a Scenario| {
         let verdict = results.main_cell(scenario)?;
         let rows: Vec<Ratio> = results.lesser(verdict, Measure::CpuPerRequest).collect();
-        (!rows.is_empty()).then_some(Part { load: &scenario.about, verdict, rows })
+        (!rows.is_empty()).then_some(Section { load: &scenario.about, verdict, rows })
     };
-    let parts: Vec<Part<'_>> = scenarios.filter_map(part).collect();
-    if parts.is_empty() {
+    let sections: Vec<Section<'_>> = scenarios.filter_map(section).collect();
+    if sections.is_empty() {
         return Err("no server ran both with a technique and without it".to_owned());
     }
     Ok(Sketch {
@@ -41,13 +41,13 @@ pub fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
             wording::capitalised(Measure::CpuPerRequest.label())
         ),
         scenario: None,
-        draw: Box::new(move |canvas| draw(canvas, &parts)),
+        draw: Box::new(move |canvas| draw(canvas, &sections)),
     })
 }
 
-fn draw(canvas: &mut Canvas<'_>, parts: &[Part<'_>]) {
+fn draw(canvas: &mut Canvas<'_>, sections: &[Section<'_>]) {
     let (frame, results) = (canvas.frame, canvas.results);
-    let rows = || parts.iter().flat_map(|part| &part.rows);
+    let rows = || sections.iter().flat_map(|section| &section.rows);
     let name_width = rows()
         .map(|row| text_width(results.label(&row.above), frame.label))
         .fold(0.0, f64::max)
@@ -56,15 +56,15 @@ fn draw(canvas: &mut Canvas<'_>, parts: &[Part<'_>]) {
     let value_width = rows().map(|row| text_width(&text(row), bold)).fold(0.0, f64::max);
     let left = frame.margin + name_width + 12.0;
     let scale = scale(rows(), left, frame.width - frame.margin - value_width - 12.0);
-    for part in parts {
-        canvas.heading(part.load);
+    for section in sections {
+        canvas.heading(section.load);
         let top = canvas.y + 4.0;
-        let bottom = top + frame.row() * part.rows.len() as f64;
-        let band = part.verdict.band(Measure::CpuPerRequest).interval();
+        let bottom = top + frame.row() * section.rows.len() as f64;
+        let band = section.verdict.band(Measure::CpuPerRequest).interval();
         let (low, high) = (scale.at(band.low), scale.at(band.high));
         canvas.svg.rectangle((low, top), ((high - low).max(1.0), bottom - top), 0.0, "band");
         canvas.svg.line((scale.at(1.0), top), (scale.at(1.0), bottom), "axis");
-        for (index, row) in part.rows.iter().enumerate() {
+        for (index, row) in section.rows.iter().enumerate() {
             let middle = top + frame.row() * (index as f64 + 0.5);
             let baseline = middle + frame.label.size * 0.35;
             let label = results.label(&row.above);
@@ -87,7 +87,7 @@ fn text(row: &Ratio) -> String {
     format!("{}×", wording::factor(row.estimate.value))
 }
 
-/// One scale for all parts; 1 is on it.
+/// One scale for all sections; 1 is on it.
 fn scale<'a>(rows: impl Iterator<Item = &'a Ratio>, from: f64, to: f64) -> Scale {
     let (mut low, mut high) = (0.9_f64, 1.1_f64);
     for row in rows {

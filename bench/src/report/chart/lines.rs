@@ -73,7 +73,7 @@ fn of_measure(
 ) -> Result<Plot, String> {
     let axis = scenario.axis.as_ref().ok_or("it has no axis")?;
     let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
-    let xs = places(&verdicts);
+    let xs = x_positions(&verdicts);
     let series = |target: &TargetRecord| {
         let found: Vec<(&Verdict, (f64, f64))> = verdicts
             .iter()
@@ -144,7 +144,7 @@ pub fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> {
 }
 
 /// Where the points of a scenario lie on the x axis.
-pub struct Places {
+pub struct XPositions {
     /// Per point.
     pub values: Vec<f64>,
     /// The axis's ends, and whether it is logarithmic.
@@ -153,7 +153,7 @@ pub struct Places {
 
 /// Logarithmic where the values span more than a decade. Zero, which has no logarithm, stands half a decade
 /// left of the least.
-pub fn places(verdicts: &[&Verdict]) -> Places {
+pub fn x_positions(verdicts: &[&Verdict]) -> XPositions {
     let raw: Vec<f64> = verdicts.iter().map(|verdict| verdict.value.unwrap_or(0.0)).collect();
     let largest = raw.iter().copied().fold(0.0, f64::max);
     let least = raw.iter().copied().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
@@ -161,11 +161,11 @@ pub fn places(verdicts: &[&Verdict]) -> Places {
         let zero = least / 10.0_f64.sqrt();
         let values: Vec<f64> = raw.iter().map(|value| value.max(zero)).collect();
         let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-        return Places { values, range: (low, largest, true) };
+        return XPositions { values, range: (low, largest, true) };
     }
     let low = raw.iter().copied().fold(f64::INFINITY, f64::min);
     let high = if largest > low { largest } else { low + 1.0 };
-    Places { values: raw, range: (low, high, false) }
+    XPositions { values: raw, range: (low, high, false) }
 }
 
 /// What a KiB costs, by file size, from the scenarios of a single file; of those who were measured at every size.

@@ -4,23 +4,23 @@ use crate::analysis::figures::MemorySummary;
 use crate::analysis::verdict::Verdict;
 use crate::record::TargetRecord;
 use crate::report::chart::Sketch;
-use crate::report::chart::lines::{drawing_order, places};
+use crate::report::chart::lines::{drawing_order, x_positions};
 use crate::report::chart::plot::{self, Plot, Series};
 use crate::report::results::Results;
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 
-type Part = fn(&MemorySummary) -> Option<f64>;
+type MemoryKind = fn(&MemorySummary) -> Option<f64>;
 
 /// User memory, and the kernel's for the server's threads: thread stacks and page tables.
 pub fn by_connections<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
-    let parts: [(&str, Part); 2] = [
+    let kinds: [(&str, MemoryKind); 2] = [
         ("User memory (proportional set size)", |memory| memory.loaded_user),
         ("In the kernel: stacks of its threads, and page tables", |memory| memory.loaded_kernel),
     ];
-    let plots: Vec<(&str, Plot)> = parts
+    let plots: Vec<(&str, Plot)> = kinds
         .into_iter()
-        .filter_map(|(name, part)| Some((name, of_part(results, scenario, part)?)))
+        .filter_map(|(name, kind)| Some((name, of_kind(results, scenario, kind)?)))
         .collect();
     if plots.is_empty() {
         let reason = results.record.unmeasured.get("memory");
@@ -43,14 +43,14 @@ pub fn by_connections<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> R
     })
 }
 
-fn of_part(results: &Results<'_>, scenario: &Scenario, part: Part) -> Option<Plot> {
+fn of_kind(results: &Results<'_>, scenario: &Scenario, kind: MemoryKind) -> Option<Plot> {
     let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
-    let xs = places(&verdicts);
+    let xs = x_positions(&verdicts);
     let series = |target: &TargetRecord| {
         let points: Vec<(f64, f64)> = verdicts
             .iter()
             .zip(&xs.values)
-            .filter_map(|(verdict, x)| Some((*x, part(verdict.figures(&target.id)?.memory.as_ref()?)?)))
+            .filter_map(|(verdict, x)| Some((*x, kind(verdict.figures(&target.id)?.memory.as_ref()?)?)))
             .filter(|(_, bytes)| *bytes > 0.0)
             .collect();
         let (_, last) = points.last()?;

@@ -28,7 +28,7 @@ pub struct Plot {
     pub series: Vec<Series>,
     /// Below the x axis.
     pub x_name: String,
-    /// Places along the x axis that are named.
+    /// XPositions along the x axis that are named.
     pub x_ticks: Vec<Tick>,
     /// From the least to the largest x, and whether equal steps are equal ratios.
     pub x_range: (f64, f64, bool),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Why a load ended: a server that answers wrongly isn't measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum LoadError {
     /// The head can't be checked.
     Head(HeadError),
     /// Another status than the expected one.
@@ -72,21 +72,21 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl LoadError {
     /// A word for it, under which it is counted.
     pub fn kind(&self) -> &'static str {
         match self {
-            Fault::Head(_) => "head",
-            Fault::Status { .. } => "status",
-            Fault::Length { .. } => "length",
-            Fault::Short { .. } => "short",
-            Fault::Surplus => "surplus",
-            Fault::Closed => "closed",
-            Fault::Content => "content",
-            Fault::Stalled { .. } | Fault::Timeout { .. } => "timeout",
-            Fault::Refused { .. } => "refused",
-            Fault::Descriptors { .. } => "descriptors",
-            Fault::System { errno, .. } => match *errno {
+            LoadError::Head(_) => "head",
+            LoadError::Status { .. } => "status",
+            LoadError::Length { .. } => "length",
+            LoadError::Short { .. } => "short",
+            LoadError::Surplus => "surplus",
+            LoadError::Closed => "closed",
+            LoadError::Content => "content",
+            LoadError::Stalled { .. } | LoadError::Timeout { .. } => "timeout",
+            LoadError::Refused { .. } => "refused",
+            LoadError::Descriptors { .. } => "descriptors",
+            LoadError::System { errno, .. } => match *errno {
                 Errno::CONNREFUSED => "refused",
                 Errno::CONNRESET | Errno::PIPE => "reset",
                 Errno::TIMEDOUT => "timeout",
@@ -98,64 +98,64 @@ impl Fault {
     /// Whether it is this machine that can't go on: a new connection would fare no better.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
-            Fault::Descriptors { .. } => true,
-            Fault::System { errno, .. } => {
+            LoadError::Descriptors { .. } => true,
+            LoadError::System { errno, .. } => {
                 matches!(*errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS | Errno::ACCESS)
             }
             _ => false,
         }
     }
 
-    pub(crate) fn system(doing: &'static str) -> impl Fn(Errno) -> Fault {
-        move |errno| Fault::System { doing, errno }
+    pub(crate) fn system(doing: &'static str) -> impl Fn(Errno) -> LoadError {
+        move |errno| LoadError::System { doing, errno }
     }
 }
 
-impl From<HeadError> for Fault {
-    fn from(error: HeadError) -> Fault {
-        Fault::Head(error)
+impl From<HeadError> for LoadError {
+    fn from(error: HeadError) -> LoadError {
+        LoadError::Head(error)
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Head(error) => error.fmt(f),
-            Fault::Status { got, want } => write!(f, "the answer's status is {got}, not {want}"),
-            Fault::Length { got, want } => {
+            LoadError::Head(error) => error.fmt(f),
+            LoadError::Status { got, want } => write!(f, "the answer's status is {got}, not {want}"),
+            LoadError::Length { got, want } => {
                 write!(f, "the answer's Content-Length is {got}, but the file has {want} bytes")
             }
-            Fault::Short { got, want } => {
+            LoadError::Short { got, want } => {
                 write!(f, "the connection ended after {got} of {want} body bytes")
             }
-            Fault::Surplus => f.write_str("bytes follow the end of the body"),
-            Fault::Closed => f.write_str("the connection ended before the answer"),
-            Fault::Content => f.write_str("the body's SHA-256 isn't the file's"),
-            Fault::Stalled { waited, owed } => {
+            LoadError::Surplus => f.write_str("bytes follow the end of the body"),
+            LoadError::Closed => f.write_str("the connection ended before the answer"),
+            LoadError::Content => f.write_str("the body's SHA-256 isn't the file's"),
+            LoadError::Stalled { waited, owed } => {
                 write!(f, "no byte came for {:.1} s, with {owed} answers owed", waited.as_secs_f64())
             }
-            Fault::Timeout { waited } => {
+            LoadError::Timeout { waited } => {
                 write!(
                     f,
                     "a connection got no byte for {:.1} s, though an answer was owed",
                     waited.as_secs_f64()
                 )
             }
-            Fault::Refused { attempts, errno } => {
+            LoadError::Refused { attempts, errno } => {
                 write!(
                     f,
                     "{attempts} attempts to connect in a row have failed: {errno}; does the server still run?"
                 )
             }
-            Fault::Descriptors { needed, limit } => {
+            LoadError::Descriptors { needed, limit } => {
                 write!(
                     f,
                     "{needed} descriptors are needed, and {limit} allowed: raise the limit with ulimit -Hn"
                 )
             }
-            Fault::System { doing, errno } => write!(f, "{doing}: {errno}"),
+            LoadError::System { doing, errno } => write!(f, "{doing}: {errno}"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for LoadError {}
