@@ -1,7 +1,7 @@
 //! From trials to verdicts.
 
-pub mod compare;
-pub mod figures;
-pub mod measure;
+pub(crate) mod compare;
+pub(crate) mod figures;
+pub(crate) mod measure;
 pub mod stats;
-pub mod verdict;
+pub(crate) mod verdict;

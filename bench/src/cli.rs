@@ -93,10 +93,6 @@ pub fn fail(failure: &Failure) -> ExitCode {
 }
 
 /// Measures, and says what it found. `program` is what the command line began with.
-///
-/// # Errors
-///
-/// The run can't begin, or a file can't be written.
 pub fn run(options: Options, program: &str) -> Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let command = format!("{program} {}", arguments.join(" ")).trim_end().trim_end_matches(" --").to_owned();
@@ -163,10 +159,6 @@ fn splice(arguments: &ReadmeArguments) -> Result<ExitCode> {
 }
 
 /// The scenarios, a line each.
-///
-/// # Errors
-///
-/// The standard output can't be written.
 pub fn list() -> Result<ExitCode> {
     let line = |scenario: &Scenario| format!("{}: {}\n", scenario.name, scenario.question);
     say(&scenario::all()?.iter().map(line).collect::<String>())

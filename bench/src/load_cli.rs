@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// The arguments of `bench load`.
 #[derive(Args, Clone, Debug)]
-pub struct LoadArguments {
+pub(crate) struct LoadArguments {
     /// What to ask for: http://HOST[:PORT][/PATH]
     url: Url,
     /// Open loop: so many requests per second, whatever the server does, shared by the hot and churn classes
@@ -168,12 +168,7 @@ impl Url {
 }
 
 /// Loads the server and writes what that has shown.
-///
-/// # Errors
-///
-/// The server doesn't answer, or not in a way that every answer can be checked, or is gone in mid-load; or
-/// `output` can't be written to.
-pub fn run(arguments: &LoadArguments, output: &mut impl Write) -> Result<()> {
+pub(crate) fn run(arguments: &LoadArguments, output: &mut impl Write) -> Result<()> {
     let address = arguments.url.resolve()?;
     let expected = answer::learn(address, &arguments.url)?;
     let request = Request::new(&arguments.url.authority, &arguments.url.path, expected);

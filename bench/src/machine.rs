@@ -1,9 +1,9 @@
 //! What server and client run on, and what else goes on there.
 
-pub mod calm;
+pub(crate) mod calm;
 pub mod disturbance;
-pub mod doctor;
-pub mod environment;
+pub(crate) mod doctor;
+pub(crate) mod environment;
 pub mod placement;
-pub mod slow_disk;
-pub mod spin;
+pub(crate) mod slow_disk;
+pub(crate) mod spin;

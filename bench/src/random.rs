@@ -3,24 +3,22 @@
 /// SplitMix64 (Steele, Lea and Flood, 2014): tiny, well mixed, and the same on every machine and in every
 /// version, so that a seed in a result means what it meant.
 #[derive(Clone, Debug)]
-pub struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
-    /// The sequence of `seed`.
-    pub fn new(seed: u64) -> Random {
+    pub(crate) fn new(seed: u64) -> Random {
         Random { state: seed }
     }
 
     /// A sequence of its own for the `index`-th thing that draws from `seed`.
-    pub fn stream(seed: u64, index: u64) -> Random {
+    pub(crate) fn stream(seed: u64, index: u64) -> Random {
         let mut mixed = Random::new(seed ^ index.wrapping_mul(0xD134_2543_DE82_EF95));
         Random::new(mixed.draw())
     }
 
-    /// The next 64 bits.
-    pub fn draw(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -29,25 +27,24 @@ impl Random {
     }
 
     /// A number below `bound`, which isn't 0. The bias of at most `bound` in 2⁶⁴ is nothing here.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         let scaled = (u128::from(self.draw()) * bound as u128) >> 64;
         usize::try_from(scaled).expect("a number below a usize is one")
     }
 
     /// A number from 0 up to, but not including, 1: the upper 53 bits, as many as an `f64` holds.
-    pub fn fraction(&mut self) -> f64 {
+    pub(crate) fn fraction(&mut self) -> f64 {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// Fills `bytes`.
-    pub fn fill(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
     }
 
     /// Puts `items` into random order (Fisher and Yates).
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }

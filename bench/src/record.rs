@@ -18,49 +18,44 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Raised whenever a reader of older files would misunderstand newer ones.
-pub const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 2;
 
 /// `run.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`] of the writer.
-    pub format: u32,
-    /// When the run began, in UTC.
-    pub started: String,
+    pub(crate) format: u32,
+    pub(crate) started: String,
     /// When it ended; null while it runs, or if it never did.
     pub finished: Option<String>,
-    /// The command that repeats it.
-    pub command: String,
-    /// How much of everything.
-    pub tier: Tier,
+    pub(crate) command: String,
+    pub(crate) tier: Tier,
     /// Everything random follows from it.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// What was asked, each with the effort of this run.
-    pub scenarios: Vec<Scenario>,
+    pub(crate) scenarios: Vec<Scenario>,
     /// The comparisons, in the order of the run.
     pub cells: Vec<CellRecord>,
     /// Who took part, and who couldn't, in display order.
-    pub targets: Vec<TargetRecord>,
-    /// Which CPU did what.
-    pub placement: Placement,
+    pub(crate) targets: Vec<TargetRecord>,
+    pub(crate) placement: Placement,
     /// The congestion control of the servers' connections; null for the machine's default.
-    pub congestion_control: Option<String>,
-    /// Where.
-    pub environment: Environment,
+    pub(crate) congestion_control: Option<String>,
+    pub(crate) environment: Environment,
     /// Requests per second that the targets of a scenario answered just before its first round (closed loop, 64
     /// connections), by scenario: what relative rates relate to. None for scenarios without such rates.
     #[serde(default)]
     pub capacities: BTreeMap<String, Capacities>,
     /// How slow reads were made for the scenarios that ask for it, or why they weren't; null where none asks.
-    pub slow_disk: Option<SlowDiskRecord>,
+    pub(crate) slow_disk: Option<SlowDiskRecord>,
     /// What this machine can't measure, by the field's name, with the reason.
-    pub unmeasured: BTreeMap<String, String>,
+    pub(crate) unmeasured: BTreeMap<String, String>,
     /// What a reader has to know before he believes the numbers.
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Requests per second, by the files that were asked for and by target.
-pub type Capacities = BTreeMap<Files, BTreeMap<String, f64>>;
+pub(crate) type Capacities = BTreeMap<Files, BTreeMap<String, f64>>;
 
 /// One comparison.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,55 +64,46 @@ pub struct CellRecord {
     #[serde(flatten)]
     pub id: CellId,
     /// The axis's value; null for a scenario of one point.
-    pub value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// The targets that take part.
     pub targets: Vec<String>,
     /// Targets that failed in it, with the reason: they are left out of it from then on.
     pub failures: BTreeMap<String, String>,
     /// Why its rounds ended; null while they run.
-    pub ended: Option<Ended>,
+    pub(crate) ended: Option<Ended>,
     /// The number of the trial from which on its trials for times count: 0, unless it was measured again.
     #[serde(default)]
-    pub trials_from: usize,
+    pub(crate) trials_from: usize,
 }
 
-/// Why the rounds of a comparison ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ended {
-    /// The intervals are narrow enough.
+pub(crate) enum Ended {
     Narrow,
-    /// All rounds of the effort are done.
     Rounds,
-    /// The budget of time is spent.
     Budget,
 }
 
-/// A server under test.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TargetRecord {
+pub(crate) struct TargetRecord {
     /// Its id: "nginx-aio-threads".
-    pub id: String,
-    /// For people: "nginx, aio threads".
-    pub label: String,
-    /// Whose it is.
-    pub family: Family,
+    pub(crate) id: String,
+    pub(crate) label: String,
+    pub(crate) family: Family,
     /// The backend, for those of this project; its colour follows from it.
-    pub backend: Option<Backend>,
+    pub(crate) backend: Option<Backend>,
     /// The target that it is the A/A twin of.
-    pub twin_of: Option<String>,
-    /// The version found.
-    pub version: Option<String>,
+    pub(crate) twin_of: Option<String>,
+    pub(crate) version: Option<String>,
     /// Its committed configuration, comments included; what differs from start to start is a name between `@`s.
-    pub configuration: Option<String>,
+    pub(crate) configuration: Option<String>,
     /// Why it took no part; null for one that did.
-    pub unavailable: Option<String>,
+    pub(crate) unavailable: Option<String>,
 }
 
-/// Whose a target is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Family {
+pub(crate) enum Family {
     /// One of this project's three servers.
     Ours,
     /// A server that sends a constant and parses nothing: the ceiling of client and kernel.
@@ -126,29 +112,28 @@ pub enum Family {
     Peer,
 }
 
-/// How slow reads were made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SlowDiskRecord {
+pub(crate) struct SlowDiskRecord {
     /// The means, for people: "cgroup blkio throttle, 400 reads/s on 254:0".
-    pub means: String,
+    pub(crate) means: String,
     /// Reads per second; null where the disk is as fast as it is.
-    pub reads_per_second: Option<u64>,
+    pub(crate) reads_per_second: Option<u64>,
 }
 
-/// The folder of one run.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     path: PathBuf,
     trials: File,
 }
 
 impl Folder {
     /// Makes `<time>-<host>-<commit>` below `results`.
-    ///
-    /// # Errors
-    ///
-    /// It can't be made or written.
-    pub fn create(results: &Path, started: &str, host: &str, source: Option<&Source>) -> Result<Folder> {
+    pub(crate) fn create(
+        results: &Path,
+        started: &str,
+        host: &str,
+        source: Option<&Source>,
+    ) -> Result<Folder> {
         let path = results.join(folder_name(started, host, source));
         fs::create_dir_all(&path)
             .map_err(Failure::context(format!("make the results folder {}", path.display())))?;
@@ -159,11 +144,7 @@ impl Folder {
     }
 
     /// Opens the folder of a run that was interrupted, to go on with it: cuts off what isn't a whole line.
-    ///
-    /// # Errors
-    ///
-    /// It isn't there, or can't be written.
-    pub fn open(path: &Path) -> Result<Folder> {
+    pub(crate) fn open(path: &Path) -> Result<Folder> {
         let name = path.join("trials.jsonl");
         let doing = || format!("go on with {}", name.display());
         let text = fs::read(&name).map_err(Failure::context(doing()))?;
@@ -174,32 +155,22 @@ impl Folder {
     }
 
     /// Takes the folder away again, when nothing was measured.
-    pub fn remove_if_empty(&self) {
+    pub(crate) fn remove_if_empty(&self) {
         if self.trials.metadata().is_ok_and(|found| found.len() == 0) {
             let _stays_as_it_is = fs::remove_dir_all(&self.path);
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends a trial.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full, or worse.
-    pub fn append(&mut self, trial: &Trial) -> Result<()> {
+    pub(crate) fn append(&mut self, trial: &Trial) -> Result<()> {
         self.trials.write_all(line(trial)?.as_bytes()).map_err(Failure::context(WRITING))
     }
 
     /// Writes all trials anew, when earlier ones have changed; a reader sees the old ones or the new ones.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full, or worse.
-    pub fn replace(&mut self, trials: &[Trial]) -> Result<()> {
+    pub(crate) fn replace(&mut self, trials: &[Trial]) -> Result<()> {
         let lines: Vec<String> = trials.iter().map(line).collect::<Result<_>>()?;
         self.write("trials.jsonl", &lines.concat())?;
         self.trials = open_trials(&self.path)?;
@@ -207,29 +178,19 @@ impl Folder {
     }
 
     /// Writes `run.json`; a reader sees the old one or the new one.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full, or worse.
-    pub fn write_record(&self, record: &Record) -> Result<()> {
+    pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
         let mut text = serde_json::to_string_pretty(record).map_err(Failure::context("write run.json"))?;
         text.push('\n');
         self.write("run.json", &text)
     }
 
-    /// Writes a file whole.
-    ///
-    /// # Errors
-    ///
-    /// The disk is full, or worse.
-    pub fn write(&self, name: &str, content: &str) -> Result<()> {
+    pub(crate) fn write(&self, name: &str, content: &str) -> Result<()> {
         write_file(&self.path, name, content)
     }
 }
 
 const WRITING: &str = "write trials.jsonl";
 
-/// A line of `trials.jsonl`.
 fn line(trial: &Trial) -> Result<String> {
     let mut line = serde_json::to_string(trial).map_err(Failure::context(WRITING))?;
     line.push('\n');
@@ -243,11 +204,7 @@ fn open_trials(folder: &Path) -> Result<File> {
 }
 
 /// Writes a file of a run's folder whole; a reader sees the old one or the new one.
-///
-/// # Errors
-///
-/// The disk is full, or worse.
-pub fn write_file(folder: &Path, name: &str, content: &str) -> Result<()> {
+pub(crate) fn write_file(folder: &Path, name: &str, content: &str) -> Result<()> {
     let unfinished = folder.join(format!("{name}.unfinished"));
     fs::write(&unfinished, content)
         .and_then(|()| fs::rename(&unfinished, folder.join(name)))
@@ -255,10 +212,6 @@ pub fn write_file(folder: &Path, name: &str, content: &str) -> Result<()> {
 }
 
 /// Reads the `run.json` of a folder.
-///
-/// # Errors
-///
-/// It isn't there, isn't one, or is of another format.
 pub fn read_record(folder: &Path) -> Result<Record> {
     let path = folder.join("run.json");
     let doing = || format!("read {}", path.display());
@@ -276,10 +229,6 @@ pub fn read_record(folder: &Path) -> Result<Record> {
 
 /// Reads the `trials.jsonl` of a folder. What stands behind its last line break was cut short by a crash, and
 /// isn't a trial.
-///
-/// # Errors
-///
-/// It isn't there, or a line isn't a trial.
 pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
     let path = folder.join("trials.jsonl");
     let text = fs::read_to_string(&path).map_err(Failure::context(format!("read {}", path.display())))?;

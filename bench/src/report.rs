@@ -3,20 +3,19 @@
 //! [`write()`] puts everything that can be drawn from a run into its folder; [`redraw`] does so again for a
 //! folder that is there already. Nothing here measures.
 
-pub mod changes;
-pub mod chart;
-pub mod html;
-pub mod overview;
-pub mod readme;
-pub mod results;
+pub(crate) mod changes;
+pub(crate) mod chart;
+pub(crate) mod html;
+pub(crate) mod overview;
+pub(crate) mod readme;
+pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod sample;
-pub mod summary;
-pub mod svg;
-pub mod terminal;
+pub(crate) mod summary;
+pub(crate) mod svg;
+pub(crate) mod terminal;
 pub mod wording;
 
-use crate::analysis::verdict::Verdict;
 use crate::failure::{Failure, Result};
 use crate::record::trial::Trial;
 use crate::record::{Record, read_record, read_trials, write_file};
@@ -24,29 +23,17 @@ use crate::report::results::Results;
 use crate::report::summary::PictureLink;
 use std::path::{Path, PathBuf};
 
-/// What was written.
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// The run's folder.
-    pub folder: PathBuf,
-    /// The files that were written there.
-    pub files: Vec<String>,
-    /// The verdicts, in the order of the cells.
-    pub verdicts: Vec<Verdict>,
+pub(crate) struct Report {
+    pub(crate) folder: PathBuf,
     /// For the end of a run on a terminal: at most [`terminal::WIDTH_MAX`] columns wide.
-    pub table: String,
-    /// What couldn't be drawn, with the reason.
-    pub undrawn: Vec<String>,
+    pub(crate) table: String,
     /// What the run found and where the report lies, in three sentences.
-    pub closing: String,
+    pub(crate) closing: String,
 }
 
 /// Writes `verdicts.json`, `SUMMARY.md`, the pictures and `report.html` into `folder`.
-///
-/// # Errors
-///
-/// The folder can't be written.
-pub fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<Report> {
+pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<Report> {
     let results = Results::of(record, trials);
     let mut verdicts =
         serde_json::to_string_pretty(&results.verdicts).map_err(Failure::context("write verdicts.json"))?;
@@ -74,20 +61,13 @@ pub fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<Report>
     }
     Ok(Report {
         folder: folder.to_owned(),
-        files: files.into_iter().map(|(name, _)| name).collect(),
-        undrawn: gallery.undrawn,
         table: terminal::table(&results),
         closing: terminal::closing(&results, folder),
-        verdicts: results.verdicts,
     })
 }
 
 /// Draws the run in `folder` again, from what was measured.
-///
-/// # Errors
-///
-/// It can't be read, is of another format, or can't be written.
-pub fn redraw(folder: &Path) -> Result<Report> {
+pub(crate) fn redraw(folder: &Path) -> Result<Report> {
     write(folder, &read_record(folder)?, &read_trials(folder)?)
 }
 

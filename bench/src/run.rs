@@ -1,14 +1,14 @@
 //! A run from its first look around to its pictures.
 
-pub mod admission;
-pub mod again;
+pub(crate) mod admission;
+pub(crate) mod again;
 pub mod corpus;
-pub mod interrupt;
-pub mod lock;
+pub(crate) mod interrupt;
+pub(crate) mod lock;
 pub mod options;
-pub mod progress;
+pub(crate) mod progress;
 mod readings;
-pub mod rounds;
+pub(crate) mod rounds;
 pub mod scenario;
 pub mod trial;
 
@@ -42,8 +42,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-/// A run under way.
-pub struct Run {
+pub(crate) struct Run {
     corpus: Corpus,
     targets: Vec<Target>,
     slow_disk: Option<SlowDisk>,
@@ -57,17 +56,15 @@ pub struct Run {
     _lock: Lock,
 }
 
-/// How a run ended.
 #[derive(Debug)]
-pub struct Finish {
-    /// What was written.
-    pub report: Report,
+pub(crate) struct Finish {
+    pub(crate) report: Report,
     /// Whether the user ended it: then the folder can be resumed.
-    pub interrupted: bool,
+    pub(crate) interrupted: bool,
     /// Scenarios that were disturbed too often: resuming the finished run measures them again.
-    pub disturbed: Vec<String>,
+    pub(crate) disturbed: Vec<String>,
     /// Servers of this project that failed, a line each.
-    pub failed: Vec<String>,
+    pub(crate) failed: Vec<String>,
 }
 
 impl Run {
@@ -78,7 +75,7 @@ impl Run {
     ///
     /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
     /// fails at the gate.
-    pub fn prepare(options: Options, command: String) -> Result<Run> {
+    pub(crate) fn prepare(options: Options, command: String) -> Result<Run> {
         // The gate is part of a run's time.
         let budget = Budget::new(options.budget());
         let lock = Lock::take()?;
@@ -223,8 +220,7 @@ impl Run {
         }
     }
 
-    /// One line on what is about to happen.
-    pub fn announcement(&self) -> String {
+    pub(crate) fn announcement(&self) -> String {
         let names: Vec<&str> = self.targets.iter().map(Target::id).collect();
         format!(
             "{} comparisons of {}: {}; {}",
@@ -236,11 +232,7 @@ impl Run {
     }
 
     /// Measures, judges, and writes everything into the results folder.
-    ///
-    /// # Errors
-    ///
-    /// A file can't be written.
-    pub fn finish(mut self) -> Result<Finish> {
+    pub(crate) fn finish(mut self) -> Result<Finish> {
         let mut interrupted = false;
         self.progress = Progress::new(self.left(0));
         for index in 0..self.record.cells.len() {
@@ -471,7 +463,6 @@ impl Run {
         cells.map(of).fold(Left::default(), Left::and)
     }
 
-    /// A trial's warm-up and window.
     fn length(&self, scenario: &Scenario) -> Duration {
         let tier = self.record.tier;
         Duration::from_millis(scenario.effort(tier).warm_up_ms + scenario.window_ms(tier))

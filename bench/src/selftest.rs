@@ -23,8 +23,6 @@ use std::fmt;
 use std::time::Duration;
 use watch::Watch;
 
-pub use queue::{lindley_waits, md1_mean_wait, md1_wait_cdf};
-
 /// So often a check is made before a restless machine fails it.
 const ATTEMPTS_MAX: u32 = 6;
 /// So long a check waits, in all, for whatever disturbed it to end.
@@ -36,18 +34,18 @@ const LATE_MAX: Duration = Duration::from_millis(3);
 #[derive(Clone, Debug)]
 pub struct Reading {
     /// What: "response p90".
-    pub what: String,
+    pub(crate) what: String,
     /// In `unit`.
-    pub measured: f64,
+    pub(crate) measured: f64,
     /// What it has to be, in `unit`.
-    pub bound: Bound,
+    pub(crate) bound: Bound,
     /// "ms", "answers".
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 /// What a reading has to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// This, give or take a share of it.
     Near {
         /// The expected value.
@@ -140,10 +138,6 @@ impl Check {
     }
 
     /// Makes the check.
-    ///
-    /// # Errors
-    ///
-    /// It couldn't be made: no server could be started, the load broke off, or the machine is too restless.
     pub fn run(&self) -> Result<CheckResult> {
         match self.impossible() {
             None => (self.run)(),
@@ -154,7 +148,7 @@ impl Check {
 
 impl CheckResult {
     /// Whether nothing speaks against the ruler.
-    pub fn is_passed(&self) -> bool {
+    pub(crate) fn is_passed(&self) -> bool {
         match self {
             CheckResult::Made(readings) => readings.iter().all(Reading::is_right),
             CheckResult::Skipped(_) => true,
@@ -196,11 +190,7 @@ impl fmt::Display for Reading {
 }
 
 /// Makes all checks, one after another, and writes what each has shown.
-///
-/// # Errors
-///
-/// A check failed or couldn't be made, or `output` can't be written to.
-pub fn run(output: &mut impl std::io::Write) -> Result<()> {
+pub(crate) fn run(output: &mut impl std::io::Write) -> Result<()> {
     let written = Failure::context::<std::io::Error>;
     let mut failed = 0;
     for check in CHECKS {

@@ -7,15 +7,15 @@
 pub mod availability;
 pub mod calls;
 pub mod catalogue;
-pub mod congestion;
+pub(crate) mod congestion;
 mod constant;
-pub mod cost;
+pub(crate) mod cost;
 pub mod cpu_time;
 mod ending;
 pub mod gate;
 #[cfg(feature = "hyper")]
 mod hyper;
-pub mod memory;
+pub(crate) mod memory;
 mod order;
 mod peer;
 pub mod process;

@@ -22,90 +22,69 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What changed from one run to another.
 #[derive(Clone, Debug, Serialize)]
-pub struct Comparison {
+pub(crate) struct Comparison {
     /// The earlier run: its start and commit.
-    pub before: String,
+    pub(crate) before: String,
     /// The later run.
-    pub after: String,
+    pub(crate) after: String,
     /// What a reader has to know: other machines, other efforts, what couldn't be compared.
-    pub notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
     /// In the order of the cells, a change for each target that is neither a control nor a
     /// twin.
-    pub changes: Vec<Change>,
+    pub(crate) changes: Vec<Change>,
     /// What the controls did, per cell and measure.
-    pub drifts: Vec<Drift>,
+    pub(crate) drifts: Vec<Drift>,
 }
 
 /// One target in one cell and measure.
 #[derive(Clone, Debug, Serialize)]
-pub struct Change {
-    /// The comparison.
-    pub cell: CellId,
-    /// What is compared.
-    pub measure: Measure,
-    /// The target's id.
-    pub target: String,
-    /// Whether it is one of this project's.
-    pub ours: bool,
+pub(crate) struct Change {
+    pub(crate) cell: CellId,
+    pub(crate) measure: Measure,
+    pub(crate) target: String,
+    pub(crate) ours: bool,
     /// In the earlier run, as measured.
-    pub before: Estimate,
+    pub(crate) before: Estimate,
     /// In the later run, as measured.
-    pub after: Estimate,
+    pub(crate) after: Estimate,
     /// After divided by before, drift taken out.
-    pub ratio: Estimate,
+    pub(crate) ratio: Estimate,
     /// The band around 1 that counts as noise reaches so far.
-    pub margin: f64,
-    /// What may be said.
-    pub kind: ChangeKind,
+    pub(crate) margin: f64,
+    pub(crate) kind: ChangeKind,
 }
 
-/// What may be said about a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ChangeKind {
-    /// Better, beyond noise.
+pub(crate) enum ChangeKind {
     Better,
-    /// Worse, beyond noise.
     Worse,
-    /// Within noise.
     WithinNoise,
 }
 
 /// What the controls of a cell did between the runs.
 #[derive(Clone, Debug, Serialize)]
-pub struct Drift {
-    /// The comparison.
-    pub cell: CellId,
-    /// What is compared.
-    pub measure: Measure,
-    /// The controls' ids.
-    pub controls: Vec<String>,
+pub(crate) struct Drift {
+    pub(crate) cell: CellId,
+    pub(crate) measure: Measure,
+    pub(crate) controls: Vec<String>,
     /// After divided by before, over the controls.
-    pub ratio: Estimate,
+    pub(crate) ratio: Estimate,
 }
 
 /// A run, read from its folder.
 #[derive(Clone, Debug)]
-pub struct RecordedRun {
-    /// `run.json`.
-    pub record: Record,
-    /// `trials.jsonl`.
-    pub trials: Vec<Trial>,
+pub(crate) struct RecordedRun {
+    pub(crate) record: Record,
+    pub(crate) trials: Vec<Trial>,
 }
 
 impl RecordedRun {
-    /// Reads it.
-    ///
-    /// # Errors
-    ///
-    /// It isn't there, or is of another format.
-    pub fn read(folder: &Path) -> Result<RecordedRun> {
+    pub(crate) fn read(folder: &Path) -> Result<RecordedRun> {
         Ok(RecordedRun { record: read_record(folder)?, trials: read_trials(folder)? })
     }
 
-    /// The cells' figures and bands.
     fn verdicts(&self) -> Vec<Verdict> {
         let verdict = |id| Some(Verdict::without_ratios(&self.record, id, &self.trials)?.0);
         self.record.cells.iter().filter_map(|cell| verdict(&cell.id)).collect()
@@ -132,21 +111,11 @@ impl RecordedRun {
     }
 }
 
-/// Compares the runs in two folders.
-///
-/// # Errors
-///
-/// One of them can't be read, or they have nothing in common.
-pub fn run(before: &Path, after: &Path) -> Result<Comparison> {
+pub(crate) fn run(before: &Path, after: &Path) -> Result<Comparison> {
     compare(&RecordedRun::read(before)?, &RecordedRun::read(after)?)
 }
 
-/// Compares two runs.
-///
-/// # Errors
-///
-/// They have no cell in common in which a target ran in both.
-pub fn compare(before: &RecordedRun, after: &RecordedRun) -> Result<Comparison> {
+pub(crate) fn compare(before: &RecordedRun, after: &RecordedRun) -> Result<Comparison> {
     let (mut changes, mut drifts) = (Vec::new(), Vec::new());
     let mut notes = notes(before, after);
     let (earlier, later) = (before.verdicts(), after.verdicts());
@@ -170,7 +139,6 @@ pub fn compare(before: &RecordedRun, after: &RecordedRun) -> Result<Comparison> 
     Ok(Comparison { before: before.name(), after: after.name(), notes, changes, drifts })
 }
 
-/// One cell of both runs, in one measure.
 struct CellPair<'a> {
     before: &'a RecordedRun,
     after: &'a RecordedRun,
@@ -367,17 +335,17 @@ fn notes(before: &RecordedRun, after: &RecordedRun) -> Vec<String> {
 
 impl Comparison {
     /// Targets of this project that got worse beyond noise.
-    pub fn regressions(&self) -> Vec<&Change> {
+    pub(crate) fn regressions(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::Worse).collect()
     }
 
     /// Whatever changed beyond noise.
-    pub fn changed(&self) -> Vec<&Change> {
+    pub(crate) fn changed(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.kind != ChangeKind::WithinNoise).collect()
     }
 
     /// Of this project's servers, whatever noise can hide: their intervals say how much that is.
-    pub fn undecided(&self) -> Vec<&Change> {
+    pub(crate) fn undecided(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::WithinNoise).collect()
     }
 }

@@ -7,110 +7,94 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Rule 5: with a larger share of failures a target isn't ranked.
-pub const ERROR_SHARE_MAX: f64 = 0.0001;
+pub(crate) const ERROR_SHARE_MAX: f64 = 0.0001;
 /// Rule 3: from this share of its CPU on, the client may have been the limit.
-pub const CLIENT_BUSY_MAX: f64 = 0.85;
+pub(crate) const CLIENT_BUSY_MAX: f64 = 0.85;
 /// Rule 3: so late may the client be at its 99th percentile…
-pub const LAG_MAX_NS: f64 = 50_000.0;
+pub(crate) const LAG_MAX_NS: f64 = 50_000.0;
 /// … or by this share of the response time's, if that is more.
-pub const LAG_SHARE_MAX: f64 = 0.05;
+pub(crate) const LAG_SHARE_MAX: f64 = 0.05;
 
-/// What one target did in one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
-    /// The target's id.
-    pub target: String,
-    /// Trials that count.
-    pub trials: usize,
-    /// Trials that were void.
-    pub voids: usize,
+pub(crate) struct Figures {
+    pub(crate) target: String,
+    pub(crate) trials: usize,
+    pub(crate) voids: usize,
     /// Medians over the trials. What a single trial can't tell is missing: those that can't tell a quantile
     /// are those with few answers, so to leave them out would flatter.
-    pub estimates: BTreeMap<Measure, Estimate>,
+    pub(crate) estimates: BTreeMap<Measure, Estimate>,
     /// The classes of connections, in the scenario's order.
-    pub classes: Vec<ClassSummary>,
-    /// User time per request, in nanoseconds.
-    pub user_ns: Option<f64>,
-    /// System time per request, in nanoseconds.
-    pub system_ns: Option<f64>,
-    /// Context switches per request.
-    pub context_switches: Option<f64>,
-    /// Page faults per request.
-    pub page_faults: Option<f64>,
+    pub(crate) classes: Vec<ClassSummary>,
+    pub(crate) user_ns: Option<f64>,
+    pub(crate) system_ns: Option<f64>,
+    pub(crate) context_switches: Option<f64>,
+    pub(crate) page_faults: Option<f64>,
     /// What was called, per request, by the counting pass.
-    pub calls: Option<CallsPerRequest>,
+    pub(crate) calls: Option<CallsPerRequest>,
     /// Bytes on the wire per answer of the first class, head included.
-    pub wire_bytes: Option<f64>,
+    pub(crate) wire_bytes: Option<f64>,
     /// Bytes read from the device per answer.
-    pub device_read_bytes: Option<f64>,
+    pub(crate) device_read_bytes: Option<f64>,
     /// Failures among all requests that ended.
-    pub error_share: f64,
+    pub(crate) error_share: f64,
     /// Requests of the first class that got no answer before the window ended, among all of its requests.
-    pub unanswered_share: f64,
+    pub(crate) unanswered_share: f64,
     /// The client's share of its CPU.
-    pub client_busy: f64,
+    pub(crate) client_busy: f64,
     /// Whether the client was the limit in half of the trials or more.
-    pub client_bound: bool,
+    pub(crate) client_bound: bool,
     /// What bounded most trials.
-    pub limiter: Option<Limiter>,
-    /// MemoryRecord, where it was read.
-    pub memory: Option<MemorySummary>,
+    pub(crate) limiter: Option<Limiter>,
+    /// Memory, where it was read.
+    pub(crate) memory: Option<MemorySummary>,
     /// Threads at the end of the window, kernel workers included.
-    pub threads: f64,
+    pub(crate) threads: f64,
     /// The kernel's io_uring workers among them.
-    pub ring_workers: f64,
+    pub(crate) ring_workers: f64,
 }
 
 /// What one class of connections met with: medians over the trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ClassSummary {
-    /// Its name.
-    pub name: String,
-    /// Its connections.
-    pub connections: usize,
+pub(crate) struct ClassSummary {
+    pub(crate) name: String,
+    pub(crate) connections: usize,
     /// The rate that was asked for; null in a closed loop.
-    pub offered_per_second: Option<f64>,
-    /// Answers per second.
-    pub answers_per_second: f64,
+    pub(crate) offered_per_second: Option<f64>,
+    pub(crate) answers_per_second: f64,
     /// Quantiles of response (open loop) or service time, in nanoseconds, as in a trial.
-    pub p50_ns: Option<f64>,
-    /// 99 in 100.
-    pub p99_ns: Option<f64>,
-    /// 999 in 1,000.
-    pub p999_ns: Option<f64>,
+    pub(crate) p50_ns: Option<f64>,
+    pub(crate) p99_ns: Option<f64>,
+    pub(crate) p999_ns: Option<f64>,
 }
 
 /// Calls into the kernel, per right answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct CallsPerRequest {
-    /// By name.
-    pub system_calls: Option<BTreeMap<String, f64>>,
-    /// Operations submitted to rings.
-    pub ring_submissions: Option<f64>,
-    /// Completions posted by rings.
-    pub ring_completions: Option<f64>,
+pub(crate) struct CallsPerRequest {
+    pub(crate) system_calls: Option<BTreeMap<String, f64>>,
+    pub(crate) ring_submissions: Option<f64>,
+    pub(crate) ring_completions: Option<f64>,
     /// Operations that a ring handed to a kernel worker.
-    pub ring_punts: Option<f64>,
+    pub(crate) ring_punts: Option<f64>,
 }
 
 /// Memory in bytes: medians over the trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct MemorySummary {
+pub(crate) struct MemorySummary {
     /// Connections while it was loaded.
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// User memory with nothing connected.
-    pub base_user: Option<f64>,
+    pub(crate) base_user: Option<f64>,
     /// User memory with all connections.
-    pub loaded_user: Option<f64>,
+    pub(crate) loaded_user: Option<f64>,
     /// Kernel stacks and page tables of the server, with all connections.
-    pub loaded_kernel: Option<f64>,
+    pub(crate) loaded_kernel: Option<f64>,
     /// What sockets and slab of the whole machine grew by, the client's half included.
-    pub machine_growth: Option<f64>,
+    pub(crate) machine_growth: Option<f64>,
 }
 
 impl Figures {
     /// What `target` did, from the trials of one cell; `None` if none counts.
-    pub fn of(target: &str, trials: &[&Trial]) -> Option<Figures> {
+    pub(crate) fn of(target: &str, trials: &[&Trial]) -> Option<Figures> {
         let mine = || trials.iter().copied().filter(|trial| trial.target == target);
         let counted: Vec<&Trial> = mine().filter(|trial| trial.counts()).collect();
         let voids = mine().filter(|trial| trial.void.is_some()).count();
@@ -146,13 +130,12 @@ impl Figures {
         })
     }
 
-    /// A measure's median and interval.
-    pub fn estimate(&self, measure: Measure) -> Option<&Estimate> {
+    pub(crate) fn estimate(&self, measure: Measure) -> Option<&Estimate> {
         self.estimates.get(&measure)
     }
 
     /// Why this measure takes no part in a ranking; `None` if it does.
-    pub fn unranked(&self, measure: Measure) -> Option<String> {
+    pub(crate) fn unranked(&self, measure: Measure) -> Option<String> {
         if self.error_share > ERROR_SHARE_MAX {
             return Some(format!("{:.2} % of its requests failed", self.error_share * 100.0));
         }
@@ -163,8 +146,7 @@ impl Figures {
     }
 }
 
-/// Rule 3, for one trial.
-pub fn is_client_bound(trial: &Trial) -> bool {
+pub(crate) fn is_client_bound(trial: &Trial) -> bool {
     let late = trial.main_class().is_some_and(|class| {
         let response = class.response.as_ref().and_then(|latency| latency.p99_ns).unwrap_or(0) as f64;
         class.lag_p99_ns.is_some_and(|lag| lag as f64 > LAG_MAX_NS.max(LAG_SHARE_MAX * response))
@@ -260,7 +242,7 @@ impl CallsPerRequest {
     }
 
     /// System calls of any name per request.
-    pub fn system_calls_sum(&self) -> Option<f64> {
+    pub(crate) fn system_calls_sum(&self) -> Option<f64> {
         self.system_calls.as_ref().map(|by_name| by_name.values().sum())
     }
 }

@@ -26,8 +26,7 @@ pub enum Measure {
 const BYTES_PER_CONNECTION_MIN: f64 = 1.0;
 
 impl Measure {
-    /// All of them, in the order in which they are shown.
-    pub const ALL: [Measure; 6] = [
+    pub(crate) const ALL: [Measure; 6] = [
         Measure::CpuPerRequest,
         Measure::Rate,
         Measure::P50,
@@ -37,7 +36,7 @@ impl Measure {
     ];
 
     /// What a scenario's verdict is about.
-    pub const fn of(metric: Metric) -> Measure {
+    pub(crate) const fn of(metric: Metric) -> Measure {
         match metric {
             Metric::CpuPerRequest => Measure::CpuPerRequest,
             Metric::P99 => Measure::P99,
@@ -47,7 +46,7 @@ impl Measure {
     }
 
     /// For JSON, file names and attributes.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Measure::CpuPerRequest => "cpu-per-request",
             Measure::Rate => "rate",
@@ -59,7 +58,7 @@ impl Measure {
     }
 
     /// For people, in mid-sentence.
-    pub const fn label(self) -> &'static str {
+    pub(crate) const fn label(self) -> &'static str {
         match self {
             Measure::CpuPerRequest => "CPU time per request",
             Measure::Rate => "requests per second",
@@ -70,19 +69,18 @@ impl Measure {
         }
     }
 
-    /// Whether less is better.
-    pub const fn lower_is_better(self) -> bool {
+    pub(crate) const fn lower_is_better(self) -> bool {
         !matches!(self, Measure::Rate)
     }
 
     /// Whether it says more about the client than about the server once the client is the limit (rule 3). The
     /// server's CPU time and memory are its own in any case.
-    pub const fn is_spoilt_by_the_client(self) -> bool {
+    pub(crate) const fn is_spoilt_by_the_client(self) -> bool {
         matches!(self, Measure::Rate | Measure::P50 | Measure::P99 | Measure::P999)
     }
 
     /// Its value in a trial: positive, or `None` where the trial can't tell.
-    pub fn of_trial(self, trial: &Trial) -> Option<f64> {
+    pub(crate) fn of_trial(self, trial: &Trial) -> Option<f64> {
         let value = match self {
             Measure::CpuPerRequest => trial.cpu_per_request_ns(),
             Measure::Rate => trial.main_class().map(|class| class.answers_per_second),
@@ -93,7 +91,7 @@ impl Measure {
     }
 
     /// The quantile that it stands for; `None` for what isn't one, and where too few samples lie above it.
-    pub fn of_latency(self, latency: &Latency) -> Option<f64> {
+    pub(crate) fn of_latency(self, latency: &Latency) -> Option<f64> {
         let nanoseconds = match self {
             Measure::P50 => latency.p50_ns,
             Measure::P99 => latency.p99_ns,
@@ -106,7 +104,7 @@ impl Measure {
 
 /// How long a class waited: in an open loop from the moment at which its schedule wanted a request to depart,
 /// in a closed loop from the departure.
-pub fn latency(class: &ClassFigures) -> Option<&Latency> {
+pub(crate) fn latency(class: &ClassFigures) -> Option<&Latency> {
     if class.offered_per_second.is_some() { class.response.as_ref() } else { class.service.as_ref() }
 }
 

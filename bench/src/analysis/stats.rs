@@ -10,7 +10,7 @@ use crate::random::Random;
 use serde::{Deserialize, Serialize};
 
 /// From so many rounds on, the bootstrap stands alone.
-pub const ROUNDS_FOR_BOOTSTRAP: usize = 10;
+pub(crate) const ROUNDS_FOR_BOOTSTRAP: usize = 10;
 const RESAMPLES: usize = 10_000;
 const RESAMPLES_UNPAIRED: usize = 4_000;
 /// The 97.5 % quantile of the normal distribution.
@@ -22,29 +22,23 @@ const BOOTSTRAP_SEED: u64 = 0x7269_7074;
 /// A number and how sure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// The number.
-    pub value: f64,
+    pub(crate) value: f64,
     /// Its 95 % interval; `None` with a single round.
-    pub interval: Option<Interval>,
+    pub(crate) interval: Option<Interval>,
 }
 
-/// From low to high.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// Lower end.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+pub(crate) struct Interval {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 impl Interval {
-    /// Whether `value` lies within.
-    pub fn contains(self, value: f64) -> bool {
+    pub(crate) fn contains(self, value: f64) -> bool {
         self.low <= value && value <= self.high
     }
 
-    /// The interval of one divided by the number.
-    pub fn inverted(self) -> Interval {
+    pub(crate) fn inverted(self) -> Interval {
         Interval { low: 1.0 / self.high, high: 1.0 / self.low }
     }
 
@@ -59,13 +53,13 @@ impl Interval {
 
 impl Estimate {
     /// Of a ratio: the same with the sides exchanged.
-    pub fn inverted(self) -> Estimate {
+    pub(crate) fn inverted(self) -> Estimate {
         Estimate { value: 1.0 / self.value, interval: self.interval.map(Interval::inverted) }
     }
 }
 
 /// The median of positive measurements, one per round.
-pub fn median_estimate(rounds: &[f64]) -> Option<Estimate> {
+pub(crate) fn median_estimate(rounds: &[f64]) -> Option<Estimate> {
     let value = median(rounds)?;
     // On a logarithmic scale, so that Student's interval can't reach below zero.
     let logs: Vec<f64> = rounds.iter().map(|value| value.ln()).collect();
@@ -86,7 +80,7 @@ pub fn ratio_estimate(pairs: &[(f64, f64)]) -> Option<Estimate> {
 /// has fewer than [`ROUNDS_FOR_BOOTSTRAP`] the interval is widened to contain Welch's.
 ///
 /// `excess` is the standard error of what isn't in either group, on the same scale: it is folded in.
-pub fn unpaired_estimate(first: &[f64], second: &[f64], excess: f64) -> Option<Estimate> {
+pub(crate) fn unpaired_estimate(first: &[f64], second: &[f64], excess: f64) -> Option<Estimate> {
     let difference = median(second)? - median(first)?;
     let value = difference.exp();
     if first.len() < 2 || second.len() < 2 {
@@ -119,8 +113,7 @@ fn welch(first: &[f64], second: &[f64]) -> Interval {
     Interval { low: difference - reach, high: difference + reach }
 }
 
-/// The squared standard error of the mean.
-pub fn squared_error(values: &[f64]) -> f64 {
+pub(crate) fn squared_error(values: &[f64]) -> f64 {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0) / count
@@ -128,7 +121,7 @@ pub fn squared_error(values: &[f64]) -> f64 {
 
 /// The geometric mean of ratios that were measured independently of each other: the reaches of their intervals
 /// add up as errors do.
-pub fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
+pub(crate) fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
     let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.value.ln()).collect();
     let middle = mean(&logs)?;
     let intervals: Option<Vec<Interval>> = ratios.iter().map(|ratio| ratio.interval).collect();
@@ -145,7 +138,7 @@ pub fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
 
 /// Student's interval of a ratio at 99.9 %: for what is asked so often that one answer in twenty would be wrong
 /// by chance alone.
-pub fn strict_ratio_interval(pairs: &[(f64, f64)]) -> Option<Interval> {
+pub(crate) fn strict_ratio_interval(pairs: &[(f64, f64)]) -> Option<Interval> {
     let logs: Vec<f64> = pairs.iter().map(|(above, below)| (above / below).ln()).collect();
     if logs.len() < 2 {
         return None;
@@ -176,7 +169,6 @@ fn interval(rounds: &[f64], statistic: Statistic) -> Option<Interval> {
     Some(bootstrap)
 }
 
-/// What is computed from each resample.
 #[derive(Clone, Copy, Debug)]
 enum Statistic {
     Mean,
@@ -260,13 +252,12 @@ fn student_t(degrees: usize) -> f64 {
     TABLE[degrees.clamp(1, TABLE.len()) - 1]
 }
 
-/// The arithmetic mean.
-pub fn mean(values: &[f64]) -> Option<f64> {
+pub(crate) fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
 /// The median; with an even number of values the mean of the middle two.
-pub fn median(values: &[f64]) -> Option<f64> {
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
     if values.is_empty() {
         return None;
     }

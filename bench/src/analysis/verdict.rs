@@ -26,83 +26,74 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ratios nearer to 1 than this are never called a difference.
-pub const MARGIN: f64 = 0.02;
+pub(crate) const MARGIN: f64 = 0.02;
 /// The A/A band reaches at most so far.
-pub const BAND_MAX: f64 = 0.25;
+pub(crate) const BAND_MAX: f64 = 0.25;
 
-/// One cell's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// The comparison.
+pub(crate) struct Verdict {
     #[serde(flatten)]
-    pub cell: CellId,
+    pub(crate) cell: CellId,
     /// The axis's value; null for a scenario of one point.
-    pub value: Option<f64>,
+    pub(crate) value: Option<f64>,
     /// What the scenario's verdict is about.
-    pub measure: Measure,
+    pub(crate) measure: Measure,
     /// Rounds in which at least one trial counts.
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// Per target that ran, in the record's order.
-    pub targets: Vec<Figures>,
+    pub(crate) targets: Vec<Figures>,
     /// What can't be told from noise, per measure.
-    pub bands: BTreeMap<Measure, Band>,
+    pub(crate) bands: BTreeMap<Measure, Band>,
     /// Each pair of targets once, for the scenario's measure and those of [`COMPARED`]; the one that the
     /// record names first is above the line. [`Verdict::ratio`] finds both directions.
-    pub ratios: Vec<Ratio>,
+    pub(crate) ratios: Vec<Ratio>,
 }
 
 /// What is compared in every cell besides the scenario's own measure.
-pub const COMPARED: [Measure; 3] = [Measure::CpuPerRequest, Measure::Rate, Measure::P99];
+pub(crate) const COMPARED: [Measure; 3] = [Measure::CpuPerRequest, Measure::Rate, Measure::P99];
 
 /// How far from 1 a ratio of equals may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Band {
+pub(crate) struct Band {
     /// It is [1 / (1 + margin), 1 + margin].
-    pub margin: f64,
+    pub(crate) margin: f64,
     /// The twin's ratio to its original; null where no twin ran.
-    pub twin: Option<Estimate>,
+    pub(crate) twin: Option<Estimate>,
 }
 
 /// Two targets, compared round by round.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     /// Above the line.
-    pub above: String,
+    pub(crate) above: String,
     /// Below the line.
-    pub below: String,
-    /// What is compared.
-    pub measure: Measure,
+    pub(crate) below: String,
+    pub(crate) measure: Measure,
     /// Rounds in which both have a trial that counts.
-    pub rounds: usize,
-    /// The ratio.
-    pub estimate: Estimate,
-    /// What may be said about it.
-    pub claim: Claim,
+    pub(crate) rounds: usize,
+    pub(crate) estimate: Estimate,
+    pub(crate) claim: Claim,
     /// Why there is no verdict, where it isn't the interval.
-    pub because: Option<String>,
+    pub(crate) because: Option<String>,
 }
 
-/// What may be said about a ratio.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Claim {
-    /// They differ.
+pub(crate) enum Claim {
     Difference,
     /// They don't differ by more than noise.
     Alike,
-    /// The trials don't tell.
     NoVerdict,
 }
 
 impl Band {
     /// From the twin's ratio, where there is one.
-    pub fn of(twin: Option<Estimate>) -> Band {
+    pub(crate) fn of(twin: Option<Estimate>) -> Band {
         let reach = twin.and_then(|twin| twin.interval).map_or(0.0, reach);
         Band { margin: reach.clamp(MARGIN, BAND_MAX), twin }
     }
 
-    /// From where to where.
-    pub fn interval(self) -> Interval {
+    pub(crate) fn interval(self) -> Interval {
         band(self.margin)
     }
 }
@@ -121,12 +112,12 @@ fn is_within(inner: Interval, outer: Interval) -> bool {
 }
 
 /// A ratio as it is printed: a claim must not rest on digits that nobody sees.
-pub fn printed(ratio: f64) -> f64 {
+pub(crate) fn printed(ratio: f64) -> f64 {
     (ratio * 100.0).round() / 100.0
 }
 
 /// Rules 3 to 5.
-pub fn claim(estimate: &Estimate, band: Band) -> Claim {
+pub(crate) fn claim(estimate: &Estimate, band: Band) -> Claim {
     let Some(interval) = estimate.interval else {
         return Claim::NoVerdict;
     };
@@ -141,7 +132,7 @@ pub fn claim(estimate: &Estimate, band: Band) -> Claim {
 }
 
 /// The twin's own rule. `strict` is the interval at 99.9 %.
-pub fn claim_of_twin(estimate: &Estimate, strict: Option<Interval>) -> Claim {
+pub(crate) fn claim_of_twin(estimate: &Estimate, strict: Option<Interval>) -> Claim {
     let margin = band(MARGIN);
     match (strict, estimate.interval) {
         (Some(strict), _) if strict.low > margin.high || strict.high < margin.low => Claim::Difference,
@@ -150,15 +141,14 @@ pub fn claim_of_twin(estimate: &Estimate, strict: Option<Interval>) -> Claim {
     }
 }
 
-/// Judges all cells of a run.
-pub fn judge(record: &Record, trials: &[Trial]) -> Vec<Verdict> {
+pub(crate) fn judge(record: &Record, trials: &[Trial]) -> Vec<Verdict> {
     record.cells.iter().filter_map(|cell| Verdict::of(record, &cell.id, trials)).collect()
 }
 
 impl Verdict {
     /// Judges one cell; trials of others don't count. `None` without a trial that counts, or for a cell that
     /// the record doesn't know.
-    pub fn of(record: &Record, id: &CellId, trials: &[Trial]) -> Option<Verdict> {
+    pub(crate) fn of(record: &Record, id: &CellId, trials: &[Trial]) -> Option<Verdict> {
         let (mut verdict, counted) = Verdict::without_ratios(record, id, trials)?;
         let mut measures = COMPARED.to_vec();
         measures.push(verdict.measure);
@@ -211,7 +201,6 @@ impl Verdict {
         })
     }
 
-    /// All pairs in one measure.
     fn compare(&mut self, record: &Record, measure: Measure, counted: &[&Trial]) {
         let rounds: Vec<BTreeMap<usize, f64>> =
             self.targets.iter().map(|figures| values(counted, &figures.target, measure)).collect();
@@ -244,12 +233,12 @@ impl Verdict {
     }
 
     /// What a target did; `None` for one that didn't run.
-    pub fn figures(&self, target: &str) -> Option<&Figures> {
+    pub(crate) fn figures(&self, target: &str) -> Option<&Figures> {
         self.targets.iter().find(|figures| figures.target == target)
     }
 
     /// The ratio of two targets, whichever way round it is kept.
-    pub fn ratio(&self, above: &str, below: &str, measure: Measure) -> Option<Ratio> {
+    pub(crate) fn ratio(&self, above: &str, below: &str, measure: Measure) -> Option<Ratio> {
         let same = |ratio: &&Ratio| ratio.measure == measure;
         let mut candidates = self.ratios.iter().filter(same);
         let found = candidates.find(|ratio| {
@@ -267,17 +256,15 @@ impl Verdict {
     }
 
     /// What can't be told from noise in a measure.
-    pub fn band(&self, measure: Measure) -> Band {
+    pub(crate) fn band(&self, measure: Measure) -> Band {
         self.bands.get(&measure).copied().unwrap_or_else(|| Band::of(None))
     }
 }
 
-/// What a target is the twin of.
 fn original<'a>(record: &'a Record, id: &str) -> Option<&'a str> {
     record.targets.iter().find(|target| target.id == id)?.twin_of.as_deref()
 }
 
-/// A target's values, by round.
 fn values(counted: &[&Trial], id: &str, measure: Measure) -> BTreeMap<usize, f64> {
     let mine = counted.iter().filter(|trial| trial.target == id);
     mine.filter_map(|trial| Some((trial.place.round, measure.of_trial(trial)?))).collect()
@@ -288,7 +275,6 @@ fn paired(above: &BTreeMap<usize, f64>, below: &BTreeMap<usize, f64>) -> Vec<(f6
     above.iter().filter_map(|(round, value)| Some((*value, *below.get(round)?))).collect()
 }
 
-/// Rule 1.
 fn reason(above: &Figures, below: &Figures, measure: Measure, rounds: usize) -> Option<String> {
     let of =
         |figures: &Figures| figures.unranked(measure).map(|reason| format!("{}: {reason}", figures.target));

@@ -44,7 +44,7 @@ pub enum Pacing {
 
 impl Pacing {
     /// Arrivals per second over all stretches; `None` where there is no schedule.
-    pub fn mean_rate(&self) -> Option<f64> {
+    pub(crate) fn mean_rate(&self) -> Option<f64> {
         let Pacing::Open { per_second, steps, .. } = self else {
             return None;
         };
@@ -140,14 +140,8 @@ impl Asks {
         Asks::new([request], Order::InTurn)
     }
 
-    /// The requests.
-    pub fn requests(&self) -> &[Request] {
+    pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
-    }
-
-    /// Their order.
-    pub fn order(&self) -> &Order {
-        &self.order
     }
 }
 
@@ -163,7 +157,6 @@ fn cumulative(weights: &[f64]) -> Vec<f64> {
     weights.iter().map(share).collect()
 }
 
-/// Picks a class's next request.
 pub(crate) struct Picker {
     asks: Asks,
     next: usize,

@@ -29,7 +29,6 @@ const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How much of a body one receive takes while bodies are hashed.
 const HASH_BUFFER_BYTES: usize = 256 * 1024;
 
-/// What happens with the bodies.
 pub(crate) enum Bodies {
     /// Counted and dropped within the kernel.
     Discarded,
@@ -84,16 +83,22 @@ impl Buffers {
 
 /// What a connection waits for.
 enum State {
-    /// The handshake.
     Connect,
     /// Nothing: no answer is owed.
     Idle,
     /// Room to send the rest of the request.
-    Send { sent: usize },
+    Send {
+        sent: usize,
+    },
     /// The head, or the rest of one that came in pieces.
-    Head { partial: Vec<u8> },
-    /// The rest of the body.
-    Body { wire_bytes: u64, body_bytes: u64, remaining: u64 },
+    Head {
+        partial: Vec<u8>,
+    },
+    Body {
+        wire_bytes: u64,
+        body_bytes: u64,
+        remaining: u64,
+    },
     /// The end of the stream, after the answer to a request that asked for it.
     End,
 }
@@ -116,9 +121,7 @@ pub(crate) enum PeerState {
     Gone,
 }
 
-/// One visit to a connection.
 pub(crate) struct Visit<'a> {
-    /// What was asked for.
     pub(crate) request: &'a Request,
     /// Whether it was the last request of the connection.
     pub(crate) closing: bool,
@@ -131,7 +134,6 @@ pub(crate) struct Visit<'a> {
 }
 
 impl Visit<'_> {
-    /// One receive of a head.
     fn take_head(&mut self, socket: &OwnedFd) -> rustix::io::Result<Take> {
         let asked = HEAD_BUFFER_BYTES.min(self.budget);
         let (_, came) = recv(socket, &mut self.buffers.head[..asked], RecvFlags::empty())?;
@@ -152,14 +154,12 @@ impl Visit<'_> {
     }
 }
 
-/// What one receive has brought.
 struct Take {
     came: usize,
     /// Whether nothing more is to be taken in this visit.
     is_last: bool,
 }
 
-/// One connection.
 pub(crate) struct Connection {
     socket: OwnedFd,
     state: State,
@@ -210,7 +210,6 @@ impl Connection {
         self.closes
     }
 
-    /// Sends a request.
     pub(crate) fn start(&mut self, request: &[u8]) -> Result<(), LoadError> {
         self.send_rest(request, 0)
     }
@@ -230,7 +229,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Goes on after an event.
     pub(crate) fn advance(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
         match &mut self.state {
             State::Connect => self.finish_connect(visit.peer),

@@ -35,10 +35,10 @@ use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 /// SHA-256 of a file or a body.
-pub type Sha256Bytes = [u8; 32];
+pub(crate) type Sha256Bytes = [u8; 32];
 
 /// A server that owes an answer and sends nothing for so long has hung.
-pub const STALL: Duration = Duration::from_secs(10);
+pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 const EVENTS_MAX: usize = 256;
 /// One turn waits at most so long, then looks at the time.
@@ -46,7 +46,7 @@ const TURN: Duration = Duration::from_millis(250);
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
 /// Connections that are opened at the same time: fewer than any server's queue holds.
 const OPENED_AT_ONCE: usize = 64;
-/// After a error a connection is opened again no sooner than this.
+/// After an error a connection is opened again no sooner than this.
 const REOPEN_PAUSE: Duration = Duration::from_millis(5);
 /// So many attempts to connect may fail in a row before the server counts as gone.
 pub const REFUSALS_MAX: u32 = 256;
@@ -71,7 +71,6 @@ pub struct Engine {
     timers: Timers,
     pause: Option<PollPause>,
     seed: u64,
-    /// How many runs there have been.
     runs: u64,
     stage: Stage,
     /// The first request that is due in any class.
@@ -168,7 +167,7 @@ impl Engine {
 
     /// Polls without pauses, as other load generators do.
     #[must_use]
-    pub fn without_pause(mut self) -> Engine {
+    pub(crate) fn without_pause(mut self) -> Engine {
         self.pause = None;
         self
     }
@@ -405,7 +404,6 @@ impl Engine {
         self.register(index, connection, room)
     }
 
-    /// Begins to connect.
     fn open(&mut self, index: usize) -> Result<(), LoadError> {
         let receive_buffer =
             self.groups[self.slots[index].group].slow_read.map(|slow_read| slow_read.receive_buffer());
@@ -555,7 +553,7 @@ impl Engine {
         }
     }
 
-    /// Counts a error, closes the connection, and sees to it that another one follows.
+    /// Counts an error, closes the connection, and sees to it that another one follows.
     fn fail(&mut self, index: usize, error: LoadError) -> Result<(), LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];

@@ -15,10 +15,8 @@ const READ_BYTES: u64 = 16 * 1024;
 /// Two reads of a connection are at least this far apart.
 const READ_PERIOD_MIN: Duration = Duration::from_millis(20);
 
-/// A request under way.
 #[derive(Clone, Copy)]
 pub(crate) struct Ask {
-    /// Its number among the class's requests.
     pub(crate) request: usize,
     /// Whether it is the last one of its connection.
     pub(crate) closing: bool,
@@ -67,7 +65,6 @@ impl Streams {
     }
 }
 
-/// One class of an engine.
 pub(crate) struct Group {
     pub(crate) class: Class,
     /// Its connections' places.
@@ -132,7 +129,6 @@ impl Group {
         self.class.pacing != Pacing::Idle && self.slow_read.is_none()
     }
 
-    /// When the next request is due.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.schedule.as_ref()?.next().map(|due| self.start + due)
     }

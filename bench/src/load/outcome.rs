@@ -13,24 +13,21 @@ const NS_MAX: u64 = 600_000_000_000;
 const DIGITS: u8 = 3;
 
 /// A quantile needs at least so many samples above it.
-pub const SAMPLES_ABOVE_MIN: f64 = 20.0;
+pub(crate) const SAMPLES_ABOVE_MIN: f64 = 20.0;
 
 /// The client's lag may be so long at the 99th percentile, or this share of the response time's 99th
 /// percentile, before the client counts as the limit.
-pub const LAG_MAX: Duration = Duration::from_micros(50);
+pub(crate) const LAG_MAX: Duration = Duration::from_micros(50);
 /// See [`LAG_MAX`].
-pub const LAG_SHARE_MAX: f64 = 0.05;
+pub(crate) const LAG_SHARE_MAX: f64 = 0.05;
 /// A client that is busy for more of the time counts as the limit.
-pub const BUSY_MAX: f64 = 0.85;
+pub(crate) const BUSY_MAX: f64 = 0.85;
 
 /// Why the client, not the server, decided what was measured.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ClientBound {
-    /// It sent too late.
+pub(crate) enum ClientBound {
     Late {
-        /// The class in which it did.
         class: String,
-        /// How late at the 99th percentile.
         lag: Duration,
     },
     /// It had no time left, or nearly none.
@@ -65,8 +62,7 @@ pub struct Outcome {
 /// What one class has shown. All histograms are in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct ClassOutcome {
-    /// The class's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Answers that came, each of them right.
     pub answers: u64,
     /// What went wrong, by [`LoadError::kind`].
@@ -95,13 +91,12 @@ pub struct ClassOutcome {
     pub used_up: bool,
 }
 
-/// ErrorCount of one kind.
+/// Errors of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorCount {
     /// How many there were.
     pub count: u64,
-    /// The first of them.
-    pub example: LoadError,
+    pub(crate) example: LoadError,
 }
 
 impl Outcome {
@@ -116,7 +111,7 @@ impl Outcome {
     }
 
     /// Whether the client was the limit, and why. Then nothing is known of the server.
-    pub fn client_bound(&self) -> Option<ClientBound> {
+    pub(crate) fn client_bound(&self) -> Option<ClientBound> {
         if self.client_busy() > BUSY_MAX {
             return Some(ClientBound::Busy(self.client_busy()));
         }
@@ -135,7 +130,7 @@ impl Outcome {
 
     /// Adds what another engine has shown at the same time with the same classes. Times are the longer ones,
     /// CPU times are those of the busier client.
-    pub fn merge(&mut self, other: &Outcome) {
+    pub(crate) fn merge(&mut self, other: &Outcome) {
         self.elapsed = self.elapsed.max(other.elapsed);
         if other.client_worked() > self.client_worked() {
             (self.client_cpu, self.client_spun) = (other.client_cpu, other.client_spun);
@@ -174,13 +169,6 @@ impl ClassOutcome {
         self.errors.values().next().map(|errors| &errors.example)
     }
 
-    /// The share of what was begun that failed; 0 where nothing was.
-    pub fn error_share(&self) -> f64 {
-        let errors = self.error_count();
-        let begun = self.answers + errors;
-        if begun == 0 { 0.0 } else { errors as f64 / begun as f64 }
-    }
-
     pub(crate) fn note_error(&mut self, error: LoadError) {
         let errors = self.errors.entry(error.kind()).or_insert(ErrorCount { count: 0, example: error });
         errors.count += 1;
@@ -215,7 +203,7 @@ impl ClassOutcome {
 }
 
 /// The quantile of a histogram, 0 to 1, in its unit; `None` with fewer than [`SAMPLES_ABOVE_MIN`] above it.
-pub fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
+pub(crate) fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
     let above = histogram.len() as f64 * (1.0 - quantile);
     (above >= SAMPLES_ABOVE_MIN).then(|| histogram.value_at_quantile(quantile))
 }
@@ -302,6 +290,6 @@ mod tests {
         let class = merged.class("a").unwrap();
         assert_eq!((class.answers, class.service.len(), class.error_count()), (3, 3, 3));
         assert_eq!((class.errors["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
-        assert!((class.error_share() - 0.5).abs() < 1e-9 && (merged.client_busy() - 0.5).abs() < 1e-9);
+        assert!((merged.client_busy() - 0.5).abs() < 1e-9);
     }
 }

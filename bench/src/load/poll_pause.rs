@@ -18,7 +18,6 @@ const PAUSE_MAX: Duration = Duration::from_micros(96);
 /// [`PER_CONNECTION`].
 #[derive(Clone, Copy)]
 pub(crate) struct PollPause {
-    /// Whose events count.
     group: usize,
     pause: Duration,
     ready_below: usize,

@@ -34,8 +34,7 @@ impl Request {
         if closing { &self.closing } else { &self.kept }
     }
 
-    /// What the answer must be.
-    pub fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> Expected {
         self.expected
     }
 }

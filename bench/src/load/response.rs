@@ -9,19 +9,17 @@ use std::fmt;
 use std::ops::Range;
 
 /// The longest head that the client reads. None of the servers under test sends more than a few hundred bytes.
-pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What the client learns from a response's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The status code.
-    pub status: u16,
-    /// Content-Length.
-    pub body_bytes: u64,
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    pub(crate) body_bytes: u64,
     /// Length of the head itself, the empty line included: the body begins here.
-    pub head_bytes: usize,
+    pub(crate) head_bytes: usize,
     /// Whether the server will end the connection after the body (RFC 9112 §9.3).
-    pub closes: bool,
+    pub(crate) closes: bool,
 }
 
 /// Why bytes can't be the head of a response that the client could check.
@@ -114,7 +112,7 @@ const STATUS_LINE_BYTES_MIN: usize = "HTTP/1.1 200\r\n".len();
 /// # Errors
 ///
 /// The bytes can't become a head that says how long its body is.
-pub fn parse_head(received: &[u8]) -> Result<Option<Head>, HeadError> {
+pub(crate) fn parse_head(received: &[u8]) -> Result<Option<Head>, HeadError> {
     let Some(status) = parse_status(received)? else {
         return Ok(None);
     };

@@ -26,12 +26,10 @@ impl Timers {
         self.heap.push(Reverse((self.origin + TICK * ticks, index)));
     }
 
-    /// When the first one is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((when, _))| *when)
     }
 
-    /// Takes one that is due.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<usize> {
         let Reverse((when, _)) = self.heap.peek()?;
         if *when > now {

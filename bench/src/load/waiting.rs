@@ -36,7 +36,6 @@ impl Waiting {
         Ok(Waiting { poller, spun: Duration::ZERO })
     }
 
-    /// Where sockets are registered.
     pub(crate) fn poller(&self) -> &OwnedFd {
         &self.poller
     }

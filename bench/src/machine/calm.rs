@@ -19,24 +19,24 @@ const SHARE_MAX: f64 = 0.1;
 
 /// How much may still be waited for calm.
 #[derive(Debug)]
-pub struct Patience {
+pub(crate) struct Patience {
     left: Duration,
 }
 
 impl Patience {
     /// That of a run with this budget of time.
-    pub fn of_run(budget: Duration) -> Patience {
+    pub(crate) fn of_run(budget: Duration) -> Patience {
         Patience::new(budget.mul_f64(SHARE_MAX))
     }
 
     /// All waits together take at most so long.
-    pub fn new(left: Duration) -> Patience {
+    pub(crate) fn new(left: Duration) -> Patience {
         Patience { left }
     }
 
     /// Waits until a look finds nobody else on the CPUs of `placement`, until patience is at its end, or until
     /// `is_over`. Where the kernel tells nothing of CPUs it doesn't wait.
-    pub fn await_calm(&mut self, placement: Placement, is_over: impl Fn() -> bool) {
+    pub(crate) fn await_calm(&mut self, placement: Placement, is_over: impl Fn() -> bool) {
         self.await_with(|| look(placement), is_over);
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 /// From this share of a CPU on, other work is said to have disturbed a trial. The kernel counts idle time
 /// here in steps of 10 ms, and waking up from it as busy: with nothing else running, up to 0.1 was seen.
-pub const OTHERS_MAX: f64 = 0.15;
+pub(crate) const OTHERS_MAX: f64 = 0.15;
 /// The same for time that the hypervisor gave to others.
-pub const STOLEN_MAX: f64 = 0.02;
+pub(crate) const STOLEN_MAX: f64 = 0.02;
 
 /// Over less time than this, steps of 10 ms on each of two CPUs say nothing.
 const TOLD_FROM: Duration = Duration::from_millis(200);
@@ -25,14 +25,14 @@ pub struct Disturbance {
 
 impl Disturbance {
     /// Whether the trial should be looked at with suspicion.
-    pub fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.others > OTHERS_MAX || self.stolen > STOLEN_MAX
     }
 }
 
 /// The account of the two CPUs at a moment.
 #[derive(Clone, Copy, Debug)]
-pub struct CpuAccount {
+pub(crate) struct CpuAccount {
     at: Instant,
     cpus: u32,
     idle: Duration,
@@ -41,7 +41,7 @@ pub struct CpuAccount {
 
 impl CpuAccount {
     /// Reads it; `None` where the kernel doesn't tell.
-    pub fn read(placement: Placement) -> Option<CpuAccount> {
+    pub(crate) fn read(placement: Placement) -> Option<CpuAccount> {
         let table = fs::read_to_string("/proc/stat").ok()?;
         let mut cpus = vec![placement.server, placement.client];
         cpus.dedup();
@@ -70,7 +70,7 @@ impl CpuAccount {
 
     /// What went elsewhere between two moments, when `measured` went to server and client; `None` where they
     /// are too near each other to tell.
-    pub fn until(self, later: CpuAccount, measured: Duration) -> Option<Disturbance> {
+    pub(crate) fn until(self, later: CpuAccount, measured: Duration) -> Option<Disturbance> {
         let elapsed = later.at - self.at;
         if elapsed < TOLD_FROM {
             return None;

@@ -26,9 +26,8 @@ const STOLEN_MAX: f64 = 0.01;
 /// What a client does that can't stay awake without slowing the server down.
 const SLEEPY: &str = "so the client sleeps between requests that are due, and sends them later";
 
-/// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Weight {
+pub(crate) enum Weight {
     /// As it should be.
     Fine,
     /// Something can't be measured or compared.
@@ -37,17 +36,14 @@ pub enum Weight {
     Bias,
 }
 
-/// One thing that the doctor looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How much it matters.
-    pub weight: Weight,
+pub(crate) struct Finding {
+    pub(crate) weight: Weight,
     /// What was looked at: "CPU frequency".
-    pub subject: &'static str,
-    /// What was found.
-    pub found: String,
+    pub(crate) subject: &'static str,
+    pub(crate) found: String,
     /// What to do about it; empty where there is nothing to do.
-    pub advice: String,
+    pub(crate) advice: String,
 }
 
 impl fmt::Display for Finding {
@@ -75,7 +71,7 @@ fn bias(subject: &'static str, found: impl Into<String>, advice: &str) -> Findin
 }
 
 /// What the environment alone shows: quick, for the start of every run.
-pub fn glance(environment: &Environment, placement: Placement) -> Vec<Finding> {
+pub(crate) fn glance(environment: &Environment, placement: Placement) -> Vec<Finding> {
     vec![
         cores(placement),
         governor(environment),
@@ -90,11 +86,7 @@ pub fn glance(environment: &Environment, placement: Placement) -> Vec<Finding> {
 }
 
 /// Everything, with a second of listening to the machine.
-///
-/// # Errors
-///
-/// The kernel doesn't let this process run where it is to measure.
-pub fn examine(corpus: &Path, repository: &Path) -> Result<Vec<Finding>> {
+pub(crate) fn examine(corpus: &Path, repository: &Path) -> Result<Vec<Finding>> {
     let placement = Placement::choose()?;
     let environment = Environment::look(corpus, repository);
     let mut findings = glance(&environment, placement);
@@ -214,7 +206,6 @@ fn ring() -> Finding {
     }
 }
 
-/// Does something else run?
 fn listen(placement: Placement) -> Vec<Finding> {
     let Some(before) = CpuAccount::read(placement) else {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
@@ -240,7 +231,6 @@ fn listen(placement: Placement) -> Vec<Finding> {
     ]
 }
 
-/// Does the same work take the same time?
 fn steadiness(placement: Placement) -> Result<Finding> {
     let spins: Vec<f64> =
         (0..SPINS).map(|_| Ok(spin(placement.server)?.as_secs_f64())).collect::<Result<_>>()?;

@@ -9,86 +9,69 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// What the machine, the kernel and the build were.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Environment {
-    /// The host's name.
-    pub host: String,
+pub(crate) struct Environment {
+    pub(crate) host: String,
     /// `uname -r` and `-v`.
-    pub kernel: Option<String>,
-    /// The processor.
-    pub cpu: Cpu,
+    pub(crate) kernel: Option<String>,
+    pub(crate) cpu: Cpu,
     /// What the kernel does against each processor flaw.
-    pub mitigations: BTreeMap<String, String>,
+    pub(crate) mitigations: BTreeMap<String, String>,
     /// Settings that change what the servers can do, by their sysctl names.
-    pub sysctls: BTreeMap<String, Option<String>>,
+    pub(crate) sysctls: BTreeMap<String, Option<String>>,
     /// Limits of this process, which the servers inherit.
-    pub limits: Limits,
-    /// Main memory, in KiB.
-    pub memory_kib: Option<u64>,
-    /// The file system that the corpus lies on.
-    pub filesystem: Option<Filesystem>,
+    pub(crate) limits: Limits,
+    pub(crate) memory_kib: Option<u64>,
+    pub(crate) filesystem: Option<Filesystem>,
     /// The load average over the last minute, at the start.
-    pub load_average: Option<String>,
+    pub(crate) load_average: Option<String>,
     /// What the servers and the harness were built with.
-    pub build: Build,
-    /// The source.
-    pub source: Option<Source>,
+    pub(crate) build: Build,
+    pub(crate) source: Option<Source>,
 }
 
-/// The processor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cpu {
-    /// Its name.
-    pub model: Option<String>,
+pub(crate) struct Cpu {
+    pub(crate) model: Option<String>,
     /// CPUs that are online, as the kernel lists them.
-    pub online: Option<String>,
+    pub(crate) online: Option<String>,
     /// The frequency governor of CPU 0; none on most virtual machines.
-    pub governor: Option<String>,
+    pub(crate) governor: Option<String>,
     /// Whether a hypervisor says that it is there.
-    pub virtualised: bool,
+    pub(crate) virtualised: bool,
     /// What the kernel tells the time by: other than tsc, each look at the clock costs more.
-    pub clock_source: Option<String>,
+    pub(crate) clock_source: Option<String>,
 }
 
 /// Soft limits; `None` is unlimited.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Open descriptors.
-    pub descriptors: Option<u64>,
-    /// Processes and threads of this user.
-    pub processes: Option<u64>,
-    /// Locked memory, in bytes.
-    pub locked_bytes: Option<u64>,
+pub(crate) struct Limits {
+    pub(crate) descriptors: Option<u64>,
+    pub(crate) processes: Option<u64>,
+    pub(crate) locked_bytes: Option<u64>,
 }
 
-/// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Filesystem {
+pub(crate) struct Filesystem {
     /// Its type: "ext4".
-    pub kind: String,
-    /// How it is mounted.
-    pub options: String,
+    pub(crate) kind: String,
+    pub(crate) options: String,
 }
 
-/// The build.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Build {
-    /// `rustc --version`.
-    pub rustc: String,
-    /// The target triple.
-    pub target: String,
+pub(crate) struct Build {
+    pub(crate) rustc: String,
+    pub(crate) target: String,
     /// The optimisation level; below 3 the numbers aren't for publication.
-    pub opt_level: String,
+    pub(crate) opt_level: String,
 }
 
 /// The commit that was built.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Source {
-    /// The commit, abbreviated.
-    pub commit: String,
+pub(crate) struct Source {
+    pub(crate) commit: String,
     /// Whether tracked files differed from it.
-    pub dirty: bool,
+    pub(crate) dirty: bool,
 }
 
 const SYSCTLS: [&str; 12] = [
@@ -108,7 +91,7 @@ const SYSCTLS: [&str; 12] = [
 
 impl Environment {
     /// Looks around. `corpus` is the folder that is served, `repository` the checkout.
-    pub fn look(corpus: &Path, repository: &Path) -> Environment {
+    pub(crate) fn look(corpus: &Path, repository: &Path) -> Environment {
         let sysctl = |name: &str| read(&format!("/proc/sys/{}", name.replace('.', "/")));
         let release = sysctl("kernel.osrelease");
         let version = sysctl("kernel.version");
@@ -171,7 +154,7 @@ impl Limits {
 
 impl Filesystem {
     /// The file system of `path`, by the mount table.
-    pub fn of(path: &Path) -> Option<Filesystem> {
+    pub(crate) fn of(path: &Path) -> Option<Filesystem> {
         let path = path.canonicalize().ok()?;
         let table = fs::read_to_string("/proc/self/mountinfo").ok()?;
         // Later mounts lie over earlier ones at the same point.
@@ -185,7 +168,7 @@ impl Filesystem {
 
     /// Whether its files live in memory alone. There, a ring hands every read to a kernel worker, and what
     /// is measured isn't what a server on a disk does.
-    pub fn is_memory(&self) -> bool {
+    pub(crate) fn is_memory(&self) -> bool {
         matches!(self.kind.as_str(), "tmpfs" | "ramfs")
     }
 }

@@ -15,14 +15,13 @@ pub struct Placement {
     pub server: usize,
     /// The one CPU of the client and of the rest of the harness.
     pub client: usize,
-    /// How near the two are.
-    pub distance: Distance,
+    pub(crate) distance: Distance,
 }
 
 /// How near the CPUs of server and client are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Distance {
+pub(crate) enum Distance {
     /// Cores of their own, below one last-level cache.
     Cores,
     /// Cores of their own, nothing in common.
@@ -48,18 +47,14 @@ impl fmt::Display for Placement {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// Its name (`comm`).
-    pub name: String,
+    pub(crate) name: String,
     /// Where it may run, as the kernel writes it ("1", "0-3").
-    pub cpus: String,
+    pub(crate) cpus: String,
 }
 
 impl Placement {
     /// Chooses from the CPUs that this process may use: the server gets the last one, because interrupts
     /// prefer the first; the client the nearest that is a core of its own.
-    ///
-    /// # Errors
-    ///
-    /// The kernel doesn't say where this process may run.
     pub fn choose() -> Result<Placement> {
         let topology = Path::new("/sys/devices/system/cpu");
         choose_among(&allowed_cpus()?, |a, b| distance(topology, a, b))
@@ -67,7 +62,7 @@ impl Placement {
     }
 
     /// Whether server and client share nothing that makes one slow the other down.
-    pub fn is_apart(self) -> bool {
+    pub(crate) fn is_apart(self) -> bool {
         self.distance <= Distance::Packages
     }
 }
@@ -96,24 +91,20 @@ fn distance(topology: &Path, a: usize, b: usize) -> Distance {
 }
 
 /// The CPUs that this thread may use, lowest first.
-///
-/// # Errors
-///
-/// The kernel doesn't say.
-pub fn allowed_cpus() -> Result<Vec<usize>> {
+pub(crate) fn allowed_cpus() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None).map_err(Failure::context("read the CPU affinity"))?;
     Ok((0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect())
 }
 
 /// How many CPUs the machine has running, whether or not this process may use them; 1 where the kernel
 /// doesn't say.
-pub fn online() -> usize {
+pub(crate) fn online() -> usize {
     let list = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     count_cpus(&list)
 }
 
 /// How many CPUs a list in the kernel's format names; 1 where it is empty.
-pub fn count_cpus(list: &str) -> usize {
+pub(crate) fn count_cpus(list: &str) -> usize {
     parse_cpus(list).len().max(1)
 }
 
@@ -130,10 +121,6 @@ fn parse_cpus(list: &str) -> Vec<usize> {
 }
 
 /// Lets this thread, and those that it will start, run on `cpu` alone.
-///
-/// # Errors
-///
-/// The kernel refuses.
 pub fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu);
@@ -142,11 +129,7 @@ pub fn pin(cpu: usize) -> Result<()> {
 
 /// The threads of a process now, in the order of their numbers. `iou-wrk-*` are threads of the process that
 /// owns the ring.
-///
-/// # Errors
-///
-/// The process is gone.
-pub fn threads_of(pid: Pid) -> Result<Vec<Thread>> {
+pub(crate) fn threads_of(pid: Pid) -> Result<Vec<Thread>> {
     let tasks = format!("/proc/{}/task", pid.as_raw_nonzero());
     let entries = fs::read_dir(&tasks).map_err(Failure::context(format!("read {tasks}")))?;
     let mut threads = Vec::new();
@@ -174,7 +157,7 @@ impl Thread {
     }
 
     /// Whether the kernel made it to do what a ring couldn't do without waiting.
-    pub fn is_ring_worker(&self) -> bool {
+    pub(crate) fn is_ring_worker(&self) -> bool {
         self.name.starts_with("iou-wrk")
     }
 }

@@ -11,13 +11,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a disk of spinning plates, or a throttled volume in a cloud, does.
-pub const READS_PER_SECOND: u64 = 400;
+pub(crate) const READS_PER_SECOND: u64 = 400;
 
 const PREFIX: &str = "triptych-bench-";
 
 /// Makes reads slow for those who join.
 #[derive(Debug)]
-pub struct SlowDisk {
+pub(crate) struct SlowDisk {
     /// The control group; none where the machine doesn't allow one.
     group: Option<PathBuf>,
 }
@@ -25,7 +25,7 @@ pub struct SlowDisk {
 impl SlowDisk {
     /// Prepares a throttle on the device that `folder` lies on. Where there is none to be had the disk stays
     /// as fast as it is, and the record says why.
-    pub fn prepare(folder: &Path) -> (SlowDisk, SlowDiskRecord) {
+    pub(crate) fn prepare(folder: &Path) -> (SlowDisk, SlowDiskRecord) {
         match throttle(folder) {
             Ok((group, means)) => {
                 let record = SlowDiskRecord { means, reads_per_second: Some(READS_PER_SECOND) };
@@ -39,11 +39,7 @@ impl SlowDisk {
     }
 
     /// Slows these processes down, and those that they start later.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses one that is still there.
-    pub fn admit(&self, processes: &[u32]) -> Result<()> {
+    pub(crate) fn admit(&self, processes: &[u32]) -> Result<()> {
         let Some(group) = &self.group else {
             return Ok(());
         };

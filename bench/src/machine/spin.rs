@@ -13,14 +13,10 @@ const TRIES: u32 = 5;
 /// From this share on, the CPU isn't the one that it was. On a host that others share the pace wanders by a
 /// tenth from one trial to the next: a narrower bound would repeat most trials there, and gain nothing that
 /// the turns which the servers take don't give.
-pub const SPIN_OFF_MAX: f64 = 0.15;
+pub(crate) const SPIN_OFF_MAX: f64 = 0.15;
 
 /// How long the work takes on `cpu`.
-///
-/// # Errors
-///
-/// There is no such CPU for this process.
-pub fn spin(cpu: usize) -> Result<Duration> {
+pub(crate) fn spin(cpu: usize) -> Result<Duration> {
     let measure = || {
         pin(cpu)?;
         (0..TRIES).map(|_| work()).min().ok_or_else(|| Failure::new("no try"))

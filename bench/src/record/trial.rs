@@ -14,7 +14,7 @@ pub struct CellId {
     /// The scenario's name.
     pub scenario: String,
     /// The label of its point ("64", "90 %"); empty where the scenario has one point only.
-    pub point: String,
+    pub(crate) point: String,
 }
 
 impl fmt::Display for CellId {
@@ -44,10 +44,9 @@ pub struct TrialPosition {
     pub number: usize,
     /// The round within the cell, from 0.
     pub round: usize,
-    /// The position within the round, from 0.
-    pub position: usize,
+    pub(crate) position: usize,
     /// 0, or how often the trial was repeated before, because it was void.
-    pub attempt: usize,
+    pub(crate) attempt: usize,
 }
 
 /// What bounded the rate of a trial.
@@ -97,7 +96,7 @@ pub struct Trial {
     pub client_busy: f64,
     /// What bounded the rate.
     pub limiter: Limiter,
-    /// MemoryRecord before the first connection, and with all of them there; null where it isn't asked.
+    /// Memory before the first connection, and with all of them there; null where it isn't asked.
     pub memory: Option<MemoryFigures>,
     /// Bytes that the server caused to be read from the device.
     pub device_read_bytes: Option<u64>,
@@ -122,51 +121,40 @@ pub struct Trial {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassFigures {
     /// The class's name in its scenario: "hot".
-    pub name: String,
-    /// Connections.
-    pub connections: usize,
-    /// Answers that came and were right.
-    pub answers: u64,
-    /// What went wrong, by kind.
+    pub(crate) name: String,
+    pub(crate) connections: usize,
+    pub(crate) answers: u64,
     #[serde(rename = "faults")]
-    pub errors: BTreeMap<String, u64>,
+    pub(crate) errors: BTreeMap<String, u64>,
     /// Requests still unanswered at the end of an open loop.
-    pub unanswered: u64,
+    pub(crate) unanswered: u64,
     /// Requests that the schedule asked for per second; null in a closed loop.
     pub offered_per_second: Option<f64>,
-    /// Answers per second.
-    pub answers_per_second: f64,
+    pub(crate) answers_per_second: f64,
     /// Bytes received per answer, head included.
-    pub wire_bytes_per_answer: Option<f64>,
+    pub(crate) wire_bytes_per_answer: Option<f64>,
     /// From the departure of a request to the last byte of its answer.
-    pub service: Option<Latency>,
+    pub(crate) service: Option<Latency>,
     /// From the moment at which the schedule wanted it to depart; null in a closed loop.
-    pub response: Option<Latency>,
+    pub(crate) response: Option<Latency>,
     /// How late the client itself was.
-    pub lag_p99_ns: Option<u64>,
+    pub(crate) lag_p99_ns: Option<u64>,
     /// Answers per slice of the window; empty where it isn't asked.
-    pub timeline: Vec<u64>,
-    /// The length of a slice.
-    pub slice_ns: Option<u64>,
+    pub(crate) timeline: Vec<u64>,
+    pub(crate) slice_ns: Option<u64>,
 }
 
-/// A distribution of times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
+pub(crate) struct Latency {
     /// Half took at most so long. A quantile with fewer than 20 samples above it is null.
-    pub p50_ns: Option<u64>,
-    /// Nine in ten.
-    pub p90_ns: Option<u64>,
-    /// 99 in 100.
-    pub p99_ns: Option<u64>,
-    /// 999 in 1,000.
-    pub p999_ns: Option<u64>,
-    /// The longest.
-    pub max_ns: u64,
-    /// The arithmetic mean.
-    pub mean_ns: f64,
+    pub(crate) p50_ns: Option<u64>,
+    pub(crate) p90_ns: Option<u64>,
+    pub(crate) p99_ns: Option<u64>,
+    pub(crate) p999_ns: Option<u64>,
+    pub(crate) max_ns: u64,
+    pub(crate) mean_ns: f64,
     /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, three digits.
-    pub histogram: String,
+    pub(crate) histogram: String,
 }
 
 /// What the server's process tree used, threads and children that have ended included.
@@ -174,58 +162,49 @@ pub struct Latency {
 pub struct CostRecord {
     /// User and system time.
     pub cpu_ns: u64,
-    /// The user part.
-    pub user_ns: Option<u64>,
-    /// The system part.
-    pub system_ns: Option<u64>,
-    /// Page faults.
-    pub page_faults: Option<u64>,
+    pub(crate) user_ns: Option<u64>,
+    pub(crate) system_ns: Option<u64>,
+    pub(crate) page_faults: Option<u64>,
 }
 
-/// MemoryRecord, before and during the load.
+/// Memory, before and during the load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryFigures {
     /// The server alone, nothing connected.
-    pub base: MemoryRecord,
+    pub(crate) base: MemoryRecord,
     /// With the connections of the scenario.
-    pub loaded: MemoryRecord,
+    pub(crate) loaded: MemoryRecord,
 }
 
-/// MemoryRecord of the server's process tree.
+/// Memory of the server's process tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct MemoryRecord {
+pub(crate) struct MemoryRecord {
     /// Proportional set size: what is in user space.
-    pub pss_bytes: Option<u64>,
+    pub(crate) pss_bytes: Option<u64>,
     /// What of it lies in no file. Runs before it was recorded lack it.
-    pub anonymous_bytes: Option<u64>,
-    /// Kernel stacks, one per thread.
-    pub kernel_stack_bytes: Option<u64>,
-    /// Page tables.
-    pub page_table_bytes: Option<u64>,
+    pub(crate) anonymous_bytes: Option<u64>,
+    pub(crate) kernel_stack_bytes: Option<u64>,
+    pub(crate) page_table_bytes: Option<u64>,
     /// Buffers of TCP sockets on the whole machine, both ends, since before the server's start.
-    pub socket_bytes: Option<i64>,
+    pub(crate) socket_bytes: Option<i64>,
     /// The kernel's objects on the whole machine that can't be reclaimed: sockets, files, epoll items, rings.
-    pub slab_bytes: Option<i64>,
+    pub(crate) slab_bytes: Option<i64>,
 }
 
 /// What the server's process tree asked of the kernel in the window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallsRecord {
-    /// System calls by name.
-    pub system_calls: Option<BTreeMap<String, u64>>,
-    /// Operations submitted to rings.
-    pub ring_submissions: Option<u64>,
-    /// Completions posted by rings.
-    pub ring_completions: Option<u64>,
+    pub(crate) system_calls: Option<BTreeMap<String, u64>>,
+    pub(crate) ring_submissions: Option<u64>,
+    pub(crate) ring_completions: Option<u64>,
     /// Operations that a ring handed to a kernel worker thread.
-    pub ring_punts: Option<u64>,
+    pub(crate) ring_punts: Option<u64>,
     /// Context switches away from a thread of the server.
-    pub context_switches: Option<u64>,
+    pub(crate) context_switches: Option<u64>,
 }
 
 impl Trial {
-    /// The class that the scenario is about: its first.
-    pub fn main_class(&self) -> Option<&ClassFigures> {
+    pub(crate) fn main_class(&self) -> Option<&ClassFigures> {
         self.classes.first()
     }
 
@@ -234,13 +213,13 @@ impl Trial {
         self.classes.iter().map(|class| class.answers).sum()
     }
 
-    /// Faults of all classes.
+    /// Errors of all classes.
     pub fn errors(&self) -> u64 {
         self.classes.iter().flat_map(|class| class.errors.values()).sum()
     }
 
     /// The server's CPU time per right answer, over all classes; `None` without an answer.
-    pub fn cpu_per_request_ns(&self) -> Option<f64> {
+    pub(crate) fn cpu_per_request_ns(&self) -> Option<f64> {
         let answers = self.answers();
         (answers > 0).then(|| self.cost.cpu_ns as f64 / answers as f64)
     }

@@ -4,67 +4,61 @@
 //! made small isn't read. Each model has one colour everywhere (from Okabe and Ito's palette, told apart with
 //! any colour vision, on light and dark paper), peers are grey, and everything is named where it stands.
 
-pub mod ablation;
-pub mod anatomy;
-pub mod forest;
-pub mod labels;
-pub mod lines;
-pub mod memory;
-pub mod plot;
-pub mod scale;
-pub mod scatter;
-pub mod spectrum;
-pub mod timeline;
-pub mod trials;
+pub(crate) mod ablation;
+pub(crate) mod anatomy;
+pub(crate) mod forest;
+pub(crate) mod labels;
+pub(crate) mod lines;
+pub(crate) mod memory;
+pub(crate) mod plot;
+pub(crate) mod scale;
+pub(crate) mod scatter;
+pub(crate) mod spectrum;
+pub(crate) mod timeline;
+pub(crate) mod trials;
 
 use crate::record::Family;
 use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, Svg, wrap};
 use crate::run::scenario;
 
-/// A picture, for a file and for the page.
 #[derive(Clone, Debug)]
-pub struct Picture {
+pub(crate) struct Picture {
     /// The file's name without its ending; unique in a run.
-    pub name: String,
-    /// The question that it answers.
-    pub title: String,
+    pub(crate) name: String,
+    pub(crate) title: String,
     /// The scenario that it belongs to; none for a picture of the whole run.
-    pub scenario: Option<String>,
+    pub(crate) scenario: Option<String>,
     /// A document of its own, wide.
-    pub file: String,
+    pub(crate) file: String,
     /// Wide, for a page that has [`STYLE`].
-    pub wide: String,
+    pub(crate) wide: String,
     /// Narrow, likewise.
-    pub narrow: String,
+    pub(crate) narrow: String,
 }
 
 /// The pictures of a run, and what couldn't be drawn, with the reason.
 #[derive(Clone, Debug, Default)]
-pub struct Gallery {
+pub(crate) struct Gallery {
     /// In the order of the scenarios, those of the whole run at the end.
-    pub pictures: Vec<Picture>,
-    /// What is missing.
-    pub undrawn: Vec<String>,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) undrawn: Vec<String>,
 }
 
 /// How wide a picture is, and what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Frame {
-    /// Pixels.
-    pub width: f64,
-    /// Around everything.
-    pub margin: f64,
-    /// The question.
-    pub title: Font,
+pub(crate) struct Frame {
+    pub(crate) width: f64,
+    pub(crate) margin: f64,
+    pub(crate) title: Font,
     /// How to read it, and where it comes from.
-    pub note: Font,
+    pub(crate) note: Font,
     /// Names and numbers.
-    pub label: Font,
+    pub(crate) label: Font,
     /// Numbers along axes.
-    pub axis: Font,
+    pub(crate) axis: Font,
     /// Whether it is for a phone.
-    pub narrow: bool,
+    pub(crate) narrow: bool,
 }
 
 impl Frame {
@@ -87,32 +81,26 @@ impl Frame {
         narrow: true,
     };
 
-    /// Between the margins.
-    pub fn inner(self) -> f64 {
+    pub(crate) fn inner(self) -> f64 {
         self.width - 2.0 * self.margin
     }
 
-    /// From one row to the next.
-    pub fn row(self) -> f64 {
+    pub(crate) fn row(self) -> f64 {
         self.label.size * 1.6
     }
 }
 
 /// A picture under construction: everything goes below what is there already.
-pub struct Canvas<'a> {
-    /// What it draws from.
-    pub results: &'a Results<'a>,
-    /// How wide it is.
-    pub frame: Frame,
-    /// What it draws on.
-    pub svg: Svg,
+pub(crate) struct Canvas<'a> {
+    pub(crate) results: &'a Results<'a>,
+    pub(crate) frame: Frame,
+    pub(crate) svg: Svg,
     /// Where the next thing goes.
-    pub y: f64,
+    pub(crate) y: f64,
 }
 
 impl Canvas<'_> {
-    /// Text over the whole width, broken as needed.
-    pub fn paragraph(&mut self, text: &str, font: Font, class: &str) {
+    pub(crate) fn paragraph(&mut self, text: &str, font: Font, class: &str) {
         let text = text.replace('\'', "’").replace(" %", "\u{a0}%");
         for line in wrap(&text, font, self.frame.inner()) {
             self.y += font.size * 1.32;
@@ -120,8 +108,7 @@ impl Canvas<'_> {
         }
     }
 
-    /// A heading within the picture.
-    pub fn heading(&mut self, text: &str) {
+    pub(crate) fn heading(&mut self, text: &str) {
         self.y += self.frame.label.size;
         let font = Font { bold: true, size: self.frame.label.size * 1.1 };
         self.paragraph(text, font, "ink");
@@ -130,17 +117,14 @@ impl Canvas<'_> {
 }
 
 /// What a picture is, before it is drawn in both widths.
-pub struct Sketch<'a> {
-    /// Its file's name.
-    pub name: String,
-    /// Its question.
-    pub title: String,
+pub(crate) struct Sketch<'a> {
+    pub(crate) name: String,
+    pub(crate) title: String,
     /// How to read it.
-    pub reading: String,
-    /// The scenario.
-    pub scenario: Option<String>,
+    pub(crate) reading: String,
+    pub(crate) scenario: Option<String>,
     /// Draws what stands between the reading and the footer.
-    pub draw: Box<dyn Fn(&mut Canvas<'_>) + 'a>,
+    pub(crate) draw: Box<dyn Fn(&mut Canvas<'_>) + 'a>,
 }
 
 impl Sketch<'_> {
@@ -172,7 +156,6 @@ impl Sketch<'_> {
     }
 }
 
-/// Where the numbers come from.
 fn origin(results: &Results<'_>) -> String {
     let environment = &results.record.environment;
     let mut origin: Vec<String> = environment.cpu.model.iter().cloned().collect();
@@ -186,7 +169,7 @@ fn origin(results: &Results<'_>) -> String {
 }
 
 /// Draws everything that the trials of a run allow.
-pub fn draw(results: &Results<'_>) -> Gallery {
+pub(crate) fn draw(results: &Results<'_>) -> Gallery {
     let mut gallery = Gallery::default();
     let mut add = |what: &str, sketch: Result<Sketch<'_>, String>| match sketch {
         Ok(sketch) => gallery.pictures.push(sketch.picture(results)),
@@ -224,7 +207,7 @@ pub fn draw(results: &Results<'_>) -> Gallery {
 }
 
 /// The classes of a target's marks: its colour, and what tells it from others of the same colour.
-pub fn classes(results: &Results<'_>, id: &str) -> String {
+pub(crate) fn classes(results: &Results<'_>, id: &str) -> String {
     let class = results.class(id);
     let position = |family: Family| {
         let same = results.record.targets.iter().filter(move |target| target.family == family);
@@ -245,7 +228,7 @@ pub fn classes(results: &Results<'_>, id: &str) -> String {
 }
 
 /// What all pictures look like.
-pub const STYLE: &str = "\
+pub(crate) const STYLE: &str = "\
 svg text { font-family: 'Helvetica Neue', Helvetica, Arial, 'Liberation Sans', sans-serif; font-variant-numeric: tabular-nums; }
 .paper { fill: #ffffff; }
 .ink { fill: #1b1f24; }

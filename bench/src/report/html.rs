@@ -21,12 +21,7 @@ use serde_json::{Map, Value, json};
 const CSS: &str = include_str!("../../assets/report.css");
 const JS: &str = include_str!("../../assets/report.js");
 
-/// The page.
-///
-/// # Errors
-///
-/// The data can't be written as JSON, which can't happen with numbers that are finite.
-pub fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
+pub(crate) fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
     let mut page = String::with_capacity(1 << 20);
     let title = "Three I/O models, one HTTP core: a comparison";
     page.push_str(&format!(

@@ -9,7 +9,7 @@ use crate::report::wording;
 use crate::run::scenario::Scenario;
 
 /// What stands where nothing was measured.
-pub const NOTHING: &str = "–";
+pub(crate) const NOTHING: &str = "–";
 
 /// The scenarios that ran, each with the cell that tells most; those about techniques only if there is nothing else,
 /// because nobody else takes part in them.
@@ -22,18 +22,18 @@ fn columns<'b>(results: &'b Results<'_>) -> Vec<(&'b Scenario, &'b Verdict)> {
 
 /// A table; its first column is text, the others are numbers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub(crate) struct Table {
     /// Above the names of the rows.
-    pub corner: String,
+    pub(crate) corner: String,
     /// Above the other columns.
-    pub heads: Vec<String>,
+    pub(crate) heads: Vec<String>,
     /// A name, and a cell for each head.
-    pub rows: Vec<(String, Vec<String>)>,
+    pub(crate) rows: Vec<(String, Vec<String>)>,
 }
 
 impl Table {
     /// As Markdown.
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let heads: Vec<String> = self.heads.iter().map(|head| escape_cell(head)).collect();
         let mut text = format!("| {} | {} |\n", escape_cell(&self.corner), heads.join(" | "));
         text.push_str(&format!("|---|{}\n", "---:|".repeat(heads.len())));
@@ -47,7 +47,7 @@ impl Table {
 
 /// A row per target, a column per scenario: the scenario's measure. The best of a column is bold, those that
 /// aren't ranked are in parentheses.
-pub fn numbers(results: &Results<'_>) -> Table {
+pub(crate) fn numbers(results: &Results<'_>) -> Table {
     let columns = columns(results);
     let heads: Vec<String> = columns
         .iter()
@@ -87,7 +87,7 @@ fn number(results: &Results<'_>, verdict: &Verdict, id: &str) -> String {
 
 /// A row per peer, a column per scenario: the ratio of `id` to it, with its interval. What isn't a difference
 /// is marked. The last column is the geometric mean over the scenarios that are about CPU time.
-pub fn against_peers(results: &Results<'_>, id: &str) -> Option<Table> {
+pub(crate) fn against_peers(results: &Results<'_>, id: &str) -> Option<Table> {
     let columns = columns(results);
     let mut heads: Vec<String> = columns.iter().map(|(_, verdict)| verdict.cell.to_string()).collect();
     heads.push("CPU time, all".to_owned());

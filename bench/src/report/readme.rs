@@ -8,16 +8,16 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 /// What is spliced begins behind this line.
-pub const BEGIN: &str = "<!-- bench:begin -->";
+pub(crate) const BEGIN: &str = "<!-- bench:begin -->";
 /// It ends before this one.
-pub const END: &str = "<!-- bench:end -->";
+pub(crate) const END: &str = "<!-- bench:end -->";
 
 /// Puts the results in `folder` between the markers of `readme`, and says whether that changed it.
 ///
 /// # Errors
 ///
 /// The markers aren't there, the results can't be read, or `readme` can't be written.
-pub fn splice(readme: &Path, folder: &Path) -> Result<bool> {
+pub(crate) fn splice(readme: &Path, folder: &Path) -> Result<bool> {
     let (old, new) = both(readme, folder)?;
     if old == new {
         return Ok(false);
@@ -31,7 +31,7 @@ pub fn splice(readme: &Path, folder: &Path) -> Result<bool> {
 /// # Errors
 ///
 /// As for [`splice`].
-pub fn would_change(readme: &Path, folder: &Path) -> Result<bool> {
+pub(crate) fn would_change(readme: &Path, folder: &Path) -> Result<bool> {
     let (old, new) = both(readme, folder)?;
     Ok(old != new)
 }

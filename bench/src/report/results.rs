@@ -8,43 +8,33 @@ use crate::record::{Family, Record, TargetRecord};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 
-/// A run with its verdicts.
 #[derive(Debug)]
-pub struct Results<'a> {
-    /// Where, how and with what.
-    pub record: &'a Record,
-    /// What was measured.
-    pub trials: &'a [Trial],
-    /// What that says, in the order of the cells.
-    pub verdicts: Vec<Verdict>,
+pub(crate) struct Results<'a> {
+    pub(crate) record: &'a Record,
+    pub(crate) trials: &'a [Trial],
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 /// What a scenario has shown, in sentences.
 #[derive(Clone, Debug)]
-pub struct Finding<'a> {
-    /// Which.
-    pub scenario: &'a Scenario,
-    /// The cell that the sentences are about.
-    pub cell: &'a CellId,
+pub(crate) struct Finding<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) cell: &'a CellId,
     /// The numbers of this project's servers: "blocking 11.7 µs, epoll 8.33 µs, uring 7.94 µs".
-    pub numbers: String,
-    /// The verdicts.
-    pub sentences: Vec<String>,
+    pub(crate) numbers: String,
+    pub(crate) sentences: Vec<String>,
 }
 
 impl<'a> Results<'a> {
-    /// Judges a run.
-    pub fn of(record: &'a Record, trials: &'a [Trial]) -> Results<'a> {
+    pub(crate) fn of(record: &'a Record, trials: &'a [Trial]) -> Results<'a> {
         Results { record, trials, verdicts: judge(record, trials) }
     }
 
-    /// A target of this run.
-    pub fn target(&self, id: &str) -> Option<&'a TargetRecord> {
+    pub(crate) fn target(&self, id: &str) -> Option<&'a TargetRecord> {
         self.record.targets.iter().find(|target| target.id == id)
     }
 
-    /// A target's name for people.
-    pub fn label<'b>(&self, id: &'b str) -> &'b str
+    pub(crate) fn label<'b>(&self, id: &'b str) -> &'b str
     where
         'a: 'b,
     {
@@ -52,23 +42,23 @@ impl<'a> Results<'a> {
     }
 
     /// Scenarios with at least one trial that counts, in the order of the run.
-    pub fn scenarios(&self) -> impl Iterator<Item = &'a Scenario> {
+    pub(crate) fn scenarios(&self) -> impl Iterator<Item = &'a Scenario> {
         let ran = |scenario: &&Scenario| self.of_scenario(scenario).next().is_some();
         self.record.scenarios.iter().filter(ran)
     }
 
     /// The verdicts of a scenario, along its axis.
-    pub fn of_scenario(&self, scenario: &Scenario) -> impl Iterator<Item = &Verdict> {
+    pub(crate) fn of_scenario(&self, scenario: &Scenario) -> impl Iterator<Item = &Verdict> {
         self.verdicts.iter().filter(|verdict| verdict.cell.scenario == scenario.name)
     }
 
     /// The cell that tells most: the far end of the axis.
-    pub fn main_cell(&self, scenario: &Scenario) -> Option<&Verdict> {
+    pub(crate) fn main_cell(&self, scenario: &Scenario) -> Option<&Verdict> {
         self.of_scenario(scenario).last()
     }
 
     /// This project's servers with default settings, twins left out, that ran in a cell.
-    pub fn ours(&self, verdict: &Verdict) -> Vec<&'a TargetRecord> {
+    pub(crate) fn ours(&self, verdict: &Verdict) -> Vec<&'a TargetRecord> {
         let plain = |target: &&TargetRecord| {
             target.backend.is_some_and(|backend| backend.name() == target.id)
                 && verdict.figures(&target.id).is_some()
@@ -77,13 +67,13 @@ impl<'a> Results<'a> {
     }
 
     /// What the others are compared with: `epoll`, or the first that ran.
-    pub fn baseline<'b>(&self, verdict: &'b Verdict) -> Option<&'b str> {
+    pub(crate) fn baseline<'b>(&self, verdict: &'b Verdict) -> Option<&'b str> {
         let epoll = verdict.figures("epoll").or_else(|| verdict.targets.first());
         epoll.map(|figures| figures.target.as_str())
     }
 
     /// The best of a family that is ranked in the cell's measure; of this project's, those with default settings.
-    pub fn best<'b>(&self, verdict: &'b Verdict, family: Family) -> Option<&'b Figures> {
+    pub(crate) fn best<'b>(&self, verdict: &'b Verdict, family: Family) -> Option<&'b Figures> {
         let measure = verdict.measure;
         let value = |figures: &Figures| {
             let value = figures.estimate(measure).map_or(f64::INFINITY, |estimate| estimate.value);
@@ -99,22 +89,25 @@ impl<'a> Results<'a> {
     }
 
     /// What a ratio of the cell's measure says.
-    pub fn sentence(&self, verdict: &Verdict, above: &str, below: &str) -> Option<String> {
+    pub(crate) fn sentence(&self, verdict: &Verdict, above: &str, below: &str) -> Option<String> {
         let ratio = verdict.ratio(above, below, verdict.measure)?;
         let margin = verdict.band(verdict.measure).margin;
         Some(wording::sentence(&ratio, self.label(above), self.label(below), margin))
     }
 
     /// The servers without a technique that a cell's scenario asks about, each against its backend as it comes.
-    pub fn lesser<'b>(&'b self, verdict: &'b Verdict, measure: Measure) -> impl Iterator<Item = Ratio> + 'b {
+    pub(crate) fn lesser<'b>(
+        &'b self,
+        verdict: &'b Verdict,
+        measure: Measure,
+    ) -> impl Iterator<Item = Ratio> + 'b {
         let scenario = self.record.scenarios.iter().find(|scenario| scenario.name == verdict.cell.scenario);
         let asked = scenario.map_or(&[][..], |scenario| &scenario.lesser[..]);
         let targets = self.record.targets.iter().filter(move |target| asked.contains(&target.id));
         targets.filter_map(move |target| verdict.ratio(&target.id, target.backend?.name(), measure))
     }
 
-    /// What the scenarios have shown.
-    pub fn findings(&self) -> Vec<Finding<'_>> {
+    pub(crate) fn findings(&self) -> Vec<Finding<'_>> {
         self.scenarios().filter_map(|scenario| self.finding(scenario)).collect()
     }
 
@@ -145,7 +138,7 @@ impl<'a> Results<'a> {
     }
 
     /// How often the twin was judged in the scenarios' own measures, and how often it was declared different.
-    pub fn twins(&self) -> (usize, usize) {
+    pub(crate) fn twins(&self) -> (usize, usize) {
         let claims = self.verdicts.iter().filter_map(|verdict| {
             let twin = verdict.targets.iter().find_map(|figures| {
                 let original = self.target(&figures.target)?.twin_of.as_deref()?;
@@ -158,12 +151,12 @@ impl<'a> Results<'a> {
     }
 
     /// Trials made, and void ones among them.
-    pub fn trial_counts(&self) -> (usize, usize) {
+    pub(crate) fn trial_counts(&self) -> (usize, usize) {
         (self.trials.len(), self.trials.iter().filter(|trial| trial.void.is_some()).count())
     }
 
     /// Why trials were void, with how often.
-    pub fn void_reasons(&self) -> Vec<(String, usize)> {
+    pub(crate) fn void_reasons(&self) -> Vec<(String, usize)> {
         let mut reasons: Vec<(String, usize)> = Vec::new();
         for reason in self.trials.iter().filter_map(|trial| trial.void.as_ref()) {
             match reasons.iter_mut().find(|(known, _)| known == reason) {
@@ -175,8 +168,7 @@ impl<'a> Results<'a> {
         reasons
     }
 
-    /// The commit that was measured, in words.
-    pub fn source(&self) -> String {
+    pub(crate) fn source(&self) -> String {
         match &self.record.environment.source {
             None => "not from a commit".to_owned(),
             Some(source) if source.dirty => format!("commit {} with changes", source.commit),
@@ -185,12 +177,12 @@ impl<'a> Results<'a> {
     }
 
     /// Peers (or others) that took no part, with the reason.
-    pub fn absent(&self) -> impl Iterator<Item = (&'a TargetRecord, &'a str)> {
+    pub(crate) fn absent(&self) -> impl Iterator<Item = (&'a TargetRecord, &'a str)> {
         self.record.targets.iter().filter_map(|target| Some((target, target.unavailable.as_deref()?)))
     }
 
     /// The target's class in style sheets: its colour everywhere.
-    pub fn class(&self, id: &str) -> String {
+    pub(crate) fn class(&self, id: &str) -> String {
         let Some(target) = self.target(id) else {
             return "peer".to_owned();
         };
@@ -202,14 +194,13 @@ impl<'a> Results<'a> {
     }
 
     /// Whether it is one of this project's servers in other settings than the default's, or a twin.
-    pub fn is_variant(&self, id: &str) -> bool {
+    pub(crate) fn is_variant(&self, id: &str) -> bool {
         self.target(id).is_some_and(|target| {
             target.family == Family::Ours && target.backend.is_some_and(|backend| backend.name() != target.id)
         })
     }
 
-    /// A measure of a target in a verdict, if it was measured at all.
-    pub fn estimate<'b>(
+    pub(crate) fn estimate<'b>(
         &self,
         verdict: &'b Verdict,
         id: &str,

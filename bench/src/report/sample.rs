@@ -19,7 +19,6 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2Serializer};
 use std::collections::BTreeMap;
 
-/// What the run looks like.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
@@ -53,7 +52,6 @@ impl Default for Plan {
     }
 }
 
-/// A run.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) record: Record,
@@ -137,7 +135,6 @@ fn target((id, label, ..): Model) -> TargetRecord {
     }
 }
 
-/// Makes a run.
 pub(crate) fn sample(plan: Plan) -> Sample {
     let mut scenarios: Vec<Scenario> = all()
         .unwrap()
@@ -217,7 +214,6 @@ struct Maker {
     trials: Vec<Trial>,
 }
 
-/// The load of one trial.
 struct Load<'a> {
     scenario: &'a Scenario,
     cell: &'a CellRecord,

@@ -13,7 +13,7 @@ use std::fmt::Write;
 
 /// The page. `pictures` are the files beside it, each with its title and the scenario that it belongs to, if
 /// to one; `undrawn` what couldn't be drawn, with the reason.
-pub fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn: &[String]) -> String {
+pub(crate) fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn: &[String]) -> String {
     let record = results.record;
     let mut page = String::from("# Three I/O models, one HTTP core: a comparison\n\n");
     line(&mut page, &format!("`{}`, {}, {}.", record.command, record.started, results.source()));
@@ -43,15 +43,11 @@ pub fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn: &[Stri
     page
 }
 
-/// A picture that the page shows.
 #[derive(Clone, Debug)]
-pub struct PictureLink {
-    /// The file beside the page.
-    pub file: String,
-    /// The question that it answers.
-    pub title: String,
-    /// The scenario that it belongs to.
-    pub scenario: Option<String>,
+pub(crate) struct PictureLink {
+    pub(crate) file: String,
+    pub(crate) title: String,
+    pub(crate) scenario: Option<String>,
 }
 
 fn line(page: &mut String, text: &str) {
@@ -80,7 +76,7 @@ fn trust(page: &mut String, results: &Results<'_>) {
 }
 
 /// What speaks for and against believing it, warnings left out.
-pub fn reservations(results: &Results<'_>) -> Vec<String> {
+pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
     let (judged, different) = results.twins();
     let mut list = vec![if judged == 0 {
         "No A/A twin ran: the band of noise is the least there is, ±2 %.".to_owned()
@@ -157,7 +153,7 @@ fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictur
 }
 
 /// A scenario's numbers, each table with a heading.
-pub fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String, Table)> {
+pub(crate) fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String, Table)> {
     let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
     if let [verdict] = verdicts.as_slice() {
         return vec![(format!("{}, {} rounds", verdict.cell, verdict.rounds), cell_table(results, verdict))];
@@ -271,7 +267,7 @@ fn missing_list(page: &mut String, results: &Results<'_>, undrawn: &[String]) {
 }
 
 /// Who took no part, what couldn't be measured and what couldn't be drawn, with the reasons.
-pub fn missing(results: &Results<'_>, undrawn: &[String]) -> Vec<String> {
+pub(crate) fn missing(results: &Results<'_>, undrawn: &[String]) -> Vec<String> {
     let absent = results.absent().map(|(target, reason)| format!("{} took no part: {reason}.", target.label));
     let unmeasured = results.record.unmeasured.iter();
     absent
@@ -288,8 +284,7 @@ fn environment(page: &mut String, results: &Results<'_>) {
     line(page, "\nHow it was measured, and what is wrong with it: METHODOLOGY.md. All of it: `run.json`.");
 }
 
-/// The environment in brief.
-pub fn facts(results: &Results<'_>) -> Vec<(String, String)> {
+pub(crate) fn facts(results: &Results<'_>) -> Vec<(String, String)> {
     let record = results.record;
     let environment = &record.environment;
     let mut facts = Vec::new();

@@ -7,28 +7,21 @@
 
 use std::fmt::Write;
 
-/// Where text is anchored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Anchor {
-    /// Begins at the point.
+pub(crate) enum Anchor {
     Start,
-    /// Has its middle there.
     Middle,
-    /// Ends at the point.
     End,
 }
 
 /// How text looks: its size in pixels, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Font {
-    /// Size in pixels.
-    pub size: f64,
-    /// Whether it is bold.
-    pub bold: bool,
+pub(crate) struct Font {
+    pub(crate) size: f64,
+    pub(crate) bold: bool,
 }
 
-/// A picture under construction.
-pub struct Svg {
+pub(crate) struct Svg {
     width: f64,
     title: String,
     description: String,
@@ -38,7 +31,7 @@ pub struct Svg {
 
 impl Svg {
     /// An empty page. `title` and `description` are what a screen reader says; `style` is CSS.
-    pub fn new(width: f64, title: &str, description: &str, style: &str) -> Svg {
+    pub(crate) fn new(width: f64, title: &str, description: &str, style: &str) -> Svg {
         Svg {
             width,
             title: title.to_owned(),
@@ -49,7 +42,7 @@ impl Svg {
     }
 
     /// A line of text, its baseline at `y`.
-    pub fn text(&mut self, x: f64, y: f64, font: Font, anchor: Anchor, class: &str, text: &str) {
+    pub(crate) fn text(&mut self, x: f64, y: f64, font: Font, anchor: Anchor, class: &str, text: &str) {
         let anchor = match anchor {
             Anchor::Start => "",
             Anchor::Middle => " text-anchor=\"middle\"",
@@ -62,14 +55,13 @@ impl Svg {
         ));
     }
 
-    /// A straight line.
-    pub fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
+    pub(crate) fn line(&mut self, from: (f64, f64), to: (f64, f64), class: &str) {
         let (x1, y1, x2, y2) = (number(from.0), number(from.1), number(to.0), number(to.1));
         self.element(&format!("<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" class=\"{class}\"/>"));
     }
 
     /// A filled rectangle, its corners rounded by `radius`.
-    pub fn rectangle(&mut self, corner: (f64, f64), size: (f64, f64), radius: f64, class: &str) {
+    pub(crate) fn rectangle(&mut self, corner: (f64, f64), size: (f64, f64), radius: f64, class: &str) {
         let (x, y, radius) = (number(corner.0), number(corner.1), number(radius));
         let (width, height) = (number(size.0), number(size.1));
         self.element(&format!(
@@ -77,19 +69,16 @@ impl Svg {
         ));
     }
 
-    /// A circle.
-    pub fn circle(&mut self, centre: (f64, f64), radius: f64, class: &str) {
+    pub(crate) fn circle(&mut self, centre: (f64, f64), radius: f64, class: &str) {
         let (x, y, radius) = (number(centre.0), number(centre.1), number(radius));
         self.element(&format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" class=\"{class}\"/>"));
     }
 
-    /// A path, as SVG writes it.
-    pub fn path(&mut self, data: &str, class: &str) {
+    pub(crate) fn path(&mut self, data: &str, class: &str) {
         self.element(&format!("<path d=\"{data}\" class=\"{class}\"/>"));
     }
 
-    /// A line through points.
-    pub fn polyline(&mut self, points: &[(f64, f64)], class: &str) {
+    pub(crate) fn polyline(&mut self, points: &[(f64, f64)], class: &str) {
         let points: Vec<String> =
             points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
         self.element(&format!("<polyline points=\"{}\" class=\"{class}\"/>", points.join(" ")));
@@ -97,18 +86,16 @@ impl Svg {
 
     /// What belongs to a target: begins a group that ends with [`Svg::end`]. `tip` is what a reader sees who
     /// points at it.
-    pub fn begin(&mut self, target: &str, tip: &str) {
+    pub(crate) fn begin(&mut self, target: &str, tip: &str) {
         let (target, tip) = (escape(target), escape(tip));
         self.element(&format!("<g data-target=\"{target}\" class=\"mark\"><title>{tip}</title>"));
     }
 
-    /// Ends a group.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.element("</g>");
     }
 
-    /// A closed polygon.
-    pub fn polygon(&mut self, points: &[(f64, f64)], class: &str) {
+    pub(crate) fn polygon(&mut self, points: &[(f64, f64)], class: &str) {
         let points: Vec<String> =
             points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
         self.element(&format!("<polygon points=\"{}\" class=\"{class}\"/>", points.join(" ")));
@@ -120,13 +107,13 @@ impl Svg {
     }
 
     /// The whole document, `height` pixels high, on paper of its own (class "paper").
-    pub fn finish(self, height: f64) -> String {
+    pub(crate) fn finish(self, height: f64) -> String {
         let style = format!("<style>\n{}</style>\n", self.style);
         self.document(height, "", &style)
     }
 
     /// The same for a page that has the style already. `id` is unique on it.
-    pub fn finish_inline(self, height: f64, id: &str) -> String {
+    pub(crate) fn finish_inline(self, height: f64, id: &str) -> String {
         self.document(height, &format!("{id}-"), "")
     }
 
@@ -149,14 +136,14 @@ impl Svg {
 }
 
 /// Two decimals at most, and no trailing zeros.
-pub fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     let text = format!("{value:.2}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
 /// For text and attributes of XML and HTML.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -189,7 +176,7 @@ const BOLD_FACTOR: f64 = 1.16;
 const SLACK_FACTOR: f64 = 1.14;
 
 /// How much room a line of text needs.
-pub fn text_width(text: &str, font: Font) -> f64 {
+pub(crate) fn text_width(text: &str, font: Font) -> f64 {
     let thousandths: u32 = text
         .chars()
         .map(|c| match c {
@@ -206,7 +193,7 @@ pub fn text_width(text: &str, font: Font) -> f64 {
 }
 
 /// The text, cut with an ellipsis where it is wider than `width`.
-pub fn shortened(text: &str, font: Font, width: f64) -> String {
+pub(crate) fn shortened(text: &str, font: Font, width: f64) -> String {
     let mut shown = text.to_owned();
     while text_width(&shown, font) > width && shown.chars().count() > 2 {
         let keep = shown.chars().count() - 2;
@@ -216,7 +203,7 @@ pub fn shortened(text: &str, font: Font, width: f64) -> String {
 }
 
 /// Breaks text at blanks into lines that fit into `width`.
-pub fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
+pub(crate) fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {

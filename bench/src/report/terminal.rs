@@ -8,11 +8,11 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// The table is at most so many columns wide.
-pub const WIDTH_MAX: usize = 100;
+pub(crate) const WIDTH_MAX: usize = 100;
 const NAME_MAX: usize = 30;
 
 /// A block per scenario: each target's number and its ratio to the baseline.
-pub fn table(results: &Results<'_>) -> String {
+pub(crate) fn table(results: &Results<'_>) -> String {
     let mut text = String::new();
     for scenario in results.scenarios() {
         let Some(verdict) = results.main_cell(scenario) else {
@@ -60,7 +60,7 @@ fn cut(text: &str, width: usize) -> String {
 }
 
 /// What the run found, how far it can be trusted, and where the report lies.
-pub fn closing(results: &Results<'_>, folder: &Path) -> String {
+pub(crate) fn closing(results: &Results<'_>, folder: &Path) -> String {
     let found = techniques(results)
         .or_else(|| first_finding(results))
         .unwrap_or_else(|| "No trial counts, so nothing was found.".to_owned());

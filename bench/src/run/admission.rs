@@ -16,22 +16,20 @@ use crate::server::gate;
 use crate::server::process::{Server, Start};
 use crate::server::target::{Backend, Constant, Family, Target};
 
-/// A target that takes part.
-pub struct Admitted {
-    /// The target, ready to be started.
-    pub target: Target,
+pub(crate) struct Admitted {
+    pub(crate) target: Target,
     /// Where scenarios count it.
-    pub group: Group,
+    pub(crate) group: Group,
 }
 
 /// What the gate has shown.
-pub struct Admission {
+pub(crate) struct Admission {
     /// Who takes part, in display order.
-    pub admitted: Vec<Admitted>,
+    pub(crate) admitted: Vec<Admitted>,
     /// Everybody who was asked for, in display order.
-    pub records: Vec<TargetRecord>,
+    pub(crate) records: Vec<TargetRecord>,
     /// Whose congestion control the connections have.
-    pub control: Control,
+    pub(crate) control: Control,
 }
 
 /// Sends every target that some scenario asks for through the gate.
@@ -39,7 +37,7 @@ pub struct Admission {
 /// # Errors
 ///
 /// A server of this project fails. A peer that fails takes no part.
-pub fn admit(
+pub(crate) fn admit(
     options: &Options,
     scenarios: &[Scenario],
     corpus: &Corpus,

@@ -8,13 +8,13 @@ use crate::record::trial::Trial;
 use std::collections::BTreeSet;
 
 /// The share of a scenario's trials that may stand disturbed.
-pub const DISTURBED_MAX: f64 = 0.1;
+pub(crate) const DISTURBED_MAX: f64 = 0.1;
 
 /// Why the first trials of such a scenario take no part any more.
 const REASON: &str = "too many trials of its scenario were disturbed: measured again";
 
 /// The scenarios, in the order of the run, of whose trials too many stand although something disturbed them.
-pub fn disturbed<'a>(record: &'a Record, trials: &[Trial]) -> Vec<&'a str> {
+pub(crate) fn disturbed<'a>(record: &'a Record, trials: &[Trial]) -> Vec<&'a str> {
     let is_disturbed = |scenario: &&str| {
         let standing = || trials.iter().filter(|trial| trial.cell.scenario == **scenario && trial.counts());
         let disturbed = standing().filter(|trial| trial.disturbance.is_some_and(|found| found.is_large()));
@@ -25,7 +25,7 @@ pub fn disturbed<'a>(record: &'a Record, trials: &[Trial]) -> Vec<&'a str> {
 
 /// Opens these scenarios again, all of their points, since their rates relate to what the servers could do at the
 /// time. [`supersede`] does the rest.
-pub fn reopen(record: &mut Record, scenarios: &BTreeSet<String>, trials_from: usize) {
+pub(crate) fn reopen(record: &mut Record, scenarios: &BTreeSet<String>, trials_from: usize) {
     for cell in record.cells.iter_mut().filter(|cell| scenarios.contains(&cell.id.scenario)) {
         cell.ended = None;
         cell.failures.clear();
@@ -37,7 +37,7 @@ pub fn reopen(record: &mut Record, scenarios: &BTreeSet<String>, trials_from: us
 
 /// Voids what was measured before a comparison was opened again; counting passes keep what they counted. Returns
 /// whether there was anything to void.
-pub fn supersede(record: &Record, trials: &mut [Trial]) -> bool {
+pub(crate) fn supersede(record: &Record, trials: &mut [Trial]) -> bool {
     let mut any = false;
     for trial in trials.iter_mut().filter(|trial| trial.counts()) {
         let cell = record.cells.iter().find(|cell| cell.id == trial.cell);

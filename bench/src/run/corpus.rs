@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// SHA-256 of a file or a body.
-pub type Sha256Bytes = [u8; 32];
+pub(crate) type Sha256Bytes = [u8; 32];
 
 const KIB: u64 = 1024;
 /// Files for the requests that have to wait for the disk, and the size of each: one read of the device, on
@@ -32,12 +32,10 @@ const SPARE_BYTES: u64 = 64 * KIB * KIB;
 pub struct CorpusFile {
     /// Its path below the root; a slash and it make a request's target.
     pub path: String,
-    /// Its size.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Its share of the requests for its set, unnormalised.
-    pub weight: f64,
-    /// What it holds.
-    pub digest: Sha256Bytes,
+    pub(crate) weight: f64,
+    pub(crate) digest: Sha256Bytes,
 }
 
 /// A folder with the files that some scenarios ask for.
@@ -50,10 +48,6 @@ pub struct Corpus {
 impl Corpus {
     /// Writes the files of `sets` into a folder within `parent`, unless they are there already, and brings
     /// them to the disk, so that no write-back runs beside a measurement.
-    ///
-    /// # Errors
-    ///
-    /// The folder can't be made or written, or the files don't fit.
     pub fn create(parent: &Path, seed: u64, sets: impl IntoIterator<Item = Files>) -> Result<Corpus> {
         let root = parent.join(format!("corpus-{seed}"));
         fs::create_dir_all(&root)
@@ -120,18 +114,13 @@ impl Corpus {
         self.sets.get(&files).map_or(&[], Vec::as_slice)
     }
 
-    /// The sets that were asked for.
-    pub fn sets(&self) -> impl Iterator<Item = Files> {
+    pub(crate) fn sets(&self) -> impl Iterator<Item = Files> {
         self.sets.keys().copied()
     }
 
     /// Takes the files of a set out of the page cache (posix_fadvise(2), `POSIX_FADV_DONTNEED`), and looks
     /// whether they are gone.
-    ///
-    /// # Errors
-    ///
-    /// A file can't be opened, or pages of it stay.
-    pub fn evict(&self, files: Files) -> Result<Eviction> {
+    pub(crate) fn evict(&self, files: Files) -> Result<Eviction> {
         for entry in self.entries(files) {
             let path = self.root.join(&entry.path);
             File::open(&path)
@@ -174,7 +163,7 @@ impl Corpus {
 
 /// Whether files are known to have left the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
+pub(crate) enum Eviction {
     /// No page of them is left.
     Verified,
     /// fincore(1) isn't there to tell; the device's reads have to.

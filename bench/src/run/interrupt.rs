@@ -8,17 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the user wants the run to end.
 #[derive(Clone, Debug)]
-pub struct Interrupt {
+pub(crate) struct Interrupt {
     asked: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     /// Listens to SIGINT and SIGTERM. The second one ends the process at once; the kernel then ends the servers.
-    ///
-    /// # Errors
-    ///
-    /// The kernel refuses.
-    pub fn listen() -> Result<Interrupt> {
+    pub(crate) fn listen() -> Result<Interrupt> {
         let asked = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             flag::register_conditional_shutdown(signal, 1, Arc::clone(&asked))
@@ -28,8 +24,7 @@ impl Interrupt {
         Ok(Interrupt { asked })
     }
 
-    /// Whether a signal has come.
-    pub fn is_asked(&self) -> bool {
+    pub(crate) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 }

@@ -9,17 +9,12 @@ use std::path::Path;
 
 /// Holds the machine until it is dropped, or the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes the machine.
-    ///
-    /// # Errors
-    ///
-    /// Another run has it, or the lock file can't be written.
-    pub fn take() -> Result<Lock> {
+    pub(crate) fn take() -> Result<Lock> {
         Lock::take_at(&std::env::temp_dir().join("triptych-bench.lock"))
     }
 

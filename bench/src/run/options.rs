@@ -14,7 +14,7 @@ const SEED: u64 = 20_260_101;
 pub struct Options {
     /// How much of everything: quick takes about 5 minutes, standard 40, full hours
     #[arg(long, value_enum, default_value = "quick")]
-    pub tier: Tier,
+    pub(crate) tier: Tier,
     /// Only these scenarios or chapters, from any tier (comma-separated)
     #[arg(long, value_delimiter = ',', value_name = "SCENARIO")]
     pub only: Vec<String>,
@@ -29,39 +29,39 @@ pub struct Options {
     pub window_ms: Option<u64>,
     /// Time for the whole run ("10m"): the number of rounds follows from it
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub budget: Option<Duration>,
+    pub(crate) budget: Option<Duration>,
     /// Where everything random follows from: order, arrivals, files
     #[arg(long, value_name = "N", env = "TRIPTYCH_BENCH_SEED", default_value_t = SEED)]
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// Goes on with an interrupted run, or measures again what was disturbed in a finished one: its folder
     #[arg(long, value_name = "DIR", conflicts_with_all = ["tier", "only", "targets", "rounds", "window_ms", "seed"])]
-    pub resume: Option<PathBuf>,
+    pub(crate) resume: Option<PathBuf>,
     /// Where the files to serve are written: a folder on a disk [default: target/bench]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_CORPUS")]
-    pub corpus: Option<PathBuf>,
+    pub(crate) corpus: Option<PathBuf>,
     /// Where the results go [default: results]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_RESULTS")]
     pub results: Option<PathBuf>,
 }
 
 /// The checkout that the harness was built from.
-pub fn repository() -> &'static Path {
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 impl Options {
     /// The folder that the corpus goes below.
-    pub fn corpus(&self) -> PathBuf {
+    pub(crate) fn corpus(&self) -> PathBuf {
         self.corpus.clone().unwrap_or_else(|| repository().join("target/bench"))
     }
 
     /// The folder that the results go below.
-    pub fn results(&self) -> PathBuf {
+    pub(crate) fn results(&self) -> PathBuf {
         self.results.clone().unwrap_or_else(|| repository().join("results"))
     }
 
     /// Time for the whole run.
-    pub fn budget(&self) -> Duration {
+    pub(crate) fn budget(&self) -> Duration {
         const MINUTE: u64 = 60;
         self.budget.unwrap_or(Duration::from_secs(match self.tier {
             Tier::Quick => 5 * MINUTE,
@@ -70,10 +70,7 @@ impl Options {
         }))
     }
 
-    /// # Errors
-    ///
-    /// Names that no target has.
-    pub fn check_targets<'a>(&self, known: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
+    pub(crate) fn check_targets<'a>(&self, known: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
         match self.targets.iter().find(|name| known.clone().all(|known| known != name.as_str())) {
             None => Ok(()),
             Some(name) => {

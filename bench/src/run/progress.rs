@@ -13,28 +13,25 @@ const BESIDES_AT_FIRST: Duration = Duration::from_millis(60);
 
 /// What a run has still to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Left {
-    /// So many trials.
-    pub trials: usize,
+pub(crate) struct Left {
+    pub(crate) trials: usize,
     /// The warm-ups and windows of all of them.
-    pub planned: Duration,
+    pub(crate) planned: Duration,
 }
 
 impl Left {
     /// So many trials of which each has warm-up and window of this length together.
-    pub fn of(trials: usize, each: Duration) -> Left {
+    pub(crate) fn of(trials: usize, each: Duration) -> Left {
         Left { trials, planned: each * u32::try_from(trials).unwrap_or(u32::MAX) }
     }
 
-    /// Both.
     #[must_use]
-    pub fn and(self, other: Left) -> Left {
+    pub(crate) fn and(self, other: Left) -> Left {
         Left { trials: self.trials + other.trials, planned: self.planned + other.planned }
     }
 }
 
-/// How far a run is.
-pub struct Progress {
+pub(crate) struct Progress {
     done: u32,
     /// What trials took besides their warm-ups and windows, the attempts that were void included.
     besides: Duration,
@@ -45,7 +42,7 @@ pub struct Progress {
 
 impl Progress {
     /// With so much to do, as far as it is known.
-    pub fn new(left: Left) -> Progress {
+    pub(crate) fn new(left: Left) -> Progress {
         let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
         let bar =
             std::io::stderr().is_terminal().then(|| ProgressBar::new(left.trials as u64).with_style(style()));
@@ -53,15 +50,14 @@ impl Progress {
     }
 
     /// So much is left, as far as it is known.
-    pub fn plan(&mut self, left: Left) {
+    pub(crate) fn plan(&mut self, left: Left) {
         self.left = left;
         if let Some(bar) = &self.bar {
             bar.set_length(u64::from(self.done) + left.trials as u64);
         }
     }
 
-    /// A trial begins.
-    pub fn begin(&mut self, target: &str, cell: &CellId) {
+    pub(crate) fn begin(&mut self, target: &str, cell: &CellId) {
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(self.done));
             bar.set_message(format!("{}{cell}: {target}{}", self.time_left(), self.last));
@@ -70,7 +66,7 @@ impl Progress {
     }
 
     /// The run stands still meanwhile.
-    pub fn wait(&self, why: &str) {
+    pub(crate) fn wait(&self, why: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{}{why}", self.time_left()));
             bar.tick();
@@ -79,7 +75,7 @@ impl Progress {
 
     /// A trial with warm-up and window of length `planned` has ended, after `spent`, a wait behind it included. One that
     /// is void leaves as much to do as before.
-    pub fn end(&mut self, trial: &Trial, planned: Duration, spent: Duration) {
+    pub(crate) fn end(&mut self, trial: &Trial, planned: Duration, spent: Duration) {
         if trial.void.is_some() {
             self.besides += spent;
         } else {
@@ -94,14 +90,14 @@ impl Progress {
     }
 
     /// Takes the line away.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
     /// Writes a line that stays.
-    pub fn say(&self, line: &str) {
+    pub(crate) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
             None => eprintln!("{line}"),
@@ -109,7 +105,7 @@ impl Progress {
     }
 
     /// How long so much will take.
-    pub fn time_for(&self, left: Left) -> Duration {
+    pub(crate) fn time_for(&self, left: Left) -> Duration {
         let besides = if self.done > 0 { self.besides / self.done } else { BESIDES_AT_FIRST };
         Left::of(left.trials, besides).and(left).planned
     }

@@ -20,7 +20,6 @@ fn known<T>(name: &str, reading: Measurement<T>, reasons: &mut Reasons) -> Optio
     }
 }
 
-/// What a window cost.
 pub(crate) fn cost(cost: cost::Cost) -> CostRecord {
     let nanoseconds = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     CostRecord {
@@ -31,7 +30,6 @@ pub(crate) fn cost(cost: cost::Cost) -> CostRecord {
     }
 }
 
-/// What a window asked of the kernel.
 pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> CallsRecord {
     CallsRecord {
         system_calls: known("system_calls", calls.by_name, reasons),
@@ -42,7 +40,6 @@ pub(crate) fn calls(calls: calls::Calls, reasons: &mut Reasons) -> CallsRecord {
     }
 }
 
-/// What memory a server takes.
 pub(crate) fn memory(memory: memory::Memory, reasons: &mut Reasons) -> MemoryRecord {
     MemoryRecord {
         pss_bytes: known("pss_bytes", memory.user, reasons),

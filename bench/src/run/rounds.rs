@@ -7,46 +7,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Fewer rounds than this show no interval worth the name.
-pub const LEAST: usize = 3;
+pub(crate) const LEAST: usize = 3;
 /// An interval is narrow when it reaches no further than this from its ratio.
 const NARROW: f64 = 0.015;
 /// What ratios relate to while a run goes on; any target would do that takes part everywhere.
 const REFERENCE: &str = "epoll";
 
 /// Who is compared with somebody else than the reference: a server without a technique, with its own backend.
-pub type Originals = BTreeMap<String, &'static str>;
+pub(crate) type Originals = BTreeMap<String, &'static str>;
 
-/// Time for a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub(crate) struct Budget {
     end: Instant,
 }
 
 impl Budget {
-    /// So much from now on.
-    pub fn new(budget: Duration) -> Budget {
+    pub(crate) fn new(budget: Duration) -> Budget {
         Budget { end: Instant::now() + budget }
     }
 
-    /// What is left of it.
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
     /// Whether what is left of it is less than `wanted`.
-    pub fn is_short(&self, wanted: Duration) -> bool {
+    pub(crate) fn is_short(&self, wanted: Duration) -> bool {
         self.left().is_zero() || self.share(wanted) < 1.0
     }
 
     /// The share of `wanted` that can be afforded, up to 1.
-    pub fn share(&self, wanted: Duration) -> f64 {
+    pub(crate) fn share(&self, wanted: Duration) -> f64 {
         let left = self.left();
         if wanted <= left { 1.0 } else { left.as_secs_f64() / wanted.as_secs_f64() }
     }
 }
 
 /// Whether every target's ratio to its original, or else to the reference, is known well enough in this comparison.
-pub fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals: &Originals) -> bool {
+pub(crate) fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals: &Originals) -> bool {
     let mine: Vec<&Trial> = trials.iter().filter(|trial| trial.cell == *cell && trial.counts()).collect();
     let values = |target: &str| -> BTreeMap<usize, f64> {
         let of = mine.iter().filter(|trial| trial.target == target);

@@ -11,12 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The scenarios of this version.
 const SCENARIOS: &str = include_str!("../../scenarios.toml");
 
-/// How much of everything.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, clap::ValueEnum,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Tier {
+pub(crate) enum Tier {
     /// About 5 minutes: what `cargo bench` runs.
     Quick,
     /// About 40 minutes.
@@ -28,51 +27,51 @@ pub enum Tier {
 /// One question, and how it is put to every target.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// For command lines: no blanks.
-    pub name: String,
+    pub(crate) name: String,
     /// Scenarios that belong together have a name together, for command lines, too.
     #[serde(default)]
-    pub chapter: Option<String>,
+    pub(crate) chapter: Option<String>,
     /// The title of its picture.
-    pub question: String,
+    pub(crate) question: String,
     /// One sentence on the load, for people.
-    pub about: String,
+    pub(crate) about: String,
     /// What the verdict is about.
-    pub metric: Metric,
+    pub(crate) metric: Metric,
     /// How it is drawn.
-    pub picture: Picture,
+    pub(crate) picture: Picture,
     /// Which targets take part.
-    pub targets: Vec<Group>,
+    pub(crate) targets: Vec<Group>,
     /// Which take part besides, by their names; what they do without is what the scenario asks about.
     #[serde(default)]
-    pub lesser: Vec<String>,
+    pub(crate) lesser: Vec<String>,
     /// What varies; none for a scenario of a single point.
     #[serde(default)]
-    pub axis: Option<Axis>,
+    pub(crate) axis: Option<Axis>,
     /// The load; the scenario is about the first class.
     #[serde(rename = "class")]
-    pub classes: Vec<Class>,
+    pub(crate) classes: Vec<Class>,
     /// Rate over time, as factors of each open class's rate; empty for a constant rate.
     #[serde(default)]
-    pub phases: Vec<Phase>,
+    pub(crate) phases: Vec<Phase>,
     /// Whether reads from the device are slowed down.
     #[serde(default)]
-    pub slow_disk: bool,
+    pub(crate) slow_disk: bool,
     /// Whether the server's memory is read.
     #[serde(default)]
-    pub memory: bool,
+    pub(crate) memory: bool,
     /// Whether system calls are counted in a pass of their own.
     #[serde(default)]
-    pub count_calls: bool,
+    pub(crate) count_calls: bool,
     /// How long and how often, per tier; it isn't part of a tier that is missing.
-    pub tiers: BTreeMap<Tier, Effort>,
+    pub(crate) tiers: BTreeMap<Tier, Effort>,
 }
 
 /// What a verdict is about. The first three are lower-is-better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Metric {
+pub(crate) enum Metric {
     /// Server CPU time per request.
     CpuPerRequest,
     /// The 99th percentile of the first class: response time in an open loop, service time in a closed one.
@@ -86,7 +85,7 @@ pub enum Metric {
 /// How a scenario is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Picture {
+pub(crate) enum Picture {
     /// A dot and an interval per target.
     Forest,
     /// The metric along the axis, a line per target.
@@ -100,7 +99,7 @@ pub enum Picture {
 /// Groups of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Group {
+pub(crate) enum Group {
     /// The three backends with default settings.
     Ours,
     /// The three backends in their other cache modes.
@@ -118,21 +117,20 @@ pub enum Group {
 /// What varies over the points of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Axis {
+pub(crate) struct Axis {
     /// For the picture: "connections".
-    pub name: String,
+    pub(crate) name: String,
     /// "%", or nothing.
     #[serde(default)]
-    pub unit: String,
+    pub(crate) unit: String,
     /// The points, ascending.
-    pub values: Vec<f64>,
+    pub(crate) values: Vec<f64>,
 }
 
 /// A number, or the axis's value at the point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Number {
-    /// The number.
+pub(crate) enum Number {
     Fixed(f64),
     /// `"axis"`.
     Axis(AxisValue),
@@ -141,39 +139,36 @@ pub enum Number {
 /// The word that stands for the axis's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum AxisValue {
-    /// The value.
+pub(crate) enum AxisValue {
     Axis,
 }
 
 /// A group of connections that do the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Class {
+pub(crate) struct Class {
     /// "hot", "cold", "slow", "churn", "idle".
-    pub name: String,
-    /// How many.
-    pub connections: Number,
-    /// What they ask for.
-    pub files: Files,
+    pub(crate) name: String,
+    pub(crate) connections: Number,
+    pub(crate) files: Files,
     /// When they ask; a closed loop without it.
     #[serde(default)]
-    pub rate: Option<Rate>,
+    pub(crate) rate: Option<Rate>,
     /// Requests per connection; without it connections are kept.
     #[serde(default)]
-    pub requests_per_connection: Option<Number>,
+    pub(crate) requests_per_connection: Option<Number>,
     /// How fast they drain answers, in bytes per second; at once without it.
     #[serde(default)]
-    pub drain_bytes_per_second: Option<u64>,
+    pub(crate) drain_bytes_per_second: Option<u64>,
     /// They ask once and then keep still.
     #[serde(default)]
-    pub idle: bool,
+    pub(crate) idle: bool,
 }
 
 /// When an open loop asks: a Poisson process of this rate.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub enum Rate {
+pub(crate) enum Rate {
     /// Requests per second.
     PerSecond(Number),
     /// Percent of what the slowest target of the run can do with these files (closed loop, 64 connections).
@@ -203,37 +198,32 @@ pub enum Files {
 /// A stretch of the window with a rate of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Phase {
-    /// Its length.
-    pub ms: u64,
+pub(crate) struct Phase {
+    pub(crate) ms: u64,
     /// Times the class's rate.
-    pub factor: f64,
+    pub(crate) factor: f64,
 }
 
 /// How long and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Effort {
+pub(crate) struct Effort {
     /// At least so many rounds.
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// At most so many, while the intervals are wide and there is time; `rounds` without it.
     #[serde(default)]
-    pub rounds_max: Option<usize>,
+    pub(crate) rounds_max: Option<usize>,
     /// Load before the window.
-    pub warm_up_ms: u64,
+    pub(crate) warm_up_ms: u64,
     /// Time in which new requests start. Scenarios with phases take their sum instead.
-    pub window_ms: u64,
+    pub(crate) window_ms: u64,
     /// Other points than the axis's.
     #[serde(default)]
-    pub values: Option<Vec<f64>>,
+    pub(crate) values: Option<Vec<f64>>,
 }
 
 /// All scenarios of this version, in the order of a run.
-///
-/// # Errors
-///
-/// The file that they are in isn't right.
-pub fn all() -> Result<Vec<Scenario>> {
+pub(crate) fn all() -> Result<Vec<Scenario>> {
     parse(SCENARIOS)
 }
 
@@ -253,11 +243,7 @@ fn parse(text: &str) -> Result<Vec<Scenario>> {
 }
 
 /// The scenarios of a tier; or those of any tier that are named, by themselves or by their chapter.
-///
-/// # Errors
-///
-/// A name that no scenario and no chapter has.
-pub fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
+pub(crate) fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
     let all = all()?;
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|scenario| scenario.is_called(name))) {
         let mut names: Vec<&str> = Vec::new();
@@ -279,7 +265,7 @@ pub fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
 
 impl Scenario {
     /// The files of classes whose rates relate to what servers can do.
-    pub fn relative_files(&self) -> BTreeSet<Files> {
+    pub(crate) fn relative_files(&self) -> BTreeSet<Files> {
         let is_relative =
             |rate: &Rate| matches!(rate, Rate::OfSlowest(_) | Rate::OfFastest(_) | Rate::OfOwn(_));
         let relative = self.classes.iter().filter(|class| class.rate.as_ref().is_some_and(is_relative));
@@ -312,13 +298,13 @@ impl Scenario {
     }
 
     /// Whether a target takes part.
-    pub fn asks_for(&self, group: Group, id: &str) -> bool {
+    pub(crate) fn asks_for(&self, group: Group, id: &str) -> bool {
         self.targets.contains(&group) || self.lesser.iter().any(|name| name == id)
     }
 
     /// The effort in this tier: its own, or that of the nearest tier that has one. So `--only` finds every
     /// scenario in every tier.
-    pub fn effort(&self, tier: Tier) -> &Effort {
+    pub(crate) fn effort(&self, tier: Tier) -> &Effort {
         let above = self.tiers.range(tier..).next();
         let (_, effort) = above.or_else(|| self.tiers.iter().next_back()).expect("checked: it is in a tier");
         effort
@@ -326,7 +312,7 @@ impl Scenario {
 
     /// The same with windows of so many milliseconds in all tiers. Phases keep their shares of it, but for the
     /// millisecond that each needs at least.
-    pub fn with_window_ms(mut self, window_ms: u64) -> Scenario {
+    pub(crate) fn with_window_ms(mut self, window_ms: u64) -> Scenario {
         let whole: u64 = self.phases.iter().map(|phase| phase.ms).sum();
         for phase in &mut self.phases {
             phase.ms = (phase.ms * window_ms / whole).max(1);
@@ -338,7 +324,7 @@ impl Scenario {
     }
 
     /// Its comparisons in this tier, each with the axis's value.
-    pub fn points(&self, tier: Tier) -> Vec<(CellId, Option<f64>)> {
+    pub(crate) fn points(&self, tier: Tier) -> Vec<(CellId, Option<f64>)> {
         let cell = |point: String| CellId { scenario: self.name.clone(), point };
         let Some(axis) = &self.axis else {
             return vec![(cell(String::new()), None)];
@@ -352,7 +338,7 @@ impl Scenario {
     }
 
     /// The length of a window in milliseconds.
-    pub fn window_ms(&self, tier: Tier) -> u64 {
+    pub(crate) fn window_ms(&self, tier: Tier) -> u64 {
         if self.phases.is_empty() {
             return self.effort(tier).window_ms;
         }
@@ -361,8 +347,7 @@ impl Scenario {
 }
 
 impl Number {
-    /// The number at a point.
-    pub fn at(self, value: Option<f64>) -> f64 {
+    pub(crate) fn at(self, value: Option<f64>) -> f64 {
         match self {
             Number::Fixed(number) => number,
             Number::Axis(AxisValue::Axis) => value.expect("checked: who uses the axis has one"),
@@ -376,7 +361,7 @@ impl Number {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and counts are small"
 )]
-pub fn whole(number: f64) -> usize {
+pub(crate) fn whole(number: f64) -> usize {
     number.round() as usize
 }
 

@@ -40,42 +40,34 @@ const CLIENT_BUSY_MAX: f64 = 0.85;
 const LAG_MIN_NS: f64 = 50_000.0;
 const LAG_SHARE: f64 = 0.05;
 /// Rule 5.
-pub const ERROR_SHARE_MAX: f64 = 0.0001;
+pub(crate) const ERROR_SHARE_MAX: f64 = 0.0001;
 /// A trial that something disturbed is repeated; the last of so many attempts stands.
-pub const ATTEMPTS_MAX: usize = 3;
+pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
 /// What all trials of a comparison have in common.
-pub struct Setting<'a> {
-    /// The scenario.
-    pub scenario: &'a Scenario,
-    /// How long.
-    pub tier: Tier,
+pub(crate) struct Setting<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) tier: Tier,
     /// Which of its points.
-    pub cell: &'a CellId,
+    pub(crate) cell: &'a CellId,
     /// The axis's value there.
-    pub value: Option<f64>,
-    /// What is served.
-    pub corpus: &'a Corpus,
-    /// Who runs where.
-    pub placement: Placement,
+    pub(crate) value: Option<f64>,
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) placement: Placement,
     /// What slows reads down, if the scenario wants it.
-    pub slow_disk: Option<&'a SlowDisk>,
+    pub(crate) slow_disk: Option<&'a SlowDisk>,
     /// Requests per second that each target can do, where the scenario's rates relate to them.
-    pub capacities: Option<&'a Capacities>,
+    pub(crate) capacities: Option<&'a Capacities>,
     /// Everything random follows from it.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// How long the spin usually takes on this machine, in nanoseconds, where that is known.
-    pub spin_ns: Option<f64>,
+    pub(crate) spin_ns: Option<f64>,
 }
 
 /// Runs one trial of `target`.
-///
-/// # Errors
-///
-/// The server doesn't start, hangs or ends by itself.
-pub fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
+pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let spun = spin(setting.placement.server).ok();
     if setting.uses(Files::Cold) {
@@ -237,7 +229,7 @@ pub fn asks(entries: &[CorpusFile], files: Files, address: SocketAddr) -> Asks {
 }
 
 /// A GET for a file of the corpus, and what the answer has to be.
-pub fn request_for(entry: &CorpusFile, address: SocketAddr) -> Request {
+pub(crate) fn request_for(entry: &CorpusFile, address: SocketAddr) -> Request {
     let expected = Expected { status: 200, body_bytes: entry.bytes };
     Request::new(address, &format!("/{}", entry.path), expected)
 }
@@ -325,7 +317,6 @@ impl Setting<'_> {
     }
 }
 
-/// Rule 18.
 fn limiter(trial: &Trial) -> Limiter {
     let main = trial.main_class();
     let answers = trial.answers().max(1) as f64;
@@ -402,11 +393,7 @@ fn nanoseconds(duration: Duration) -> u64 {
 }
 
 /// How many requests for `files` per second `target` answers (closed loop, 64 connections).
-///
-/// # Errors
-///
-/// The server doesn't start, fails, or answers wrongly.
-pub fn capacity(
+pub(crate) fn capacity(
     target: &Target,
     corpus: &Corpus,
     placement: Placement,
@@ -450,6 +437,6 @@ fn answers_per_second(
 
 /// Whether a target's capacity takes part in what rates relate to: the null servers do less than a server,
 /// and the twin is there twice.
-pub fn sets_the_pace(target: &Target) -> bool {
+pub(crate) fn sets_the_pace(target: &Target) -> bool {
     !matches!(target.family(), Family::Null(_)) && target.twin_of().is_none()
 }

@@ -19,13 +19,13 @@ const CONNECTIONS: usize = 32;
 
 /// The mean wait in an M/D/1 queue, in units of the service time, where the server is busy for `load` of the
 /// time (Pollaczek and Khinchine's formula without variance of service).
-pub fn md1_mean_wait(load: f64) -> f64 {
+pub(crate) fn md1_mean_wait(load: f64) -> f64 {
     load / (2.0 * (1.0 - load))
 }
 
 /// The share of the requests to an M/D/1 queue that wait at most `wait`, in units of the service time
 /// (Erlang 1909). Its terms alternate in sign and grow: not for waits of more than ten services.
-pub fn md1_wait_cdf(load: f64, wait: f64) -> f64 {
+pub(crate) fn md1_wait_cdf(load: f64, wait: f64) -> f64 {
     let mut sum = 0.0;
     let mut services = 0.0;
     let mut factorial = 1.0;
@@ -40,7 +40,7 @@ pub fn md1_wait_cdf(load: f64, wait: f64) -> f64 {
 
 /// How long each of these arrivals waits for the one server, which takes `service` for each: Lindley's
 /// recursion. All in seconds.
-pub fn lindley_waits(arrivals: impl IntoIterator<Item = f64>, service: f64) -> Vec<f64> {
+pub(crate) fn lindley_waits(arrivals: impl IntoIterator<Item = f64>, service: f64) -> Vec<f64> {
     let mut free_at = 0.0_f64;
     let wait = |arrival: f64| {
         let start = free_at.max(arrival);

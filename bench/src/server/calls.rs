@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// What was read, or why it can't be on this machine.
-pub type Measurement<T> = Result<T, String>;
+pub(crate) type Measurement<T> = Result<T, String>;
 
 /// What is counted while a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

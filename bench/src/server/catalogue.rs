@@ -75,7 +75,7 @@ pub fn named(id: &str) -> Option<Target> {
 }
 
 /// What was found on this machine, version by version, and how to install the rest: a line per target.
-pub fn report() -> String {
+pub(crate) fn report() -> String {
     let targets = catalogue();
     let width = targets.iter().map(|target| target.id.len()).max().unwrap_or_default();
     let line = |target: &Target| {

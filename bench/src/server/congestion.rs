@@ -15,11 +15,11 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use std::fs;
 
 /// What all sockets of a measurement use.
-pub const CONTROL: &str = "reno";
+pub(crate) const CONTROL: &str = "reno";
 
 /// Whose congestion control a server's connections have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
+pub(crate) enum Control {
     /// [`CONTROL`].
     Ours,
     /// The machine's default: another process's sockets may not be touched here (ptrace(2), "Ptrace access
@@ -28,11 +28,7 @@ pub enum Control {
 }
 
 /// Gives every listening socket of process `pid` [`CONTROL`].
-///
-/// # Errors
-///
-/// The process is gone, or has no listening socket.
-pub fn set_for_listeners(pid: Pid) -> rustix::io::Result<Control> {
+pub(crate) fn set_for_listeners(pid: Pid) -> rustix::io::Result<Control> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let mut listeners = 0;
     for number in sockets_of(pid) {

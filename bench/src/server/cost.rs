@@ -23,23 +23,15 @@ pub struct Cost {
     /// The system's part, in the same way.
     pub system: Duration,
     /// What children that have ended contributed to `cpu`, in clock ticks. Not zero: `cpu` is as coarse.
-    pub gone: Duration,
+    pub(crate) gone: Duration,
     /// Page faults that the page cache or a free page has answered.
-    pub minor_faults: u64,
+    pub(crate) minor_faults: u64,
     /// Page faults that waited for a disk.
-    pub major_faults: u64,
+    pub(crate) major_faults: u64,
 }
 
 impl Cost {
-    /// What `cpu` is read from, for the report.
-    pub const SOURCE: &str = "the CPU clock of each process of the tree (clock_getcpuclockid(3)), and for \
-                              children that have ended the account of their parent (cutime, cstime)";
-
     /// Of `root` and all that descend from it, as soon as they rest.
-    ///
-    /// # Errors
-    ///
-    /// It is gone.
     pub(crate) fn settled(root: Pid) -> Result<Cost> {
         let tree = tree::of(root);
         let living = tree::settled_cpu(&tree)?;

@@ -8,7 +8,7 @@
 //! of a dead child includes its start and its warm-up.
 //!
 //! The kernel brings the account of a *running* thread up to date at each tick and each switch. So it is read
-//! while the server rests ([`CpuClock::settled`]), and then it is exact.
+//! while the server is idle ([`CpuClock::settle`]), and then it is exact.
 
 use crate::failure::{Failure, Result};
 use nix::time::{ClockId, clock_gettime};
@@ -29,10 +29,6 @@ pub struct CpuClock {
 
 impl CpuClock {
     /// The clock of process `pid`.
-    ///
-    /// # Errors
-    ///
-    /// There is no such process.
     pub fn of(pid: rustix::process::Pid) -> Result<CpuClock> {
         let pid = Pid::from_raw(pid.as_raw_nonzero().get());
         let clock =
@@ -41,29 +37,12 @@ impl CpuClock {
     }
 
     /// What the process has used up to now.
-    ///
-    /// # Errors
-    ///
-    /// The process is gone.
     pub fn now(self) -> Result<Duration> {
         let time = clock_gettime(self.clock).map_err(Failure::context("read the CPU clock of the server"))?;
         Ok(Duration::from(time))
     }
 
-    /// What the process has used up to a moment at which it does nothing: waits until two readings agree.
-    ///
-    /// # Errors
-    ///
-    /// The process is gone.
-    pub fn settled(self) -> Result<Duration> {
-        CpuClock::settle(|| self.now())
-    }
-
     /// Reads until two readings agree, or the patience with a server that never rests is at its end.
-    ///
-    /// # Errors
-    ///
-    /// A reading fails.
     pub(crate) fn settle(read: impl Fn() -> Result<Duration>) -> Result<Duration> {
         let mut last = read()?;
         for _ in 0..SETTLE_STEPS_MAX {
@@ -107,8 +86,8 @@ mod tests {
         let mut child = Command::new("sleep").arg("5").spawn().unwrap();
         let clock = CpuClock::of(rustix::process::Pid::from_child(&child)).unwrap();
         // The exec itself takes a moment, and may wait for the disk in it.
-        let rests = || clock.settled().unwrap() == clock.settled().unwrap();
-        assert!((0..100).any(|_| rests()));
+        let settled = || CpuClock::settle(|| clock.now()).unwrap();
+        assert!((0..100).any(|_| settled() == settled()));
         child.kill().unwrap();
         child.wait().unwrap();
     }

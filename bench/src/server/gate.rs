@@ -78,10 +78,6 @@ fn verify(
 }
 
 /// What the server at `address` answers to `request`, head and body, for a null server to repeat.
-///
-/// # Errors
-///
-/// It doesn't answer, or not with a body whose length is known.
 pub fn learn(address: SocketAddr, request: &[u8]) -> Result<Constant> {
     let answer = answer_to(address, request).map_err(Failure::context("learn an answer"))?;
     Ok(Constant { answer: answer.into() })

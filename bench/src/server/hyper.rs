@@ -13,10 +13,6 @@ use std::path::Path;
 use tower_http::services::ServeDir;
 
 /// Serves the files below `root` for as long as the process lives.
-///
-/// # Errors
-///
-/// The runtime can't be made.
 pub(crate) fn serve(listener: TcpListener, root: &Path) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(accept(listener, ServeDir::new(root)))

@@ -22,7 +22,7 @@ pub struct Memory {
     pub user: Measurement<u64>,
     /// What of it lies in no file (`Pss_Anon` there, Linux 5.4): what a server adds to as it works. The rest moves
     /// with the number of processes that happen to run the same program, the harness itself among them.
-    pub anonymous: Measurement<u64>,
+    pub(crate) anonymous: Measurement<u64>,
     /// The stacks of its threads in the kernel: a fixed size each.
     pub kernel_stacks: Measurement<u64>,
     /// Its page tables (`VmPTE`).

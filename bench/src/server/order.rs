@@ -52,7 +52,6 @@ pub(crate) enum Announcement {
     Listening(SocketAddr),
     /// This machine can't run it, for this reason; nobody's fault.
     Unavailable(String),
-    /// It failed.
     Failed(String),
 }
 

@@ -24,9 +24,7 @@ pub(crate) struct Peer {
     program: &'static str,
     /// Makes it tell its version.
     version: &'static [&'static str],
-    /// How to install it.
     install: &'static str,
-    /// Its configuration.
     pub(crate) template: Option<&'static str>,
     how: How,
     /// What ends it without waiting for its clients.
@@ -138,7 +136,6 @@ pub(crate) struct Instance<'a> {
     pub(crate) port: u16,
 }
 
-/// How to start a peer.
 #[derive(Debug)]
 pub(crate) struct PeerCommand {
     pub(crate) program: PathBuf,
@@ -170,10 +167,6 @@ impl Peer {
     }
 
     /// Writes its configuration into the run folder, and says how to start it.
-    ///
-    /// # Errors
-    ///
-    /// The run folder can't be written, or a path can't be part of a configuration.
     pub(crate) fn prepare(&self, program: PathBuf, instance: &Instance<'_>) -> Result<PeerCommand> {
         let configuration = self.template.map(|template| filled(template, instance)).transpose()?;
         // static-web-server wants to see what it is by its name.

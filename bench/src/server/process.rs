@@ -68,10 +68,6 @@ pub struct Server {
 impl Server {
     /// Starts `target` over the files below `root` on its CPU, and waits until it accepts. A null server has to
     /// know its [`Constant`](crate::server::target::Constant), and looks at no file.
-    ///
-    /// # Errors
-    ///
-    /// It doesn't start.
     pub fn start(target: &Target, root: &Path, placement: Placement, counting: Counting) -> Result<Start> {
         let name = target.id();
         let run = tempfile::Builder::new()
@@ -138,7 +134,7 @@ impl Server {
     }
 
     /// Whose congestion control its connections have.
-    pub fn control(&self) -> Control {
+    pub(crate) fn control(&self) -> Control {
         self.control
     }
 
@@ -147,10 +143,6 @@ impl Server {
     }
 
     /// The threads of all its processes now, the kernel's workers among them.
-    ///
-    /// # Errors
-    ///
-    /// It is gone.
     pub fn threads(&self) -> Result<Vec<Thread>> {
         let tree = tree::of(self.pid());
         let mut threads = threads_of(tree[0])?;
@@ -162,10 +154,6 @@ impl Server {
     }
 
     /// What the whole tree has used, as soon as it rests.
-    ///
-    /// # Errors
-    ///
-    /// It is gone.
     pub fn cost(&self) -> Result<Cost> {
         Cost::settled(self.pid())
     }

@@ -48,8 +48,7 @@ impl fmt::Display for Backend {
 /// What the file cache of one of this project's servers keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Cache {
-    /// Nothing.
+pub(crate) enum Cache {
     Off,
     /// Open files.
     Descriptors,
@@ -70,23 +69,23 @@ impl From<Cache> for CacheLevel {
 
 /// What one of this project's servers is set to; everything else is as it comes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// What the file cache keeps.
-    pub cache: Cache,
+    pub(crate) cache: Cache,
     /// Whether files are read and sent, instead of sent by `sendfile`.
-    pub copies: bool,
+    pub(crate) copies: bool,
     /// The techniques that it does without, by their names.
-    pub without: Vec<String>,
+    pub(crate) without: Vec<String>,
 }
 
 impl Settings {
     /// Whether every technique is there, whatever the cache keeps.
-    pub fn has_every_technique(&self) -> bool {
+    pub(crate) fn has_every_technique(&self) -> bool {
         !self.copies && self.without.is_empty()
     }
 
     /// The techniques that it does without.
-    pub fn tune(&self) -> Vec<Tune> {
+    pub(crate) fn tune(&self) -> Vec<Tune> {
         let is_off = |switch: &Tune| self.without.iter().any(|name| name == switch.name());
         Tune::ALL.into_iter().filter(is_off).collect()
     }
@@ -153,8 +152,7 @@ impl Target {
         &self.id
     }
 
-    /// Its name for people.
-    pub fn label(&self) -> &str {
+    pub(crate) fn label(&self) -> &str {
         &self.label
     }
 
@@ -170,7 +168,7 @@ impl Target {
     }
 
     /// What it is set to, for this project's servers.
-    pub fn settings(&self) -> Option<&Settings> {
+    pub(crate) fn settings(&self) -> Option<&Settings> {
         match &self.runs {
             Runs::Backend(_, settings) => Some(settings),
             _ => None,
@@ -178,13 +176,13 @@ impl Target {
     }
 
     /// The target that it is the same as, under another name: what the two differ by is noise.
-    pub fn twin_of(&self) -> Option<&str> {
+    pub(crate) fn twin_of(&self) -> Option<&str> {
         self.twin_of
     }
 
     /// The committed configuration, with the reason for each line and placeholders for what differs from
     /// start to start; `None` for servers that take none.
-    pub fn configuration(&self) -> Option<&'static str> {
+    pub(crate) fn configuration(&self) -> Option<&'static str> {
         match self.runs {
             Runs::Program(peer) => peer.template,
             _ => None,

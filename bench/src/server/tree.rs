@@ -81,10 +81,6 @@ pub(crate) fn device_reads(pid: Pid) -> Option<u64> {
 
 /// The CPU time of processes that live, to the nanosecond, at a moment at which none of them does anything:
 /// waits until two readings of all their clocks agree. A child that ends meanwhile is left out.
-///
-/// # Errors
-///
-/// The first of them, the one that was started, is gone.
 pub(crate) fn settled_cpu(tree: &[Pid]) -> Result<Duration> {
     let root = tree.first().ok_or_else(|| Failure::new("a server without a process"))?;
     let root = CpuClock::of(*root)?;

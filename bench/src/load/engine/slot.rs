@@ -4,7 +4,6 @@ use crate::load::connection::{Connection, PeerState};
 use crate::load::group::Ask;
 use std::time::Instant;
 
-/// What a slot's timer is for.
 #[derive(Clone, Copy)]
 pub(super) enum Timer {
     Read,
@@ -16,7 +15,6 @@ pub(super) struct Slot {
     pub(super) group: usize,
     pub(super) connection: Option<Connection>,
     pub(super) ask: Option<Ask>,
-    /// Requests on this connection so far.
     pub(super) asked: u32,
     pub(super) timer: Option<Timer>,
     /// For slow readers, who look at it later.

@@ -13,7 +13,7 @@ use crate::run::scenario::Scenario;
 /// From this ratio of the largest to the smallest on, equal steps are equal ratios.
 const LOGARITHMIC_FROM: f64 = 4.0;
 
-/// A scenario's section: its load in words, and a row for each server.
+/// A scenario: its load in words, and a row for each server.
 struct Section<'a> {
     load: &'a str,
     verdict: &'a Verdict,
@@ -21,7 +21,7 @@ struct Section<'a> {
 }
 
 /// All scenarios that ask for servers without a technique, one below the other on one scale.
-pub fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+pub(crate) fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let scenarios = results.scenarios().filter(|scenario| !scenario.lesser.is_empty());
     let section = |scenario: &'a Scenario| {
         let verdict = results.main_cell(scenario)?;

@@ -60,7 +60,6 @@ impl Purpose {
     }
 }
 
-/// One target's request.
 struct Row {
     target: String,
     user: f64,
@@ -69,8 +68,7 @@ struct Row {
     switches: Option<f64>,
 }
 
-/// Of the scenario's main cell.
-pub fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
     let row = |figures: &Figures| {
         Some(Row {
@@ -122,7 +120,6 @@ fn legend(canvas: &mut Canvas<'_>, entries: &[(&str, &str)]) {
     canvas.y += size;
 }
 
-/// A stacked bar.
 struct Bar<'a> {
     target: &'a str,
     /// Classes and lengths, from left to right.
@@ -133,7 +130,6 @@ struct Bar<'a> {
     tip: String,
 }
 
-/// A stacked bar per target.
 fn bars(canvas: &mut Canvas<'_>, bars: &[Bar<'_>]) {
     let frame = canvas.frame;
     let bold = Font { bold: true, ..frame.label };

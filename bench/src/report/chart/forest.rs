@@ -10,8 +10,7 @@ use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 
-/// The scenario's measure in its main cell.
-pub fn sorted<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn sorted<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
     let measure = verdict.measure;
     let mut rows: Vec<(&str, Estimate)> = verdict
@@ -133,7 +132,7 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
 }
 
 /// The dot with its interval. What reaches beyond the scale ends there.
-pub fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: f64, class: &str) {
+pub(crate) fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: f64, class: &str) {
     if let Some(interval) = estimate.interval {
         let (low, high) = (scale.at(interval.low), scale.at(interval.high));
         let class = format!("interval {class}");

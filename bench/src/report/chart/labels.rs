@@ -2,7 +2,7 @@
 
 /// Moves labels along a line so that neighbours are at least `gap` apart and all lie between `low` and `high`,
 /// each as near to where it belongs as that allows. The result has the order of `wanted`.
-pub fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+pub(crate) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|one, other| wanted[*one].total_cmp(&wanted[*other]));
     // Labels that touch form a block, which lies where its members want it on average.
@@ -50,30 +50,24 @@ fn settle(blocks: &mut Vec<(f64, Vec<usize>)>, wanted: &[f64], gap: f64, low: f6
     }
 }
 
-/// A rectangle.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Area {
-    /// Left end.
-    pub left: f64,
-    /// Upper end.
-    pub top: f64,
-    /// From left to right.
-    pub width: f64,
-    /// From top to bottom.
-    pub height: f64,
+pub(crate) struct Area {
+    pub(crate) left: f64,
+    pub(crate) top: f64,
+    pub(crate) width: f64,
+    pub(crate) height: f64,
 }
 
 impl Area {
     /// Whether the two have a point in common, edges left out.
-    pub fn overlaps(self, other: Area) -> bool {
+    pub(crate) fn overlaps(self, other: Area) -> bool {
         self.left < other.left + other.width
             && other.left < self.left + self.width
             && self.top < other.top + other.height
             && other.top < self.top + self.height
     }
 
-    /// Whether it lies within `other`.
-    pub fn is_within(self, other: Area) -> bool {
+    pub(crate) fn is_within(self, other: Area) -> bool {
         other.left <= self.left
             && other.top <= self.top
             && self.left + self.width <= other.left + other.width
@@ -81,7 +75,7 @@ impl Area {
     }
 
     /// Whether it lies within `page` and touches none of `taken`.
-    pub fn is_free(self, taken: &[Area], page: Area) -> bool {
+    pub(crate) fn is_free(self, taken: &[Area], page: Area) -> bool {
         self.is_within(page) && !taken.iter().any(|taken| taken.overlaps(self))
     }
 }

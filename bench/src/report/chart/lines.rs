@@ -13,7 +13,10 @@ use crate::run::scenario::{Axis, Scenario};
 const LOGARITHMIC_FROM: f64 = 20.0;
 
 /// The scenario's own measure along its axis.
-pub fn along_the_axis<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn along_the_axis<'a>(
+    results: &'a Results<'a>,
+    scenario: &'a Scenario,
+) -> Result<Sketch<'a>, String> {
     let measure = Measure::of(scenario.metric);
     let reading = format!(
         "{} Shown is {} (medians); {} is better.",
@@ -32,7 +35,7 @@ pub fn along_the_axis<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> R
 }
 
 /// The quantiles of the response time against the offered rate.
-pub fn load_curve<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn load_curve<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let mut plots = Vec::new();
     for (name, measure) in [
         ("99 in 100 wait at most so long", Measure::P99),
@@ -131,7 +134,7 @@ fn axis_name(axis: &Axis) -> String {
 }
 
 /// Peers first, this project's plain servers last.
-pub fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> {
+pub(crate) fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> {
     let rank = |target: &TargetRecord| match target.family {
         Family::Peer => 0,
         Family::Null => 1,
@@ -144,16 +147,15 @@ pub fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> {
 }
 
 /// Where the points of a scenario lie on the x axis.
-pub struct XPositions {
-    /// Per point.
-    pub values: Vec<f64>,
+pub(crate) struct XPositions {
+    pub(crate) values: Vec<f64>,
     /// The axis's ends, and whether it is logarithmic.
-    pub range: (f64, f64, bool),
+    pub(crate) range: (f64, f64, bool),
 }
 
 /// Logarithmic where the values span more than a decade. Zero, which has no logarithm, stands half a decade
 /// left of the least.
-pub fn x_positions(verdicts: &[&Verdict]) -> XPositions {
+pub(crate) fn x_positions(verdicts: &[&Verdict]) -> XPositions {
     let raw: Vec<f64> = verdicts.iter().map(|verdict| verdict.value.unwrap_or(0.0)).collect();
     let largest = raw.iter().copied().fold(0.0, f64::max);
     let least = raw.iter().copied().filter(|value| *value > 0.0).fold(f64::INFINITY, f64::min);
@@ -169,7 +171,7 @@ pub fn x_positions(verdicts: &[&Verdict]) -> XPositions {
 }
 
 /// What a KiB costs, by file size, from the scenarios of a single file; of those who were measured at every size.
-pub fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+pub(crate) fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let sizes = ["hot-small", "hot-medium", "hot-large"];
     let verdicts: Vec<&Verdict> = sizes
         .iter()

@@ -13,7 +13,10 @@ use crate::run::scenario::Scenario;
 type MemoryKind = fn(&MemorySummary) -> Option<f64>;
 
 /// User memory, and the kernel's for the server's threads: thread stacks and page tables.
-pub fn by_connections<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn by_connections<'a>(
+    results: &'a Results<'a>,
+    scenario: &'a Scenario,
+) -> Result<Sketch<'a>, String> {
     let kinds: [(&str, MemoryKind); 2] = [
         ("User memory (proportional set size)", |memory| memory.loaded_user),
         ("In the kernel: stacks of its threads, and page tables", |memory| memory.loaded_kernel),

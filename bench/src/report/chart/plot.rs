@@ -7,42 +7,37 @@ use crate::report::chart::{Canvas, classes};
 use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 
-/// One target's line.
-pub struct Series {
-    /// The target.
-    pub target: String,
+pub(crate) struct Series {
+    pub(crate) target: String,
     /// What is said about it at its end, behind its name.
-    pub value: String,
+    pub(crate) value: String,
     /// What a reader sees who points at it.
-    pub tip: String,
+    pub(crate) tip: String,
     /// Along the x axis.
-    pub points: Vec<(f64, f64)>,
+    pub(crate) points: Vec<(f64, f64)>,
 }
 
 /// A number along an axis, and how it is written.
-pub type Tick = (f64, String);
+pub(crate) type Tick = (f64, String);
 
-/// What is plotted.
-pub struct Plot {
+pub(crate) struct Plot {
     /// Lines, in the order in which they are drawn: the last lies on top.
-    pub series: Vec<Series>,
-    /// Below the x axis.
-    pub x_name: String,
-    /// XPositions along the x axis that are named.
-    pub x_ticks: Vec<Tick>,
+    pub(crate) series: Vec<Series>,
+    pub(crate) x_name: String,
+    /// Positions along the x axis that are named.
+    pub(crate) x_ticks: Vec<Tick>,
     /// From the least to the largest x, and whether equal steps are equal ratios.
-    pub x_range: (f64, f64, bool),
+    pub(crate) x_range: (f64, f64, bool),
     /// How a number on the y axis is written.
-    pub y_label: Box<dyn Fn(f64) -> String>,
+    pub(crate) y_label: Box<dyn Fn(f64) -> String>,
     /// The unit in which numbers on the y axis should be round.
-    pub y_unit: f64,
+    pub(crate) y_unit: f64,
     /// How high it is on a wide page.
-    pub height: f64,
+    pub(crate) height: f64,
 }
 
 impl Plot {
-    /// Draws it below what is there.
-    pub fn draw(&self, canvas: &mut Canvas<'_>) {
+    pub(crate) fn draw(&self, canvas: &mut Canvas<'_>) {
         let frame = canvas.frame;
         let bold = Font { bold: true, ..frame.label };
         let names: Vec<(String, f64)> = self
@@ -168,7 +163,7 @@ impl Plot {
 }
 
 /// The unit in which numbers on an axis of a measure should be round.
-pub fn unit(measure: Measure) -> f64 {
+pub(crate) fn unit(measure: Measure) -> f64 {
     match measure {
         Measure::CpuPerRequest | Measure::P50 | Measure::P99 | Measure::P999 => 1_000.0,
         Measure::Rate => 1.0,
@@ -177,7 +172,7 @@ pub fn unit(measure: Measure) -> f64 {
 }
 
 /// A number on an axis of a measure: no more digits than it needs.
-pub fn tick(measure: Measure, value: f64) -> String {
+pub(crate) fn tick(measure: Measure, value: f64) -> String {
     match measure {
         Measure::CpuPerRequest | Measure::P50 | Measure::P99 | Measure::P999 => time(value),
         Measure::Rate => wording::thousands(value),
@@ -186,7 +181,7 @@ pub fn tick(measure: Measure, value: f64) -> String {
 }
 
 /// A round duration in nanoseconds.
-pub fn time(nanoseconds: f64) -> String {
+pub(crate) fn time(nanoseconds: f64) -> String {
     if nanoseconds < 999.5 {
         return if nanoseconds == 0.0 { "0".to_owned() } else { format!("{}\u{a0}ns", short(nanoseconds)) };
     }
@@ -198,8 +193,7 @@ pub fn time(nanoseconds: f64) -> String {
     format!("{}\u{a0}{name}", short(nanoseconds / unit))
 }
 
-/// A round size.
-pub fn bytes(value: f64) -> String {
+pub(crate) fn bytes(value: f64) -> String {
     let (unit, name) = match value {
         0.0 => return "0".to_owned(),
         plain if plain < 1_024.0 => (1.0, "B"),
@@ -211,7 +205,7 @@ pub fn bytes(value: f64) -> String {
 }
 
 /// At most two significant digits behind the point, and no zeros at the end.
-pub fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let decimals = if value < 0.995 {
         2
     } else if value < 9.95 {

@@ -5,7 +5,7 @@ const LOGARITHMIC_FROM: f64 = 12.0;
 
 /// From values to places between two ends.
 #[derive(Clone, Copy, Debug)]
-pub struct Scale {
+pub(crate) struct Scale {
     low: f64,
     high: f64,
     from: f64,
@@ -16,7 +16,7 @@ pub struct Scale {
 impl Scale {
     /// For positive values: logarithmic where they differ by more than an order of magnitude, else from zero.
     /// `from` and `to` are places.
-    pub fn of(values: &[f64], from: f64, to: f64) -> Scale {
+    pub(crate) fn of(values: &[f64], from: f64, to: f64) -> Scale {
         let smallest = values.iter().copied().fold(f64::INFINITY, f64::min);
         let largest = values.iter().copied().fold(0.0, f64::max);
         if smallest > 0.0 && largest / smallest > LOGARITHMIC_FROM {
@@ -26,22 +26,21 @@ impl Scale {
     }
 
     /// From `low` to `high`, equal steps for equal differences.
-    pub fn linear(low: f64, high: f64, from: f64, to: f64) -> Scale {
+    pub(crate) fn linear(low: f64, high: f64, from: f64, to: f64) -> Scale {
         Scale { low, high, from, to, logarithmic: false }
     }
 
     /// From `low` to `high`, both positive, equal steps for equal ratios.
-    pub fn logarithmic(low: f64, high: f64, from: f64, to: f64) -> Scale {
+    pub(crate) fn logarithmic(low: f64, high: f64, from: f64, to: f64) -> Scale {
         Scale { low, high, from, to, logarithmic: true }
     }
 
-    /// Whether equal steps are equal ratios.
-    pub fn is_logarithmic(self) -> bool {
+    pub(crate) fn is_logarithmic(self) -> bool {
         self.logarithmic
     }
 
     /// Where a value belongs; what lies beyond an end is put there.
-    pub fn at(self, value: f64) -> f64 {
+    pub(crate) fn at(self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
         } else {
@@ -50,19 +49,17 @@ impl Scale {
         self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
     }
 
-    /// Whether a value lies below the lower end.
-    pub fn is_below(self, value: f64) -> bool {
+    pub(crate) fn is_below(self, value: f64) -> bool {
         value < self.low
     }
 
-    /// Whether a value lies beyond the upper end.
-    pub fn is_beyond(self, value: f64) -> bool {
+    pub(crate) fn is_beyond(self, value: f64) -> bool {
         value > self.high
     }
 
     /// Round numbers along the axis, about `count` of them. `step_of` is the unit that they should be round
     /// in: 1 for plain numbers.
-    pub fn ticks(self, count: usize, unit: f64) -> Vec<f64> {
+    pub(crate) fn ticks(self, count: usize, unit: f64) -> Vec<f64> {
         if !self.logarithmic {
             self.ticks_by_step(count, unit)
         } else if unit % 1_024.0 == 0.0 {

@@ -21,7 +21,7 @@ struct Dot {
 }
 
 /// The cost of a small file against the tail beside a slow disk.
-pub fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+pub(crate) fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let find = |name: &str| -> Result<&Verdict, String> {
         let found = results.verdicts.iter().find(|verdict| verdict.cell.scenario == name);
         found.ok_or_else(|| format!("{name} didn't run"))

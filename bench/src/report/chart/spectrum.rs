@@ -21,7 +21,7 @@ const SAMPLES_BEYOND_MIN: f64 = 20.0;
 const POINTS_PER_DECADE: i32 = 12;
 
 /// Of the first class in the scenario's main cell, all trials together.
-pub fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
     let series: Vec<Series> =
         drawing_order(results).into_iter().filter_map(|target| line(results, verdict, target)).collect();

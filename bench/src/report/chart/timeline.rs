@@ -19,8 +19,7 @@ struct Panel {
     slice_ms: f64,
 }
 
-/// All targets of the scenario's main cell.
-pub fn goodput<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(crate) fn goodput<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
     let panels: Vec<Panel> = results
         .record

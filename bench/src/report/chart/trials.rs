@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const REACH: f64 = 1.5;
 
 /// Every timed trial by its CPU time per request against the median of its target and cell.
-pub fn in_order<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+pub(crate) fn in_order<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let timed: Vec<&Trial> = results.trials.iter().filter(|trial| trial.pass == Pass::Timing).collect();
     if timed.is_empty() {
         return Err("there are none".to_owned());
