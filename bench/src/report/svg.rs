@@ -221,34 +221,10 @@ pub(crate) fn wrap(text: &str, font: Font, width: f64) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     const FONT: Font = Font { size: 10.0, bold: false };
-
-    /// Whether each element is closed in order and each attribute quoted: enough of XML for what is written
-    /// here.
-    pub(crate) fn assert_well_formed(document: &str) {
-        let mut open = Vec::new();
-        let mut rest = document;
-        while let Some(start) = rest.find('<') {
-            assert!(!rest[..start].contains('>'), "stray >: {}", &rest[..start]);
-            let end = rest[start..].find('>').expect("an unclosed tag") + start;
-            let tag = &rest[start + 1..end];
-            assert_eq!(tag.matches('"').count() % 2, 0, "unbalanced quotes: {tag}");
-            if let Some(name) = tag.strip_prefix('/') {
-                assert_eq!(open.pop().as_deref(), Some(name), "closed out of order");
-            } else if !tag.ends_with('/') {
-                open.push(tag.split(' ').next().unwrap().to_owned());
-            }
-            rest = &rest[end + 1..];
-        }
-        assert!(open.is_empty() && rest.trim().is_empty(), "left open: {open:?}");
-        for entity in document.split('&').skip(1) {
-            let known = ["amp;", "lt;", "gt;", "quot;", "#39;"];
-            assert!(known.iter().any(|known| entity.starts_with(known)), "&{entity}");
-        }
-    }
 
     #[test]
     fn a_page_with_everything_is_well_formed() {
@@ -259,15 +235,9 @@ pub(crate) mod tests {
         svg.circle((5.0, 5.0), 1.0 / 3.0, "ink");
         svg.polygon(&[(0.0, 0.0), (1.0, 0.0), (0.0, -0.001)], "ink");
         let document = svg.finish(50.0);
-        assert_well_formed(&document);
+        roxmltree::Document::parse(&document).unwrap();
         assert!(document.contains("r=\"0.33\"") && document.contains("1 &lt; 2 &amp; 3"));
         assert!(document.contains("points=\"0,0 1,0 0,0\""));
-    }
-
-    #[test]
-    #[should_panic(expected = "closed out of order")]
-    fn the_check_itself_finds_crossed_tags() {
-        assert_well_formed("<a><b></a></b>");
     }
 
     #[test]

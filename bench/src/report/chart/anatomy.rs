@@ -7,57 +7,31 @@ use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
-use std::collections::BTreeMap;
 
-/// System calls by what they are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Purpose {
-    Receive,
-    Send,
-    File,
-    Wait,
-    Rest,
-}
+/// System calls by what they are for: the class of the colour, its name, and the calls. What isn't listed belongs
+/// to the last.
+const PURPOSES: [(&str, &str, &str); 5] = [
+    ("receive", "receive", "recvfrom recvmsg recv read readv"),
+    ("send", "send", "sendto sendmsg send write writev sendfile sendfile64 splice"),
+    (
+        "file",
+        "open, look at, read files",
+        "open openat openat2 close fstat newfstat stat newstat newfstatat statx lstat newlstat pread64 preadv \
+         preadv2 lseek mmap munmap fadvise64",
+    ),
+    (
+        "wait",
+        "wait, submit",
+        "epoll_wait epoll_pwait epoll_pwait2 epoll_ctl io_uring_enter poll ppoll select pselect6 futex \
+         sched_yield nanosleep clock_nanosleep",
+    ),
+    ("rest", "others", ""),
+];
 
-impl Purpose {
-    const ALL: [Purpose; 5] = [Purpose::Receive, Purpose::Send, Purpose::File, Purpose::Wait, Purpose::Rest];
-
-    fn of(call: &str) -> Purpose {
-        match call {
-            "recvfrom" | "recvmsg" | "recv" | "read" | "readv" => Purpose::Receive,
-            "sendto" | "sendmsg" | "send" | "write" | "writev" | "sendfile" | "sendfile64" | "splice" => {
-                Purpose::Send
-            }
-            "open" | "openat" | "openat2" | "close" | "fstat" | "newfstat" | "stat" | "newstat"
-            | "newfstatat" | "statx" | "lstat" | "newlstat" | "pread64" | "preadv" | "preadv2" | "lseek"
-            | "mmap" | "munmap" | "fadvise64" => Purpose::File,
-            "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "epoll_ctl" | "io_uring_enter" | "poll"
-            | "ppoll" | "select" | "pselect6" | "futex" | "sched_yield" | "nanosleep" | "clock_nanosleep" => {
-                Purpose::Wait
-            }
-            _ => Purpose::Rest,
-        }
-    }
-
-    fn class(self) -> &'static str {
-        match self {
-            Purpose::Receive => "receive",
-            Purpose::Send => "send",
-            Purpose::File => "file",
-            Purpose::Wait => "wait",
-            Purpose::Rest => "rest",
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Purpose::Receive => "receive",
-            Purpose::Send => "send",
-            Purpose::File => "open, look at, read files",
-            Purpose::Wait => "wait, submit",
-            Purpose::Rest => "others",
-        }
-    }
+/// The index in [`PURPOSES`].
+fn purpose(call: &str) -> usize {
+    let listed = PURPOSES.iter().position(|(_, _, calls)| calls.split(' ').any(|name| name == call));
+    listed.unwrap_or(PURPOSES.len() - 1)
 }
 
 struct Row {
@@ -103,11 +77,11 @@ pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result
 }
 
 /// A name for each colour, in lines as long as fit.
-fn legend(canvas: &mut Canvas<'_>, entries: &[(&str, &str)]) {
+fn legend(canvas: &mut Canvas<'_>, colours: &[(&str, &str)]) {
     let frame = canvas.frame;
     let (mut x, size) = (frame.margin, frame.axis.size);
     canvas.y += size * 1.3;
-    for (class, label) in entries {
+    for (class, label) in colours {
         let width = size + 5.0 + text_width(label, frame.axis) + 14.0;
         if x + width > frame.width - frame.margin + 14.0 {
             x = frame.margin;
@@ -196,21 +170,18 @@ fn calls(canvas: &mut Canvas<'_>, rows: &[Row]) {
         canvas.paragraph(&text, canvas.frame.note, "muted");
         return;
     }
-    let mut entries: Vec<(&str, &str)> =
-        Purpose::ALL.into_iter().map(|purpose| (purpose.class(), purpose.label())).collect();
-    entries.push(("ring", "ring operations (no call)"));
-    legend(canvas, &entries);
+    let mut colours = PURPOSES.map(|(class, label, _)| (class, label)).to_vec();
+    colours.push(("ring", "ring operations (no call)"));
+    legend(canvas, &colours);
     let rows: Vec<Bar<'_>> = counted.into_iter().map(|(row, calls)| call_bar(row, calls)).collect();
     bars(canvas, &rows);
 }
 
 fn call_bar<'a>(row: &'a Row, calls: &CallsPerRequest) -> Bar<'a> {
-    let mut sums: BTreeMap<Purpose, f64> = BTreeMap::new();
+    let mut parts = PURPOSES.map(|(class, _, _)| (class, 0.0)).to_vec();
     for (name, count) in calls.system_calls.iter().flatten() {
-        *sums.entry(Purpose::of(name)).or_default() += count;
+        parts[purpose(name)].1 += count;
     }
-    let mut parts: Vec<(&'static str, f64)> =
-        sums.into_iter().map(|(purpose, count)| (purpose.class(), count)).collect();
     let ring = calls.ring_submissions.unwrap_or(0.0);
     parts.push(("ring", ring));
     let number = calls.system_calls_sum().map_or_else(|| "n/a".to_owned(), wording::factor);
