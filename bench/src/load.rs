@@ -12,6 +12,7 @@ pub mod error;
 pub(crate) mod group;
 pub mod outcome;
 mod poll_pause;
+pub(crate) mod probe;
 pub mod request;
 pub mod response;
 pub(crate) mod schedule;

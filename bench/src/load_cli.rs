@@ -2,16 +2,16 @@
 //!
 //! The first answer says what all the others have to be: the same status, the same length.
 
-mod answer;
 mod report;
 
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Asks, Class, Life, Pacing, ReadPace};
 use crate::load::engine::Engine;
 use crate::load::outcome::Outcome;
-use crate::load::request::Request;
+use crate::load::probe;
+use crate::load::request::{Expected, Request};
 use crate::machine::placement;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use report::LoadReport;
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -53,8 +53,8 @@ pub(crate) struct LoadArguments {
     #[arg(long, value_name = "BYTES_PER_SECOND", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(1..))]
     slow_rate: u64,
     /// How the requests of an open loop are spread
-    #[arg(long, value_enum, default_value_t = Spread::Poisson)]
-    arrivals: Spread,
+    #[arg(long, value_enum, default_value_t = Arrivals::Poisson)]
+    arrivals: Arrivals,
     /// What the arrivals are drawn from: the same seed, the same arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -63,14 +63,6 @@ pub(crate) struct LoadArguments {
     json: bool,
 }
 
-/// [`Arrivals`], as an argument.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Spread {
-    Poisson,
-    Constant,
-}
-
-/// What a class does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Hot,
@@ -170,8 +162,12 @@ impl Url {
 /// Loads the server and writes what that has shown.
 pub(crate) fn run(arguments: &LoadArguments, output: &mut impl Write) -> Result<()> {
     let address = arguments.url.resolve()?;
-    let expected = answer::learn(address, &arguments.url)?;
-    let request = Request::new(&arguments.url.authority, &arguments.url.path, expected);
+    let Url { authority, path } = &arguments.url;
+    // The first answer says what all others have to be.
+    let unknown = Request::new(authority, path, Expected { status: 0, body_bytes: 0 });
+    let (head, _) = probe::ask(address, unknown.bytes(false), |_, _| true)?;
+    let expected = Expected { status: head.status, body_bytes: head.body_bytes };
+    let request = Request::new(authority, path, expected);
     let classes = arguments.chosen();
     let outcome = measure(arguments, address, &classes, &request)?;
     let connections = classes.iter().map(|(_, connections)| *connections).collect();
@@ -241,10 +237,7 @@ impl LoadArguments {
             (Kind::Idle, _) => Pacing::Idle,
             (Kind::Hot | Kind::Churn, Some(rate)) => Pacing::Open {
                 per_second: rate * share as f64 / paced as f64,
-                arrivals: match self.arrivals {
-                    Spread::Poisson => Arrivals::Poisson,
-                    Spread::Constant => Arrivals::Constant,
-                },
+                arrivals: self.arrivals,
                 steps: Vec::new(),
             },
             (Kind::Hot | Kind::Churn | Kind::Slow, _) => Pacing::Closed,

@@ -31,7 +31,7 @@ use crate::run::lock::Lock;
 use crate::run::options::{Options, repository};
 use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, Originals, enough};
-use crate::run::scenario::{Files, Group, Scenario, whole};
+use crate::run::scenario::{Files, Group, Scenario, Tier, whole};
 use crate::run::trial::{ATTEMPTS_MAX, Setting};
 use crate::server::calls::Tracepoints;
 use crate::server::catalogue::catalogue;
@@ -105,7 +105,7 @@ impl Run {
             Folder::create(&options.results(), &started, &environment.host, environment.source.as_ref())?;
         let admission = admission::admit(&options, &scenarios, &corpus, placement);
         let admission = admission.inspect_err(|_| folder.remove_if_empty())?;
-        let cells = cells(&scenarios, &options, &admission.admitted);
+        let cells = cells(&scenarios, options.tier, &admission.admitted);
         let Admission { admitted, records, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
         let warnings = warnings(&environment, placement, control);
@@ -527,13 +527,13 @@ fn corpus(options: &Options, scenarios: &[Scenario], seed: u64) -> Result<Corpus
 }
 
 /// Every scenario at each of its points, with the targets that take part.
-fn cells(scenarios: &[Scenario], options: &Options, admitted: &[Admitted]) -> Vec<CellRecord> {
+pub(crate) fn cells(scenarios: &[Scenario], tier: Tier, admitted: &[Admitted]) -> Vec<CellRecord> {
     let mut cells = Vec::new();
     for scenario in scenarios {
         let takes_part = |admitted: &&Admitted| scenario.asks_for(admitted.group, admitted.target.id());
         let targets: Vec<String> =
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
-        for (id, value) in scenario.points(options.tier) {
+        for (id, value) in scenario.points(tier) {
             let (targets, failures) = (targets.clone(), BTreeMap::new());
             cells.push(CellRecord { id, value, targets, failures, ended: None, trials_from: 0 });
         }
@@ -618,7 +618,7 @@ fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
 }
 
 /// The group that a target belongs to, for scenarios that name groups.
-fn group(target: &Target) -> Group {
+pub(crate) fn group(target: &Target) -> Group {
     use crate::server::target::{Family, Settings};
     match target.family() {
         _ if target.twin_of().is_some() => Group::Twin,

@@ -12,7 +12,7 @@ mod stall;
 mod watch;
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Asks, Class, Life, Pacing, ReadPace};
+use crate::load::class::{Asks, Class, Pacing};
 use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::Request;
@@ -266,14 +266,8 @@ fn engine(server: &FakeServer, class: Class, client: Client, seed: u64) -> Resul
 
 /// A class that asks the fake server.
 fn class(server: &FakeServer, connections: usize, pacing: Pacing) -> Class {
-    Class {
-        name: "probe".to_owned(),
-        connections,
-        pacing,
-        life: Life::KeepAlive,
-        reading: ReadPace::AtOnce,
-        asks: Asks::one(Request::new(server.address(), "/", fake::EXPECTED)),
-    }
+    let asks = Asks::one(Request::new(server.address(), "/", fake::EXPECTED));
+    Class { pacing, ..Class::closed("probe", connections, asks) }
 }
 
 /// A quantile of a class's response time, in milliseconds.

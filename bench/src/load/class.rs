@@ -22,6 +22,20 @@ pub struct Class {
     pub asks: Asks,
 }
 
+impl Class {
+    /// A closed loop over kept connections that reads at once.
+    pub(crate) fn closed(name: &str, connections: usize, asks: Asks) -> Class {
+        Class {
+            name: name.to_owned(),
+            connections,
+            pacing: Pacing::Closed,
+            life: Life::KeepAlive,
+            reading: ReadPace::AtOnce,
+            asks,
+        }
+    }
+}
+
 /// When a class asks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pacing {
@@ -58,8 +72,7 @@ impl Pacing {
 }
 
 /// How the arrivals of an open loop are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Arrivals {
     /// Independent of each other: the gaps are exponentially distributed.
     Poisson,

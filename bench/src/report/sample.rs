@@ -1,22 +1,21 @@
-//! A run that never took place: for tests, and for looking at pictures without waiting for a measurement.
+//! A run that never took place, for tests. Everything follows from the seed.
 //!
-//! Everything follows from the seed. It has what real runs have: drift, noise, void trials, a target that
-//! couldn't run, one that fails under load, values that the machine doesn't tell.
+//! It has what real runs have: drift, noise, void trials, a target that couldn't run, one that fails under load,
+//! values that the machine can't measure.
 
+use crate::load::outcome::histogram;
 use crate::machine::disturbance::Disturbance;
-use crate::machine::placement::{Distance, Placement};
 use crate::random::Random;
 use crate::record::trial::{
     CallsRecord, ClassFigures, CostRecord, Latency, Limiter, MemoryFigures, MemoryRecord, Pass, Trial,
     TrialPosition,
 };
-use crate::record::{CellRecord, Ended, Family, Record, SlowDiskRecord, TargetRecord};
+use crate::record::{CellRecord, Ended, Family, Record, SlowDiskRecord};
 use crate::report::results::Results;
-use crate::run::scenario::{Class, Files, Group, Rate, Scenario, Tier, all};
-use crate::server::target::Backend;
-use base64::Engine as _;
-use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2Serializer};
+use crate::run::admission::{self, Admitted};
+use crate::run::scenario::{self, Class, Files, Rate, Scenario, Tier, all};
+use crate::run::{cells, group};
+use crate::server::catalogue::catalogue;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Copy, Debug)]
@@ -64,137 +63,92 @@ impl Sample {
     }
 }
 
-/// Id, label, CPU time of a small request in ns, cost per KiB in ns, bytes per connection, p99 under cold reads
-/// in ns.
-type Model = (&'static str, &'static str, f64, f64, f64, f64);
+/// CPU time of a small request in ns, cost per KiB in ns, bytes per connection, p99 beside cold reads in ns.
+type Model = [f64; 4];
 
-const OURS: [Model; 4] = [
-    ("blocking", "blocking", 11_700.0, 91.0, 12_500.0, 700_000.0),
-    ("epoll", "epoll", 8_330.0, 102.0, 130.0, 820_000.0),
-    ("uring", "uring", 7_900.0, 146.0, 190.0, 410_000.0),
-    ("epoll-twin", "epoll (twin)", 8_330.0, 102.0, 130.0, 820_000.0),
+const MODELS: [(&str, Model); 14] = [
+    ("blocking", [11_700.0, 91.0, 12_500.0, 700_000.0]),
+    ("epoll", [8_330.0, 102.0, 130.0, 820_000.0]),
+    ("uring", [7_900.0, 146.0, 190.0, 410_000.0]),
+    ("null-epoll", [6_100.0, 0.0, 80.0, 200_000.0]),
+    ("null-uring", [5_700.0, 0.0, 80.0, 120_000.0]),
+    ("nginx", [15_500.0, 101.0, 530.0, 92_000_000.0]),
+    ("nginx-open-file-cache", [11_300.0, 100.0, 530.0, 91_000_000.0]),
+    ("nginx-aio-threads", [33_000.0, 140.0, 560.0, 3_600_000.0]),
+    ("lighttpd", [12_100.0, 108.0, 4_300.0, 88_000_000.0]),
+    ("h2o", [9_450.0, 118.0, 3_100.0, 90_000_000.0]),
+    ("caddy", [47_000.0, 111.0, 11_500.0, 9_000_000.0]),
+    ("static-web-server", [24_500.0, 180.0, 4_800.0, 6_500_000.0]),
+    ("miniserve", [31_000.0, 200.0, 5_100.0, 7_700_000.0]),
+    ("hyper", [21_200.0, 230.0, 3_300.0, 5_300_000.0]),
 ];
-const OTHERS: [Model; 24] = [
-    ("blocking-cache-off", "blocking, no cache", 14_100.0, 93.0, 12_500.0, 700_000.0),
-    ("blocking-cache-descriptors", "blocking, descriptors", 12_400.0, 92.0, 12_500.0, 700_000.0),
-    ("epoll-cache-off", "epoll, no cache", 11_000.0, 104.0, 130.0, 820_000.0),
-    ("epoll-cache-descriptors", "epoll, descriptors", 9_300.0, 103.0, 130.0, 820_000.0),
-    ("uring-cache-off", "uring, no cache", 10_700.0, 148.0, 190.0, 410_000.0),
-    ("uring-cache-descriptors", "uring, descriptors", 9_000.0, 147.0, 190.0, 410_000.0),
-    ("blocking-copy-read", "blocking, copy read", 11_750.0, 140.0, 12_500.0, 700_000.0),
-    ("epoll-level-triggered", "epoll, level triggered", 8_350.0, 104.0, 130.0, 820_000.0),
-    ("epoll-copy-read", "epoll, copy read", 8_340.0, 150.0, 130.0, 820_000.0),
-    ("epoll-plain", "epoll, plain", 21_000.0, 190.0, 130.0, 820_000.0),
-    ("uring-single-accept", "uring, single accept", 7_900.0, 146.0, 190.0, 410_000.0),
-    ("uring-unbatched", "uring, unbatched", 12_300.0, 160.0, 190.0, 410_000.0),
-    ("uring-plain", "uring, plain", 16_800.0, 210.0, 190.0, 410_000.0),
-    ("null-epoll", "null (epoll)", 6_100.0, 0.0, 80.0, 300_000.0),
-    ("null-uring", "null (uring)", 5_700.0, 0.0, 80.0, 300_000.0),
-    ("nginx", "nginx", 15_500.0, 101.0, 530.0, 92_000_000.0),
-    ("nginx-open-file-cache", "nginx, open_file_cache", 11_300.0, 100.0, 530.0, 91_000_000.0),
-    ("nginx-aio-threads", "nginx, aio threads", 33_000.0, 140.0, 560.0, 3_600_000.0),
-    ("lighttpd", "lighttpd", 12_100.0, 108.0, 4_300.0, 88_000_000.0),
-    ("h2o", "h2o", 9_450.0, 118.0, 3_100.0, 90_000_000.0),
-    ("caddy", "caddy", 47_000.0, 111.0, 11_500.0, 9_000_000.0),
-    ("static-web-server", "static-web-server", 24_500.0, 180.0, 4_800.0, 6_500_000.0),
-    ("miniserve", "miniserve", 31_000.0, 200.0, 5_100.0, 7_700_000.0),
-    ("hyper", "hyper + tower-http", 21_200.0, 230.0, 3_300.0, 5_300_000.0),
-];
+
+/// A target's own model, or that of its backend with what its variant costs on top.
+fn model(id: &str) -> Model {
+    let known = |name: &str| MODELS.iter().find(|(known, _)| *known == name).map(|(_, model)| *model);
+    if let Some(model) = known(id) {
+        return model;
+    }
+    let (backend, variant) = id.split_once('-').unwrap();
+    let [cpu, per_kib, per_connection, under_cold] = known(backend).unwrap();
+    let (factor, per_kib_factor, wait_factor) = match variant {
+        "cache-off" => (1.25, 1.02, 2.5),
+        "cache-descriptors" => (1.1, 1.01, 1.6),
+        "unbatched" => (12_300.0 / 7_900.0, 1.1, 1.0),
+        "plain" => (2.3, 1.6, 1.0),
+        "copy-read" => (1.0, 1.47, 1.0),
+        _ => (1.0, 1.0, 1.0),
+    };
+    [cpu * factor, per_kib * per_kib_factor, per_connection, under_cold * wait_factor]
+}
 
 /// What the fastest of them answers of 100 KiB, in requests per second.
 const FASTEST: f64 = 55_000.0;
 
-fn models(everybody: bool) -> Vec<Model> {
-    let mut models = OURS.to_vec();
-    if everybody {
-        models.extend(OTHERS);
-    }
-    models
-}
-
-fn target((id, label, ..): Model) -> TargetRecord {
-    let family = match id {
-        _ if id.starts_with("null") => Family::Null,
-        _ if Backend::ALL.iter().any(|backend| id.starts_with(backend.name())) => Family::Ours,
-        _ => Family::Peer,
-    };
-    let backend = id.split('-').find_map(Backend::from_name).filter(|_| family != Family::Peer);
-    let peer = family == Family::Peer;
-    TargetRecord {
-        id: id.to_owned(),
-        label: label.to_owned(),
-        family,
-        backend,
-        twin_of: id.strip_suffix("-twin").map(str::to_owned),
-        version: peer.then(|| "1.22.1 & <others>".to_owned()),
-        configuration: peer.then(|| {
-            "# one worker: the server has one CPU\nworker_processes 1;\n# </script> & <b>\naccess_log off;\n"
-                .to_owned()
-        }),
-        unavailable: (id == "miniserve").then(|| "not installed: cargo install miniserve".to_owned()),
-    }
-}
-
 pub(crate) fn sample(plan: Plan) -> Sample {
-    let mut scenarios: Vec<Scenario> = all()
-        .unwrap()
-        .into_iter()
-        .filter(|scenario| match plan.only {
-            [] => scenario.tiers.contains_key(&plan.tier),
-            only => only.contains(&scenario.name.as_str()),
-        })
-        .collect();
-    for scenario in &mut scenarios {
-        let effort = scenario.effort(plan.tier).clone();
-        scenario.tiers.insert(plan.tier, effort);
-    }
-    let models = models(plan.everybody);
-    let mut record = record(plan, &models, &scenarios);
+    let mut scenarios = all().unwrap();
+    scenarios.retain(|scenario| match plan.only {
+        [] => scenario.tiers.contains_key(&plan.tier),
+        only => only.contains(&scenario.name.as_str()),
+    });
+    let record = record(plan, &scenarios);
     let mut maker = Maker { plan, random: Random::new(plan.seed), trials: Vec::new() };
-    for cell in record.cells.clone() {
-        let scenario = record.scenarios.iter().find(|scenario| scenario.name == cell.id.scenario).unwrap();
-        maker.cell(scenario, &cell, &models);
-    }
-    if let Some(last) = record.cells.last_mut() {
-        last.ended = Some(Ended::Budget);
+    for cell in &record.cells {
+        let scenario = scenarios.iter().find(|scenario| scenario.name == cell.id.scenario).unwrap();
+        maker.cell(scenario, cell);
     }
     Sample { record, trials: maker.trials }
 }
 
-fn takes_part(scenario: &Scenario, target: &TargetRecord) -> bool {
-    let has_every_technique = target.twin_of.is_some() || target.id.contains("-cache-");
-    let group = match target.family {
-        Family::Peer => Group::Peers,
-        Family::Null => Group::Null,
-        Family::Ours if target.twin_of.is_some() => Group::Twin,
-        Family::Ours if Backend::from_name(&target.id).is_some() => Group::Ours,
-        Family::Ours if has_every_technique => Group::CacheModes,
-        Family::Ours => Group::Lesser,
-    };
-    target.unavailable.is_none() && scenario.asks_for(group, &target.id)
-}
-
-fn record(plan: Plan, models: &[Model], scenarios: &[Scenario]) -> Record {
-    let targets: Vec<TargetRecord> = models.iter().map(|model| target(*model)).collect();
-    let cells = scenarios.iter().flat_map(|scenario| {
-        let taking_part = targets.iter().filter(|target| takes_part(scenario, target));
-        let ids: Vec<String> = taking_part.map(|target| target.id.clone()).collect();
-        scenario.points(plan.tier).into_iter().map(move |(id, value)| CellRecord {
-            id,
-            value,
-            targets: ids.clone(),
-            failures: BTreeMap::new(),
-            ended: Some(Ended::Rounds),
-            trials_from: 0,
-        })
+fn record(plan: Plan, scenarios: &[Scenario]) -> Record {
+    let mut targets = catalogue();
+    targets.retain(|target| {
+        plan.everybody || target.twin_of().is_some() || MODELS[..3].iter().any(|(id, _)| *id == target.id())
     });
+    let mut records: Vec<_> = targets.iter().map(admission::record).collect();
+    for target in records.iter_mut().filter(|target| target.twin_of.is_some()) {
+        target.label = "epoll (twin)".to_owned();
+    }
+    for target in records.iter_mut().filter(|target| target.family == Family::Peer) {
+        target.version = Some("1.22.1 & <others>".to_owned());
+        target.configuration = Some("# one worker\nworker_processes 1;\n# </script> & <b>\n".to_owned());
+        target.unavailable =
+            (target.id == "miniserve").then(|| "not installed: cargo install miniserve".to_owned());
+    }
+    targets.retain(|target| target.id() != "miniserve");
+    let admitted: Vec<Admitted> =
+        targets.into_iter().map(|target| Admitted { group: group(&target), target }).collect();
+    let mut cells = cells(scenarios, plan.tier, &admitted);
+    cells.iter_mut().for_each(|cell| cell.ended = Some(Ended::Rounds));
+    if let Some(last) = cells.last_mut() {
+        last.ended = Some(Ended::Budget);
+    }
     Record {
         tier: plan.tier,
         seed: plan.seed,
-        cells: cells.collect(),
+        cells,
         scenarios: scenarios.to_vec(),
-        targets,
-        placement: Placement { server: 1, client: 0, distance: Distance::Cores },
+        targets: records,
         slow_disk: Some(SlowDiskRecord {
             means: "cgroup blkio throttle, 400 reads/s on 254:0".to_owned(),
             reads_per_second: Some(400),
@@ -217,7 +171,7 @@ struct Maker {
 struct Load<'a> {
     scenario: &'a Scenario,
     cell: &'a CellRecord,
-    model: Model,
+    id: &'a str,
 }
 
 impl Maker {
@@ -226,41 +180,35 @@ impl Maker {
         (0..12).map(|_| self.random.below(1_000_000) as f64 / 1e6).sum::<f64>() - 6.0
     }
 
-    fn cell(&mut self, scenario: &Scenario, cell: &CellRecord, models: &[Model]) {
+    fn cell(&mut self, scenario: &Scenario, cell: &CellRecord) {
         let rounds = scenario.effort(self.plan.tier).rounds;
         for round in 0..rounds {
-            let weather = (0.01 * self.normal()).exp();
+            let drift = (0.01 * self.normal()).exp();
             let mut ids = cell.targets.clone();
             self.random.shuffle(&mut ids);
             for (position, id) in ids.iter().enumerate() {
-                let model = *models.iter().find(|model| model.0 == id).unwrap();
-                let load = Load { scenario, cell, model };
                 let is_void = self.random.below(40) == 0;
-                let attempts: &[Option<&str>] =
-                    if is_void { &[Some("the hypervisor took 3 % of the CPUs"), None] } else { &[None] };
-                for (attempt, void) in attempts.iter().enumerate() {
+                for attempt in 0..=usize::from(is_void) {
                     let place = TrialPosition { number: self.trials.len(), round, position, attempt };
-                    let mut trial = self.trial(&load, place, weather);
-                    trial.void = void.map(str::to_owned);
+                    let mut trial = self.trial(&Load { scenario, cell, id }, place, drift);
+                    let is_void = is_void && attempt == 0;
+                    trial.void = is_void.then(|| "the hypervisor took 3 % of the CPUs".to_owned());
                     self.trials.push(trial);
                 }
             }
         }
-        if scenario.count_calls {
-            for id in &cell.targets {
-                let model = *models.iter().find(|model| model.0 == id).unwrap();
-                let place =
-                    TrialPosition { number: self.trials.len(), round: rounds, position: 0, attempt: 0 };
-                let mut trial = self.trial(&Load { scenario, cell, model }, place, 1.5);
-                trial.pass = Pass::Counting;
-                trial.calls = Some(calls(id, trial.answers()));
-                self.trials.push(trial);
-            }
+        for id in cell.targets.iter().filter(|_| scenario.count_calls) {
+            let number = self.trials.len();
+            let place = TrialPosition { number, round: rounds, position: 0, attempt: 0 };
+            let mut trial = self.trial(&Load { scenario, cell, id }, place, 1.5);
+            trial.pass = Pass::Counting;
+            trial.calls = Some(calls(id, trial.answers()));
+            self.trials.push(trial);
         }
     }
 
-    fn trial(&mut self, load: &Load<'_>, place: TrialPosition, weather: f64) -> Trial {
-        let (id, _, base, per_kib, per_connection, _) = load.model;
+    fn trial(&mut self, load: &Load<'_>, place: TrialPosition, drift: f64) -> Trial {
+        let (id, [base, per_kib, per_connection, _]) = (load.id, model(load.id));
         let value = load.cell.value.unwrap_or(0.0);
         let kib = match load.scenario.classes[0].files {
             Files::Small | Files::Cold => 1.0,
@@ -269,7 +217,7 @@ impl Maker {
             Files::Mix => 14.0,
         };
         let mut cpu = (base + per_kib * (kib - 1.0))
-            * weather
+            * drift
             * self.plan.drift
             * (self.plan.noise * self.normal()).exp();
         match load.scenario.name.as_str() {
@@ -321,7 +269,7 @@ impl Maker {
         capacity: f64,
         window_ns: u64,
     ) -> ClassFigures {
-        let (id, _, base, _, _, under_cold) = load.model;
+        let (id, [base, _, _, under_cold]) = (load.id, model(load.id));
         let value = load.cell.value;
         let seconds = window_ns as f64 / 1e9;
         let connections = class.connections.at(value);
@@ -366,7 +314,7 @@ impl Maker {
         let fails = id == "caddy" && load.scenario.name == "overload";
         ClassFigures {
             name: class.name.clone(),
-            connections: usize::try_from(whole(connections)).unwrap(),
+            connections: scenario::whole(connections),
             answers,
             errors: if fails { BTreeMap::from([("reset".to_owned(), 900)]) } else { BTreeMap::new() },
             unanswered: if busy >= 1.0 { 200 } else { 0 },
@@ -387,7 +335,7 @@ impl Maker {
         for phase in &load.scenario.phases {
             for _ in 0..phase.ms / 100 {
                 let due = offered * phase.factor / 10.0 + owed;
-                let can = capacity / 10.0 * if load.model.0 == "caddy" && owed > 0.0 { 0.7 } else { 0.98 };
+                let can = capacity / 10.0 * if load.id == "caddy" && owed > 0.0 { 0.7 } else { 0.98 };
                 let done = due.min(can) * (0.02 * self.normal()).exp();
                 owed = (due - done).max(0.0);
                 timeline.push(whole(done));
@@ -398,7 +346,7 @@ impl Maker {
 }
 
 fn whole(value: f64) -> u64 {
-    format!("{:.0}", value.max(0.0)).parse().unwrap()
+    scenario::whole(value) as u64
 }
 
 fn memory(base: f64, per_connection: f64, connections: usize) -> MemoryFigures {
@@ -444,57 +392,39 @@ fn calls(id: &str, answers: u64) -> CallsRecord {
     }
 }
 
-/// A distribution with this median and 99th percentile, log-normal between and beyond.
+/// A distribution with this median and 99th percentile, about log-normal.
 fn latency(p50: f64, p99: f64, answers: u64, histograms: bool) -> Latency {
     if !histograms {
         let (p50, p99) = (whole(p50), whole(p99));
+        let p99_ns = (answers >= 2_000).then_some(p99);
+        let (p90_ns, p999_ns, histogram) = (None, None, String::new());
         return Latency {
             p50_ns: Some(p50),
-            p90_ns: None,
-            p99_ns: (answers >= 2_000).then_some(p99),
-            p999_ns: None,
+            p90_ns,
+            p99_ns,
+            p999_ns,
             max_ns: p99 * 2,
             mean_ns: p50 as f64,
-            histogram: String::new(),
+            histogram,
         };
     }
     const STEPS: u64 = 2_000;
-    let mut histogram: Histogram<u64> = Histogram::new(3).unwrap();
-    let each = answers.max(STEPS) / STEPS;
+    let mut histogram = histogram();
     for step in 0..STEPS {
         let quantile = (step as f64 + 0.5) / STEPS as f64;
         // The logistic distribution's quantile function has a closed form, unlike the normal one's.
         let z = (quantile / (1.0 - quantile)).ln() / 99.0_f64.ln();
         let spread = if z > 0.0 { (p99 / p50).ln() } else { 0.4 };
-        let value = p50 * (z * spread).exp();
-        histogram.record_n(whole(value.clamp(1.0, 6e10)), each).unwrap();
+        let value = whole((p50 * (z * spread).exp()).clamp(1.0, 6e10));
+        histogram.record_n(value, answers.max(STEPS) / STEPS).unwrap();
     }
-    let quantile = |quantile: f64| {
-        let above = answers as f64 * (1.0 - quantile);
-        (above >= 20.0).then(|| histogram.value_at_quantile(quantile))
-    };
-    let mut bytes = Vec::new();
-    V2Serializer::new().serialize(&histogram, &mut bytes).unwrap();
-    Latency {
-        p50_ns: quantile(0.5),
-        p90_ns: quantile(0.9),
-        p99_ns: quantile(0.99),
-        p999_ns: quantile(0.999),
-        max_ns: histogram.max(),
-        mean_ns: histogram.mean(),
-        histogram: base64::engine::general_purpose::STANDARD.encode(bytes),
-    }
+    crate::run::trial::latency(&histogram).unwrap()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_same_seed_makes_the_same_run() {
-        let plan = Plan { tier: Tier::Quick, only: &["hot-small"], ..Plan::default() };
-        assert_eq!(sample(plan).trials, sample(plan).trials);
-        assert_ne!(sample(plan).trials, sample(Plan { seed: 2, ..plan }).trials);
-        assert!(sample(plan).trials.iter().any(|trial| trial.void.is_some()));
-    }
+#[test]
+fn the_same_seed_makes_the_same_run() {
+    let plan = Plan { tier: Tier::Quick, only: &["hot-small"], ..Plan::default() };
+    assert_eq!(sample(plan).trials, sample(plan).trials);
+    assert_ne!(sample(plan).trials, sample(Plan { seed: 2, ..plan }).trials);
+    assert!(sample(plan).trials.iter().any(|trial| trial.void.is_some()));
 }

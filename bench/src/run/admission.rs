@@ -89,7 +89,7 @@ pub(crate) fn admit(
     Ok(admission)
 }
 
-fn record(target: &Target) -> TargetRecord {
+pub(crate) fn record(target: &Target) -> TargetRecord {
     let (family, backend) = match target.family() {
         Family::Ours(backend) => (RecordFamily::Ours, Some(backend)),
         Family::Null(_) => (RecordFamily::Null, None),
@@ -139,10 +139,7 @@ fn enter(
 /// What the null servers send: what `epoll` answers for the small file, byte for byte.
 fn constant_answer(corpus: &Corpus, placement: Placement) -> Result<Constant> {
     let epoll = catalogue::ours(Backend::Epoll);
-    let server = match Server::start(&epoll, corpus.root(), placement, Counting::Cost)? {
-        Start::Running(server) => server,
-        Start::Unavailable(reason) => return Err(Failure::new(reason)),
-    };
+    let server = Server::running(&epoll, corpus.root(), placement, Counting::Cost)?;
     let address = server.address();
     let entry =
         corpus.entries(Files::Small).first().ok_or_else(|| Failure::new("the corpus has no small file"))?;

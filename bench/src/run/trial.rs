@@ -368,7 +368,7 @@ fn figures(
 }
 
 /// `None` for a histogram of nothing.
-fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
+pub(crate) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
     (!histogram.is_empty()).then(|| Latency {
         p50_ns: quantile(histogram, 0.5),
         p90_ns: quantile(histogram, 0.9),
@@ -400,10 +400,7 @@ pub(crate) fn capacity(
     files: Files,
     seed: u64,
 ) -> Result<f64> {
-    let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
-        Start::Running(server) => server,
-        Start::Unavailable(reason) => return Err(Failure::new(reason)),
-    };
+    let server = Server::running(target, corpus.root(), placement, Counting::Cost)?;
     let answered = answers_per_second(target, &server, corpus, files, seed);
     server.stop()?;
     answered
@@ -419,14 +416,7 @@ fn answers_per_second(
     const CONNECTIONS: usize = 64;
     const WARM_UP: Duration = Duration::from_millis(100);
     const WINDOW: Duration = Duration::from_millis(300);
-    let class = Class {
-        name: "hot".to_owned(),
-        connections: CONNECTIONS,
-        pacing: Pacing::Closed,
-        life: Life::KeepAlive,
-        reading: ReadPace::AtOnce,
-        asks: asks(corpus.entries(files), files, server.address()),
-    };
+    let class = Class::closed("hot", CONNECTIONS, asks(corpus.entries(files), files, server.address()));
     let mut engine =
         Engine::connect(server.address(), vec![class], seed).map_err(Failure::context(target))?;
     engine.run(WARM_UP, None).map_err(Failure::context(target))?;

@@ -4,7 +4,7 @@
 use super::{Bound, CheckResult, Reading};
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
-use crate::load::class::{Class, Life, Pacing, ReadPace};
+use crate::load::class::Class;
 use crate::load::engine::Engine;
 use crate::machine::placement::{Placement, pin};
 use crate::run::corpus::Corpus;
@@ -14,7 +14,7 @@ use crate::run::trial::asks;
 use crate::server::availability::Availability;
 use crate::server::calls::Counting;
 use crate::server::catalogue;
-use crate::server::process::{Server, Start};
+use crate::server::process::Server;
 use crate::server::target::Target;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike as _;
@@ -160,21 +160,15 @@ impl Bench {
     }
 
     fn start(&self, target: &Target) -> Result<Server> {
-        match Server::start(target, self.corpus.root(), self.placement, Counting::Cost)? {
-            Start::Running(server) => Ok(server),
-            Start::Unavailable(reason) => Err(Failure::new(reason)),
-        }
+        Server::running(target, self.corpus.root(), self.placement, Counting::Cost)
     }
 
     fn engine(&self, server: &Server) -> Result<Engine> {
-        let class = Class {
-            name: "hot".to_owned(),
-            connections: CONNECTIONS,
-            pacing: Pacing::Closed,
-            life: Life::KeepAlive,
-            reading: ReadPace::AtOnce,
-            asks: asks(self.corpus.entries(Files::Small), Files::Small, server.address()),
-        };
+        let class = Class::closed(
+            "hot",
+            CONNECTIONS,
+            asks(self.corpus.entries(Files::Small), Files::Small, server.address()),
+        );
         Engine::connect(server.address(), vec![class], SEED).map_err(Failure::context("connect"))
     }
 }

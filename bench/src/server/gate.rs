@@ -1,22 +1,18 @@
 //! The gate: who doesn't do the same work doesn't race.
 
 use crate::failure::{Failure, Result};
-use crate::load::class::{Asks, Class, Life, Order, Pacing, ReadPace};
+use crate::load::class::{Asks, Class, Life, Order};
 use crate::load::engine::Engine;
 use crate::load::error::LoadError;
+use crate::load::probe;
 use crate::load::request::Request;
-use crate::load::response::{Head, parse_head};
+use crate::load::response::Head;
 use crate::run::corpus::{Corpus, CorpusFile, Sha256Bytes};
 use crate::run::scenario::Files;
 use crate::run::trial::request_for;
 use crate::server::target::{Constant, Family, Target};
-use rustix::io::retry_on_intr;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-/// Nothing on loopback takes so long but a server that hangs.
-const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+use std::net::SocketAddr;
 
 /// So many files are asked for at once, each on a connection of its own.
 const FILES_AT_ONCE: usize = 256;
@@ -62,14 +58,7 @@ fn verify(
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let contents: Vec<Sha256Bytes> = entries.iter().map(|entry| entry.digest).collect();
     let connections = entries.len().max(2);
-    let class = Class {
-        name: "gate".to_owned(),
-        connections,
-        pacing: Pacing::Closed,
-        life,
-        reading: ReadPace::AtOnce,
-        asks: Asks::new(requests, Order::InTurn),
-    };
+    let class = Class { life, ..Class::closed("gate", connections, Asks::new(requests, Order::InTurn)) };
     let mut engine = Engine::connect(address, vec![class], 0)?;
     for _ in 0..times {
         engine.verify(0, connections, &contents)?;
@@ -79,39 +68,14 @@ fn verify(
 
 /// What the server at `address` answers to `request`, head and body, for a null server to repeat.
 pub fn learn(address: SocketAddr, request: &[u8]) -> Result<Constant> {
-    let answer = answer_to(address, request).map_err(Failure::context("learn an answer"))?;
+    let whole = |head: &Head, received| received as u64 >= head.head_bytes as u64 + head.body_bytes;
+    let (_, answer) = probe::ask(address, request, whole).map_err(Failure::context("learn an answer"))?;
     Ok(Constant { answer: answer.into() })
-}
-
-fn answer_to(address: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = connect(address)?;
-    stream.write_all(request)?;
-    let mut answer = Vec::new();
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let count = retry_on_intr(|| rustix::io::read(&stream, &mut buffer))?;
-        if count == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
-        }
-        answer.extend_from_slice(&buffer[..count]);
-        let head = parse_head(&answer).map_err(|error| std::io::Error::other(error.to_string()))?;
-        if let Some(Head { head_bytes, body_bytes, .. }) = head
-            && answer.len() as u64 >= head_bytes as u64 + body_bytes
-        {
-            return Ok(answer);
-        }
-    }
-}
-
-fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, EXCHANGE_TIMEOUT)?;
-    stream.set_read_timeout(Some(EXCHANGE_TIMEOUT))?;
-    Ok(stream)
 }
 
 /// The status of the answer for a path that names nothing. How its body is framed is the server's choice.
 fn status_of_missing(address: SocketAddr) -> std::io::Result<u16> {
-    let mut stream = connect(address)?;
+    let mut stream = probe::connect(address)?;
     stream.write_all(
         format!("GET /no-such-file HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
     )?;

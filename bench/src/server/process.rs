@@ -99,6 +99,19 @@ impl Server {
         }
     }
 
+    /// [`Server::start`], where a machine that can't run it is an error.
+    pub(crate) fn running(
+        target: &Target,
+        root: &Path,
+        placement: Placement,
+        counting: Counting,
+    ) -> Result<Server> {
+        match Server::start(target, root, placement, counting)? {
+            Start::Running(server) => Ok(server),
+            Start::Unavailable(reason) => Err(Failure::new(reason)),
+        }
+    }
+
     /// The same server, whose connections have the congestion control of all.
     fn controlled(mut self) -> Result<Server> {
         match set_for_listeners(self.pid()) {
