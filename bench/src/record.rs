@@ -36,7 +36,6 @@ pub struct Record {
     pub(crate) scenarios: Vec<Scenario>,
     /// The comparisons, in the order of the run.
     pub cells: Vec<CellRecord>,
-    /// Who took part, and who couldn't, in display order.
     pub(crate) targets: Vec<TargetRecord>,
     pub(crate) placement: Placement,
     /// The congestion control of the servers' connections; null for the machine's default.
@@ -104,17 +103,14 @@ pub(crate) struct TargetRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Family {
-    /// One of this project's three servers.
     Ours,
     /// A server that sends a constant and parses nothing: the ceiling of client and kernel.
     Null,
-    /// Everybody else's.
     Peer,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SlowDiskRecord {
-    /// The means, for people: "cgroup blkio throttle, 400 reads/s on 254:0".
     pub(crate) means: String,
     /// Reads per second; null where the disk is as fast as it is.
     pub(crate) reads_per_second: Option<u64>,
@@ -154,7 +150,6 @@ impl Folder {
         Ok(Folder { path: path.to_owned(), trials })
     }
 
-    /// Takes the folder away again, when nothing was measured.
     pub(crate) fn remove_if_empty(&self) {
         if self.trials.metadata().is_ok_and(|found| found.len() == 0) {
             let _stays_as_it_is = fs::remove_dir_all(&self.path);

@@ -262,7 +262,6 @@ impl Run {
         Ok(Finish { report, interrupted, disturbed, failed })
     }
 
-    /// All rounds of a comparison; `None` when the user ended it.
     fn measure(&mut self, index: usize) -> Result<Option<Ended>> {
         let cell = self.record.cells[index].clone();
         let scenario = self.scenario_of(&cell).clone();
@@ -468,7 +467,6 @@ impl Run {
         Duration::from_millis(scenario.effort(tier).warm_up_ms + scenario.window_ms(tier))
     }
 
-    /// Whether a resumed run has it already.
     fn is_done(&self, cell: &CellRecord, target: &Target, pass: Pass, round: usize) -> bool {
         self.trials.iter().any(|trial| {
             trial.cell == cell.id
@@ -496,7 +494,6 @@ impl Run {
     }
 }
 
-/// The scenarios of the run, with what the options change.
 fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
     let mut scenarios = scenario::select(options.tier, &options.only)?;
     if let Some(window_ms) = options.window_ms {
@@ -590,7 +587,6 @@ fn told(trials: &[Trial]) -> Vec<String> {
     warnings
 }
 
-/// Takes out what was `said`.
 fn forget(warnings: &mut Vec<String>, said: &[String]) {
     warnings.retain(|warning| !said.contains(warning));
 }
@@ -611,7 +607,6 @@ fn disturbed(trials: &[Trial]) -> Option<String> {
     })
 }
 
-/// What no trial of the run could measure.
 fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
     let reasons = trials.iter().flat_map(|trial| trial.unmeasured.clone());
     reasons.collect()

@@ -37,7 +37,6 @@ pub struct Reading {
     pub(crate) what: String,
     /// In `unit`.
     pub(crate) measured: f64,
-    /// What it has to be, in `unit`.
     pub(crate) bound: Bound,
     /// "ms", "answers".
     pub(crate) unit: &'static str,
@@ -48,14 +47,11 @@ pub struct Reading {
 pub(crate) enum Bound {
     /// This, give or take a share of it.
     Near {
-        /// The expected value.
         expected: f64,
         /// By how much, as a share of it, a reading may differ.
         share: f64,
     },
-    /// No more than this.
     AtMost(f64),
-    /// No less than this.
     AtLeast(f64),
 }
 
@@ -80,7 +76,6 @@ pub struct Check {
     run: fn() -> Result<CheckResult>,
 }
 
-/// How the client of a check waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Client {
     /// It sleeps until something happens.
@@ -189,7 +184,6 @@ impl fmt::Display for Reading {
     }
 }
 
-/// Makes all checks, one after another, and writes what each has shown.
 pub(crate) fn run(output: &mut impl std::io::Write) -> Result<()> {
     let written = Failure::context::<std::io::Error>;
     let mut failed = 0;
@@ -255,7 +249,6 @@ fn only_class(outcome: &Outcome) -> Result<&ClassOutcome> {
     }
 }
 
-/// The engine of a check.
 fn engine(server: &FakeServer, class: Class, client: Client, seed: u64) -> Result<Engine> {
     let engine = Engine::connect(server.address(), vec![class], seed).map_err(Failure::context("connect"))?;
     Ok(match client {
@@ -264,7 +257,6 @@ fn engine(server: &FakeServer, class: Class, client: Client, seed: u64) -> Resul
     })
 }
 
-/// A class that asks the fake server.
 fn class(server: &FakeServer, connections: usize, pacing: Pacing) -> Class {
     let asks = Asks::one(Request::new(server.address(), "/", fake::EXPECTED));
     Class { pacing, ..Class::closed("probe", connections, asks) }

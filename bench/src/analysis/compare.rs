@@ -33,7 +33,6 @@ pub(crate) struct Comparison {
     /// In the order of the cells, a change for each target that is neither a control nor a
     /// twin.
     pub(crate) changes: Vec<Change>,
-    /// What the controls did, per cell and measure.
     pub(crate) drifts: Vec<Drift>,
 }
 
@@ -63,17 +62,14 @@ pub(crate) enum ChangeKind {
     WithinNoise,
 }
 
-/// What the controls of a cell did between the runs.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Drift {
     pub(crate) cell: CellId,
     pub(crate) measure: Measure,
     pub(crate) controls: Vec<String>,
-    /// After divided by before, over the controls.
     pub(crate) ratio: Estimate,
 }
 
-/// A run, read from its folder.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRun {
     pub(crate) record: Record,
@@ -305,7 +301,6 @@ fn kind(measure: Measure, ratio: &Estimate, margin: f64) -> ChangeKind {
     }
 }
 
-/// What makes two runs hard to compare.
 fn notes(before: &RecordedRun, after: &RecordedRun) -> Vec<String> {
     let (one, other) = (&before.record, &after.record);
     let mut notes = Vec::new();
@@ -334,12 +329,10 @@ fn notes(before: &RecordedRun, after: &RecordedRun) -> Vec<String> {
 }
 
 impl Comparison {
-    /// Targets of this project that got worse beyond noise.
     pub(crate) fn regressions(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::Worse).collect()
     }
 
-    /// Whatever changed beyond noise.
     pub(crate) fn changed(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.kind != ChangeKind::WithinNoise).collect()
     }

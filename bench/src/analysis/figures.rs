@@ -29,31 +29,24 @@ pub(crate) struct Figures {
     pub(crate) system_ns: Option<f64>,
     pub(crate) context_switches: Option<f64>,
     pub(crate) page_faults: Option<f64>,
-    /// What was called, per request, by the counting pass.
     pub(crate) calls: Option<CallsPerRequest>,
     /// Bytes on the wire per answer of the first class, head included.
     pub(crate) wire_bytes: Option<f64>,
-    /// Bytes read from the device per answer.
     pub(crate) device_read_bytes: Option<f64>,
     /// Failures among all requests that ended.
     pub(crate) error_share: f64,
     /// Requests of the first class that got no answer before the window ended, among all of its requests.
     pub(crate) unanswered_share: f64,
-    /// The client's share of its CPU.
     pub(crate) client_busy: f64,
     /// Whether the client was the limit in half of the trials or more.
     pub(crate) client_bound: bool,
-    /// What bounded most trials.
     pub(crate) limiter: Option<Limiter>,
-    /// Memory, where it was read.
     pub(crate) memory: Option<MemorySummary>,
     /// Threads at the end of the window, kernel workers included.
     pub(crate) threads: f64,
-    /// The kernel's io_uring workers among them.
     pub(crate) ring_workers: f64,
 }
 
-/// What one class of connections met with: medians over the trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ClassSummary {
     pub(crate) name: String,
@@ -67,24 +60,19 @@ pub(crate) struct ClassSummary {
     pub(crate) p999_ns: Option<f64>,
 }
 
-/// Calls into the kernel, per right answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct CallsPerRequest {
     pub(crate) system_calls: Option<BTreeMap<String, f64>>,
     pub(crate) ring_submissions: Option<f64>,
     pub(crate) ring_completions: Option<f64>,
-    /// Operations that a ring handed to a kernel worker.
     pub(crate) ring_punts: Option<f64>,
 }
 
 /// Memory in bytes: medians over the trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MemorySummary {
-    /// Connections while it was loaded.
     pub(crate) connections: usize,
-    /// User memory with nothing connected.
     pub(crate) base_user: Option<f64>,
-    /// User memory with all connections.
     pub(crate) loaded_user: Option<f64>,
     /// Kernel stacks and page tables of the server, with all connections.
     pub(crate) loaded_kernel: Option<f64>,

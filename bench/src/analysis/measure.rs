@@ -35,7 +35,6 @@ impl Measure {
         Measure::MemoryPerConnection,
     ];
 
-    /// What a scenario's verdict is about.
     pub(crate) const fn of(metric: Metric) -> Measure {
         match metric {
             Metric::CpuPerRequest => Measure::CpuPerRequest,

@@ -234,7 +234,6 @@ fn middle_of(mut statistics: Vec<f64>) -> Interval {
     }
 }
 
-/// Student's interval of the mean.
 fn student(rounds: &[f64]) -> Interval {
     let mean = rounds.iter().sum::<f64>() / rounds.len() as f64;
     let reach = student_t(rounds.len() - 1) * squared_error(rounds).sqrt();

@@ -36,11 +36,9 @@ pub(crate) struct Verdict {
     pub(crate) cell: CellId,
     /// The axis's value; null for a scenario of one point.
     pub(crate) value: Option<f64>,
-    /// What the scenario's verdict is about.
     pub(crate) measure: Measure,
     /// Rounds in which at least one trial counts.
     pub(crate) rounds: usize,
-    /// Per target that ran, in the record's order.
     pub(crate) targets: Vec<Figures>,
     /// What can't be told from noise, per measure.
     pub(crate) bands: BTreeMap<Measure, Band>,
@@ -52,7 +50,6 @@ pub(crate) struct Verdict {
 /// What is compared in every cell besides the scenario's own measure.
 pub(crate) const COMPARED: [Measure; 3] = [Measure::CpuPerRequest, Measure::Rate, Measure::P99];
 
-/// How far from 1 a ratio of equals may lie.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Band {
     /// It is [1 / (1 + margin), 1 + margin].
@@ -192,7 +189,6 @@ impl Verdict {
         Some((verdict, counted))
     }
 
-    /// The twin's ratio to its original.
     fn twin(&self, record: &Record, measure: Measure, counted: &[&Trial]) -> Option<Estimate> {
         self.targets.iter().find_map(|figures| {
             let original = original(record, &figures.target)?;
@@ -232,7 +228,6 @@ impl Verdict {
         }
     }
 
-    /// What a target did; `None` for one that didn't run.
     pub(crate) fn figures(&self, target: &str) -> Option<&Figures> {
         self.targets.iter().find(|figures| figures.target == target)
     }
@@ -255,7 +250,6 @@ impl Verdict {
         })
     }
 
-    /// What can't be told from noise in a measure.
     pub(crate) fn band(&self, measure: Measure) -> Band {
         self.bands.get(&measure).copied().unwrap_or_else(|| Band::of(None))
     }

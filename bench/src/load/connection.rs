@@ -84,7 +84,6 @@ impl Buffers {
 /// What a connection waits for.
 enum State {
     Connect,
-    /// Nothing: no answer is owed.
     Idle,
     /// Room to send the rest of the request.
     Send {
@@ -103,7 +102,6 @@ enum State {
     End,
 }
 
-/// What an event has brought a connection to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
     /// It waits for the next edge, or has taken as much as it may.
@@ -126,10 +124,8 @@ pub(crate) struct Visit<'a> {
     /// Whether it was the last request of the connection.
     pub(crate) closing: bool,
     pub(crate) buffers: &'a mut Buffers,
-    /// The connection's digest, if its bodies are hashed.
     pub(crate) digest: Option<usize>,
     pub(crate) peer: PeerState,
-    /// How many bytes may still be taken.
     pub(crate) budget: usize,
 }
 
@@ -316,7 +312,6 @@ impl Connection {
         Ok(answered)
     }
 
-    /// After the last answer of a connection.
     pub(crate) fn await_end(&mut self) {
         self.state = State::End;
     }

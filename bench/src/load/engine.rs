@@ -73,7 +73,6 @@ pub struct Engine {
     seed: u64,
     runs: u64,
     stage: Stage,
-    /// The first request that is due in any class.
     next_due: Option<Instant>,
     /// Connections that the stage waits for: with an answer, or an end, still to come.
     owed: usize,
@@ -329,7 +328,6 @@ impl Engine {
         self.next_due = self.groups.iter().filter_map(Group::next_due).min();
     }
 
-    /// Sends what is due, or lines it up where no connection is free.
     fn release(&mut self, now: Instant) -> Result<(), LoadError> {
         for number in 0..self.groups.len() {
             while let Some(due) = self.groups[number].take_due(now) {
@@ -392,7 +390,6 @@ impl Engine {
         }
     }
 
-    /// Opens a connection and sends its first request at once.
     fn open_asking(&mut self, index: usize, request: usize, closing: bool) -> Result<(), LoadError> {
         let slot = &self.slots[index];
         let group = &self.groups[slot.group];

@@ -67,7 +67,6 @@ impl Streams {
 
 pub(crate) struct Group {
     pub(crate) class: Class,
-    /// Its connections' places.
     pub(crate) slots: Range<usize>,
     pub(crate) slow_read: Option<SlowRead>,
     picker: Picker,

@@ -23,14 +23,9 @@ pub(crate) const LAG_SHARE_MAX: f64 = 0.05;
 /// A client that is busy for more of the time counts as the limit.
 pub(crate) const BUSY_MAX: f64 = 0.85;
 
-/// Why the client, not the server, decided what was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum ClientBound {
-    Late {
-        class: String,
-        lag: Duration,
-    },
-    /// It had no time left, or nearly none.
+    Late { class: String, lag: Duration },
     Busy(f64),
 }
 

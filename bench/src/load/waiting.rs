@@ -25,7 +25,6 @@ pub(crate) const AHEAD: Duration = Duration::from_millis(2);
 /// The epoll instance, and what waiting for it has cost.
 pub(crate) struct Waiting {
     poller: OwnedFd,
-    /// CPU time of looks that found nothing.
     spun: Duration,
 }
 

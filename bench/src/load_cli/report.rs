@@ -21,7 +21,6 @@ pub(super) struct LoadReport {
     elapsed_s: f64,
     /// The share of the time in which the (busiest) client thread had something to do.
     client_busy: f64,
-    /// Why the client, not the server, decided what was measured.
     client_bound: Option<String>,
     classes: Vec<ClassReport>,
 }

@@ -17,19 +17,16 @@ const LOOKS_MAX: u32 = 25;
 /// All waits of a run take at most so much of its budget: a machine that is never calm still gets its trials.
 const SHARE_MAX: f64 = 0.1;
 
-/// How much may still be waited for calm.
 #[derive(Debug)]
 pub(crate) struct Patience {
     left: Duration,
 }
 
 impl Patience {
-    /// That of a run with this budget of time.
     pub(crate) fn of_run(budget: Duration) -> Patience {
         Patience::new(budget.mul_f64(SHARE_MAX))
     }
 
-    /// All waits together take at most so long.
     pub(crate) fn new(left: Duration) -> Patience {
         Patience { left }
     }
@@ -78,7 +75,6 @@ fn look(placement: Placement) -> Option<Disturbance> {
     before.0.until(later, process_cpu().saturating_sub(before.1))
 }
 
-/// CPU time of this process, user and system.
 fn process_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }

@@ -28,11 +28,8 @@ const SLEEPY: &str = "so the client sleeps between requests that are due, and se
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Weight {
-    /// As it should be.
     Fine,
-    /// Something can't be measured or compared.
     Missing,
-    /// The numbers will be off.
     Bias,
 }
 
@@ -42,7 +39,6 @@ pub(crate) struct Finding {
     /// What was looked at: "CPU frequency".
     pub(crate) subject: &'static str,
     pub(crate) found: String,
-    /// What to do about it; empty where there is nothing to do.
     pub(crate) advice: String,
 }
 

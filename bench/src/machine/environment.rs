@@ -19,13 +19,11 @@ pub(crate) struct Environment {
     pub(crate) mitigations: BTreeMap<String, String>,
     /// Settings that change what the servers can do, by their sysctl names.
     pub(crate) sysctls: BTreeMap<String, Option<String>>,
-    /// Limits of this process, which the servers inherit.
     pub(crate) limits: Limits,
     pub(crate) memory_kib: Option<u64>,
     pub(crate) filesystem: Option<Filesystem>,
     /// The load average over the last minute, at the start.
     pub(crate) load_average: Option<String>,
-    /// What the servers and the harness were built with.
     pub(crate) build: Build,
     pub(crate) source: Option<Source>,
 }
@@ -33,7 +31,6 @@ pub(crate) struct Environment {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cpu {
     pub(crate) model: Option<String>,
-    /// CPUs that are online, as the kernel lists them.
     pub(crate) online: Option<String>,
     /// The frequency governor of CPU 0; none on most virtual machines.
     pub(crate) governor: Option<String>,

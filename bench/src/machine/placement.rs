@@ -18,7 +18,6 @@ pub struct Placement {
     pub(crate) distance: Distance,
 }
 
-/// How near the CPUs of server and client are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Distance {

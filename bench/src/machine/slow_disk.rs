@@ -15,7 +15,6 @@ pub(crate) const READS_PER_SECOND: u64 = 400;
 
 const PREFIX: &str = "triptych-bench-";
 
-/// Makes reads slow for those who join.
 #[derive(Debug)]
 pub(crate) struct SlowDisk {
     /// The control group; none where the machine doesn't allow one.

@@ -170,13 +170,10 @@ pub struct CostRecord {
 /// Memory, before and during the load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MemoryFigures {
-    /// The server alone, nothing connected.
     pub(crate) base: MemoryRecord,
-    /// With the connections of the scenario.
     pub(crate) loaded: MemoryRecord,
 }
 
-/// Memory of the server's process tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MemoryRecord {
     /// Proportional set size: what is in user space.

@@ -24,16 +24,12 @@ use crate::run::scenario;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
-    /// The file's name without its ending; unique in a run.
     pub(crate) name: String,
     pub(crate) title: String,
-    /// The scenario that it belongs to; none for a picture of the whole run.
     pub(crate) scenario: Option<String>,
-    /// A document of its own, wide.
     pub(crate) file: String,
     /// Wide, for a page that has [`STYLE`].
     pub(crate) wide: String,
-    /// Narrow, likewise.
     pub(crate) narrow: String,
 }
 
@@ -45,19 +41,14 @@ pub(crate) struct Gallery {
     pub(crate) undrawn: Vec<String>,
 }
 
-/// How wide a picture is, and what follows from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Frame {
     pub(crate) width: f64,
     pub(crate) margin: f64,
     pub(crate) title: Font,
-    /// How to read it, and where it comes from.
     pub(crate) note: Font,
-    /// Names and numbers.
     pub(crate) label: Font,
-    /// Numbers along axes.
     pub(crate) axis: Font,
-    /// Whether it is for a phone.
     pub(crate) narrow: bool,
 }
 
@@ -95,7 +86,6 @@ pub(crate) struct Canvas<'a> {
     pub(crate) results: &'a Results<'a>,
     pub(crate) frame: Frame,
     pub(crate) svg: Svg,
-    /// Where the next thing goes.
     pub(crate) y: f64,
 }
 
@@ -120,7 +110,6 @@ impl Canvas<'_> {
 pub(crate) struct Sketch<'a> {
     pub(crate) name: String,
     pub(crate) title: String,
-    /// How to read it.
     pub(crate) reading: String,
     pub(crate) scenario: Option<String>,
     /// Draws what stands between the reading and the footer.
@@ -227,5 +216,4 @@ pub(crate) fn classes(results: &Results<'_>, id: &str) -> String {
     }
 }
 
-/// What all pictures look like.
 pub(crate) const STYLE: &str = include_str!("../../assets/chart.css");

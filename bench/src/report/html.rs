@@ -8,7 +8,7 @@ use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{COMPARED, Verdict};
 use crate::failure::{Failure, Result};
 use crate::record::Family;
-use crate::record::trial::{Pass, Trial};
+use crate::record::trial::Trial;
 use crate::report::chart::{Gallery, Picture, STYLE};
 use crate::report::overview::{self, Table};
 use crate::report::results::Results;
@@ -230,7 +230,6 @@ fn environment(page: &mut String, results: &Results<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What the explorers draw from.
 fn data(results: &Results<'_>) -> Value {
     let targets: Vec<Value> = results
         .record
@@ -319,57 +318,33 @@ fn cell(verdict: &Verdict) -> Value {
     })
 }
 
-/// The trials without their histograms.
 fn raw(results: &Results<'_>) -> Value {
-    let columns = [
-        "number",
-        "started",
-        "scenario",
-        "point",
-        "round",
-        "position",
-        "attempt",
-        "pass",
-        "target",
-        "void",
-        "cpu_per_request_ns",
-        "answers_per_second",
-        "p50_ns",
-        "p99_ns",
-        "p999_ns",
-        "answers",
-        "faults",
-        "limiter",
-        "client_busy",
+    type Column = (&'static str, fn(&Trial) -> Value);
+    fn measured(trial: &Trial, measure: Measure) -> Value {
+        json!(measure.of_trial(trial).map(rounded))
+    }
+    let columns: [Column; 19] = [
+        ("number", |trial| json!(trial.place.number)),
+        ("started", |trial| json!(trial.started)),
+        ("scenario", |trial| json!(trial.cell.scenario)),
+        ("point", |trial| json!(trial.cell.point)),
+        ("round", |trial| json!(trial.place.round)),
+        ("position", |trial| json!(trial.place.position)),
+        ("attempt", |trial| json!(trial.place.attempt)),
+        ("pass", |trial| json!(trial.pass)),
+        ("target", |trial| json!(trial.target)),
+        ("void", |trial| json!(trial.void)),
+        ("cpu_per_request_ns", |trial| measured(trial, Measure::CpuPerRequest)),
+        ("answers_per_second", |trial| measured(trial, Measure::Rate)),
+        ("p50_ns", |trial| measured(trial, Measure::P50)),
+        ("p99_ns", |trial| measured(trial, Measure::P99)),
+        ("p999_ns", |trial| measured(trial, Measure::P999)),
+        ("answers", |trial| json!(trial.answers())),
+        ("faults", |trial| json!(trial.errors())),
+        ("limiter", |trial| json!(wording::limiter(trial.limiter))),
+        ("client_busy", |trial| json!(rounded(trial.client_busy))),
     ];
-    let row = |trial: &Trial| {
-        let measure = |measure: Measure| measure.of_trial(trial).map(rounded);
-        let pass = match trial.pass {
-            Pass::Timing => "timing",
-            Pass::Counting => "counting",
-        };
-        json!([
-            trial.place.number,
-            trial.started,
-            trial.cell.scenario,
-            trial.cell.point,
-            trial.place.round,
-            trial.place.position,
-            trial.place.attempt,
-            pass,
-            trial.target,
-            trial.void,
-            measure(Measure::CpuPerRequest),
-            measure(Measure::Rate),
-            measure(Measure::P50),
-            measure(Measure::P99),
-            measure(Measure::P999),
-            trial.answers(),
-            trial.errors(),
-            wording::limiter(trial.limiter),
-            rounded(trial.client_busy),
-        ])
-    };
-    let trials: Vec<Value> = results.trials.iter().map(row).collect();
-    json!({"columns": columns, "trials": trials})
+    let row = |trial| -> Vec<Value> { columns.iter().map(|(_, of)| of(trial)).collect() };
+    let trials: Vec<Vec<Value>> = results.trials.iter().map(row).collect();
+    json!({"columns": columns.map(|(name, _)| name), "trials": trials})
 }

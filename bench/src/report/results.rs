@@ -15,7 +15,6 @@ pub(crate) struct Results<'a> {
     pub(crate) verdicts: Vec<Verdict>,
 }
 
-/// What a scenario has shown, in sentences.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding<'a> {
     pub(crate) scenario: &'a Scenario,
@@ -47,7 +46,6 @@ impl<'a> Results<'a> {
         self.record.scenarios.iter().filter(ran)
     }
 
-    /// The verdicts of a scenario, along its axis.
     pub(crate) fn of_scenario(&self, scenario: &Scenario) -> impl Iterator<Item = &Verdict> {
         self.verdicts.iter().filter(|verdict| verdict.cell.scenario == scenario.name)
     }
@@ -88,7 +86,6 @@ impl<'a> Results<'a> {
         candidates.min_by(|one, other| value(one).total_cmp(&value(other)))
     }
 
-    /// What a ratio of the cell's measure says.
     pub(crate) fn sentence(&self, verdict: &Verdict, above: &str, below: &str) -> Option<String> {
         let ratio = verdict.ratio(above, below, verdict.measure)?;
         let margin = verdict.band(verdict.measure).margin;
@@ -150,12 +147,10 @@ impl<'a> Results<'a> {
         (claims.len(), claims.iter().filter(|claim| **claim == Claim::Difference).count())
     }
 
-    /// Trials made, and void ones among them.
     pub(crate) fn trial_counts(&self) -> (usize, usize) {
         (self.trials.len(), self.trials.iter().filter(|trial| trial.void.is_some()).count())
     }
 
-    /// Why trials were void, with how often.
     pub(crate) fn void_reasons(&self) -> Vec<(String, usize)> {
         let mut reasons: Vec<(String, usize)> = Vec::new();
         for reason in self.trials.iter().filter_map(|trial| trial.void.as_ref()) {

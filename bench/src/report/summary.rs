@@ -152,7 +152,6 @@ fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictur
     }
 }
 
-/// A scenario's numbers, each table with a heading.
 pub(crate) fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String, Table)> {
     let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
     if let [verdict] = verdicts.as_slice() {
@@ -175,7 +174,6 @@ pub(crate) fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String,
         .collect()
 }
 
-/// Everything about one cell, a row per target.
 fn cell_table(results: &Results<'_>, verdict: &Verdict) -> Table {
     let baseline = results.baseline(verdict).unwrap_or_default();
     let mut heads: Vec<String> = vec!["CPU per request".to_owned()];
@@ -232,7 +230,6 @@ fn ratio(verdict: &Verdict, target: &str, baseline: &str) -> String {
     }
 }
 
-/// One measure along the axis, a row per target.
 fn axis_table(results: &Results<'_>, scenario: &Scenario, verdicts: &[&Verdict], measure: Measure) -> Table {
     let heads: Vec<String> = verdicts.iter().map(|verdict| verdict.cell.point.clone()).collect();
     let corner = scenario.axis.as_ref().map_or("", |axis| axis.name.as_str());

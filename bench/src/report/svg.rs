@@ -14,7 +14,6 @@ pub(crate) enum Anchor {
     End,
 }
 
-/// How text looks: its size in pixels, and its weight.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Font {
     pub(crate) size: f64,
@@ -60,7 +59,6 @@ impl Svg {
         self.element(&format!("<line x1=\"{x1}\" y1=\"{y1}\" x2=\"{x2}\" y2=\"{y2}\" class=\"{class}\"/>"));
     }
 
-    /// A filled rectangle, its corners rounded by `radius`.
     pub(crate) fn rectangle(&mut self, corner: (f64, f64), size: (f64, f64), radius: f64, class: &str) {
         let (x, y, radius) = (number(corner.0), number(corner.1), number(radius));
         let (width, height) = (number(size.0), number(size.1));
@@ -142,7 +140,6 @@ pub(crate) fn number(value: f64) -> String {
     if text == "-0" { "0".to_owned() } else { text.to_owned() }
 }
 
-/// For text and attributes of XML and HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -175,7 +172,6 @@ const WIDTH_OTHER: u16 = 620;
 const BOLD_FACTOR: f64 = 1.16;
 const SLACK_FACTOR: f64 = 1.14;
 
-/// How much room a line of text needs.
 pub(crate) fn text_width(text: &str, font: Font) -> f64 {
     let thousandths: u32 = text
         .chars()

@@ -18,17 +18,12 @@ use crate::server::target::{Backend, Constant, Family, Target};
 
 pub(crate) struct Admitted {
     pub(crate) target: Target,
-    /// Where scenarios count it.
     pub(crate) group: Group,
 }
 
-/// What the gate has shown.
 pub(crate) struct Admission {
-    /// Who takes part, in display order.
     pub(crate) admitted: Vec<Admitted>,
-    /// Everybody who was asked for, in display order.
     pub(crate) records: Vec<TargetRecord>,
-    /// Whose congestion control the connections have.
     pub(crate) control: Control,
 }
 
@@ -111,7 +106,6 @@ fn is_unavailable(record: &TargetRecord) -> bool {
     record.unavailable.is_some()
 }
 
-/// Starts a target, and sends it through the gate.
 fn enter(
     target: &Target,
     record: &mut TargetRecord,

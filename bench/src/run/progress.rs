@@ -11,11 +11,9 @@ const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
 /// What a trial takes besides its warm-up and its window, before any has been made: 30 to 140 ms were seen.
 const BESIDES_AT_FIRST: Duration = Duration::from_millis(60);
 
-/// What a run has still to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Left {
     pub(crate) trials: usize,
-    /// The warm-ups and windows of all of them.
     pub(crate) planned: Duration,
 }
 
@@ -89,14 +87,12 @@ impl Progress {
         self.last = format!(" (before: {} {}/s, {cpu} each)", trial.target, wording::rate(rate));
     }
 
-    /// Takes the line away.
     pub(crate) fn finish(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
     }
 
-    /// Writes a line that stays.
     pub(crate) fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),
@@ -104,7 +100,6 @@ impl Progress {
         }
     }
 
-    /// How long so much will take.
     pub(crate) fn time_for(&self, left: Left) -> Duration {
         let besides = if self.done > 0 { self.besides / self.done } else { BESIDES_AT_FIRST };
         Left::of(left.trials, besides).and(left).planned

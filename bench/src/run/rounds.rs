@@ -30,7 +30,6 @@ impl Budget {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// Whether what is left of it is less than `wanted`.
     pub(crate) fn is_short(&self, wanted: Duration) -> bool {
         self.left().is_zero() || self.share(wanted) < 1.0
     }
@@ -61,7 +60,6 @@ pub(crate) fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals:
     })
 }
 
-/// What a comparison is about, of one trial.
 fn value(metric: Metric, trial: &Trial) -> Option<f64> {
     let main = trial.main_class()?;
     match metric {

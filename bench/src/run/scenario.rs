@@ -82,7 +82,6 @@ pub(crate) enum Metric {
     Rate,
 }
 
-/// How a scenario is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Picture {
@@ -96,15 +95,12 @@ pub(crate) enum Picture {
     Timeline,
 }
 
-/// Groups of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Group {
-    /// The three backends with default settings.
     Ours,
     /// The three backends in their other cache modes.
     CacheModes,
-    /// The A/A twin.
     Twin,
     /// The servers that parse nothing.
     Null,
@@ -204,7 +200,6 @@ pub(crate) struct Phase {
     pub(crate) factor: f64,
 }
 
-/// How long and how often.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Effort {
@@ -292,12 +287,10 @@ impl Scenario {
         }
     }
 
-    /// Whether a command line means it.
     fn is_called(&self, name: &str) -> bool {
         self.name == name || self.chapter.as_deref() == Some(name)
     }
 
-    /// Whether a target takes part.
     pub(crate) fn asks_for(&self, group: Group, id: &str) -> bool {
         self.targets.contains(&group) || self.lesser.iter().any(|name| name == id)
     }
@@ -337,7 +330,6 @@ impl Scenario {
         values.iter().map(|value| (cell(label(value)), Some(*value))).collect()
     }
 
-    /// The length of a window in milliseconds.
     pub(crate) fn window_ms(&self, tier: Tier) -> u64 {
         if self.phases.is_empty() {
             return self.effort(tier).window_ms;

@@ -28,7 +28,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-/// Slices of a timeline.
 const SLICE: Duration = Duration::from_millis(100);
 /// A counting pass needs no narrow intervals: counts hardly vary.
 const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
@@ -46,13 +45,10 @@ pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
-/// What all trials of a comparison have in common.
 pub(crate) struct Setting<'a> {
     pub(crate) scenario: &'a Scenario,
     pub(crate) tier: Tier,
-    /// Which of its points.
     pub(crate) cell: &'a CellId,
-    /// The axis's value there.
     pub(crate) value: Option<f64>,
     pub(crate) corpus: &'a Corpus,
     pub(crate) placement: Placement,

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What it answers.
 pub(super) const EXPECTED: Expected = Expected { status: 200, body_bytes: 2 };
 
 /// Says when a request that has come at a moment is to be answered.

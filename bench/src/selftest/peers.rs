@@ -136,7 +136,6 @@ fn servers() -> impl Iterator<Item = Target> {
     named.filter(|target| matches!(target.find(), Availability::Found { .. }))
 }
 
-/// A file to serve, and CPUs to serve it from.
 struct Bench {
     corpus: Corpus,
     placement: Placement,

@@ -50,7 +50,6 @@ pub(crate) fn lindley_waits(arrivals: impl IntoIterator<Item = f64>, service: f6
     arrivals.into_iter().map(wait).collect()
 }
 
-/// The arrivals of a schedule, in seconds.
 fn arrivals(mut schedule: Schedule) -> Vec<f64> {
     let mut arrivals = Vec::new();
     while let Some(due) = schedule.next() {

@@ -30,50 +30,11 @@ pub enum Counting {
 }
 
 /// System calls that file servers make. All others are counted together.
-const NAMES: [&str; 42] = [
-    "accept",
-    "accept4",
-    "clone",
-    "clone3",
-    "close",
-    "epoll_ctl",
-    "epoll_pwait",
-    "epoll_pwait2",
-    "epoll_wait",
-    "fcntl",
-    "fstat",
-    "futex",
-    "getdents64",
-    "getsockname",
-    "io_getevents",
-    "io_submit",
-    "io_uring_enter",
-    "lseek",
-    "madvise",
-    "mmap",
-    "munmap",
-    "nanosleep",
-    "newfstatat",
-    "openat",
-    "openat2",
-    "pread64",
-    "preadv2",
-    "read",
-    "readlink",
-    "readv",
-    "recvfrom",
-    "recvmsg",
-    "sendfile64",
-    "sendmsg",
-    "sendto",
-    "setsockopt",
-    "shutdown",
-    "splice",
-    "statx",
-    "tgkill",
-    "write",
-    "writev",
-];
+const NAMES: &str = "\
+    accept accept4 clone clone3 close epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl fstat futex \
+    getdents64 getsockname io_getevents io_submit io_uring_enter lseek madvise mmap munmap nanosleep \
+    newfstatat openat openat2 pread64 preadv2 read readlink readv recvfrom recvmsg sendfile64 sendmsg \
+    sendto setsockopt shutdown splice statx tgkill write writev";
 
 /// Where tracefs is mounted, by itself or below debugfs.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -159,7 +120,6 @@ impl Counters {
         }
     }
 
-    /// What they have counted up to now.
     pub(crate) fn read(&mut self) -> Calls {
         let total = read(&mut self.total);
         let by_name = self.by_name.as_mut().map_err(|reason| reason.clone()).and_then(|counters| {
@@ -196,7 +156,7 @@ impl Tracepoints {
     pub(crate) fn keep() -> Tracepoints {
         let rings = ["io_uring_submit_req", "io_uring_complete", "io_uring_queue_async_work"];
         let rings = rings.into_iter().map(|name| format!("io_uring/{name}"));
-        let calls = NAMES.into_iter().map(tracepoint_of);
+        let calls = names().map(tracepoint_of);
         let names = rings.chain(calls).chain(["raw_syscalls/sys_enter".to_owned()]);
         let counter = |name: String| {
             let event = Tracepoint::with_id(tracepoint_id(&name).ok()?);
@@ -248,12 +208,16 @@ fn tracepoint_id(name: &str) -> Measurement<u64> {
     id.trim().parse().map_err(|_| format!("the tracepoint {name} has no number"))
 }
 
+fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.split_ascii_whitespace()
+}
+
 /// A counter for each of [`NAMES`] that this kernel and this processor have.
 fn named(pid: Pid) -> Measurement<Vec<(&'static str, Counter)>> {
     // Without it there are none, and the reason should say so.
     tracepoint_id("raw_syscalls/sys_enter")?;
     let mut counters = Vec::new();
-    for name in NAMES {
+    for name in names() {
         if let Ok(id) = tracepoint_id(&tracepoint_of(name)) {
             counters.push((name, counter(pid, Tracepoint::with_id(id))?));
         }

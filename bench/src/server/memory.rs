@@ -42,7 +42,6 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// What it is now.
     pub(crate) fn now() -> Machine {
         let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
         let sockets = file("/proc/net/sockstat").and_then(|text| {

@@ -7,10 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::{fmt, str};
 
-/// The hidden subcommand's name.
 pub(crate) const SUBCOMMAND: &str = "serve-under-test";
 
-/// What a server's process has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LaunchOrder {
     /// Its one CPU.
@@ -20,7 +18,6 @@ pub(crate) struct LaunchOrder {
     pub(crate) work: Work,
 }
 
-/// What it serves with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Work {
     /// One of this project's servers, over the files below `root`.

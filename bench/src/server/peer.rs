@@ -20,27 +20,15 @@ const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 pub(crate) struct Peer {
     pub(crate) id: &'static str,
     pub(crate) label: &'static str,
-    /// The name of its executable.
     program: &'static str,
     /// Makes it tell its version.
     version: &'static [&'static str],
     install: &'static str,
     pub(crate) template: Option<&'static str>,
-    how: How,
+    /// Its command line; `@CONFIG@` is the file with its configuration. Empty: the template is the command line.
+    arguments: &'static [&'static str],
     /// What ends it without waiting for its clients.
     pub(crate) signal: Signal,
-}
-
-/// How a peer takes its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum How {
-    Nginx,
-    Lighttpd,
-    H2o,
-    Caddy,
-    StaticWebServer,
-    /// It has no configuration file: the template is its command line, a line per argument.
-    Arguments,
 }
 
 const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
@@ -52,7 +40,8 @@ pub(crate) const NGINX: Peer = Peer {
     version: &["-v"],
     install: NGINX_INSTALL,
     template: Some(include_str!("../../peers/nginx.conf")),
-    how: How::Nginx,
+    // Before it has read its configuration it would log into a file of the system's.
+    arguments: &["-p", "@RUN@", "-e", "stderr", "-c", "@CONFIG@"],
     signal: Signal::TERM,
 };
 
@@ -77,7 +66,7 @@ pub(crate) const LIGHTTPD: Peer = Peer {
     version: &["-v"],
     install: "apt install lighttpd",
     template: Some(include_str!("../../peers/lighttpd.conf")),
-    how: How::Lighttpd,
+    arguments: &["-D", "-f", "@CONFIG@"],
     signal: Signal::TERM,
 };
 
@@ -88,7 +77,7 @@ pub(crate) const H2O: Peer = Peer {
     version: &["-v"],
     install: "apt install h2o",
     template: Some(include_str!("../../peers/h2o.yaml")),
-    how: How::H2o,
+    arguments: &["-c", "@CONFIG@"],
     // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
     signal: Signal::KILL,
 };
@@ -100,7 +89,7 @@ pub(crate) const CADDY: Peer = Peer {
     version: &["version"],
     install: "apt install caddy",
     template: Some(include_str!("../../peers/caddy.Caddyfile")),
-    how: How::Caddy,
+    arguments: &["run", "--adapter", "caddyfile", "--config", "@CONFIG@"],
     signal: Signal::TERM,
 };
 
@@ -111,7 +100,7 @@ pub(crate) const STATIC_WEB: Peer = Peer {
     version: &["--version"],
     install: "cargo install --locked static-web-server",
     template: Some(include_str!("../../peers/static-web-server.toml")),
-    how: How::StaticWebServer,
+    arguments: &["--config-file", "@CONFIG@"],
     signal: Signal::TERM,
 };
 
@@ -122,7 +111,7 @@ pub(crate) const MINISERVE: Peer = Peer {
     version: &["--version"],
     install: "cargo install --locked miniserve",
     template: Some(include_str!("../../peers/miniserve.args")),
-    how: How::Arguments,
+    arguments: &[],
     signal: Signal::TERM,
 };
 
@@ -169,33 +158,28 @@ impl Peer {
     /// Writes its configuration into the run folder, and says how to start it.
     pub(crate) fn prepare(&self, program: PathBuf, instance: &Instance<'_>) -> Result<PeerCommand> {
         let configuration = self.template.map(|template| filled(template, instance)).transpose()?;
-        // static-web-server wants to see what it is by its name.
-        let file =
-            instance.run.join(if self.how == How::StaticWebServer { "sws.toml" } else { "configuration" });
+        // static-web-server tells the format by the name's ending.
+        let file = instance.run.join(if self.id == STATIC_WEB.id { "sws.toml" } else { "configuration" });
         if let Some(text) = &configuration {
             fs::write(&file, text).map_err(Failure::context(format!("write {}", file.display())))?;
         }
-        let text = |word: &str| OsString::from(word);
-        let (run, config) = (OsString::from(instance.run), OsString::from(&file));
-        let arguments = match self.how {
-            // Until it has read its configuration it would complain into a file of the system's.
-            How::Nginx => vec![text("-p"), run.clone(), text("-e"), text("stderr"), text("-c"), config],
-            How::Lighttpd => vec![text("-D"), text("-f"), config],
-            How::H2o => vec![text("-c"), config],
-            How::Caddy => {
-                vec![text("run"), text("--adapter"), text("caddyfile"), text("--config"), config]
-            }
-            How::StaticWebServer => vec![text("--config-file"), config],
-            How::Arguments => arguments(configuration.as_deref().unwrap_or_default()),
+        let run = OsString::from(instance.run);
+        let argument = |word: &&str| match *word {
+            "@CONFIG@" => OsString::from(&file),
+            "@RUN@" => run.clone(),
+            word => OsString::from(word),
         };
-        // What it would keep in the user's home, and one thread for Go's scheduler on its one CPU.
-        let variables = match self.how {
-            How::Caddy => ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"]
-                .map(|name| (name.to_owned(), run.clone()))
-                .into_iter()
-                .chain([("GOMAXPROCS".to_owned(), text("1"))])
-                .collect(),
-            _ => Vec::new(),
+        let arguments = match self.arguments {
+            [] => arguments(configuration.as_deref().unwrap_or_default()),
+            words => words.iter().map(argument).collect(),
+        };
+        // caddy keeps state in the user's home; Go's scheduler gets one thread for the one CPU.
+        let variables = if self.id == CADDY.id {
+            let homes =
+                ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"].map(|name| (name.to_owned(), run.clone()));
+            homes.into_iter().chain([("GOMAXPROCS".to_owned(), OsString::from("1"))]).collect()
+        } else {
+            Vec::new()
         };
         Ok(PeerCommand { program, arguments, variables })
     }

@@ -98,7 +98,6 @@ struct Bar<'a> {
     target: &'a str,
     /// Classes and lengths, from left to right.
     parts: Vec<(&'static str, f64)>,
-    /// What stands at its end.
     text: String,
     /// What a reader sees who points at it.
     tip: String,

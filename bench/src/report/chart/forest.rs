@@ -131,7 +131,6 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
     }
 }
 
-/// The dot with its interval. What reaches beyond the scale ends there.
 pub(crate) fn mark(canvas: &mut Canvas<'_>, scale: Scale, estimate: &Estimate, middle: f64, class: &str) {
     if let Some(interval) = estimate.interval {
         let (low, high) = (scale.at(interval.low), scale.at(interval.high));
@@ -185,7 +184,6 @@ fn ticks(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, bottom: f64) 
     }
 }
 
-/// What isn't ranked, and why.
 fn notes(results: &Results<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]) -> Vec<String> {
     let unranked = rows.iter().filter_map(|(id, _)| {
         let why = verdict.figures(id)?.unranked(verdict.measure)?;

@@ -74,7 +74,6 @@ impl Area {
             && self.top + self.height <= other.top + other.height
     }
 
-    /// Whether it lies within `page` and touches none of `taken`.
     pub(crate) fn is_free(self, taken: &[Area], page: Area) -> bool {
         self.is_within(page) && !taken.iter().any(|taken| taken.overlaps(self))
     }

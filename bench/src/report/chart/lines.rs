@@ -12,7 +12,6 @@ use crate::run::scenario::{Axis, Scenario};
 /// From this ratio of its values on, an x axis is logarithmic.
 const LOGARITHMIC_FROM: f64 = 20.0;
 
-/// The scenario's own measure along its axis.
 pub(crate) fn along_the_axis<'a>(
     results: &'a Results<'a>,
     scenario: &'a Scenario,
@@ -118,7 +117,6 @@ fn of_measure(
     })
 }
 
-/// A point's label with its thousands apart.
 fn point(verdict: &Verdict) -> String {
     match verdict.value {
         Some(value) if value >= 1_000.0 => wording::thousands(value),
@@ -146,7 +144,6 @@ pub(crate) fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> 
     targets
 }
 
-/// Where the points of a scenario lie on the x axis.
 pub(crate) struct XPositions {
     pub(crate) values: Vec<f64>,
     /// The axis's ends, and whether it is logarithmic.

@@ -9,22 +9,18 @@ use crate::report::wording;
 
 pub(crate) struct Series {
     pub(crate) target: String,
-    /// What is said about it at its end, behind its name.
     pub(crate) value: String,
     /// What a reader sees who points at it.
     pub(crate) tip: String,
-    /// Along the x axis.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// A number along an axis, and how it is written.
 pub(crate) type Tick = (f64, String);
 
 pub(crate) struct Plot {
     /// Lines, in the order in which they are drawn: the last lies on top.
     pub(crate) series: Vec<Series>,
     pub(crate) x_name: String,
-    /// Positions along the x axis that are named.
     pub(crate) x_ticks: Vec<Tick>,
     /// From the least to the largest x, and whether equal steps are equal ratios.
     pub(crate) x_range: (f64, f64, bool),

@@ -3,7 +3,6 @@
 /// From this ratio of the largest to the smallest value on, a scale is logarithmic.
 const LOGARITHMIC_FROM: f64 = 12.0;
 
-/// From values to places between two ends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
     low: f64,

@@ -69,7 +69,6 @@ pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result
     })
 }
 
-/// How many nines a quantile has.
 fn nines(quantile: f64) -> f64 {
     -(1.0 - quantile).log10()
 }

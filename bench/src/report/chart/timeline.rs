@@ -9,7 +9,6 @@ use crate::report::svg::{Anchor, Font, number, shortened};
 use crate::report::wording;
 use crate::run::scenario::{Phase, Scenario, whole};
 
-/// What one target answered, per slice of the window.
 struct Panel {
     target: String,
     /// Right answers per second, the median over the trials.
@@ -71,7 +70,6 @@ fn panel(results: &Results<'_>, scenario: &Scenario, verdict: &Verdict, id: &str
     Some(Panel { target: id.to_owned(), goodput, offered, slice_ms })
 }
 
-/// The factor of the phase at a moment of the window.
 fn factor(phases: &[Phase], at_ms: f64) -> f64 {
     let mut end = 0.0;
     for phase in phases {

@@ -15,7 +15,6 @@ const ENDS: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFla
 /// No token has this value: its generation would have had to wrap around.
 const LISTENER: u64 = u64::MAX;
 
-/// Serves until the process ends.
 pub(super) fn serve(listener: OwnedFd, answer: Vec<u8>) -> io::Result<()> {
     NullServer::new(listener, answer)?.run()
 }

@@ -29,7 +29,6 @@ struct NullServer {
 /// The accept's token. No client can be mistaken for it: only accepts complete as [`Completion::Accepted`].
 const LISTENER: Token = Token { slot: 0, generation: 0 };
 
-/// Serves until the process ends.
 pub(super) fn serve(listener: OwnedFd, answer: Vec<u8>) -> io::Result<()> {
     let ring = Ring::new(&Options::default()).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let (listener, answer) = (Rc::new(listener), Rc::new(answer));
