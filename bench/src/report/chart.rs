@@ -6,11 +6,13 @@
 
 pub(crate) mod ablation;
 pub(crate) mod anatomy;
+pub(crate) mod axis;
 pub(crate) mod forest;
 pub(crate) mod labels;
 pub(crate) mod lines;
 pub(crate) mod memory;
 pub(crate) mod plot;
+pub(crate) mod rows;
 pub(crate) mod scale;
 pub(crate) mod scatter;
 pub(crate) mod spectrum;
@@ -20,7 +22,7 @@ pub(crate) mod trials;
 use crate::record::Family;
 use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, Svg, wrap};
-use crate::run::scenario;
+use crate::run::scenario::{self, Scenario};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
@@ -116,7 +118,33 @@ pub(crate) struct Sketch<'a> {
     pub(crate) draw: Box<dyn Fn(&mut Canvas<'_>) + 'a>,
 }
 
-impl Sketch<'_> {
+impl<'a> Sketch<'a> {
+    /// A picture of the whole run.
+    fn new(
+        name: impl Into<String>,
+        title: impl Into<String>,
+        reading: impl Into<String>,
+        draw: impl Fn(&mut Canvas<'_>) + 'a,
+    ) -> Sketch<'a> {
+        let (name, title, reading) = (name.into(), title.into(), reading.into());
+        Sketch { name, title, reading, scenario: None, draw: Box::new(draw) }
+    }
+
+    /// A picture that belongs to a scenario.
+    fn within(mut self, scenario: &Scenario) -> Sketch<'a> {
+        self.scenario = Some(scenario.name.clone());
+        self
+    }
+
+    /// The main picture of a scenario.
+    fn of_scenario(
+        scenario: &Scenario,
+        reading: impl Into<String>,
+        draw: impl Fn(&mut Canvas<'_>) + 'a,
+    ) -> Sketch<'a> {
+        Sketch::new(&scenario.name, &scenario.question, reading, draw).within(scenario)
+    }
+
     fn picture(&self, results: &Results<'_>) -> Picture {
         let canvas = |frame: Frame| {
             let svg = Svg::new(frame.width, &self.title, &self.reading, STYLE);

@@ -203,4 +203,10 @@ impl<'a> Results<'a> {
     ) -> Option<&'b crate::analysis::stats::Estimate> {
         verdict.figures(id)?.estimate(measure)
     }
+
+    /// Why a measure is missing.
+    pub(crate) fn unmeasured(&self, measure: Measure) -> String {
+        let reason = self.record.unmeasured.get(measure.name());
+        reason.cloned().unwrap_or_else(|| format!("{} wasn't measured", measure.label()))
+    }
 }

@@ -60,20 +60,14 @@ pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result
         let reason = unmeasured.get("user_ns").or_else(|| unmeasured.get("system_ns"));
         return Err(reason.cloned().unwrap_or_else(|| "user and system time weren't told apart".to_owned()));
     }
-    Ok(Sketch {
-        name: format!("anatomy-{}", scenario.name),
-        title: "What is a request made of?".to_owned(),
-        reading: format!(
+    Ok(Sketch::new(format!("anatomy-{}", scenario.name), "What is a request made of?".to_owned(), format!(
             "{} Above, CPU time in the server's own code and in the kernel on its behalf; below, system calls per \
              request, counted in a pass of their own, and ring operations, which need no call.",
             scenario.about
-        ),
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| {
+        ), move |canvas| {
             times(canvas, &rows);
             calls(canvas, &rows);
-        }),
-    })
+        }).within(scenario))
 }
 
 /// A name for each colour, in lines as long as fit.

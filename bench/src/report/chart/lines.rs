@@ -4,7 +4,8 @@ use crate::analysis::measure::Measure;
 use crate::analysis::verdict::Verdict;
 use crate::record::{Family, TargetRecord};
 use crate::report::chart::Sketch;
-use crate::report::chart::plot::{self, Plot, Series, Tick};
+use crate::report::chart::axis::Tick;
+use crate::report::chart::plot::{self, Plot, Series};
 use crate::report::results::Results;
 use crate::report::wording;
 use crate::run::scenario::{Axis, Scenario};
@@ -24,13 +25,7 @@ pub(crate) fn along_the_axis<'a>(
         if measure.lower_is_better() { "less" } else { "more" }
     );
     let plot = of_measure(results, scenario, measure, 420.0)?;
-    Ok(Sketch {
-        name: scenario.name.clone(),
-        title: scenario.question.clone(),
-        reading,
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| plot.draw(canvas)),
-    })
+    Ok(Sketch::of_scenario(scenario, reading, move |canvas| plot.draw(canvas)))
 }
 
 /// The quantiles of the response time against the offered rate.
@@ -48,22 +43,20 @@ pub(crate) fn load_curve<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -
     if plots.is_empty() {
         return Err("no quantile has enough samples above it".to_owned());
     }
-    Ok(Sketch {
-        name: scenario.name.clone(),
-        title: scenario.question.clone(),
-        reading: format!(
+    Ok(Sketch::of_scenario(
+        scenario,
+        format!(
             "{} Time is counted from the moment at which a request was due, whether or not the server was ready \
              for it. A line ends where its server can't tell any more.",
             scenario.about
         ),
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| {
+        move |canvas| {
             for (name, plot) in &plots {
                 canvas.heading(name);
                 plot.draw(canvas);
             }
-        }),
-    })
+        },
+    ))
 }
 
 /// Lines of a measure; those of this project are drawn last, on top.
@@ -103,8 +96,7 @@ fn of_measure(
     };
     let series: Vec<Series> = drawing_order(results).into_iter().filter_map(series).collect();
     if series.is_empty() {
-        let reason = results.record.unmeasured.get(measure.name());
-        return Err(reason.cloned().unwrap_or_else(|| format!("{} wasn't measured", measure.label())));
+        return Err(results.unmeasured(measure));
     }
     Ok(Plot {
         series,
@@ -216,16 +208,14 @@ pub(crate) fn cost_per_byte<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, 
         y_unit: 1.0,
         height: 420.0,
     };
-    Ok(Sketch {
-        name: "cost-per-byte".to_owned(),
-        title: "What does a KiB cost, as files grow?".to_owned(),
-        reading:
-            "Server CPU time per KiB of file, 64 kept connections; less is better. Small files pay for the \
+    Ok(Sketch::new(
+        "cost-per-byte",
+        "What does a KiB cost, as files grow?",
+        "Server CPU time per KiB of file, 64 kept connections; less is better. Small files pay for the \
                   request, large ones for the bytes."
-                .to_owned(),
-        scenario: None,
-        draw: Box::new(move |canvas| plot.draw(canvas)),
-    })
+            .to_owned(),
+        move |canvas| plot.draw(canvas),
+    ))
 }
 
 /// What the scenarios of a single file ask for.

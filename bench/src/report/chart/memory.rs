@@ -29,21 +29,21 @@ pub(crate) fn by_connections<'a>(
         let reason = results.record.unmeasured.get("memory");
         return Err(reason.cloned().unwrap_or_else(|| "memory wasn't measured".to_owned()));
     }
-    Ok(Sketch {
-        name: format!("memory-{}", scenario.name),
-        title: format!(
+    Ok(Sketch::new(
+        format!("memory-{}", scenario.name),
+        format!(
             "How much memory do {} take?",
             scenario.axis.as_ref().map_or("connections", |axis| &axis.name)
         ),
-        reading: format!("{} All of the server's processes together; less is better.", scenario.about),
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| {
+        format!("{} All of the server's processes together; less is better.", scenario.about),
+        move |canvas| {
             for (name, plot) in &plots {
                 canvas.heading(name);
                 plot.draw(canvas);
             }
-        }),
-    })
+        },
+    )
+    .within(scenario))
 }
 
 fn of_kind(results: &Results<'_>, scenario: &Scenario, kind: MemoryKind) -> Option<Plot> {

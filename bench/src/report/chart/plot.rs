@@ -1,6 +1,7 @@
 //! Lines over two axes, each named at its end.
 
 use crate::analysis::measure::Measure;
+use crate::report::chart::axis::{self, Tick};
 use crate::report::chart::labels::spread;
 use crate::report::chart::scale::Scale;
 use crate::report::chart::{Canvas, classes};
@@ -14,8 +15,6 @@ pub(crate) struct Series {
     pub(crate) tip: String,
     pub(crate) points: Vec<(f64, f64)>,
 }
-
-pub(crate) type Tick = (f64, String);
 
 pub(crate) struct Plot {
     /// Lines, in the order in which they are drawn: the last lies on top.
@@ -64,53 +63,17 @@ impl Plot {
             .into_iter()
             .map(|tick| (tick, (self.y_label)(tick)))
             .collect();
-        let ticks_width = tick_texts.iter().map(|(_, text)| text_width(text, frame.axis)).fold(0.0, f64::max);
-        let left = frame.margin + ticks_width + 8.0;
+        let left = axis::left_of_plot(canvas, &tick_texts);
         let right = frame.width - frame.margin - names_width - 22.0;
-        for (tick, text) in &tick_texts {
-            let place = y.at(*tick);
-            canvas.svg.line((left, place), (right, place), "rule");
-            canvas.svg.text(
-                left - 8.0,
-                place + frame.axis.size * 0.35,
-                frame.axis,
-                Anchor::End,
-                "muted",
-                text,
-            );
-        }
+        axis::rules(canvas, y, &tick_texts, (left, right));
         let x = self.x_scale(left + 6.0, right - 4.0);
-        self.x_axis(canvas, x, (left, right), bottom);
+        axis::below_plot(canvas, x, &self.x_ticks, &self.x_name, (left, right), bottom);
         self.lines(canvas, x, y, &names, (top, bottom, right));
     }
 
     fn x_scale(&self, from: f64, to: f64) -> Scale {
         let (low, high, logarithmic) = self.x_range;
         if logarithmic { Scale::logarithmic(low, high, from, to) } else { Scale::linear(low, high, from, to) }
-    }
-
-    fn x_axis(&self, canvas: &mut Canvas<'_>, x: Scale, (left, right): (f64, f64), bottom: f64) {
-        let frame = canvas.frame;
-        canvas.svg.line((left, bottom), (right, bottom), "axis");
-        let base = bottom + frame.axis.size * 1.5;
-        // From the right, so that the far end keeps its name: it is what most lines are about.
-        let mut places: Vec<(f64, &String)> =
-            self.x_ticks.iter().map(|(value, text)| (x.at(*value), text)).collect();
-        places.reverse();
-        let mut free_to = f64::INFINITY;
-        for (place, text) in places {
-            canvas.svg.line((place, bottom), (place, bottom + 5.0), "axis");
-            let half = text_width(text, frame.axis) / 2.0;
-            if place + half < free_to && place - half > 0.0 {
-                canvas.svg.text(place, base, frame.axis, Anchor::Middle, "muted", text);
-                free_to = place - half - 5.0;
-            }
-        }
-        let name_y = base + frame.axis.size * 1.4;
-        let half = text_width(&self.x_name, frame.axis) / 2.0;
-        let middle = f64::midpoint(left, right).max(frame.margin + half);
-        canvas.svg.text(middle, name_y, frame.axis, Anchor::Middle, "muted", &self.x_name);
-        canvas.y = name_y + 4.0;
     }
 
     fn lines(

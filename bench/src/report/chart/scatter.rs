@@ -2,6 +2,7 @@
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::Verdict;
+use crate::report::chart::axis::{self, Tick};
 use crate::report::chart::labels::Area;
 use crate::report::chart::lines::drawing_order;
 use crate::report::chart::plot;
@@ -40,16 +41,15 @@ pub(crate) fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, 
     if dots.len() < 2 {
         return Err(format!("fewer than two targets ran in both {COST} and {TAIL}"));
     }
-    Ok(Sketch {
-        name: "cost-and-tail".to_owned(),
-        title: "Who is cheap, and who keeps waiting short when the disk is slow?".to_owned(),
-        reading: format!(
+    Ok(Sketch::new(
+        "cost-and-tail",
+        "Who is cheap, and who keeps waiting short when the disk is slow?",
+        format!(
             "Across: server CPU time per request ({COST}). Up: p99 of cached files while others are read from a \
              slow disk ({TAIL}). Both scales are logarithmic; the best place is the lower left."
         ),
-        scenario: None,
-        draw: Box::new(move |canvas| draw(canvas, &dots)),
-    })
+        move |canvas| draw(canvas, &dots),
+    ))
 }
 
 /// The ends of an axis: `room` is how many times further than all values it goes on.
@@ -65,35 +65,18 @@ fn draw(canvas: &mut Canvas<'_>, dots: &[Dot]) {
     let (low, high) = ends(dots.iter().map(|dot| dot.tail), 2.0); // for names above and below, too
     let (top, bottom) = (canvas.y, canvas.y + height);
     let y = Scale::logarithmic(low, high, bottom, top);
-    let ticks: Vec<(f64, String)> =
-        y.ticks(8, 1.0).into_iter().map(|tick| (tick, plot::time(tick))).collect();
-    let left =
-        frame.margin + 8.0 + ticks.iter().map(|(_, text)| text_width(text, frame.axis)).fold(0.0, f64::max);
+    let ticks: Vec<Tick> = y.ticks(8, 1.0).into_iter().map(|tick| (tick, plot::time(tick))).collect();
+    let left = axis::left_of_plot(canvas, &ticks);
     let right = frame.width - frame.margin;
     let (low, high) = ends(dots.iter().map(|dot| dot.cost), 1.35);
     let x = Scale::logarithmic(low, high, left, right);
-    for (tick, text) in &ticks {
-        let place = y.at(*tick);
-        canvas.svg.line((left, place), (right, place), "rule");
-        canvas.svg.text(left - 8.0, place + frame.axis.size * 0.35, frame.axis, Anchor::End, "muted", text);
-    }
-    canvas.svg.line((left, bottom), (right, bottom), "axis");
-    let base = bottom + frame.axis.size * 1.5;
-    for tick in x.ticks(8, 1.0) {
-        let place = x.at(tick);
-        canvas.svg.line((place, bottom), (place, bottom + 5.0), "axis");
-        let text = plot::time(tick);
-        let half = text_width(&text, frame.axis) / 2.0;
-        if place + half < frame.width {
-            canvas.svg.text(place, base, frame.axis, Anchor::Middle, "muted", &text);
-        }
-    }
-    let name_y = base + frame.axis.size * 1.5;
-    let middle = f64::midpoint(left, right);
-    canvas.svg.text(middle, name_y, frame.axis, Anchor::Middle, "muted", "CPU time per request");
+    axis::rules(canvas, y, &ticks, (left, right));
+    let ticks: Vec<Tick> = x.ticks(8, 1.0).into_iter().map(|tick| (tick, plot::time(tick))).collect();
+    axis::below_plot(canvas, x, &ticks, "CPU time per request", (left, right), bottom);
+    let below = canvas.y;
     let page = Area { left: left + 2.0, top, width: right - left, height: height - 2.0 };
     dots_with_names(canvas, dots, (x, y), page);
-    canvas.y = name_y + 4.0;
+    canvas.y = below;
 }
 
 fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale), page: Area) {

@@ -6,8 +6,9 @@ use crate::analysis::verdict::Verdict;
 use crate::record::TargetRecord;
 use crate::record::trial::Trial;
 use crate::report::chart::Sketch;
+use crate::report::chart::axis::Tick;
 use crate::report::chart::lines::drawing_order;
-use crate::report::chart::plot::{self, Plot, Series, Tick};
+use crate::report::chart::plot::{self, Plot, Series};
 use crate::report::results::Results;
 use crate::report::wording;
 use crate::run::scenario::Scenario;
@@ -56,17 +57,17 @@ pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result
         [first, ..] => format!("{} requests", first.name),
         [] => String::new(),
     };
-    Ok(Sketch {
-        name: format!("spectrum-{}", scenario.name),
-        title: format!("How long do the unluckiest {subject} wait?"),
-        reading: format!(
+    Ok(Sketch::new(
+        format!("spectrum-{}", scenario.name),
+        format!("How long do the unluckiest {subject} wait?"),
+        format!(
             "{} Response time from the moment at which a request was due, all trials of {} together. A line \
              begins and ends where 20 samples lie beyond it.",
             scenario.about, verdict.cell
         ),
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| plot.draw(canvas)),
-    })
+        move |canvas| plot.draw(canvas),
+    )
+    .within(scenario))
 }
 
 fn nines(quantile: f64) -> f64 {

@@ -29,17 +29,15 @@ pub(crate) fn goodput<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> R
     if panels.is_empty() {
         return Err("no timeline was recorded".to_owned());
     }
-    Ok(Sketch {
-        name: scenario.name.clone(),
-        title: scenario.question.clone(),
-        reading: format!(
+    Ok(Sketch::of_scenario(
+        scenario,
+        format!(
             "{} Grey is what was offered, in colour what was answered right: medians over the trials. A server \
              that keeps its head stays at the top of what it can do, and is back on the grey soon after.",
             scenario.about
         ),
-        scenario: Some(scenario.name.clone()),
-        draw: Box::new(move |canvas| grid(canvas, verdict, &panels)),
-    })
+        move |canvas| grid(canvas, verdict, &panels),
+    ))
 }
 
 fn panel(results: &Results<'_>, scenario: &Scenario, verdict: &Verdict, id: &str) -> Option<Panel> {

@@ -18,17 +18,16 @@ pub(crate) fn in_order<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, Strin
         return Err("there are none".to_owned());
     }
     let (count, voids) = (timed.len(), timed.iter().filter(|trial| trial.void.is_some()).count());
-    Ok(Sketch {
-        name: "trials".to_owned(),
-        title: "Did the machine keep still?".to_owned(),
-        reading: format!(
+    Ok(Sketch::new(
+        "trials",
+        "Did the machine keep still?",
+        format!(
             "All {count} timed trials in the order in which they ran: CPU time per request against the median of \
              the same target in the same comparison, at 1. Crosses: the {voids} void trials, which were repeated. \
              A slope is drift, and hits all targets of a round alike."
         ),
-        scenario: None,
-        draw: Box::new(move |canvas| draw(canvas, &timed)),
-    })
+        move |canvas| draw(canvas, &timed),
+    ))
 }
 
 fn draw(canvas: &mut Canvas<'_>, timed: &[&Trial]) {
