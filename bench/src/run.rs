@@ -11,12 +11,11 @@ mod readings;
 pub(crate) mod rounds;
 pub mod scenario;
 pub mod trial;
+mod warnings;
 
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
 use crate::machine::calm::Patience;
-use crate::machine::disturbance::{OTHERS_MAX, STOLEN_MAX};
-use crate::machine::doctor::{self, Weight};
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
@@ -43,16 +42,22 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) struct Run {
+    session: Session,
     corpus: Corpus,
     targets: Vec<Target>,
     slow_disk: Option<SlowDisk>,
     folder: Folder,
     record: Record,
     trials: Vec<Trial>,
-    interrupt: Interrupt,
     progress: Progress,
+}
+
+/// What a run has of the machine and of its time.
+struct Session {
+    placement: Placement,
     budget: Budget,
     patience: Patience,
+    interrupt: Interrupt,
     _lock: Lock,
 }
 
@@ -78,24 +83,22 @@ impl Run {
     pub(crate) fn prepare(options: Options, command: String) -> Result<Run> {
         // The gate is part of a run's time.
         let budget = Budget::new(options.budget());
-        let lock = Lock::take()?;
-        let interrupt = Interrupt::listen()?;
-        let placement = Placement::choose()?;
-        pin(placement.client)?;
+        let session = Session {
+            _lock: Lock::take()?,
+            interrupt: Interrupt::listen()?,
+            placement: Placement::choose()?,
+            patience: Patience::of_run(budget.left()),
+            budget,
+        };
+        pin(session.placement.client)?;
         match options.resume.clone() {
-            None => Run::begin(options, command, budget, placement, interrupt, lock),
-            Some(folder) => Run::resume(options, &folder, budget, placement, interrupt, lock),
+            None => Run::begin(options, command, session),
+            Some(folder) => Run::resume(options, &folder, session),
         }
     }
 
-    fn begin(
-        options: Options,
-        command: String,
-        budget: Budget,
-        placement: Placement,
-        interrupt: Interrupt,
-        lock: Lock,
-    ) -> Result<Run> {
+    fn begin(options: Options, command: String, session: Session) -> Result<Run> {
+        let placement = session.placement;
         let scenarios = scenarios(&options)?;
         options.check_targets(catalogue().iter().map(Target::id))?;
         let corpus = corpus(&options, &scenarios, options.seed)?;
@@ -108,7 +111,7 @@ impl Run {
         let cells = cells(&scenarios, options.tier, &admission.admitted);
         let Admission { admitted, records, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
-        let warnings = warnings(&environment, placement, control);
+        let warnings = warnings::of_machine(&environment, placement, control);
         let record = Record {
             format: FORMAT,
             started,
@@ -129,19 +132,15 @@ impl Run {
         };
         folder.write_record(&record)?;
         let targets = admitted.into_iter().map(|admitted| admitted.target).collect();
-        Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, Vec::new(), interrupt, lock))
+        let trials = Vec::new();
+        let progress = Progress::new(Left::default());
+        Ok(Run { session, corpus, targets, slow_disk, folder, record, trials, progress })
     }
 
     /// Goes on with the run in `path`, or measures again what was disturbed in it, if this is still the same
     /// comparison.
-    fn resume(
-        mut options: Options,
-        path: &Path,
-        budget: Budget,
-        placement: Placement,
-        interrupt: Interrupt,
-        lock: Lock,
-    ) -> Result<Run> {
+    fn resume(mut options: Options, path: &Path, session: Session) -> Result<Run> {
+        let placement = session.placement;
         let mut record = record::read_record(path)?;
         let name = path.display();
         let mut trials = record::read_trials(path)?;
@@ -183,41 +182,15 @@ impl Run {
         let (slow_disk, found) = slow_disk(&record.scenarios, &corpus);
         record.slow_disk = found;
         // Said when it was interrupted; its end will say it of all trials.
-        forget(&mut record.warnings, &told(&trials));
+        warnings::forget(&mut record.warnings, &warnings::of_trials(&trials));
         if again::supersede(&record, &mut trials) {
             // In this order: if it ends in between, the record knows what is void.
             folder.write_record(&record)?;
             folder.replace(&trials)?;
         }
         let targets = admission.admitted.into_iter().map(|admitted| admitted.target).collect();
-        Ok(Run::new(budget, corpus, targets, slow_disk, folder, record, trials, interrupt, lock))
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the two ways to begin meet here")]
-    fn new(
-        budget: Budget,
-        corpus: Corpus,
-        targets: Vec<Target>,
-        slow_disk: Option<SlowDisk>,
-        folder: Folder,
-        record: Record,
-        trials: Vec<Trial>,
-        interrupt: Interrupt,
-        lock: Lock,
-    ) -> Run {
-        Run {
-            progress: Progress::new(Left::default()),
-            corpus,
-            targets,
-            slow_disk,
-            folder,
-            record,
-            trials,
-            interrupt,
-            budget,
-            patience: Patience::of_run(budget.left()),
-            _lock: lock,
-        }
+        let progress = Progress::new(Left::default());
+        Ok(Run { session, corpus, targets, slow_disk, folder, record, trials, progress })
     }
 
     pub(crate) fn announcement(&self) -> String {
@@ -253,8 +226,8 @@ impl Run {
             let finished = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             self.record.finished = Some(finished);
         }
-        self.record.warnings.extend(told(&self.trials));
-        self.record.unmeasured.extend(unmeasured(&self.trials));
+        self.record.warnings.extend(warnings::of_trials(&self.trials));
+        self.record.unmeasured.extend(warnings::unmeasured(&self.trials));
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
         let report = report::write(self.folder.path(), &self.record, &self.trials)?;
@@ -289,7 +262,7 @@ impl Run {
                 // Another round, and what can't be done without.
                 let counting = usize::from(scenario.count_calls);
                 let here = Left::of((1 + counting) * targets.len(), self.length(&scenario));
-                if self.budget.is_short(self.progress.time_for(self.left(index + 1).and(here))) {
+                if self.session.budget.is_short(self.progress.time_for(self.left(index + 1).and(here))) {
                     break Ended::Budget;
                 }
             }
@@ -345,7 +318,7 @@ impl Run {
                 let seen =
                     trial::capacity(target, &self.corpus, self.record.placement, files, self.record.seed);
                 // Ctrl-C reaches the servers as well.
-                if self.interrupt.is_asked() {
+                if self.session.interrupt.is_asked() {
                     return Ok(false);
                 }
                 match seen {
@@ -379,7 +352,7 @@ impl Run {
     ) -> Result<bool> {
         let cell = self.record.cells[index].clone();
         for attempt in 0..ATTEMPTS_MAX {
-            if self.interrupt.is_asked() {
+            if self.session.interrupt.is_asked() {
                 return Ok(false);
             }
             self.progress.begin(target.id(), &cell.id);
@@ -400,7 +373,7 @@ impl Run {
             let trial = match trial::run(&setting, target, pass, place) {
                 Ok(trial) => trial,
                 // Ctrl-C reaches the servers as well.
-                Err(_) if self.interrupt.is_asked() => return Ok(false),
+                Err(_) if self.session.interrupt.is_asked() => return Ok(false),
                 Err(failure) => {
                     self.progress.say(&format!("{}: {failure}", cell.id));
                     let line = failure.to_string();
@@ -412,7 +385,8 @@ impl Run {
             let again = trial.void.is_some();
             if again && trial.disturbance.is_some_and(|found| found.is_large()) {
                 self.progress.wait("other work, or the hypervisor, disturbs: waiting for it to end");
-                self.patience.await_calm(self.record.placement, || self.interrupt.is_asked());
+                let Session { patience, interrupt, .. } = &mut self.session;
+                patience.await_calm(self.record.placement, || interrupt.is_asked());
             }
             self.progress.end(&trial, self.length(scenario), begun.elapsed());
             self.trials.push(trial);
@@ -446,7 +420,7 @@ impl Run {
     fn rounds(&self, scenario: &Scenario, index: usize) -> (usize, usize) {
         let effort = scenario.effort(self.record.tier);
         let most = effort.rounds_max.unwrap_or(effort.rounds).max(effort.rounds);
-        let affordable = self.budget.share(self.progress.time_for(self.left(index)));
+        let affordable = self.session.budget.share(self.progress.time_for(self.left(index)));
         let least = whole(effort.rounds as f64 * affordable);
         (least.clamp(rounds::LEAST.min(effort.rounds), effort.rounds), most)
     }
@@ -547,71 +521,6 @@ fn slow_disk(scenarios: &[Scenario], corpus: &Corpus) -> (Option<SlowDisk>, Opti
     (None, None)
 }
 
-/// What is known beforehand to bias the numbers of this machine.
-fn warnings(environment: &Environment, placement: Placement, control: Control) -> Vec<String> {
-    let mut warnings: Vec<String> = doctor::glance(environment, placement)
-        .into_iter()
-        .filter(|finding| finding.weight == Weight::Bias)
-        .map(|finding| format!("{}: {}", finding.subject, finding.found))
-        .collect();
-    let default = environment.sysctls.get("net.ipv4.tcp_congestion_control").cloned().flatten();
-    if let (Control::Default, Some("bbr")) = (control, default.as_deref()) {
-        warnings.push(
-            "net.ipv4.tcp_congestion_control is bbr and couldn't be overruled: its pacing shapes large answers \
-             more than the servers do"
-                .to_owned(),
-        );
-    }
-    warnings
-}
-
-/// Threads that could have left the server's CPU, a line per name and server.
-fn misplaced(trials: &[Trial]) -> Vec<String> {
-    let mut found: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
-    for trial in trials {
-        for thread in &trial.misplaced {
-            let kind = if thread.is_ring_worker() { "iou-wrk" } else { thread.name.as_str() };
-            *found.entry((trial.target.as_str(), kind, thread.cpus.as_str())).or_insert(0) += 1;
-        }
-    }
-    let line = |((target, name, cpus), trials): ((&str, &str, &str), usize)| {
-        format!("{target}: thread {name} could run on CPUs {cpus}, in {trials} trials")
-    };
-    found.into_iter().map(line).collect()
-}
-
-/// What the trials give to warn of.
-fn told(trials: &[Trial]) -> Vec<String> {
-    let mut warnings = misplaced(trials);
-    warnings.extend(disturbed(trials));
-    warnings
-}
-
-fn forget(warnings: &mut Vec<String>, said: &[String]) {
-    warnings.retain(|warning| !said.contains(warning));
-}
-
-/// How many trials stand although something disturbed them, or nearly so.
-fn disturbed(trials: &[Trial]) -> Option<String> {
-    let last = |trial: &&Trial| trial.counts() && trial.place.attempt + 1 == ATTEMPTS_MAX;
-    let count = trials.iter().filter(last).count();
-    (count > 0).then(|| {
-        format!(
-            "{count} of {} trials stand after {} that other work (over {:.0} % of a CPU), the hypervisor (over \
-             {:.0} %) or an uneven clock rate disturbed; repeat on a quiet machine",
-            trials.len(),
-            ATTEMPTS_MAX - 1,
-            OTHERS_MAX * 100.0,
-            STOLEN_MAX * 100.0
-        )
-    })
-}
-
-fn unmeasured(trials: &[Trial]) -> BTreeMap<String, String> {
-    let reasons = trials.iter().flat_map(|trial| trial.unmeasured.clone());
-    reasons.collect()
-}
-
 /// The group that a target belongs to, for scenarios that name groups.
 pub(crate) fn group(target: &Target) -> Group {
     use crate::server::target::{Family, Settings};
@@ -624,24 +533,5 @@ pub(crate) fn group(target: &Target) -> Group {
         },
         Family::Null(_) => Group::Null,
         Family::Peer => Group::Peers,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::trial::tests::trial;
-
-    #[test]
-    fn what_an_interrupted_run_warned_of_is_not_said_again() {
-        let mut disturbed = trial("epoll", 0, 5_000.0);
-        disturbed.place.attempt = ATTEMPTS_MAX - 1;
-        let trials = [trial("uring", 0, 5_000.0), disturbed];
-        let said = told(&trials);
-        assert_eq!(said.len(), 1);
-        let mut warnings = vec!["a virtual machine".to_owned()];
-        warnings.extend(said);
-        forget(&mut warnings, &told(&trials));
-        assert_eq!(warnings, ["a virtual machine"]);
     }
 }

@@ -162,6 +162,10 @@ impl Reading {
         Reading { what: what.into(), measured, bound: Bound::Near { expected, share }, unit }
     }
 
+    fn at_least(what: impl Into<String>, measured: f64, limit: f64, unit: &'static str) -> Reading {
+        Reading { what: what.into(), measured, bound: Bound::AtLeast(limit), unit }
+    }
+
     /// Whether it is what it has to be.
     pub fn is_right(&self) -> bool {
         match self.bound {

@@ -2,19 +2,13 @@
 
 use crate::analysis::measure::{Measure, latency};
 use crate::analysis::stats::{Estimate, median, median_estimate};
+use crate::load::outcome::{BUSY_MAX, LAG_MAX, LAG_SHARE_MAX};
 use crate::record::trial::{Limiter, MemoryRecord, Pass, Trial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Rule 5: with a larger share of failures a target isn't ranked.
 pub(crate) const ERROR_SHARE_MAX: f64 = 0.0001;
-/// Rule 3: from this share of its CPU on, the client may have been the limit.
-pub(crate) const CLIENT_BUSY_MAX: f64 = 0.85;
-/// Rule 3: so late may the client be at its 99th percentile…
-pub(crate) const LAG_MAX_NS: f64 = 50_000.0;
-/// … or by this share of the response time's, if that is more.
-pub(crate) const LAG_SHARE_MAX: f64 = 0.05;
-
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
     pub(crate) target: String,
@@ -137,9 +131,11 @@ impl Figures {
 pub(crate) fn is_client_bound(trial: &Trial) -> bool {
     let late = trial.main_class().is_some_and(|class| {
         let response = class.response.as_ref().and_then(|latency| latency.p99_ns).unwrap_or(0) as f64;
-        class.lag_p99_ns.is_some_and(|lag| lag as f64 > LAG_MAX_NS.max(LAG_SHARE_MAX * response))
+        class
+            .lag_p99_ns
+            .is_some_and(|lag| lag as f64 > (LAG_MAX.as_nanos() as f64).max(LAG_SHARE_MAX * response))
     });
-    late || trial.client_busy > CLIENT_BUSY_MAX || trial.limiter == Limiter::ClientCpu
+    late || trial.client_busy > BUSY_MAX || trial.limiter == Limiter::ClientCpu
 }
 
 fn per_answer(trial: &Trial, count: Option<u64>) -> Option<f64> {

@@ -34,9 +34,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// SHA-256 of a file or a body.
-pub(crate) type Sha256Bytes = [u8; 32];
-
 /// A server that owes an answer and sends nothing for so long has hung.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 

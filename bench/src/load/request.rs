@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 
+/// SHA-256 of a file or a body.
+pub(crate) type Sha256Bytes = [u8; 32];
+
 /// What every answer must be; anything else is a [`LoadError`](crate::load::error::LoadError).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expected {

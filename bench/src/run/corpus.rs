@@ -1,6 +1,7 @@
 //! The files that are served: generated from a seed, the same on every machine.
 
 use crate::failure::{Failure, Result};
+use crate::load::request::Sha256Bytes;
 use crate::random::Random;
 use crate::run::scenario::Files;
 use rustix::fs::{Advice, fadvise, statvfs, syncfs};
@@ -10,9 +11,6 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// SHA-256 of a file or a body.
-pub(crate) type Sha256Bytes = [u8; 32];
 
 const KIB: u64 = 1024;
 /// Files for the requests that have to wait for the disk, and the size of each: one read of the device, on

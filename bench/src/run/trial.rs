@@ -1,9 +1,10 @@
 //! One trial: a fresh server, a warm-up, a window.
 
+use crate::analysis::figures::ERROR_SHARE_MAX;
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, ReadPace};
 use crate::load::engine::Engine;
-use crate::load::outcome::{ClassOutcome, Outcome, quantile};
+use crate::load::outcome::{BUSY_MAX, ClassOutcome, LAG_MAX, LAG_SHARE_MAX, Outcome, quantile};
 use crate::load::request::{Expected, Request};
 use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, Thread};
@@ -33,13 +34,6 @@ const SLICE: Duration = Duration::from_millis(100);
 const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
 /// From these shares of a CPU on, server or client had no time to spare.
 const BUSY_MIN: f64 = 0.9;
-/// Rule 3: from this share on the client was the limit.
-const CLIENT_BUSY_MAX: f64 = 0.85;
-/// Rule 3: a client that is later than this at its 99th percentile, and than this share of the response time's.
-const LAG_MIN_NS: f64 = 50_000.0;
-const LAG_SHARE: f64 = 0.05;
-/// Rule 5.
-pub(crate) const ERROR_SHARE_MAX: f64 = 0.0001;
 /// A trial that something disturbed is repeated; the last of so many attempts stands.
 pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Files that were cold have to come from the device; some of them may share a read.
@@ -319,13 +313,13 @@ fn limiter(trial: &Trial) -> Limiter {
     let late = main.and_then(|class| {
         let lag = class.lag_p99_ns? as f64;
         let response = class.response.as_ref()?.p99_ns? as f64;
-        Some(lag > LAG_MIN_NS.max(LAG_SHARE * response))
+        Some(lag > (LAG_MAX.as_nanos() as f64).max(LAG_SHARE_MAX * response))
     });
     let server_busy = trial.cost.cpu_ns as f64 / trial.elapsed_ns.max(1) as f64;
     let is_open = main.is_some_and(|class| class.offered_per_second.is_some());
     if trial.errors() as f64 > ERROR_SHARE_MAX * answers {
         Limiter::Errors
-    } else if trial.client_busy > CLIENT_BUSY_MAX || late == Some(true) {
+    } else if trial.client_busy > BUSY_MAX || late == Some(true) {
         Limiter::ClientCpu
     } else if server_busy > BUSY_MIN {
         Limiter::ServerCpu

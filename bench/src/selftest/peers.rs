@@ -1,7 +1,7 @@
 //! Two other load generators and the kernel's own accounts, where they are there to be asked: the same server
 //! has to look equally fast and equally dear to all.
 
-use super::{Bound, CheckResult, Reading};
+use super::{CheckResult, Reading};
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
 use crate::load::class::Class;
@@ -101,8 +101,7 @@ fn agreement(target: &Target, program: &str, ours: f64, theirs: f64, busy: f64) 
     }
     let busy = (busy * 100.0).min(100.0);
     let what = format!("rate of {target}, beside that of {program}, which was the limit ({busy:.0} % busy)");
-    let bound = Bound::AtLeast(theirs * (1.0 - TOLERANCE));
-    Reading { what, measured: ours, bound, unit: UNIT }
+    Reading::at_least(what, ours, theirs * (1.0 - TOLERANCE), UNIT)
 }
 
 /// CPU time of the programs that have been run and waited for.

@@ -2,9 +2,7 @@
 //! requests wait.
 
 use super::fake::FakeServer;
-use super::{
-    Bound, CheckResult, Client, Reading, class, engine, only_class, response_ms, seconds, undisturbed,
-};
+use super::{CheckResult, Client, Reading, class, engine, only_class, response_ms, seconds, undisturbed};
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Pacing};
 use crate::load::group::Streams;
@@ -182,12 +180,12 @@ pub(super) fn overload(client: Client) -> Result<CheckResult> {
             ),
             Reading::near("recorded", response.len() as f64, offered, 0.0, "response times"),
             Reading::near("longest response", seconds(response.max()) * 1e3, longest, 0.03, "ms"),
-            Reading {
-                what: "response p50".to_owned(),
-                measured: response_ms(class, 0.5)?,
-                bound: Bound::AtLeast(WINDOW.as_secs_f64() * 1e3 / 5.0),
-                unit: "ms",
-            },
+            Reading::at_least(
+                "response p50",
+                response_ms(class, 0.5)?,
+                WINDOW.as_secs_f64() * 1e3 / 5.0,
+                "ms",
+            ),
         ];
         Ok((server, outcome, readings))
     })

@@ -75,12 +75,7 @@ pub(super) fn closed_loop() -> Result<CheckResult> {
                 bound: Bound::AtMost(STALL.as_secs_f64() * 1e3 / 50.0),
                 unit: "ms, though the server stood still for 1,000 ms",
             },
-            Reading {
-                what: "answers".to_owned(),
-                measured: class.answers as f64,
-                bound: Bound::AtLeast(100.0 * CONNECTIONS as f64),
-                unit: "answers",
-            },
+            Reading::at_least("answers", class.answers as f64, 100.0 * CONNECTIONS as f64, "answers"),
             Reading::near("answers that met the stall", stalled as f64, CONNECTIONS as f64, 0.0, "answers"),
         ];
         Ok((server, outcome, readings))

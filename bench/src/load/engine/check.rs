@@ -1,8 +1,9 @@
 //! The check of what is served: the only thing that the engine does which looks at bodies, and no measurement.
 
 use crate::load::connection::Bodies;
-use crate::load::engine::{Engine, Sha256Bytes, Stage};
+use crate::load::engine::{Engine, Stage};
 use crate::load::error::LoadError;
+use crate::load::request::Sha256Bytes;
 use sha2::{Digest, Sha256};
 use std::time::Instant;
 
