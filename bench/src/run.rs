@@ -52,7 +52,7 @@ pub(crate) struct Run {
     progress: Progress,
 }
 
-/// What a run has of the machine and of its time.
+/// A run's hold on the machine, and its time.
 struct Session {
     placement: Placement,
     budget: Budget,
@@ -410,13 +410,13 @@ impl Run {
         known.expect("the cells were made from these scenarios")
     }
 
-    /// With whom the scenario's servers without a technique are compared.
+    /// What the scenario's servers without a technique are compared with.
     fn originals(&self, scenario: &Scenario) -> Originals {
         let lesser = self.record.targets.iter().filter(|target| scenario.lesser.contains(&target.id));
         lesser.filter_map(|target| Some((target.id.clone(), target.backend?.name()))).collect()
     }
 
-    /// At least and at most so many rounds of a comparison.
+    /// The least and the most rounds of a comparison.
     fn rounds(&self, scenario: &Scenario, index: usize) -> (usize, usize) {
         let effort = scenario.effort(self.record.tier);
         let most = effort.rounds_max.unwrap_or(effort.rounds).max(effort.rounds);
@@ -425,7 +425,7 @@ impl Run {
         (least.clamp(rounds::LEAST.min(effort.rounds), effort.rounds), most)
     }
 
-    /// The least that there is to do from this comparison on.
+    /// The least work left from this comparison on.
     fn left(&self, index: usize) -> Left {
         let of = |cell: &CellRecord| {
             let scenario = self.scenario_of(cell);

@@ -23,11 +23,11 @@ use std::fmt;
 use std::time::Duration;
 use watch::Watch;
 
-/// So often a check is made before a restless machine fails it.
+/// Attempts before a busy machine fails a check.
 const ATTEMPTS_MAX: u32 = 6;
-/// So long a check waits, in all, for whatever disturbed it to end.
+/// How long a check waits in all for the machine to be quiet.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Later than this, even once, somebody was disturbed: whoever is in the queue then waits as much longer.
+/// A wake-up later than this disturbs a check: the whole queue behind it is delayed.
 const LATE_MAX: Duration = Duration::from_millis(3);
 
 /// One thing that was measured, and what it has to be.
@@ -142,7 +142,7 @@ impl Check {
 }
 
 impl CheckResult {
-    /// Whether nothing speaks against the ruler.
+    /// Whether all readings are right.
     pub(crate) fn is_passed(&self) -> bool {
         match self {
             CheckResult::Made(readings) => readings.iter().all(Reading::is_right),

@@ -28,7 +28,7 @@ pub(crate) struct Comparison {
     pub(crate) before: String,
     /// The later run.
     pub(crate) after: String,
-    /// What a reader has to know: other machines, other efforts, what couldn't be compared.
+    /// What makes the runs hard to compare: another machine, another effort, missing targets.
     pub(crate) notes: Vec<String>,
     /// In the order of the cells, a change for each target that is neither a control nor a
     /// twin.
@@ -49,7 +49,7 @@ pub(crate) struct Change {
     pub(crate) after: Estimate,
     /// After divided by before, drift taken out.
     pub(crate) ratio: Estimate,
-    /// The band around 1 that counts as noise reaches so far.
+    /// How far from 1 a ratio may lie and still be noise.
     pub(crate) margin: f64,
     pub(crate) kind: ChangeKind,
 }
@@ -95,7 +95,7 @@ impl RecordedRun {
         format!("{} ({commit})", self.record.started)
     }
 
-    /// Per target, per round: the measure on a logarithmic scale.
+    /// The logarithm of the measure, per target and round.
     fn logs(&self, cell: &CellId, measure: Measure) -> BTreeMap<&str, BTreeMap<usize, f64>> {
         let mut logs: BTreeMap<&str, BTreeMap<usize, f64>> = BTreeMap::new();
         for trial in self.trials.iter().filter(|trial| trial.counts() && trial.cell == *cell) {
@@ -143,7 +143,7 @@ struct CellPair<'a> {
     measure: Measure,
 }
 
-/// Per round, what the controls say: the mean of their logarithms.
+/// The mean logarithm of the controls, per round.
 type Levels = BTreeMap<usize, f64>;
 
 impl CellPair<'_> {
@@ -179,7 +179,7 @@ impl CellPair<'_> {
         }
     }
 
-    /// What can't have changed by anything that this project did, and is ranked in both runs.
+    /// Targets that no change of this project can have affected, and that are ranked in both runs.
     fn controls(&self) -> Vec<String> {
         let unchanged = |target: &&TargetRecord| {
             target.family != Family::Ours
@@ -337,7 +337,7 @@ impl Comparison {
         self.changes.iter().filter(|change| change.kind != ChangeKind::WithinNoise).collect()
     }
 
-    /// Of this project's servers, whatever noise can hide: their intervals say how much that is.
+    /// Comparisons of this project's servers that stay within noise.
     pub(crate) fn undecided(&self) -> Vec<&Change> {
         self.changes.iter().filter(|change| change.ours && change.kind == ChangeKind::WithinNoise).collect()
     }
@@ -354,7 +354,7 @@ mod tests {
         RecordedRun { record: sample.record, trials: sample.trials }
     }
 
-    /// Two cells of everybody, so that a test is done in reasonable time.
+    /// Two cells, to keep the test short.
     fn small(plan: Plan) -> RecordedRun {
         let mut run = run_of(Plan { tier: Tier::Quick, only: &["hot-small", "hot-under-cold"], ..plan });
         let keep = ["blocking", "epoll", "uring", "epoll-twin", "null-epoll", "nginx", "h2o"];

@@ -14,8 +14,8 @@ pub(crate) struct Figures {
     pub(crate) target: String,
     pub(crate) trials: usize,
     pub(crate) voids: usize,
-    /// Medians over the trials. What a single trial can't tell is missing: those that can't tell a quantile
-    /// are those with few answers, so to leave them out would flatter.
+    /// Medians over the trials. A measure that any trial lacks is missing: the trials without a quantile are
+    /// those with few answers, and leaving them out would flatter the server.
     pub(crate) estimates: BTreeMap<Measure, Estimate>,
     /// The classes of connections, in the scenario's order.
     pub(crate) classes: Vec<ClassSummary>,
@@ -29,7 +29,7 @@ pub(crate) struct Figures {
     pub(crate) device_read_bytes: Option<f64>,
     /// Failures among all requests that ended.
     pub(crate) error_share: f64,
-    /// Requests of the first class that got no answer before the window ended, among all of its requests.
+    /// The share of the first class's requests that had no answer when the window ended.
     pub(crate) unanswered_share: f64,
     pub(crate) client_busy: f64,
     /// Whether the client was the limit in half of the trials or more.
@@ -70,7 +70,7 @@ pub(crate) struct MemorySummary {
     pub(crate) loaded_user: Option<f64>,
     /// Kernel stacks and page tables of the server, with all connections.
     pub(crate) loaded_kernel: Option<f64>,
-    /// What sockets and slab of the whole machine grew by, the client's half included.
+    /// Growth of socket buffers and slab on the whole machine, the client's half included.
     pub(crate) machine_growth: Option<f64>,
 }
 
@@ -143,7 +143,7 @@ fn per_answer(trial: &Trial, count: Option<u64>) -> Option<f64> {
     (answers > 0).then_some(count? as f64 / answers as f64)
 }
 
-/// The median of what all trials know; `None` if one doesn't.
+/// The median over all trials; `None` if one of them lacks the value.
 fn middle(trials: &[&Trial], f: &dyn Fn(&Trial) -> Option<f64>) -> Option<f64> {
     let values: Option<Vec<f64>> = trials.iter().map(|trial| f(trial)).collect();
     median(&values?)
@@ -187,8 +187,7 @@ impl ClassSummary {
 }
 
 impl CallsPerRequest {
-    /// From the counting passes among these trials.
-    /// The counting passes among them, and their answers, at least one.
+    /// The counting passes among these trials and the sum of their answers, which isn't 0.
     fn passes<'a>(trials: impl Iterator<Item = &'a Trial>) -> Option<(Vec<&'a Trial>, u64)> {
         let counting: Vec<&Trial> = trials
             .filter(|trial| trial.pass == Pass::Counting && trial.void.is_none() && trial.calls.is_some())

@@ -22,7 +22,7 @@ pub enum Measure {
     MemoryPerConnection,
 }
 
-/// What memory grew by can't be told below this: a page that happened to be touched or not.
+/// Smaller growth can't be measured: one page more or less makes the difference.
 const BYTES_PER_CONNECTION_MIN: f64 = 1.0;
 
 impl Measure {
@@ -72,13 +72,13 @@ impl Measure {
         !matches!(self, Measure::Rate)
     }
 
-    /// Whether it says more about the client than about the server once the client is the limit (rule 3). The
-    /// server's CPU time and memory are its own in any case.
+    /// Whether a client at its limit spoils it (rule 3). The server's CPU time and memory are its own in any
+    /// case.
     pub(crate) const fn is_spoilt_by_the_client(self) -> bool {
         matches!(self, Measure::Rate | Measure::P50 | Measure::P99 | Measure::P999)
     }
 
-    /// Its value in a trial: positive, or `None` where the trial can't tell.
+    /// Its value in a trial, if the trial has one above 0.
     pub(crate) fn of_trial(self, trial: &Trial) -> Option<f64> {
         let value = match self {
             Measure::CpuPerRequest => trial.cpu_per_request_ns(),
@@ -101,16 +101,14 @@ impl Measure {
     }
 }
 
-/// How long a class waited: in an open loop from the moment at which its schedule wanted a request to depart,
-/// in a closed loop from the departure.
+/// A class's latency: in an open loop counted from the intended start of a request, in a closed loop from the
+/// send.
 pub(crate) fn latency(class: &ClassFigures) -> Option<&Latency> {
     if class.offered_per_second.is_some() { class.response.as_ref() } else { class.service.as_ref() }
 }
 
-/// What the server's user memory grew by, for each connection of the scenario.
-/// What the connections added to the memory that lies in no file. The share of a program's own pages moves by
-/// hundreds of KiB as another process of the same program comes or goes: with 8,000 connections, by more than a
-/// connection takes.
+/// Anonymous memory added per connection. PSS of file pages isn't counted: it moves by hundreds of KiB when
+/// another process of the same program starts or ends.
 fn memory_per_connection(trial: &Trial) -> Option<f64> {
     let memory = trial.memory?;
     let grown = match (memory.base.anonymous_bytes, memory.loaded.anonymous_bytes) {

@@ -9,17 +9,17 @@
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
 
-/// From so many rounds on, the bootstrap stands alone.
+/// With at least this many rounds the bootstrap is used alone.
 pub(crate) const ROUNDS_FOR_BOOTSTRAP: usize = 10;
 const RESAMPLES: usize = 10_000;
 const RESAMPLES_UNPAIRED: usize = 4_000;
 /// The 97.5 % quantile of the normal distribution.
 const NORMAL_TAIL: f64 = 1.96;
 const CONFIDENCE_TAIL: f64 = 0.025;
-/// Any constant: the same data give the same interval, whenever it is drawn again.
+/// A constant, so that the same data always give the same interval.
 const BOOTSTRAP_SEED: u64 = 0x7269_7074;
 
-/// A number and how sure it is.
+/// A number with its confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     pub(crate) value: f64,
@@ -52,7 +52,7 @@ impl Interval {
 }
 
 impl Estimate {
-    /// Of a ratio: the same with the sides exchanged.
+    /// The reciprocal of a ratio.
     pub(crate) fn inverted(self) -> Estimate {
         Estimate { value: 1.0 / self.value, interval: self.interval.map(Interval::inverted) }
     }
@@ -119,8 +119,7 @@ pub(crate) fn squared_error(values: &[f64]) -> f64 {
     values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0) / count
 }
 
-/// The geometric mean of ratios that were measured independently of each other: the reaches of their intervals
-/// add up as errors do.
+/// The geometric mean of independent ratios; the half-widths of their intervals add in quadrature.
 pub(crate) fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
     let logs: Vec<f64> = ratios.iter().map(|ratio| ratio.value.ln()).collect();
     let middle = mean(&logs)?;
@@ -136,8 +135,8 @@ pub(crate) fn geometric_mean(ratios: &[Estimate]) -> Option<Estimate> {
     Some(Estimate { value: middle.exp(), interval })
 }
 
-/// Student's interval of a ratio at 99.9 %: for what is asked so often that one answer in twenty would be wrong
-/// by chance alone.
+/// Student's interval of a ratio at 99.9 %, for questions asked so often that at 95 % some would go wrong by
+/// chance.
 pub(crate) fn strict_ratio_interval(pairs: &[(f64, f64)]) -> Option<Interval> {
     let logs: Vec<f64> = pairs.iter().map(|(above, below)| (above / below).ln()).collect();
     if logs.len() < 2 {
@@ -148,7 +147,7 @@ pub(crate) fn strict_ratio_interval(pairs: &[(f64, f64)]) -> Option<Interval> {
     Some(Interval { low: middle - reach, high: middle + reach }.map(f64::exp))
 }
 
-/// The 99.95 % quantile of Student's distribution, likewise.
+/// The 99.95 % quantile of Student's distribution.
 fn strict_student_t(degrees: usize) -> f64 {
     const TABLE: [f64; 20] = [
         636.6, 31.60, 12.92, 8.610, 6.869, 5.959, 5.408, 5.041, 4.781, 4.587, 4.437, 4.318, 4.221, 4.140,
@@ -225,7 +224,7 @@ fn bootstrap(rounds: &[f64], statistic: Statistic) -> Interval {
     middle_of((0..RESAMPLES).map(|_| resampler.draw(&mut random, statistic)).collect())
 }
 
-/// Where the middle 95 % of resampled statistics lie.
+/// The middle 95 % of resampled statistics.
 fn middle_of(mut statistics: Vec<f64>) -> Interval {
     statistics.sort_unstable_by(f64::total_cmp);
     Interval {
@@ -240,8 +239,8 @@ fn student(rounds: &[f64]) -> Interval {
     Interval { low: mean - reach, high: mean + reach }
 }
 
-/// The 97.5 % quantile of Student's distribution. Beyond the table, the value of its last entry: a little
-/// too wide rather than too narrow.
+/// The 97.5 % quantile of Student's distribution. Beyond the table its last value is used, which errs on the
+/// wide side.
 fn student_t(degrees: usize) -> f64 {
     const TABLE: [f64; 30] = [
         12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
@@ -363,8 +362,8 @@ mod tests {
         assert!(interval.low <= wanted.low && wanted.high <= interval.high);
     }
 
-    /// The point of an interval: over many experiments it contains the truth about as often as it says. A
-    /// percentile bootstrap of twelve rounds is known to be a little short of 95 %.
+    /// Over many experiments the intervals contain the truth about as often as they claim. The percentile
+    /// bootstrap of twelve rounds is known to fall a little short of 95 %.
     #[test]
     fn intervals_cover_the_truth() {
         let mut random = Random::new(42);

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Ratios nearer to 1 than this are never called a difference.
 pub(crate) const MARGIN: f64 = 0.02;
-/// The A/A band reaches at most so far.
+/// The widest A/A band.
 pub(crate) const BAND_MAX: f64 = 0.25;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,7 +95,7 @@ impl Band {
     }
 }
 
-/// How far an interval of a ratio reaches from 1, to the farther side, as a factor less 1.
+/// How far an interval reaches from 1 on its farther side, as a factor less 1.
 fn reach(interval: Interval) -> f64 {
     interval.high.max(1.0 / interval.low) - 1.0
 }
@@ -108,7 +108,7 @@ fn is_within(inner: Interval, outer: Interval) -> bool {
     outer.low <= inner.low && inner.high <= outer.high
 }
 
-/// A ratio as it is printed: a claim must not rest on digits that nobody sees.
+/// A ratio as printed: a claim must not rest on digits that aren't shown.
 pub(crate) fn printed(ratio: f64) -> f64 {
     (ratio * 100.0).round() / 100.0
 }
@@ -232,7 +232,7 @@ impl Verdict {
         self.targets.iter().find(|figures| figures.target == target)
     }
 
-    /// The ratio of two targets, whichever way round it is kept.
+    /// The ratio of two targets, whichever way round it is stored.
     pub(crate) fn ratio(&self, above: &str, below: &str, measure: Measure) -> Option<Ratio> {
         let same = |ratio: &&Ratio| ratio.measure == measure;
         let mut candidates = self.ratios.iter().filter(same);
@@ -264,7 +264,7 @@ fn values(counted: &[&Trial], id: &str, measure: Measure) -> BTreeMap<usize, f64
     mine.filter_map(|trial| Some((trial.place.round, measure.of_trial(trial)?))).collect()
 }
 
-/// The values of the rounds that both took part in.
+/// The values of the rounds that both have.
 fn paired(above: &BTreeMap<usize, f64>, below: &BTreeMap<usize, f64>) -> Vec<(f64, f64)> {
     above.iter().filter_map(|(round, value)| Some((*value, *below.get(round)?))).collect()
 }

@@ -5,7 +5,7 @@ use crate::random::Random;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A group of connections that do the same, with records of its own.
+/// A group of connections that behave alike, with histograms of its own.
 #[derive(Clone, Debug)]
 pub struct Class {
     /// How it is called in outcomes: "hot", "slow".
@@ -16,7 +16,7 @@ pub struct Class {
     pub pacing: Pacing,
     /// How long a connection lives.
     pub life: Life,
-    /// How it takes the answers.
+    /// How fast it reads the answers.
     pub reading: ReadPace,
     /// What it asks for.
     pub asks: Asks,
@@ -39,20 +39,19 @@ impl Class {
 /// When a class asks.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Pacing {
-    /// Each connection asks again as soon as it is answered: shows service time and capacity.
+    /// Each connection sends its next request when it is answered: measures service time and capacity.
     Closed,
-    /// Requests come at times of their own, however the server fares: shows response time. One that finds all
-    /// connections of the class busy waits for the next free one, in order, however long.
+    /// Requests follow a schedule, whatever the server does: measures response time. A request that finds all
+    /// connections busy queues for the next free one.
     Open {
         /// Arrivals per second, over all connections of the class; above 0.
         per_second: f64,
         /// How they are spread.
         arrivals: Arrivals,
-        /// Stretches of the window with another rate: how long, and by which factor. Empty: one rate for all
-        /// of it. After the last stretch its factor goes on.
+        /// Phases of the window with their own rate: length and factor. The last factor holds until the end.
         steps: Vec<(Duration, f64)>,
     },
-    /// Asks once when the engine connects, so that the connection is known to be accepted, then keeps still.
+    /// Sends one request when the engine connects, to know that the connection was accepted, then stays idle.
     Idle,
 }
 
@@ -134,7 +133,7 @@ pub enum Order {
 }
 
 impl Asks {
-    /// These requests in this order. There is at least one; weights, where they are given, are one for each.
+    /// At least one request; weights, if any, one per request.
     pub fn new(requests: impl Into<Arc<[Request]>>, order: Order) -> Asks {
         let requests = requests.into();
         assert!(!requests.is_empty(), "a class asks for something");
@@ -181,7 +180,7 @@ impl Picker {
         Picker { asks, next: 0, random: Random::new(0) }
     }
 
-    /// Begins anew with the seed's sequence; what may be asked only once stays used up.
+    /// Restarts the random sequence. Requests for [`Order::Once`] stay used up.
     pub(crate) fn begin(&mut self, random: Random) {
         self.random = random;
         if self.asks.order != Order::Once {

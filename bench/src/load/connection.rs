@@ -18,15 +18,14 @@ use rustix::net::{
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 
-/// The first receive of an answer asks for so much: the head, and with it the whole of a small body. The
-/// rest of a large body never comes here.
+/// The size of the first receive: the head and a whole small body.
 const HEAD_BUFFER_BYTES: usize = 4 * 1024;
 
-/// How much one receive may discard. The memory behind it is never touched: with `MSG_TRUNC`, TCP drops the
-/// bytes in the kernel (tcp(7)), so the pages of this zeroed allocation are never made.
+/// How much one receive may discard. The memory is never touched: with `MSG_TRUNC`, TCP drops the bytes in
+/// the kernel (tcp(7)).
 const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// How much of a body one receive takes while bodies are hashed.
+/// The size of a receive while bodies are hashed.
 const HASH_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) enum Bodies {
@@ -104,9 +103,9 @@ enum State {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Advance {
-    /// It waits for the next edge, or has taken as much as it may.
+    /// Waits for the next edge, or has used up its budget.
     Waiting,
-    /// The answer is complete, and was so many bytes on the wire.
+    /// The answer is complete: its bytes on the wire.
     Answered(u64),
     /// The server has closed its side, as it was asked to.
     Ended,
@@ -196,12 +195,12 @@ impl Connection {
         matches!(self.state, State::Connect)
     }
 
-    /// Whether the request has left whole, so that only the server can make this connection ready.
+    /// Whether the whole request has been sent, so that only the server can make the socket ready.
     pub(crate) fn has_sent(&self) -> bool {
         !matches!(self.state, State::Send { .. } | State::Connect)
     }
 
-    /// Whether the last answer has announced that the server ends the connection.
+    /// Whether the last answer announced the end of the connection.
     pub(crate) fn closes(&self) -> bool {
         self.closes
     }
@@ -326,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// An event while nothing is owed: the server has closed, or sent what nobody asked for.
+    /// An event while no answer is owed: the server closed, or sent surplus bytes.
     fn check_silent(&mut self) -> Result<Advance, LoadError> {
         match self.receive_end()? {
             Advance::Ended => Err(LoadError::Closed),
@@ -335,7 +334,7 @@ impl Connection {
     }
 }
 
-/// Checks a head against what was expected, and says what of the body is still to come.
+/// Checks a head against the expectation, and returns what is left of the body.
 fn body_after(head: &Head, body_came: usize, request: &Request) -> Result<State, LoadError> {
     let expected = request.expected();
     if head.status != expected.status {

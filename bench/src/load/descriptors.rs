@@ -3,7 +3,7 @@
 use crate::load::error::LoadError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What else this process may come to open meanwhile.
+/// Spare descriptors for everything else this process opens.
 const OTHERS_MAX: u64 = 32;
 
 /// Sees to it that `sockets` more descriptors can be opened: raises the soft limit as far as the hard one

@@ -34,18 +34,18 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
-/// A server that owes an answer and sends nothing for so long has hung.
+/// A server that owes an answer and sends nothing for this long hangs.
 pub(crate) const STALL: Duration = Duration::from_secs(10);
 
 const EVENTS_MAX: usize = 256;
-/// One turn waits at most so long, then looks at the time.
+/// The longest wait of one turn.
 const TURN: Duration = Duration::from_millis(250);
 const TIMER_SLACK: NonZeroU64 = NonZeroU64::MIN;
-/// Connections that are opened at the same time: fewer than any server's queue holds.
+/// Connections opened at once: fewer than the backlog of any server.
 const OPENED_AT_ONCE: usize = 64;
-/// After an error a connection is opened again no sooner than this.
+/// The pause before a connection is reopened after an error.
 const REOPEN_PAUSE: Duration = Duration::from_millis(5);
-/// So many attempts to connect may fail in a row before the server counts as gone.
+/// After this many failed connects in a row the server counts as gone.
 pub const REFUSALS_MAX: u32 = 256;
 
 /// How long the connections go on asking.
@@ -71,13 +71,13 @@ pub struct Engine {
     runs: u64,
     stage: Stage,
     next_due: Option<Instant>,
-    /// Connections that the stage waits for: with an answer, or an end, still to come.
+    /// Connections with an answer, or an end of stream, still to come.
     owed: usize,
     /// Events in this turn of the class that the pause depends on.
     ready: usize,
     refusals: u32,
     stall: Duration,
-    /// Whether it stays awake while an open loop runs.
+    /// Whether it busy-polls while an open loop runs.
     wakeful: bool,
     last_event: Instant,
     last_answer: Instant,
@@ -154,7 +154,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Gives a silent server less time than [`STALL`] before it, or one connection, is given up.
+    /// A shorter time than [`STALL`] before a silent server or connection is given up.
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Engine {
         self.stall = stall;
@@ -213,7 +213,7 @@ impl Engine {
         })
     }
 
-    /// The first requests of a run, but for those that are due at times of their own.
+    /// The first requests of the closed loops.
     fn start_all(&mut self) -> Result<(), LoadError> {
         for number in 0..self.groups.len() {
             let slots = self.groups[number].slots.clone();
@@ -265,13 +265,13 @@ impl Engine {
             }
     }
 
-    /// Whether every class that keeps a run going has asked for everything that it may.
+    /// Whether every foreground class has used up its requests.
     fn is_used_up(&self) -> bool {
         let mut foreground = self.groups.iter().filter(|group| group.is_foreground()).peekable();
         foreground.peek().is_some() && foreground.all(|group| group.shown.used_up && group.waiting.is_empty())
     }
 
-    /// Waits until there is something to do, and does what the events say.
+    /// Waits for events or the next timer, and handles the events.
     fn turn(&mut self) -> Result<(), LoadError> {
         let before = Instant::now();
         let wake = self.next_wake(before);
@@ -296,7 +296,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether something is to come from the server.
+    /// Whether an answer or a handshake is outstanding.
     fn is_waiting(&self) -> bool {
         self.owed > 0 || self.slots.iter().any(Slot::is_connecting)
     }
@@ -314,7 +314,7 @@ impl Engine {
         wake
     }
 
-    /// From when on it doesn't sleep; `None` if it may sleep until `wake`.
+    /// When to start busy-polling; `None` to sleep until `wake`.
     fn awake_from(&self, now: Instant, wake: Instant) -> Option<Instant> {
         let is_open = |group: &Group| matches!(group.class.pacing, Pacing::Open { .. });
         let times_count = matches!(self.stage, Stage::Until(_)) && self.groups.iter().any(is_open);
@@ -339,8 +339,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks for what the class asks for next. `due`, in an open loop: when that was due, and since when the
-    /// client could have asked.
+    /// Sends the class's next request. `due`, in an open loop: its intended start, and when a connection was
+    /// free for it.
     fn ask_next(
         &mut self,
         index: usize,
@@ -443,7 +443,7 @@ impl Engine {
         self.visit(index, peer, usize::MAX)
     }
 
-    /// Takes what has come on a connection, at most `budget` bytes, and does what follows from it.
+    /// Reads at most `budget` bytes from a connection and acts on what came.
     fn visit(&mut self, index: usize, peer: PeerState, budget: usize) -> Result<(), LoadError> {
         let mut left = budget;
         loop {
@@ -484,7 +484,7 @@ impl Engine {
         advance
     }
 
-    /// Whether the connection's end is still to come.
+    /// Returns whether the end of the connection is still to come.
     fn on_answer(&mut self, index: usize, wire_bytes: u64) -> Result<bool, LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
@@ -528,7 +528,7 @@ impl Engine {
         }
     }
 
-    /// What a place does that has nothing under way any more.
+    /// What an idle slot does next.
     fn next(&mut self, index: usize, now: Instant) -> Result<(), LoadError> {
         let Stage::Until(end) = self.stage else {
             return Ok(());
@@ -547,7 +547,7 @@ impl Engine {
         }
     }
 
-    /// Counts an error, closes the connection, and sees to it that another one follows.
+    /// Counts an error, closes the connection, and schedules its reopening.
     fn fail(&mut self, index: usize, error: LoadError) -> Result<(), LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
@@ -589,7 +589,7 @@ impl Engine {
         }
     }
 
-    /// Gives up connections that got nothing for too long while others did.
+    /// Gives up connections that received nothing for too long while others did.
     fn sweep(&mut self, now: Instant) -> Result<(), LoadError> {
         self.next_sweep = now + self.stall / 4;
         // If nobody gets anything, the server has stalled: that isn't one connection's error.

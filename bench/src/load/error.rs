@@ -6,74 +6,25 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a load ended: a server that answers wrongly isn't measured.
+#[expect(missing_docs, reason = "Display says what each one is")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
-    /// The head can't be checked.
     Head(HeadError),
-    /// Another status than the expected one.
-    Status {
-        /// What came.
-        got: u16,
-        /// What was expected.
-        want: u16,
-    },
-    /// The head announces another length than the file has.
-    Length {
-        /// What came.
-        got: u64,
-        /// What was expected.
-        want: u64,
-    },
-    /// The connection ended within the body.
-    Short {
-        /// The body bytes that came.
-        got: u64,
-        /// The body bytes that were announced.
-        want: u64,
-    },
-    /// Bytes after the end of the body that nobody asked for.
+    Status { got: u16, want: u16 },
+    Length { got: u64, want: u64 },
+    Short { got: u64, want: u64 },
     Surplus,
-    /// The connection ended before the first byte of an answer.
     Closed,
-    /// The body isn't the file's content.
     Content,
-    /// Nothing arrived on any connection for so long, though answers were owed.
-    Stalled {
-        /// How long the client waited.
-        waited: Duration,
-        /// How many answers were owed.
-        owed: usize,
-    },
-    /// One connection got no byte for so long, though an answer, or its end, was owed.
-    Timeout {
-        /// How long the client waited.
-        waited: Duration,
-    },
-    /// So many attempts to connect in a row have failed: nobody listens any more.
-    Refused {
-        /// The attempts.
-        attempts: u32,
-        /// What the kernel said to the last one.
-        errno: Errno,
-    },
-    /// The limit of open descriptors is too low for the connections.
-    Descriptors {
-        /// What is needed.
-        needed: u64,
-        /// The hard limit.
-        limit: u64,
-    },
-    /// A system call failed.
-    System {
-        /// What was attempted: "connect", "receive".
-        doing: &'static str,
-        /// What the kernel said.
-        errno: Errno,
-    },
+    Stalled { waited: Duration, owed: usize },
+    Timeout { waited: Duration },
+    Refused { attempts: u32, errno: Errno },
+    Descriptors { needed: u64, limit: u64 },
+    System { doing: &'static str, errno: Errno },
 }
 
 impl LoadError {
-    /// A word for it, under which it is counted.
+    /// The name under which it is counted.
     pub fn kind(&self) -> &'static str {
         match self {
             LoadError::Head(_) => "head",
@@ -95,7 +46,7 @@ impl LoadError {
         }
     }
 
-    /// Whether it is this machine that can't go on: a new connection would fare no better.
+    /// Whether this machine is at a limit, so that a new connection wouldn't help.
     pub(crate) fn is_ours(&self) -> bool {
         match self {
             LoadError::Descriptors { .. } => true,

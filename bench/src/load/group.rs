@@ -51,7 +51,8 @@ impl SlowRead {
     }
 }
 
-/// What is random about a class in one run: decided by these numbers alone, so the same for every server.
+/// The random streams of a class in one run. They depend only on these numbers, so every server gets the
+/// same.
 pub(crate) struct Streams {
     pub(crate) times: Random,
     pub(crate) picks: Random,
@@ -71,9 +72,9 @@ pub(crate) struct Group {
     pub(crate) slow_read: Option<SlowRead>,
     picker: Picker,
     schedule: Option<Schedule>,
-    /// Open loop: connections with nothing to do, the one that has rested longest first.
+    /// Open loop: idle connections, the longest idle first.
     pub(crate) free: VecDeque<usize>,
-    /// Open loop: when the requests were due that found no free connection.
+    /// Open loop: intended starts of requests that wait for a free connection.
     pub(crate) waiting: VecDeque<Instant>,
     start: Instant,
     slice: Option<Duration>,
@@ -123,7 +124,7 @@ impl Group {
         self.note_used_up();
     }
 
-    /// Whether the class keeps a run going: neither silent nor so slow that its answers aren't waited for.
+    /// Whether a run lasts until this class is done: idle and slow classes don't count.
     pub(crate) fn is_foreground(&self) -> bool {
         self.class.pacing != Pacing::Idle && self.slow_read.is_none()
     }
@@ -142,14 +143,14 @@ impl Group {
         Some(due)
     }
 
-    /// The number of the next request. `None` when there is none left: then nothing is due any more, either.
+    /// The number of the next request; `None` when none is left.
     pub(crate) fn pick(&mut self) -> Option<usize> {
         let picked = self.picker.pick();
         self.note_used_up();
         picked
     }
 
-    /// Who waits for a connection to ask for what doesn't exist has never come.
+    /// When the requests are used up, those that still wait for a connection never existed.
     fn note_used_up(&mut self) {
         if self.picker.is_used_up() {
             self.shown.used_up = true;
@@ -184,8 +185,8 @@ impl Group {
         }
     }
 
-    /// A request that failed took until now, and stays in the record. A error at the end of a connection
-    /// whose answer has come is only counted.
+    /// A failed request stays in the record with the time until its failure. After the answer, an error is
+    /// only counted.
     pub(crate) fn note_error(&mut self, ask: Option<&Ask>, error: LoadError, now: Instant) {
         self.shown.note_error(error);
         if let Some(ask) = ask.filter(|ask| !ask.answered) {
@@ -200,7 +201,7 @@ impl Group {
         }
     }
 
-    /// Ends a run: what still waits for a connection is unanswered, and has waited until `end`.
+    /// Ends a run. Requests that still wait for a connection count as unanswered, with a wait until `end`.
     pub(crate) fn finish(&mut self, end: Instant) -> ClassOutcome {
         self.schedule = None;
         for intended in self.waiting.drain(..) {

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// The histograms' range, in nanoseconds: below a tenth of a microsecond nothing happens, and what takes
-/// longer than ten minutes counts as ten minutes. Three digits: quantiles are true to 0.1 %.
+/// The histograms' range in nanoseconds: 100 ns to ten minutes. Three digits make quantiles exact to 0.1 %.
 const NS_MIN: u64 = 100;
 const NS_MAX: u64 = 600_000_000_000;
 const DIGITS: u8 = 3;
@@ -48,7 +47,7 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// CPU time of the client's thread meanwhile.
     pub client_cpu: Duration,
-    /// Of that, what it spent looking for answers while there were none and nothing was due.
+    /// Of that, time spent busy-polling in vain.
     pub client_spun: Duration,
     /// Per class, in the order in which the engine got them.
     pub classes: Vec<ClassOutcome>,
@@ -95,8 +94,8 @@ pub struct ErrorCount {
 }
 
 impl Outcome {
-    /// The share of the time in which the client's thread had something to do: near 1, the client was the
-    /// limit. Waiting isn't work, awake or asleep.
+    /// The share of the time the client's thread worked. Near 1, the client was the limit. Busy-polling isn't
+    /// work.
     pub fn client_busy(&self) -> f64 {
         self.client_worked().as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
@@ -105,7 +104,7 @@ impl Outcome {
         self.client_cpu.saturating_sub(self.client_spun)
     }
 
-    /// Whether the client was the limit, and why. Then nothing is known of the server.
+    /// Why the client was the limit, if it was: then the numbers say nothing about the server.
     pub(crate) fn client_bound(&self) -> Option<ClientBound> {
         if self.client_busy() > BUSY_MAX {
             return Some(ClientBound::Busy(self.client_busy()));
@@ -123,8 +122,8 @@ impl Outcome {
         self.classes.iter().find(|class| class.name == name)
     }
 
-    /// Adds what another engine has shown at the same time with the same classes. Times are the longer ones,
-    /// CPU times are those of the busier client.
+    /// Adds the outcome of another engine with the same classes. Elapsed time is the longer one, CPU time
+    /// that of the busier client.
     pub(crate) fn merge(&mut self, other: &Outcome) {
         self.elapsed = self.elapsed.max(other.elapsed);
         if other.client_worked() > self.client_worked() {

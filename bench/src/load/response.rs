@@ -23,17 +23,13 @@ pub(crate) struct Head {
 }
 
 /// Why bytes can't be the head of a response that the client could check.
+#[expect(missing_docs, reason = "Display says what each one is")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadError {
-    /// Not an HTTP/1.x status line.
     NotHttp,
-    /// No Content-Length: nothing says how many bytes the answer owes.
     NoLength,
-    /// A Content-Length that isn't one number, or two that differ.
     BadLength,
-    /// A transfer coding, where a file of known size is expected.
     TransferCoding,
-    /// More than [`HEAD_BYTES_MAX`] bytes without an empty line.
     TooLong,
 }
 
@@ -49,8 +45,7 @@ impl fmt::Display for HeadError {
     }
 }
 
-/// The last head that was read, to know its like again: most heads of a server differ in nothing but their
-/// date.
+/// A cache of the last head: most heads of a server differ only in their date.
 #[derive(Debug, Default)]
 pub(crate) struct Familiar {
     bytes: Vec<u8>,
@@ -60,7 +55,7 @@ pub(crate) struct Familiar {
 }
 
 impl Familiar {
-    /// Like [`parse_head`], but quicker where the head is the last one's, byte for byte, outside of the date.
+    /// Like [`parse_head`], but faster where the head equals the last one outside of the date.
     pub(crate) fn parse(&mut self, received: &[u8]) -> Result<Option<Head>, HeadError> {
         if let Some(head) = self.head
             && self.knows(received)

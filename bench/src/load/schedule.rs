@@ -4,8 +4,7 @@ use crate::load::class::Arrivals;
 use crate::random::Random;
 use std::time::Duration;
 
-/// The intended starts of one run, in order: decided by rate, seed and window alone, so the same for every
-/// server that is asked with them.
+/// The intended starts of one run. They depend only on rate, seed and window, so every server gets the same.
 pub(crate) struct Schedule {
     per_second: f64,
     arrivals: Arrivals,

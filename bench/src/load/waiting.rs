@@ -18,11 +18,11 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
-/// So long before something is due the client is awake again: what the slowest virtual CPUs take to wake,
-/// several times over.
+/// Busy-polling starts this long before a request is due: several times what the slowest virtual CPU takes to
+/// wake.
 pub(crate) const AHEAD: Duration = Duration::from_millis(2);
 
-/// The epoll instance, and what waiting for it has cost.
+/// The epoll instance, and the CPU time spent polling it in vain.
 pub(crate) struct Waiting {
     poller: OwnedFd,
     spun: Duration,
@@ -39,13 +39,13 @@ impl Waiting {
         &self.poller
     }
 
-    /// CPU time since the last call that went into looks that found nothing.
+    /// CPU time of polls in vain since the last call.
     pub(crate) fn take_spun(&mut self) -> Duration {
         std::mem::take(&mut self.spun)
     }
 
-    /// Waits until `wake` for events, the last part of it, from `awake` on, without sleeping. False when
-    /// there were none. Sockets are looked at once even if `wake` is over.
+    /// Waits for events until `wake`, busy-polling from `awake` on. False when there were none. Polls at
+    /// least once.
     pub(crate) fn until(
         &mut self,
         wake: Instant,

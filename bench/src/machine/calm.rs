@@ -10,11 +10,11 @@ use std::hint::spin_loop;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long one look takes: a single step of the kernel's account of time, 10 ms, isn't a disturbance yet.
+/// The length of one look: long enough that a single tick of 10 ms isn't a disturbance.
 const LOOK: Duration = Duration::from_millis(600);
-/// One wait has at most so many looks.
+/// The most looks of one wait.
 const LOOKS_MAX: u32 = 25;
-/// All waits of a run take at most so much of its budget: a machine that is never calm still gets its trials.
+/// The share of a run's budget for all waits, so that a machine that is never quiet still gets its trials.
 const SHARE_MAX: f64 = 0.1;
 
 #[derive(Debug)]
@@ -31,8 +31,7 @@ impl Patience {
         Patience { left }
     }
 
-    /// Waits until a look finds nobody else on the CPUs of `placement`, until patience is at its end, or until
-    /// `is_over`. Where the kernel tells nothing of CPUs it doesn't wait.
+    /// Waits until the CPUs of `placement` are quiet, the patience is used up, or `is_over`.
     pub(crate) fn await_calm(&mut self, placement: Placement, is_over: impl Fn() -> bool) {
         self.await_with(|| look(placement), is_over);
     }
@@ -53,8 +52,7 @@ impl Patience {
     }
 }
 
-/// What others take while every CPU of the measurement is kept busy: the hypervisor takes nothing of a CPU
-/// that rests.
+/// What others take while both CPUs are kept busy: the hypervisor steals nothing from an idle CPU.
 fn look(placement: Placement) -> Option<Disturbance> {
     let mut cpus = vec![placement.server, placement.client];
     cpus.dedup();

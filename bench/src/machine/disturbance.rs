@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// From this share of a CPU on, other work is said to have disturbed a trial. The kernel counts idle time
-/// here in steps of 10 ms, and waking up from it as busy: with nothing else running, up to 0.1 was seen.
+/// More other work than this share of a CPU disturbs a trial. Idle time is counted in ticks of 10 ms: up to
+/// 0.1 was seen with nothing else running.
 pub(crate) const OTHERS_MAX: f64 = 0.15;
-/// The same for time that the hypervisor gave to others.
+/// The same for stolen time.
 pub(crate) const STOLEN_MAX: f64 = 0.02;
 
-/// Over less time than this, steps of 10 ms on each of two CPUs say nothing.
+/// Below this, ticks of 10 ms on two CPUs say nothing.
 const TOLD_FROM: Duration = Duration::from_millis(200);
 
 /// How much of the CPUs of a measurement went elsewhere.
@@ -24,7 +24,7 @@ pub struct Disturbance {
 }
 
 impl Disturbance {
-    /// Whether the trial should be looked at with suspicion.
+    /// Whether it voids a trial.
     pub(crate) fn is_large(&self) -> bool {
         self.others > OTHERS_MAX || self.stolen > STOLEN_MAX
     }
@@ -68,8 +68,8 @@ impl CpuAccount {
         Some(CpuAccount { at, cpus, idle: time(idle), stolen: time(stolen) })
     }
 
-    /// What went elsewhere between two moments, when `measured` went to server and client; `None` where they
-    /// are too near each other to tell.
+    /// What went elsewhere until `later`, when `measured` went to server and client; `None` if the time is
+    /// too short to tell.
     pub(crate) fn until(self, later: CpuAccount, measured: Duration) -> Option<Disturbance> {
         let elapsed = later.at - self.at;
         if elapsed < TOLD_FROM {

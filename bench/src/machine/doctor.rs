@@ -23,7 +23,7 @@ const DESCRIPTORS_MIN: u64 = 16_384;
 const OTHERS_MAX: f64 = 0.05;
 const STOLEN_MAX: f64 = 0.01;
 
-/// What a client does that can't stay awake without slowing the server down.
+/// What a client does that can't busy-poll without slowing the server down.
 const SLEEPY: &str = "so the client sleeps between requests that are due, and sends them later";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

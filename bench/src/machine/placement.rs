@@ -66,7 +66,7 @@ impl Placement {
     }
 }
 
-/// The last CPU for the server, and for the client the nearest other one.
+/// The last CPU for the server, the nearest other one for the client.
 fn choose_among(cpus: &[usize], distance: impl Fn(usize, usize) -> Distance) -> Option<Placement> {
     let server = *cpus.last()?;
     let client = cpus.iter().copied().min_by_key(|cpu| distance(server, *cpu))?;
@@ -155,7 +155,7 @@ impl Thread {
         parse_cpus(&self.cpus) == [cpu]
     }
 
-    /// Whether the kernel made it to do what a ring couldn't do without waiting.
+    /// Whether it is a worker of the kernel for ring operations that block.
     pub(crate) fn is_ring_worker(&self) -> bool {
         self.name.starts_with("iou-wrk")
     }

@@ -10,7 +10,7 @@ use rustix::fs::{major, minor, stat};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a disk of spinning plates, or a throttled volume in a cloud, does.
+/// As fast as a spinning disk, or a throttled cloud volume.
 pub(crate) const READS_PER_SECOND: u64 = 400;
 
 const PREFIX: &str = "triptych-bench-";
@@ -37,7 +37,7 @@ impl SlowDisk {
         }
     }
 
-    /// Slows these processes down, and those that they start later.
+    /// Slows down these processes and their later children.
     pub(crate) fn admit(&self, processes: &[u32]) -> Result<()> {
         let Some(group) = &self.group else {
             return Ok(());

@@ -6,13 +6,12 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// About a millisecond on the machines of 2020.
+/// About a millisecond on a machine of 2020.
 const STEPS: u64 = 1_000_000;
 /// The fastest of so many counts: an interrupt can only slow one down.
 const TRIES: u32 = 5;
-/// From this share on, the CPU isn't the one that it was. On a host that others share the pace wanders by a
-/// tenth from one trial to the next: a narrower bound would repeat most trials there, and gain nothing that
-/// the turns which the servers take don't give.
+/// A larger change of pace voids a trial. On a shared host the pace wanders by a tenth between trials; a
+/// narrower bound would void most of them, and the random order within a round averages it out anyway.
 pub(crate) const SPIN_OFF_MAX: f64 = 0.15;
 
 /// How long the work takes on `cpu`.

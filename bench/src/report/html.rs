@@ -59,7 +59,7 @@ pub(crate) fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
     Ok(page)
 }
 
-/// JSON that no parser of HTML trips over: `<` is written as an escape of JSON's.
+/// JSON that is safe within HTML: `<` is escaped.
 fn embed(page: &mut String, id: &str, value: &Value) -> Result<()> {
     let text = serde_json::to_string(value).map_err(Failure::context("write report.html"))?;
     let text = text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");

@@ -50,7 +50,7 @@ impl<'a> Results<'a> {
         self.verdicts.iter().filter(|verdict| verdict.cell.scenario == scenario.name)
     }
 
-    /// The cell that tells most: the far end of the axis.
+    /// The most telling cell: the far end of the axis.
     pub(crate) fn main_cell(&self, scenario: &Scenario) -> Option<&Verdict> {
         self.of_scenario(scenario).last()
     }

@@ -75,7 +75,7 @@ fn trust(page: &mut String, results: &Results<'_>) {
     }
 }
 
-/// What speaks for and against believing it, warnings left out.
+/// How far the run can be trusted, without its warnings.
 pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
     let (judged, different) = results.twins();
     let mut list = vec![if judged == 0 {

@@ -92,8 +92,7 @@ fn the_readme_is_spliced_from_a_folder() {
     assert!(failure.contains("README.md: it has no line <!-- bench:begin -->"), "{failure}");
 }
 
-/// Where a line of text lies. Some viewers' fonts are wider than the metrics; `text_width` allows for them, so
-/// what doesn't overlap here doesn't overlap there.
+/// Where a line of text lies. `text_width` allows for viewers with wider fonts.
 fn box_of(text: roxmltree::Node<'_, '_>) -> Area {
     let number = |name: &str| text.attribute(name).unwrap().parse::<f64>().unwrap();
     let font = Font { size: number("font-size"), bold: text.attribute("font-weight").is_some() };

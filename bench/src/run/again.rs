@@ -10,10 +10,10 @@ use std::collections::BTreeSet;
 /// The share of a scenario's trials that may stand disturbed.
 pub(crate) const DISTURBED_MAX: f64 = 0.1;
 
-/// Why the first trials of such a scenario take no part any more.
+/// Why the first trials of such a scenario are void.
 const REASON: &str = "too many trials of its scenario were disturbed: measured again";
 
-/// The scenarios, in the order of the run, of whose trials too many stand although something disturbed them.
+/// The scenarios with too many disturbed trials, in the order of the run.
 pub(crate) fn disturbed<'a>(record: &'a Record, trials: &[Trial]) -> Vec<&'a str> {
     let is_disturbed = |scenario: &&str| {
         let standing = || trials.iter().filter(|trial| trial.cell.scenario == **scenario && trial.counts());

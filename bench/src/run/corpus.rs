@@ -13,8 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const KIB: u64 = 1024;
-/// Files for the requests that have to wait for the disk, and the size of each: one read of the device, on
-/// any file system.
+/// Files for requests that wait for the disk. Each takes one read of the device on any file system.
 const COLD_FILES: u64 = 3072;
 const COLD_BYTES: u64 = 16 * KIB;
 /// Directories of the mix. Each holds nine files of each class, about 5 MB.
@@ -22,7 +21,7 @@ const MIX_DIRECTORIES: u64 = 20;
 const MIX_FILES_PER_CLASS: u64 = 9;
 /// SPECweb99's classes: the step between the sizes of a class in bytes, and its share of the requests.
 const MIX_CLASSES: [(u64, f64); 4] = [(102, 0.35), (1_024, 0.50), (10_240, 0.14), (102_400, 0.01)];
-/// What else needs room on the disk meanwhile: results, logs of peers.
+/// Room for results and the logs of peers.
 const SPARE_BYTES: u64 = 64 * KIB * KIB;
 
 /// A file of the corpus.

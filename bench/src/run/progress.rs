@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
 
-/// What a trial takes besides its warm-up and its window, before any has been made: 30 to 140 ms were seen.
+/// The first estimate of what a trial takes besides warm-up and window; 30 to 140 ms were seen.
 const BESIDES_AT_FIRST: Duration = Duration::from_millis(60);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -26,13 +26,13 @@ use std::time::Duration;
 /// left out.
 const SERVERS: [&str; 4] = ["epoll", "nginx", "lighttpd", "h2o"];
 
-/// Many short turns: a machine whose pace wanders is alike for both within each.
+/// Many short rounds: within each, the machine's pace is the same for both.
 const ROUNDS: usize = 11;
 const SEED: u64 = 1;
 const CONNECTIONS: usize = 64;
 /// From this share of a CPU on another generator was the limit, and not the server.
 const LIMIT_BUSY: f64 = 0.98;
-/// Closer than this two generators can't agree: each has a rhythm of its own.
+/// Two generators can't be expected to agree more closely.
 const TOLERANCE: f64 = 0.05;
 const WINDOW: Duration = Duration::from_secs(1);
 

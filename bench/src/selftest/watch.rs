@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// So long each watchman sleeps at a time.
+/// How long a watcher sleeps at a time.
 const STEP: Duration = Duration::from_millis(1);
 
-/// A thread on each CPU that sleeps, and looks how late it wakes. They end with it.
+/// A thread on each CPU that measures how late it wakes from sleep.
 pub(super) struct Watch {
     ended: Arc<AtomicBool>,
     watchmen: Vec<JoinHandle<Duration>>,
@@ -35,7 +35,7 @@ impl Watch {
         Ok(Watch { watchmen: watchmen.collect(), ended })
     }
 
-    /// Ends the watch: by how much the latest of all wakes was late.
+    /// Ends the watch, and returns the worst lateness.
     pub(super) fn latest(mut self) -> Duration {
         self.ended.store(true, Ordering::Relaxed);
         let lates = self.watchmen.drain(..).map(|watchman| watchman.join().unwrap_or(Duration::MAX));

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// What the whole tree has used since it was started; by subtraction, what it has used between two readings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// User and system time, kernel workers included: exact when it was read from a server at rest.
+    /// User and system time, kernel workers included; exact when read from an idle server.
     pub cpu: Duration,
     /// The user's part of it, in clock ticks, as the timer's interrupts found it: a sample.
     pub user: Duration,
@@ -31,7 +31,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of `root` and all that descend from it, as soon as they rest.
+    /// Of `root` and its descendants, once they are idle.
     pub(crate) fn settled(root: Pid) -> Result<Cost> {
         let tree = tree::of(root);
         let living = tree::settled_cpu(&tree)?;
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
-    /// A child that has ended and was waited for must still be on the bill.
+    /// Children that were waited for must still count.
     #[test]
     fn children_that_have_ended_count() {
         let script = "i=0; (while [ $i -lt 200000 ]; do i=$((i+1)); done); echo done; read line";

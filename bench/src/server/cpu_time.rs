@@ -18,7 +18,7 @@ use std::time::Duration;
 
 /// Between two readings that have to agree.
 const SETTLE_STEP: Duration = Duration::from_micros(500);
-/// A server that is busy without a request is measured with what it does; it isn't waited for.
+/// A server that works without requests isn't waited for.
 const SETTLE_STEPS_MAX: u32 = 40;
 
 /// The CPU clock of a process.
@@ -42,7 +42,7 @@ impl CpuClock {
         Ok(Duration::from(time))
     }
 
-    /// Reads until two readings agree, or the patience with a server that never rests is at its end.
+    /// Reads until two readings agree, or gives up on a server that is never idle.
     pub(crate) fn settle(read: impl Fn() -> Result<Duration>) -> Result<Duration> {
         let mut last = read()?;
         for _ in 0..SETTLE_STEPS_MAX {

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where distributions put servers, and shells of ordinary users don't look.
+/// Where distributions install servers, outside of an ordinary user's `PATH`.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 
 /// A server that may be installed here.

@@ -36,7 +36,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const KNOCK_INTERVAL: Duration = Duration::from_millis(2);
 /// A peer's port is free when it is chosen, and may be gone when the peer asks for it.
 const PORTS_MAX: usize = 5;
-/// How much of a peer's last words is quoted.
+/// How much of a peer's last line is quoted.
 const LAST_WORDS_CHARS_MAX: usize = 300;
 
 /// What came of a start.

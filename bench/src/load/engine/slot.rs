@@ -10,14 +10,14 @@ pub(super) enum Timer {
     Reopen,
 }
 
-/// A connection's place. It outlives the connection, since another one follows.
+/// A slot for a connection. It outlives the connection, because another one follows.
 pub(super) struct Slot {
     pub(super) group: usize,
     pub(super) connection: Option<Connection>,
     pub(super) ask: Option<Ask>,
     pub(super) asked: u32,
     pub(super) timer: Option<Timer>,
-    /// For slow readers, who look at it later.
+    /// Kept for slow readers, which check it later.
     pub(super) peer: PeerState,
     /// When the last bytes came, or the request left.
     pub(super) progress: Instant,
@@ -40,7 +40,7 @@ impl Slot {
         self.connection.as_ref().is_some_and(Connection::is_connecting)
     }
 
-    /// Whether it could ask: nothing is under way, and no error keeps it back.
+    /// Whether it can send: no request in flight, no reopening pending.
     pub(super) fn is_idle(&self) -> bool {
         self.ask.is_none() && self.timer.is_none()
     }

@@ -132,7 +132,7 @@ fn dots_with_names(canvas: &mut Canvas<'_>, dots: &[Dot], (x, y): (Scale, Scale)
     }
 }
 
-/// How far from a dot, to its left and right, other dots' names keep.
+/// The distance that other dots' names keep from a dot, left and right.
 const BESIDE: f64 = 8.0;
 
 /// A line as small areas, from `start` away from its beginning: no name should lie on it.
@@ -148,7 +148,7 @@ fn beads(from: (f64, f64), to: (f64, f64), start: f64) -> Vec<Area> {
     steps.map(bead).collect()
 }
 
-/// So many of the candidates touch their dot and need no line to it.
+/// The first candidates touch their dot and need no line to it.
 const NEAR: usize = 4;
 
 /// Right, left, above, below; then further and further away.

@@ -16,7 +16,7 @@ use base64::Engine as _;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 
-/// So many samples have to lie above a quantile, and below it: what was due last had hardly waited at the end.
+/// A quantile needs this many samples above and below it: requests due last had hardly waited at the end.
 const SAMPLES_BEYOND_MIN: f64 = 20.0;
 /// Points per factor of ten in 1 − quantile.
 const POINTS_PER_DECADE: i32 = 12;

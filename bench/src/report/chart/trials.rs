@@ -8,7 +8,7 @@ use crate::report::results::Results;
 use crate::report::svg::{Anchor, number, text_width};
 use std::collections::BTreeMap;
 
-/// Further from the median than this, a trial is drawn at the edge.
+/// Trials further from the median are drawn at the edge.
 const REACH: f64 = 1.5;
 
 /// Every timed trial by its CPU time per request against the median of its target and cell.
