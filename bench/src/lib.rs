@@ -1,11 +1,11 @@
 //! The harness that compares Triptych's servers: a load engine, servers under test in processes of their own,
-//! and what makes numbers out of it that can be believed.
+//! and the statistics.
 //!
-//! Reading order: [`run`] is a run from beginning to end, and [`run::trial`] what happens in it again and again;
-//! [`server`] is the process under test, from outside and from inside; [`load`] asks; [`machine`] is what both
-//! stand on. [`analysis`] judges, [`record`] keeps, [`report`] shows.
+//! Reading order: [`run`] is a run from beginning to end, and [`run::trial`] what it repeats. [`server`] is
+//! the process under test, from outside and from inside. [`load`] sends requests. [`machine`] is what both
+//! run on. `analysis` judges, [`record`] stores, [`report`] draws.
 //!
-//! The method, and what is wrong with it, is in METHODOLOGY.md.
+//! METHODOLOGY.md has the method and its biases.
 #![forbid(unsafe_code)]
 
 pub mod analysis;

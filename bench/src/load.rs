@@ -1,8 +1,8 @@
-//! The load engine: asks, checks every answer, and says how long each took.
+//! The load engine: sends requests, checks every answer, and records how long each took.
 //!
-//! [`engine`] is the loop and the place to begin; [`class`] says what its connections do. Below it are a class
-//! at work (`group`), the arrivals of an open loop (`schedule`), one connection (`connection`) and the head of
-//! an answer ([`response`]).
+//! Begin with [`engine`], the loop, and [`class`], which says what its connections do. Below it are a class
+//! at work (`group`), the schedule of an open loop (`schedule`), one connection (`connection`) and the head
+//! of an answer (`response`).
 
 pub mod class;
 mod connection;

@@ -1,7 +1,7 @@
-//! The results folder: everything that a run leaves behind.
+//! The results folder of a run.
 //!
-//! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses nothing that was measured;
-//! `run.json` says where, how and with what.
+//! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses no measurement. `run.json`
+//! has the plan and the environment.
 
 pub mod trial;
 

@@ -1,7 +1,7 @@
-//! Tables, words and pictures.
+//! Tables, text and charts.
 //!
-//! [`write()`] puts everything that can be drawn from a run into its folder; [`redraw`] does so again for a
-//! folder that is there already. Nothing here measures.
+//! [`write()`] puts everything into a run's folder; [`redraw`] does so again for an existing folder. Nothing
+//! here measures.
 
 pub(crate) mod changes;
 pub(crate) mod chart;

@@ -1,9 +1,9 @@
-//! The ruler is measured, too: the engine against servers whose behaviour is known beforehand.
+//! Self-tests of the engine, against servers whose behaviour is known.
 //!
-//! Its servers answer at moments that a formula decides, in steps of several milliseconds, so
-//! that what a busy machine adds is small beside what is measured. Each check also watches how late the
-//! client, the server and a sleeper on each CPU were; where its readings are wrong and one of them was too
-//! late to tell, it is made again, a few times.
+//! The fake servers answer at moments that a formula decides, in steps of several milliseconds, so that the
+//! noise of a busy machine is small beside what is measured. Each check also records how late the client, the
+//! server and a sleeper on each CPU were. A check with wrong readings on a late machine is repeated a few
+//! times.
 
 mod fake;
 mod peers;

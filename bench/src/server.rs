@@ -1,8 +1,8 @@
-//! Servers under test: processes of their own, let in, watched and stopped.
+//! Servers under test, in processes of their own.
 //!
-//! [`catalogue`] is the list of them, [`target`] what each is; [`process`] starts one, and [`serve`] is that
-//! start seen from inside. [`cost`], [`calls`] and [`memory`] are what is read from outside while it runs,
-//! [`gate`] what it has to do before it is timed.
+//! [`catalogue`] lists them, [`target`] says what each is. [`process`] starts one; [`serve`] is that start
+//! seen from inside. [`gate`] is what a server has to pass before it is timed. [`cost`], [`calls`] and
+//! [`memory`] are read from outside while it runs.
 
 pub mod availability;
 pub mod calls;

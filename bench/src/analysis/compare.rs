@@ -1,15 +1,14 @@
 //! What changed between two runs.
 //!
-//! Two runs are never at the same time, so nothing pairs their rounds, and the machine itself may have
-//! changed: a neighbour on the host, another clock, a warmer room. What didn't change between them, other
-//! people's servers in the same version and configuration and the null servers, shows by how much. So a target
-//! is not compared with itself, but its ratio to these **controls** within each round; the drift is what the
-//! controls' own numbers did, and it is shown. Where the controls don't agree on the drift, the disagreement
-//! is folded into the interval.
+//! Two runs never happen at the same time, so their rounds can't be paired, and the machine itself may have
+//! changed. **Controls** show by how much: peers in the same version and configuration, and the null servers.
+//! A target's ratio to the controls within each round is compared, not its raw value. The drift is the change
+//! of the controls' own values, and is shown. Where the controls disagree on it, the disagreement widens the
+//! interval.
 //!
-//! **The rule**: something *changed* when the whole interval lies beyond the A/A band
-//! ([`Band`](crate::analysis::verdict::Band)) of both runs. It is a *regression* when the target is one of this
-//! project's and the change is for the worse.
+//! **The rule**: a target *changed* when the whole interval lies beyond the A/A band
+//! ([`Band`](crate::analysis::verdict::Band)) of both runs. It is a *regression* when the target is one of
+//! this project's and got worse.
 
 use crate::analysis::figures::{ERROR_SHARE_MAX, Figures};
 use crate::analysis::measure::Measure;

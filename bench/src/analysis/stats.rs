@@ -1,10 +1,9 @@
 //! Estimates and their intervals.
 //!
-//! A **value** (requests per second of a server) is the median over the rounds; its interval comes from a
-//! bootstrap over the rounds. A **ratio** of two servers is the geometric mean of the ratios within each
-//! round, because what disturbs a round disturbs both; its interval comes from a bootstrap over the same
-//! pairs. With fewer than [`ROUNDS_FOR_BOOTSTRAP`] rounds a bootstrap knows too little about its tails: then
-//! the interval is widened to contain Student's. All intervals are two-sided, 95 %.
+//! A **value** of a server is the median over the rounds. A **ratio** of two servers is the geometric mean of
+//! the ratios within each round, because what disturbs a round disturbs both. Intervals are two-sided, 95 %,
+//! from a bootstrap over the rounds. With fewer than [`ROUNDS_FOR_BOOTSTRAP`] rounds a bootstrap knows too
+//! little about its tails, so the interval is widened to contain Student's.
 
 use crate::random::Random;
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,9 @@
-//! One connection of the client: what it waits for, and the step from there.
+//! One connection of the client: a state machine.
 //!
-//! The socket is registered edge-triggered, so each function here goes on until the kernel has no more for
-//! it: a receive that brings less than was asked for has emptied the queue (epoll(7)), and what arrives
-//! later is a new edge. The one exception is the end of the stream: when the event already said that the
-//! peer has closed, there will be no further edge, and the connection reads on until it sees the end.
+//! The socket is registered edge-triggered, so each function reads until the socket would block: a receive
+//! that returns less than was asked for has emptied the queue (epoll(7)). When the event already reported
+//! that the peer has closed, there will be no further edge, and the connection reads on to the end of the
+//! stream.
 
 use crate::load::error::LoadError;
 use crate::load::request::Request;

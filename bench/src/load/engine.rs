@@ -1,17 +1,16 @@
 //! The loop: one thread, edge-triggered epoll.
 //!
-//! In a **closed** loop each connection has one request under way, and the next one leaves in the same turn
-//! that completes the last one's answer; a slow server is asked less often, so this shows *service time* and
-//! *capacity*. In an **open** loop requests are due at times of their own, decided beforehand, and what counts
-//! is the *response time* since then, whatever the client or the server did in between: nothing is omitted
-//! because the server was slow. The client's own lateness is kept apart.
+//! In a **closed** loop each connection has one request in flight, and sends the next one as soon as it is
+//! answered. A slow server gets fewer requests, so this measures *service time* and *capacity*. In an
+//! **open** loop a schedule decides beforehand when requests are due, and *response time* counts from then,
+//! whatever the client or the server did in between (no coordinated omission). The client's own lag is
+//! recorded separately.
 //!
-//! Every answer is checked: its status, its Content-Length and the number of bytes that came. Bodies are
-//! dropped in the kernel (`MSG_TRUNC`), except in [`Engine::verify`], which hashes what it receives and isn't
-//! part of any measurement. What goes wrong on a connection is counted and the connection opened again.
+//! Every answer is checked: status, Content-Length and the number of bytes. Bodies are dropped in the kernel
+//! (`MSG_TRUNC`), except in [`Engine::verify`], which hashes them and isn't part of any measurement. Errors
+//! on a connection are counted, and the connection is reopened.
 //!
-//! A turn reads the clock, sends what is due, serves the timers, waits for the next of these or an event, and
-//! goes through the events.
+//! A turn sends what is due, serves the timers, waits for events, and handles them.
 
 mod check;
 mod slot;

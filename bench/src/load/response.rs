@@ -1,8 +1,5 @@
-//! The head of a response, read as far as the check of every answer needs it (RFC 9112 §4, RFC 9110 §8.6).
-//!
-//! The load engine runs this once per answer, so it looks only at the status and at the two fields that say
-//! where the body ends. It judges nothing else: what a server may put into its head is the conformance
-//! suite's business.
+//! The head of a response, as far as the check of every answer needs it: the status, and what says where the
+//! body ends (RFC 9112 §6). Everything else is the conformance suite's business.
 
 use memchr::memchr;
 use std::fmt;

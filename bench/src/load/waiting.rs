@@ -1,13 +1,12 @@
 //! How the client waits for its next turn.
 //!
-//! **Asleep**, in `epoll_pwait2(2)`, it costs nothing, but has to be woken: an idle virtual CPU takes up to
-//! half a millisecond to run again, by which a request leaves too late, or an answer is found too late, and
-//! the server pays for the waking. **Awake**, it looks at its sockets again and again, so that what is due
-//! leaves within a microsecond or two and an answer is found when it is there. In a closed loop the next
-//! answer is never far and sleeping is right; an open loop with a CPU of its own stays awake.
+//! **Asleep**, in `epoll_pwait2(2)`, it costs nothing, but has to be woken. An idle virtual CPU takes up to
+//! half a millisecond for that: requests leave late, answers are seen late, and the server pays for the wake-
+//! up. **Busy-polling**, it sends within a microsecond or two and sees answers at once. A closed loop sleeps,
+//! because its next answer is never far; an open loop with a core of its own busy-polls.
 //!
-//! Looks that find nothing burn CPU time, but aren't work. They are kept apart, so that a client that stays
-//! awake isn't taken for a busy one, and a busy one still shows: it never gets to look in vain.
+//! Polls that find nothing burn CPU time, but aren't work. They are counted separately, so that a busy-
+//! polling client doesn't look busy; one that really is busy never polls in vain.
 
 use crate::load::error::LoadError;
 use rustix::buffer::spare_capacity;

@@ -1,7 +1,7 @@
-//! Waiting until nobody else takes the CPUs of a measurement.
+//! Waiting for a quiet machine.
 //!
-//! On a shared host the hypervisor may take half of a CPU for a minute. A trial that is repeated at once falls
-//! into the same minute.
+//! On a shared host the hypervisor may take half of a CPU for a minute. A trial that is repeated at once
+//! falls into the same minute.
 
 use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, pin};

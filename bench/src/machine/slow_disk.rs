@@ -1,8 +1,6 @@
-//! A disk that is slow, and equally slow in every trial: the kernel's own throttle for block reads, on a
-//! control group of ours that the server under test joins.
-//!
-//! Both versions of control groups have it (cgroups(7): `io.max` in version 2, `blkio.throttle` in version
-//! 1). It counts what reaches the device: reads that the page cache answers aren't slowed.
+//! A slow disk, equally slow in every trial: the kernel's throttle for block reads, on a control group that
+//! the server under test joins (cgroups(7): `io.max` in version 2, `blkio.throttle` in version 1). Reads that
+//! the page cache answers aren't throttled.
 
 use crate::failure::{Failure, Result};
 use crate::record::SlowDiskRecord;

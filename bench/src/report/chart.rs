@@ -1,8 +1,8 @@
-//! The pictures: each asks a question in its title and answers it.
+//! The charts: each asks a question in its title and answers it.
 //!
-//! Every picture is drawn twice, wide for a screen or a poster and narrow for a phone, because text that is
-//! made small isn't read. Each model has one colour everywhere (from Okabe and Ito's palette, told apart with
-//! any colour vision, on light and dark paper), peers are grey, and everything is named where it stands.
+//! Each chart is drawn twice, wide for a screen and narrow for a phone, because scaled-down text can't be
+//! read. Each model has one colour everywhere (Okabe and Ito's palette, safe for all colour vision), peers
+//! are grey, and lines and dots are labelled directly.
 
 pub(crate) mod ablation;
 pub(crate) mod anatomy;

@@ -1,8 +1,8 @@
-//! `report.html`: the whole run in one file that asks nobody for anything.
+//! `report.html`: the whole run in one file that loads nothing from elsewhere.
 //!
-//! Without JavaScript it is the verdicts, the pictures and the tables; with it, each scenario has an explorer
-//! where measure, point, servers and baseline can be chosen. Everything that comes from outside, labels,
-//! versions, configurations, reasons, is escaped; the embedded JSON has no `<`.
+//! Without JavaScript it shows verdicts, charts and tables. With it, each scenario has an explorer for other
+//! measures, points, servers and baselines. Everything from outside (labels, versions, configurations,
+//! reasons) is escaped.
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{COMPARED, Verdict};

@@ -1,9 +1,8 @@
-//! A page of SVG, written by hand: shapes, text, and how wide text is.
+//! A page of SVG: shapes, text, and the width of text.
 //!
-//! The pictures stand alone: no script, no font, no style sheet from elsewhere, a background of their own. A
-//! viewer in the dark gets dark paper (`prefers-color-scheme` works within an image, too); a viewer that
-//! knows no media queries gets the light one. Colours are classes with plain fills, because not every
-//! renderer knows variables.
+//! The files stand alone: no script, no font, no external style sheet. `prefers-color-scheme` works within an
+//! image, too; viewers without media queries get the light version. Colours are classes with plain fills,
+//! because not every renderer knows variables.
 
 use std::fmt::Write;
 

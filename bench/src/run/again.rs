@@ -1,7 +1,7 @@
-//! What of a finished run is measured again: scenarios that were disturbed too often.
+//! Measuring scenarios of a finished run again that were disturbed too often.
 //!
-//! They are chosen by what went on beside them and by nothing that they have shown, so that nobody can repeat a
-//! scenario until he likes its result.
+//! They are chosen by the disturbances alone, never by their results, so nobody can repeat a scenario until
+//! they like the result.
 
 use crate::record::Record;
 use crate::record::trial::Trial;

@@ -1,7 +1,7 @@
-//! What is compared: scenarios, as data.
+//! Scenarios: what is compared, as data in `bench/scenarios.toml`.
 //!
-//! `bench/scenarios.toml` holds them. A scenario asks one question; it has one point or several along an axis;
-//! at each point, classes of connections load every target in the same way.
+//! A scenario asks one question. It has one point, or several along an axis. At each point, classes of
+//! connections put the same load on every target.
 
 use crate::failure::{Failure, Result};
 use crate::record::trial::CellId;

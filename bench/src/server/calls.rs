@@ -1,11 +1,12 @@
 //! What a server's process tree asks of the kernel: system calls by name, ring operations, context switches.
 //!
-//! Counters of perf_event_open(2) that threads and children inherit, attached before the server begins. Each
-//! costs something whenever it counts, and whenever its thread is switched; so this is a pass of its own
-//! ([`Counting::Calls`]), whose times mean nothing. It wants
-//! `CAP_PERFMON`, or a low `kernel.perf_event_paranoid`, and for tracepoints a tracefs that can be read.
+//! The counters are those of perf_event_open(2), attached before the server begins and inherited by threads
+//! and children. They cost time whenever they count and at each context switch, so they have a pass of their
+//! own ([`Counting::Calls`]). It needs `CAP_PERFMON` or a low `kernel.perf_event_paranoid`, and a readable
+//! tracefs for tracepoints.
 //!
-//! Every thread carries a copy of every counter, about 1 KiB each: a thousand threads are 50 MB of the kernel's.
+//! Every thread has a copy of every counter, about 1 KiB each: a thousand threads take 50 MB of kernel
+//! memory.
 
 use perf_event::events::{Event, Software, Tracepoint};
 use perf_event::{Builder, Counter};

@@ -1,12 +1,10 @@
-//! One congestion control for all, so that the servers are compared and not the machine's default.
+//! One congestion control for all servers.
 //!
-//! Loopback has no congestion, but its senders can be throttled all the same: BBR paces each connection by a
-//! model of a path that isn't there, cuts large sends into small segments for it, and so decides what a
-//! 10 MiB answer costs more than the server does. Reno is always built in, always allowed (tcp(7)), and never
-//! paces.
+//! Loopback has no congestion, but BBR paces each connection by a model of a path that isn't there and cuts
+//! large sends into small segments, which decides the cost of a 10 MiB answer more than the server does. Reno
+//! is always built in, always allowed (tcp(7)), and never paces.
 //!
-//! It is set from outside, on the listening sockets of the server under test (connections inherit it), so
-//! it works the same for every server.
+//! It is set from outside, on the listening sockets (connections inherit it), so it works for every server.
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;

@@ -1,10 +1,9 @@
-//! What a server's process tree has cost up to now, without a tax on what it costs.
+//! What a server's process tree has cost so far, measured without adding to the cost.
 //!
-//! Counters of perf_event_open(2) would be switched with every context switch, which a server with a thread
-//! per connection pays for once a request, and one with a loop once a batch. The kernel keeps the same account
-//! for every process anyway, measured or not, so that is what is read here: CPU time from the process's clocks,
-//! to the nanosecond, and the rest from `/proc/PID/stat`. Both contain threads that have ended. The time of
-//! children that have ended is only known in clock ticks of 10 ms.
+//! Counters of perf_event_open(2) are switched at every context switch: once per request with a thread per
+//! connection, once per batch with an event loop. The kernel keeps its own account of every process anyway,
+//! so that is read: CPU time from the process's clocks, to the nanosecond, the rest from `/proc/PID/stat`.
+//! Both include threads that have ended. The time of ended children is known only in ticks of 10 ms.
 
 use crate::failure::Result;
 use crate::server::tree::{self, ProcessStat};

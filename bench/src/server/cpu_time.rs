@@ -1,14 +1,12 @@
 //! The CPU time of another process, to the nanosecond.
 //!
-//! The source is the process's CPU clock (`clock_getcpuclockid(3)`): user and system time of the whole thread
-//! group, of threads that have ended as well as of those that live, and of the kernel's io_uring workers,
-//! which are threads of the group. It needs no permission. What else there is falls short:
-//! `/proc/PID/stat` counts the same in steps of 10 ms; `/proc/PID/task/*/schedstat` forgets threads that have
-//! ended, and a server with a thread per connection would look free of cost where it is dearest; the `rusage`
-//! of a dead child includes its start and its warm-up.
+//! The source is the process's CPU clock (`clock_getcpuclockid(3)`): user and system time of all threads,
+//! ended or alive, io_uring workers included. It needs no permission. The alternatives fall short:
+//! `/proc/PID/stat` counts in ticks of 10 ms, `/proc/PID/task/*/schedstat` forgets ended threads, and the
+//! `rusage` of a dead child includes its start and warm-up.
 //!
-//! The kernel brings the account of a *running* thread up to date at each tick and each switch. So it is read
-//! while the server is idle ([`CpuClock::settle`]), and then it is exact.
+//! The kernel updates the account of a *running* thread only at ticks and switches. So the clock is read
+//! while the server is idle ([`CpuClock::settle`]), and is then exact.
 
 use crate::failure::{Failure, Result};
 use nix::time::{ClockId, clock_gettime};

@@ -1,8 +1,8 @@
 //! hyper on tokio with tower-http's `ServeDir`: what a Rust programmer would pick instead.
 //!
-//! As its authors would write it for one CPU: a runtime of one thread, a task per connection, HTTP/1 only,
-//! `TCP_NODELAY`, connections kept, the timer that hyper's own time limit for heads wants. `ServeDir` opens
-//! and reads files on tokio's blocking pool, whose threads share the CPU.
+//! Configured for one CPU as its authors would: a single-threaded runtime, a task per connection, HTTP/1
+//! only, `TCP_NODELAY`, keep-alive, and the timer for hyper's header timeout. `ServeDir` opens and reads
+//! files on tokio's blocking pool, whose threads share the CPU.
 
 use ::hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};

@@ -1,9 +1,9 @@
-//! What memory a server takes: its own, and what the kernel holds for it.
+//! The memory a server takes: its own, and what the kernel holds for it.
 //!
-//! The proportional set size is what a process adds to the machine in user memory, and misses what thousands
-//! of connections cost in the kernel: stacks, page tables, sockets. Stacks and page tables are known for each
-//! process; sockets, their buffers and slabs only for the machine, so these are differences to the moment
-//! before the server was started, and contain the client's side of each connection, and other processes.
+//! PSS is what a process adds to the machine in user memory. It misses what connections cost in the kernel:
+//! stacks, page tables, sockets. Stacks and page tables are known per process. Socket buffers and slabs are
+//! known only for the machine, so these are differences to the moment before the start, and include the
+//! client's side and other processes.
 
 use crate::server::calls::Measurement;
 use crate::server::tree::{self, ProcessStat};

@@ -1,7 +1,7 @@
 //! Other people's servers: where they are found, and how they are started.
 //!
-//! Their configurations lie below `bench/peers/`, with the reason for each line, and are part of this
-//! executable. What differs from start to start stands there as a name between two `@`.
+//! Their configurations are in `bench/peers/`, with the reason for each line, and are compiled in. What
+//! differs from start to start is a name between two `@`.
 
 use crate::failure::{Failure, Result};
 use crate::server::availability::Availability;

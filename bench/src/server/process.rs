@@ -1,10 +1,9 @@
-//! A server under test: a process of its own, started, watched and stopped from outside.
+//! A server under test: a process that is started, watched and stopped from outside.
 //!
-//! Every server begins as this very executable, called with the hidden subcommand of
-//! [`serve`](crate::server::serve), so nothing has to be built beside the harness. The process takes its instance
-//! and waits; the harness attaches its counters and releases it; it serves, or becomes the peer. Should the
-//! harness die, the kernel ends it: for that, the thread that starts a server has to live as long as the server
-//! (prctl(2), `PR_SET_PDEATHSIG`).
+//! Every server begins as this executable with the hidden subcommand of [`serve`](crate::server::serve), so
+//! nothing has to be built beside the harness. The process pins itself and waits; the harness attaches its
+//! counters and releases it; it serves, or becomes the peer. If the harness dies, the kernel ends it. For
+//! that, the thread that starts a server has to live as long as the server (prctl(2), `PR_SET_PDEATHSIG`).
 
 use crate::failure::{Failure, Result};
 use crate::machine::placement::{Placement, Thread, threads_of};

@@ -1,9 +1,8 @@
 //! The hidden subcommand: this executable as a server under test.
 //!
-//! The process pins itself first, so that every thread and every child that it starts inherits the place;
-//! raises its limit of descriptors; asks the kernel to end it when the harness dies; and waits until the
-//! harness releases it, which attaches its counters meanwhile. Then it goes straight on into serving, or
-//! becomes another program (execve(2) keeps all of this).
+//! The process pins itself first, so that every thread and child inherits the CPU. It raises its limit of
+//! descriptors, asks the kernel to end it when the harness dies, and waits until the harness has attached its
+//! counters. Then it serves, or becomes another program (execve(2) keeps all of this).
 //!
 //! Servers of this executable announce where they listen, and end with their standard input.
 
