@@ -1,6 +1,5 @@
 //! What server and client run on, and what else goes on there.
 
-pub(crate) mod calm;
 pub mod disturbance;
 pub(crate) mod doctor;
 pub(crate) mod environment;

@@ -15,7 +15,7 @@ mod warnings;
 
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
-use crate::machine::calm::Patience;
+use crate::machine::disturbance::Patience;
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
@@ -384,7 +384,8 @@ impl Run {
             self.folder.append(&trial)?;
             let again = trial.void.is_some();
             if again && trial.disturbance.is_some_and(|found| found.is_large()) {
-                self.progress.wait("other work, or the hypervisor, disturbs: waiting for it to end");
+                self.progress
+                    .wait("waiting for a quiet machine: other work, or the hypervisor, uses its CPUs");
                 let Session { patience, interrupt, .. } = &mut self.session;
                 patience.await_calm(self.record.placement, || interrupt.is_asked());
             }

@@ -16,7 +16,7 @@ use crate::load::class::{Asks, Class, Pacing};
 use crate::load::engine::Engine;
 use crate::load::outcome::{ClassOutcome, Outcome, quantile};
 use crate::load::request::Request;
-use crate::machine::calm::Patience;
+use crate::machine::disturbance::Patience;
 use crate::machine::placement::Placement;
 use fake::FakeServer;
 use std::fmt;

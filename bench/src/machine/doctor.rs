@@ -1,7 +1,7 @@
 //! What will bias the numbers of this machine, and what to do about it.
 
 use crate::failure::Result;
-use crate::machine::disturbance::CpuAccount;
+use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Distance, Placement, count_cpus, pin};
 use crate::machine::slow_disk::SlowDisk;
@@ -64,6 +64,11 @@ fn missing(subject: &'static str, found: impl Into<String>, advice: &str) -> Fin
 
 fn bias(subject: &'static str, found: impl Into<String>, advice: &str) -> Finding {
     Finding { weight: Weight::Bias, subject, found: found.into(), advice: advice.to_owned() }
+}
+
+/// [`bias`] or [`fine`].
+fn judged(is_biased: bool, subject: &'static str, found: String, advice: &str) -> Finding {
+    if is_biased { bias(subject, found, advice) } else { fine(subject, found) }
 }
 
 /// What the environment alone shows: quick, for the start of every run.
@@ -146,14 +151,9 @@ fn clock(environment: &Environment) -> Finding {
 }
 
 fn build(environment: &Environment) -> Finding {
-    match environment.build.opt_level.as_str() {
-        "3" => fine("build", "optimised"),
-        level => bias(
-            "build",
-            format!("optimisation level {level}"),
-            "cargo bench, or cargo run --release -p bench",
-        ),
-    }
+    let level = &environment.build.opt_level;
+    let found = format!("optimisation level {level}");
+    judged(level != "3", "build", found, "cargo bench, or cargo run --release -p bench")
 }
 
 fn load(environment: &Environment) -> Finding {
@@ -161,12 +161,12 @@ fn load(environment: &Environment) -> Finding {
     let noun = if cpus == 1 { "CPU" } else { "CPUs" };
     let average = environment.load_average.as_deref().and_then(|text| text.parse::<f64>().ok());
     match average {
-        Some(average) if average > LOAD_MAX * cpus as f64 => bias(
+        Some(average) => judged(
+            average > LOAD_MAX * cpus as f64,
             "load",
             format!("{average} on {cpus} {noun} over the last minute"),
-            "end what runs beside, and wait a minute",
+            "stop other work, and wait a minute",
         ),
-        Some(average) => fine("load", format!("{average} on {cpus} {noun} over the last minute")),
         None => fine("load", "the kernel doesn't say"),
     }
 }
@@ -203,27 +203,26 @@ fn ring() -> Finding {
 }
 
 fn listen(placement: Placement) -> Vec<Finding> {
-    let Some(before) = CpuAccount::read(placement) else {
-        return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
-    };
+    let before = CpuAccount::read(placement);
     thread::sleep(LISTENING);
     let later = CpuAccount::read(placement);
-    let Some(found) = later.and_then(|later| before.until(later, Duration::ZERO)) else {
+    let found = before.zip(later).and_then(|(before, later)| before.until(later, Duration::ZERO));
+    let Some(Disturbance { others, stolen }) = found else {
         return vec![missing("quiet", "the kernel doesn't say what else runs", "")];
     };
-    let others = format!("other work takes {:.0} % of a CPU", found.others * 100.0);
-    let stolen = format!("the hypervisor takes {:.1} % of a CPU", found.stolen * 100.0);
     vec![
-        if found.others > OTHERS_MAX {
-            bias("other work", others, "end what runs beside; trials that it disturbs are repeated")
-        } else {
-            fine("other work", others)
-        },
-        if found.stolen > STOLEN_MAX {
-            bias("stolen time", stolen, "wait for a quieter hour, or for a machine of your own")
-        } else {
-            fine("stolen time", stolen)
-        },
+        judged(
+            others > OTHERS_MAX,
+            "other work",
+            format!("other work takes {:.0} % of a CPU", others * 100.0),
+            "stop other work; trials that it disturbs are repeated",
+        ),
+        judged(
+            stolen > STOLEN_MAX,
+            "stolen time",
+            format!("the hypervisor takes {:.1} % of a CPU", stolen * 100.0),
+            "wait for a quieter hour, or use a machine of your own",
+        ),
     ]
 }
 
@@ -234,11 +233,8 @@ fn steadiness(placement: Placement) -> Result<Finding> {
     let most = spins.iter().copied().fold(0.0, f64::max);
     let spread = most / least - 1.0;
     let found = format!("the same work takes up to {:.1} % longer from one time to the next", spread * 100.0);
-    Ok(if spread > SPIN_SPREAD_MAX {
-        bias("steadiness", found, "fix the clock rate: performance governor, no turbo")
-    } else {
-        fine("steadiness", found)
-    })
+    let advice = "fix the clock rate: performance governor, no turbo";
+    Ok(judged(spread > SPIN_SPREAD_MAX, "steadiness", found, advice))
 }
 
 fn counting() -> Finding {
