@@ -167,7 +167,7 @@ impl Folder {
     /// Writes all trials anew, when earlier ones have changed; a reader sees the old ones or the new ones.
     pub(crate) fn replace(&mut self, trials: &[Trial]) -> Result<()> {
         let lines: Vec<String> = trials.iter().map(line).collect::<Result<_>>()?;
-        self.write("trials.jsonl", &lines.concat())?;
+        write_file(&self.path, "trials.jsonl", &lines.concat())?;
         self.trials = open_trials(&self.path)?;
         Ok(())
     }
@@ -176,11 +176,7 @@ impl Folder {
     pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
         let mut text = serde_json::to_string_pretty(record).map_err(Failure::context("write run.json"))?;
         text.push('\n');
-        self.write("run.json", &text)
-    }
-
-    pub(crate) fn write(&self, name: &str, content: &str) -> Result<()> {
-        write_file(&self.path, name, content)
+        write_file(&self.path, "run.json", &text)
     }
 }
 

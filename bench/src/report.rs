@@ -20,7 +20,6 @@ use crate::failure::{Failure, Result};
 use crate::record::trial::Trial;
 use crate::record::{Record, read_record, read_trials, write_file};
 use crate::report::results::Results;
-use crate::report::summary::PictureLink;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Debug)]
@@ -39,23 +38,12 @@ pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<
         serde_json::to_string_pretty(&results.verdicts).map_err(Failure::context("write verdicts.json"))?;
     verdicts.push('\n');
     let gallery = chart::draw(&results);
-    let links: Vec<PictureLink> = gallery
-        .pictures
-        .iter()
-        .map(|picture| PictureLink {
-            file: format!("{}.svg", picture.name),
-            title: picture.title.clone(),
-            scenario: picture.scenario.clone(),
-        })
-        .collect();
     let mut files = vec![
         ("verdicts.json".to_owned(), verdicts),
-        ("SUMMARY.md".to_owned(), summary::markdown(&results, &links, &gallery.undrawn)),
+        ("SUMMARY.md".to_owned(), summary::markdown(&results, &gallery)),
     ];
     files.push(("report.html".to_owned(), html::page(&results, &gallery)?));
-    files.extend(
-        gallery.pictures.iter().map(|picture| (format!("{}.svg", picture.name), picture.file.clone())),
-    );
+    files.extend(gallery.pictures.iter().map(|picture| (picture.file_name(), picture.file.clone())));
     for (name, content) in &files {
         write_file(folder, name, content)?;
     }

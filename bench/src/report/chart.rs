@@ -35,6 +35,13 @@ pub(crate) struct Picture {
     pub(crate) narrow: String,
 }
 
+impl Picture {
+    /// The name of the file with the wide version.
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}.svg", self.name)
+    }
+}
+
 /// The pictures of a run, and what couldn't be drawn, with the reason.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gallery {

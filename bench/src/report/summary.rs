@@ -4,6 +4,7 @@ use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::Verdict;
 use crate::record::Ended;
+use crate::report::chart::{Gallery, Picture};
 use crate::report::overview::{self, NOTHING, Table};
 use crate::report::results::Results;
 use crate::report::wording;
@@ -11,9 +12,8 @@ use crate::run::scenario::Scenario;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// The page. `pictures` are the files beside it, each with its title and the scenario that it belongs to, if
-/// to one; `undrawn` what couldn't be drawn, with the reason.
-pub(crate) fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn: &[String]) -> String {
+pub(crate) fn markdown(results: &Results<'_>, gallery: &Gallery) -> String {
+    let Gallery { pictures, undrawn } = gallery;
     let record = results.record;
     let mut page = String::from("# Three I/O models, one HTTP core: a comparison\n\n");
     line(&mut page, &format!("`{}`, {}, {}.", record.command, record.started, results.source()));
@@ -36,20 +36,12 @@ pub(crate) fn markdown(results: &Results<'_>, pictures: &[PictureLink], undrawn:
         section(&mut page, results, scenario, pictures);
     }
     for picture in pictures.iter().filter(|picture| picture.scenario.is_none()) {
-        line(&mut page, &format!("\n![{}]({})", picture.title, picture.file));
+        line(&mut page, &format!("\n![{}]({})", picture.title, picture.file_name()));
     }
     missing_list(&mut page, results, undrawn);
     environment(&mut page, results);
     page
 }
-
-#[derive(Clone, Debug)]
-pub(crate) struct PictureLink {
-    pub(crate) file: String,
-    pub(crate) title: String,
-    pub(crate) scenario: Option<String>,
-}
-
 fn line(page: &mut String, text: &str) {
     page.push_str(text);
     page.push('\n');
@@ -139,11 +131,11 @@ fn unranked(results: &Results<'_>) -> Vec<String> {
     found.into_iter().map(line).collect()
 }
 
-fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictures: &[PictureLink]) {
+fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictures: &[Picture]) {
     line(page, &format!("\n## {}\n\n{}\n", scenario.question, scenario.about));
-    let mine = |picture: &&PictureLink| picture.scenario.as_deref() == Some(scenario.name.as_str());
+    let mine = |picture: &&Picture| picture.scenario.as_deref() == Some(scenario.name.as_str());
     for picture in pictures.iter().filter(mine) {
-        line(page, &format!("![{}]({})\n", picture.title, picture.file));
+        line(page, &format!("![{}]({})\n", picture.title, picture.file_name()));
     }
     for (heading, table) in tables(results, scenario) {
         line(page, &format!("**{heading}**\n"));

@@ -1,5 +1,6 @@
 //! How many rounds: until the intervals are narrow, or the time is spent.
 
+use crate::analysis::measure::Measure;
 use crate::analysis::stats::ratio_estimate;
 use crate::record::trial::{CellId, Trial};
 use crate::run::scenario::Metric;
@@ -61,15 +62,11 @@ pub(crate) fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals:
 }
 
 fn value(metric: Metric, trial: &Trial) -> Option<f64> {
-    let main = trial.main_class()?;
-    match metric {
-        Metric::CpuPerRequest | Metric::MemoryPerConnection => trial.cpu_per_request_ns(),
-        Metric::Rate => Some(main.answers_per_second),
-        Metric::P99 => {
-            let latency = main.response.as_ref().or(main.service.as_ref())?;
-            latency.p99_ns.map(|nanoseconds| nanoseconds as f64)
-        }
-    }
+    let measure = match metric {
+        Metric::MemoryPerConnection => Measure::CpuPerRequest,
+        metric => Measure::of(metric),
+    };
+    measure.of_trial(trial)
 }
 
 #[cfg(test)]

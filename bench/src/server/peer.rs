@@ -263,6 +263,25 @@ mod tests {
         assert_eq!(arguments("# why\n--port\n 80 \n\n"), ["--port", "80"]);
     }
 
+    #[test]
+    fn command_lines_are_filled_and_configurations_written() {
+        let run = tempfile::tempdir().unwrap();
+        let instance = Instance { root: Path::new("/srv"), run: run.path(), port: 40_123 };
+        for peer in ALL {
+            let command = peer.prepare(PathBuf::from(peer.program), &instance).unwrap();
+            let words: Vec<&str> = command.arguments.iter().map(|word| word.to_str().unwrap()).collect();
+            assert!(
+                !words.is_empty() && !words.iter().any(|word| word.contains('@')),
+                "{}: {words:?}",
+                peer.id
+            );
+            let config = words.iter().find(|word| Path::new(word).is_file());
+            assert_eq!(config.is_some(), peer.id != "miniserve", "{}: {words:?}", peer.id);
+        }
+        let words = NGINX.prepare(PathBuf::new(), &instance).unwrap().arguments;
+        assert_eq!(words[2..5], ["-e", "stderr", "-c"]);
+    }
+
     /// A reader of the report sees why each line is there.
     #[test]
     fn every_line_has_a_reason() {

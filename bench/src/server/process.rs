@@ -266,13 +266,10 @@ fn start_peer(
             log: log.clone(),
         };
         let started = Started::spawn(name, stub(placement, work)?, counting)?;
-        match started.answered(address, run.path())? {
-            Knock::Answered(started) => {
-                let mut server = started.into_server(address, run);
-                server.signal = Some(peer.signal);
-                return server.controlled().map(Start::Running);
-            }
-            Knock::PortTaken => {}
+        if let Some(started) = started.answered(address, run.path())? {
+            let mut server = started.into_server(address, run);
+            server.signal = Some(peer.signal);
+            return server.controlled().map(Start::Running);
         }
     }
     Err(Failure::new(format!("start {name}: {PORTS_MAX} ports were taken as soon as they were free")))
@@ -302,13 +299,6 @@ struct Started {
     output: BufReader<ChildStdout>,
     counters: Counters,
     before: memory::Machine,
-}
-
-/// What came of a peer's first moments.
-#[expect(clippy::large_enum_variant, reason = "there is one for each start of a process")]
-enum Knock {
-    Answered(Started),
-    PortTaken,
 }
 
 impl Started {
@@ -354,8 +344,8 @@ impl Started {
         }
     }
 
-    /// Whether a program answers at `address`.
-    fn answered(mut self, address: SocketAddr, run: &Path) -> Result<Knock> {
+    /// Waits until a program answers at `address`; `None` if somebody else has taken the port.
+    fn answered(mut self, address: SocketAddr, run: &Path) -> Result<Option<Started>> {
         // The pipe ends as the program takes the instance of the stub, which says nothing unless that fails.
         let mut line = String::new();
         match wait_readable(self.output.get_ref(), START_TIMEOUT) {
@@ -373,7 +363,7 @@ impl Started {
                 let words = last_words(run);
                 if words.to_lowercase().contains("in use") {
                     ending::kill(&mut self.child);
-                    return Ok(Knock::PortTaken);
+                    return Ok(None);
                 }
                 let status =
                     self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
@@ -384,7 +374,7 @@ impl Started {
                 return Err(self.failed(&late()));
             }
         }
-        Ok(Knock::Answered(self))
+        Ok(Some(self))
     }
 
     fn into_server(mut self, address: SocketAddr, run: TempDir) -> Server {
