@@ -189,7 +189,7 @@ fn measure(
 ) -> Result<Outcome> {
     let threads = arguments.threads.min(classes.iter().map(|(_, count)| *count).min().unwrap_or(1));
     // One CPU has to be left for the server, or clients that stay awake would keep it waiting.
-    let wakeful = threads < placement::online();
+    let busy_polls = threads < placement::online();
     let start = Barrier::new(threads);
     let work = |thread: usize| {
         let classes = classes.iter().map(|(kind, count)| {
@@ -198,7 +198,7 @@ fn measure(
         });
         let seed = arguments.seed.wrapping_add(thread as u64);
         let engine = Engine::connect(address, classes.collect(), seed);
-        let engine = engine.map(|engine| if wakeful { engine.with_busy_polling() } else { engine });
+        let engine = engine.map(|engine| if busy_polls { engine.with_busy_polling() } else { engine });
         let warmed_up = engine.and_then(|mut engine| engine.run(arguments.warm_up, None).map(|_| engine));
         // Who has failed waits as well, or the others would for ever.
         start.wait();

@@ -1,13 +1,13 @@
 //! A run from its first look around to its pictures.
 
 pub(crate) mod admission;
-pub(crate) mod again;
 pub mod corpus;
 pub(crate) mod interrupt;
 pub(crate) mod lock;
 pub mod options;
 pub(crate) mod progress;
 mod readings;
+pub(crate) mod remeasure;
 pub(crate) mod rounds;
 pub mod scenario;
 pub mod trial;
@@ -145,15 +145,15 @@ impl Run {
         let name = path.display();
         let mut trials = record::read_trials(path)?;
         if record.finished.is_some() {
-            let disturbed = again::disturbed(&record, &trials).into_iter().map(str::to_owned).collect();
+            let disturbed = remeasure::disturbed(&record, &trials).into_iter().map(str::to_owned).collect();
             if BTreeSet::is_empty(&disturbed) {
                 return Err(Failure::new(format!(
                     "the run in {name} is finished, and no scenario in it was disturbed in over {:.0} % of its trials; \
                      there is nothing to resume",
-                    again::DISTURBED_MAX * 100.0
+                    remeasure::DISTURBED_MAX * 100.0
                 )));
             }
-            again::reopen(&mut record, &disturbed, trials.len());
+            remeasure::reopen(&mut record, &disturbed, trials.len());
         }
         let mut folder = Folder::open(path)?;
         options.tier = record.tier;
@@ -183,7 +183,7 @@ impl Run {
         record.slow_disk = found;
         // Said when it was interrupted; its end will say it of all trials.
         warnings::forget(&mut record.warnings, &warnings::of_trials(&trials));
-        if again::supersede(&record, &mut trials) {
+        if remeasure::supersede(&record, &mut trials) {
             // In this order: if it ends in between, the record knows what is void.
             folder.write_record(&record)?;
             folder.replace(&trials)?;
@@ -231,7 +231,8 @@ impl Run {
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
         let report = report::write(self.folder.path(), &self.record, &self.trials)?;
-        let disturbed = again::disturbed(&self.record, &self.trials).into_iter().map(str::to_owned).collect();
+        let disturbed =
+            remeasure::disturbed(&self.record, &self.trials).into_iter().map(str::to_owned).collect();
         Ok(Finish { report, interrupted, disturbed, failed })
     }
 

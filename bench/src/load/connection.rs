@@ -7,7 +7,7 @@
 
 use crate::load::error::LoadError;
 use crate::load::request::Request;
-use crate::load::response::{Familiar, HEAD_BYTES_MAX, Head};
+use crate::load::response::{HEAD_BYTES_MAX, Head, LastHead};
 use crate::server::congestion;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -40,7 +40,7 @@ pub(crate) struct Buffers {
     head: Vec<u8>,
     discard: Vec<u8>,
     hash: Vec<u8>,
-    familiar: Familiar,
+    last_head: LastHead,
     pub(crate) bodies: Bodies,
 }
 
@@ -50,7 +50,7 @@ impl Buffers {
             head: vec![0; HEAD_BUFFER_BYTES],
             discard: vec![0; DISCARD_BYTES_MAX],
             hash: vec![0; HASH_BUFFER_BYTES],
-            familiar: Familiar::default(),
+            last_head: LastHead::default(),
             bodies: Bodies::Discarded,
         }
     }
@@ -267,7 +267,7 @@ impl Connection {
                 partial.extend_from_slice(came);
                 partial.as_slice()
             };
-            let Some(head) = visit.buffers.familiar.parse(received)? else {
+            let Some(head) = visit.buffers.last_head.parse(received)? else {
                 if partial.is_empty() {
                     partial.reserve(HEAD_BYTES_MAX);
                     partial.extend_from_slice(came);

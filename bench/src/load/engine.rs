@@ -21,11 +21,11 @@ use crate::load::connection::{Advance, Bodies, Buffers, Connection, PeerState, V
 use crate::load::descriptors;
 use crate::load::engine::slot::{Slot, Timer};
 use crate::load::error::LoadError;
-use crate::load::group::{Ask, Group, Streams};
+use crate::load::group::{Group, InFlight, Streams};
 use crate::load::outcome::Outcome;
 use crate::load::poll_pause::PollPause;
+use crate::load::poller::{AHEAD, Poller, thread_cpu};
 use crate::load::timers::Timers;
-use crate::load::waiting::{AHEAD, Waiting, thread_cpu};
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
@@ -58,7 +58,7 @@ enum Stage {
 
 /// A client and its connections to one server.
 pub struct Engine {
-    waiting: Waiting,
+    poller: Poller,
     address: SocketAddr,
     groups: Vec<Group>,
     slots: Vec<Slot>,
@@ -77,7 +77,7 @@ pub struct Engine {
     refusals: u32,
     stall: Duration,
     /// Whether it busy-polls while an open loop runs.
-    wakeful: bool,
+    busy_polls: bool,
     last_event: Instant,
     last_answer: Instant,
     next_sweep: Instant,
@@ -92,10 +92,10 @@ impl Engine {
     /// The server refuses a connection or doesn't answer an idle one, or the limit of descriptors is too low.
     pub fn connect(address: SocketAddr, classes: Vec<Class>, seed: u64) -> Result<Engine, LoadError> {
         descriptors::provide(classes.iter().map(|class| class.connections).sum())?;
-        let waiting = Waiting::new()?;
+        let poller = Poller::new()?;
         let now = Instant::now();
         let mut engine = Engine {
-            waiting,
+            poller,
             address,
             groups: Vec::new(),
             slots: Vec::new(),
@@ -111,7 +111,7 @@ impl Engine {
             ready: 0,
             refusals: 0,
             stall: STALL,
-            wakeful: false,
+            busy_polls: false,
             last_event: now,
             last_answer: now,
             next_sweep: now,
@@ -172,7 +172,7 @@ impl Engine {
     /// nothing are counted in [`Outcome::client_spun`].
     #[must_use]
     pub fn with_busy_polling(mut self) -> Engine {
-        self.wakeful = true;
+        self.busy_polls = true;
         self
     }
 
@@ -189,7 +189,7 @@ impl Engine {
         self.buffers.bodies = Bodies::Discarded;
         // The default slack of 50 µs would stretch every pause (prctl(2), PR_SET_TIMERSLACK).
         set_current_timer_slack(Some(TIMER_SLACK)).map_err(LoadError::system("set the timer slack"))?;
-        self.waiting.take_spun();
+        self.poller.take_spun();
         let cpu_before = thread_cpu();
         let start = Instant::now();
         let end = start + window;
@@ -207,7 +207,7 @@ impl Engine {
         Ok(Outcome {
             elapsed: until - start,
             client_cpu: thread_cpu().saturating_sub(cpu_before),
-            client_spun: self.waiting.take_spun(),
+            client_spun: self.poller.take_spun(),
             classes: self.groups.iter_mut().map(|group| group.finish(end)).collect(),
         })
     }
@@ -275,7 +275,7 @@ impl Engine {
         let before = Instant::now();
         let wake = self.next_wake(before);
         let awake = self.awake_from(before, wake);
-        let woken = self.waiting.until(wake, awake, &mut self.events)?;
+        let woken = self.poller.until(wake, awake, &mut self.events)?;
         let now = Instant::now();
         if woken {
             self.last_event = now;
@@ -317,7 +317,7 @@ impl Engine {
     fn awake_from(&self, now: Instant, wake: Instant) -> Option<Instant> {
         let is_open = |group: &Group| matches!(group.class.pacing, Pacing::Open { .. });
         let times_count = matches!(self.stage, Stage::Until(_)) && self.groups.iter().any(is_open);
-        (self.wakeful && times_count).then(|| if self.owed > 0 { now } else { wake - AHEAD })
+        (self.busy_polls && times_count).then(|| if self.owed > 0 { now } else { wake - AHEAD })
     }
 
     fn note_next_due(&mut self) {
@@ -364,7 +364,7 @@ impl Engine {
         slot.asked += 1;
         let closing = group.class.life.ends_with(slot.asked);
         let (intended, ready) = due.unwrap_or((now, now));
-        slot.ask = Some(Ask { request, closing, intended, sent: now, answered: false });
+        slot.ask = Some(InFlight { request, closing, intended, sent: now, answered: false });
         slot.progress = now;
         group.note_sent(now.saturating_duration_since(ready));
         if group.slow_read.is_none() {
@@ -415,7 +415,7 @@ impl Engine {
             ReadPace::Slow { .. } => EventFlags::empty(),
         };
         let interest = input | EventFlags::RDHUP | EventFlags::ET | room;
-        epoll::add(self.waiting.poller(), connection.socket(), EventData::new_u64(index as u64), interest)
+        epoll::add(self.poller.epoll(), connection.socket(), EventData::new_u64(index as u64), interest)
             .map_err(LoadError::system("register a socket"))?;
         slot.peer = PeerState::Open;
         slot.connection = Some(connection);

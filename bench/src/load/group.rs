@@ -16,7 +16,7 @@ const READ_BYTES: u64 = 16 * 1024;
 const READ_PERIOD_MIN: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy)]
-pub(crate) struct Ask {
+pub(crate) struct InFlight {
     pub(crate) request: usize,
     /// Whether it is the last one of its connection.
     pub(crate) closing: bool,
@@ -171,7 +171,7 @@ impl Group {
         }
     }
 
-    pub(crate) fn note_answer(&mut self, ask: &Ask, wire_bytes: u64, now: Instant) {
+    pub(crate) fn note_answer(&mut self, ask: &InFlight, wire_bytes: u64, now: Instant) {
         self.shown.answers += 1;
         self.shown.wire_bytes += wire_bytes;
         self.note_time(ask, now);
@@ -187,14 +187,14 @@ impl Group {
 
     /// A failed request stays in the record with the time until its failure. After the answer, an error is
     /// only counted.
-    pub(crate) fn note_error(&mut self, ask: Option<&Ask>, error: LoadError, now: Instant) {
+    pub(crate) fn note_error(&mut self, ask: Option<&InFlight>, error: LoadError, now: Instant) {
         self.shown.note_error(error);
         if let Some(ask) = ask.filter(|ask| !ask.answered) {
             self.note_time(ask, now);
         }
     }
 
-    fn note_time(&mut self, ask: &Ask, now: Instant) {
+    fn note_time(&mut self, ask: &InFlight, now: Instant) {
         record(&mut self.shown.service, now.saturating_duration_since(ask.sent));
         if let Some(response) = &mut self.shown.response {
             record(response, now.saturating_duration_since(ask.intended));

@@ -44,14 +44,14 @@ impl fmt::Display for HeadError {
 
 /// A cache of the last head: most heads of a server differ only in their date.
 #[derive(Debug, Default)]
-pub(crate) struct Familiar {
+pub(crate) struct LastHead {
     bytes: Vec<u8>,
     /// Where the value of Date stands; empty if there is none.
     date: Range<usize>,
     head: Option<Head>,
 }
 
-impl Familiar {
+impl LastHead {
     /// Like [`parse_head`], but faster where the head equals the last one outside of the date.
     pub(crate) fn parse(&mut self, received: &[u8]) -> Result<Option<Head>, HeadError> {
         if let Some(head) = self.head
@@ -226,11 +226,11 @@ mod tests {
     }
 
     #[test]
-    fn familiar_heads_say_the_same() {
+    fn a_head_like_the_last_one_says_the_same() {
         let head = |status, date, length| {
             format!("HTTP/1.1 {status} OK\r\nDate: {date}\r\nContent-Length: {length}\r\n\r\n").into_bytes()
         };
-        let mut familiar = Familiar::default();
+        let mut last_head = LastHead::default();
         let table = [
             ("the first", head(200, "Tue", 1024)),
             ("the same", head(200, "Tue", 1024)),
@@ -245,7 +245,7 @@ mod tests {
             ("garbage", b"hello".to_vec()),
         ];
         for (name, bytes) in table {
-            assert_eq!(familiar.parse(&bytes), parse_head(&bytes), "{name}");
+            assert_eq!(last_head.parse(&bytes), parse_head(&bytes), "{name}");
         }
     }
 }

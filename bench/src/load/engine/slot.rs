@@ -1,7 +1,7 @@
 //! A connection's place in the engine, which outlives the connection.
 
 use crate::load::connection::{Connection, PeerState};
-use crate::load::group::Ask;
+use crate::load::group::InFlight;
 use std::time::Instant;
 
 #[derive(Clone, Copy)]
@@ -14,7 +14,7 @@ pub(super) enum Timer {
 pub(super) struct Slot {
     pub(super) group: usize,
     pub(super) connection: Option<Connection>,
-    pub(super) ask: Option<Ask>,
+    pub(super) ask: Option<InFlight>,
     pub(super) asked: u32,
     pub(super) timer: Option<Timer>,
     /// Kept for slow readers, which check it later.

@@ -1,12 +1,12 @@
 //! How the client waits for its next turn.
 //!
 //! **Asleep**, in `epoll_pwait2(2)`, it costs nothing, but has to be woken. An idle virtual CPU takes up to
-//! half a millisecond for that: requests leave late, answers are seen late, and the server pays for the wake-
-//! up. **Busy-polling**, it sends within a microsecond or two and sees answers at once. A closed loop sleeps,
+//! half a millisecond for that: requests leave late, answers are seen late, and the server pays for the
+//! wake-up. **Busy-polling**, it sends within a microsecond or two and sees answers at once. A closed loop sleeps,
 //! because its next answer is never far; an open loop with a core of its own busy-polls.
 //!
-//! Polls that find nothing burn CPU time, but aren't work. They are counted separately, so that a busy-
-//! polling client doesn't look busy; one that really is busy never polls in vain.
+//! Polls that find nothing burn CPU time, but aren't work. They are counted separately, so that a
+//! busy-polling client doesn't look busy; one that really is busy never polls in vain.
 
 use crate::load::error::LoadError;
 use rustix::buffer::spare_capacity;
@@ -22,20 +22,20 @@ use std::time::{Duration, Instant};
 pub(crate) const AHEAD: Duration = Duration::from_millis(2);
 
 /// The epoll instance, and the CPU time spent polling it in vain.
-pub(crate) struct Waiting {
-    poller: OwnedFd,
+pub(crate) struct Poller {
+    epoll: OwnedFd,
     spun: Duration,
 }
 
-impl Waiting {
-    pub(crate) fn new() -> Result<Waiting, LoadError> {
-        let poller =
+impl Poller {
+    pub(crate) fn new() -> Result<Poller, LoadError> {
+        let epoll =
             epoll::create(CreateFlags::CLOEXEC).map_err(LoadError::system("make an epoll instance"))?;
-        Ok(Waiting { poller, spun: Duration::ZERO })
+        Ok(Poller { epoll, spun: Duration::ZERO })
     }
 
-    pub(crate) fn poller(&self) -> &OwnedFd {
-        &self.poller
+    pub(crate) fn epoll(&self) -> &OwnedFd {
+        &self.epoll
     }
 
     /// CPU time of polls in vain since the last call.
@@ -81,7 +81,7 @@ impl Waiting {
     fn look(&self, timeout: Duration, events: &mut Vec<Event>) -> Result<bool, LoadError> {
         let timeout = Timespec::try_from(timeout).expect("a turn's length is a valid timespec");
         events.clear();
-        match epoll::wait(&self.poller, spare_capacity(events), Some(&timeout)) {
+        match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
             Ok(count) => Ok(count > 0),
             Err(Errno::INTR) => Ok(false),
             Err(errno) => Err(LoadError::System { doing: "wait for events", errno }),
@@ -110,41 +110,41 @@ mod tests {
     const WAIT: Duration = Duration::from_millis(30);
 
     /// A poller that watches one counter, level-triggered.
-    fn watching() -> (Waiting, OwnedFd, Vec<Event>) {
-        let waiting = Waiting::new().unwrap();
+    fn watching() -> (Poller, OwnedFd, Vec<Event>) {
+        let poller = Poller::new().unwrap();
         let counter = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-        epoll::add(waiting.poller(), &counter, EventData::new_u64(0), EventFlags::IN).unwrap();
-        (waiting, counter, Vec::with_capacity(4))
+        epoll::add(poller.epoll(), &counter, EventData::new_u64(0), EventFlags::IN).unwrap();
+        (poller, counter, Vec::with_capacity(4))
     }
 
     /// CPU time that a call takes, and that of it which was spent in vain.
-    fn cost(waiting: &mut Waiting, wait: impl FnOnce(&mut Waiting)) -> (Duration, Duration) {
+    fn cost(poller: &mut Poller, wait: impl FnOnce(&mut Poller)) -> (Duration, Duration) {
         let before = thread_cpu();
-        wait(waiting);
-        (thread_cpu() - before, waiting.take_spun())
+        wait(poller);
+        (thread_cpu() - before, poller.take_spun())
     }
 
     #[test]
     fn looking_in_vain_is_not_work() {
-        let (mut waiting, _counter, mut events) = watching();
+        let (mut poller, _counter, mut events) = watching();
         let now = Instant::now();
-        let (cpu, spun) = cost(&mut waiting, |waiting| {
-            assert!(!waiting.until(now + WAIT, Some(now), &mut events).unwrap());
+        let (cpu, spun) = cost(&mut poller, |poller| {
+            assert!(!poller.until(now + WAIT, Some(now), &mut events).unwrap());
         });
         assert!(now.elapsed() >= WAIT);
         // Nearly all of it; a machine that is busy elsewhere gives it less of both.
         assert!(spun > Duration::ZERO && spun <= cpu && spun >= cpu.mul_f64(0.8), "{spun:?} of {cpu:?}");
-        assert_eq!(waiting.take_spun(), Duration::ZERO, "it is told once");
+        assert_eq!(poller.take_spun(), Duration::ZERO, "it is told once");
     }
 
     #[test]
     fn a_client_that_always_finds_something_never_looks_in_vain() {
-        let (mut waiting, counter, mut events) = watching();
+        let (mut poller, counter, mut events) = watching();
         write(&counter, &1_u64.to_ne_bytes()).unwrap();
         let now = Instant::now();
-        let (cpu, spun) = cost(&mut waiting, |waiting| {
+        let (cpu, spun) = cost(&mut poller, |poller| {
             for _ in 0..1_000 {
-                assert!(waiting.until(now + LONG, Some(now), &mut events).unwrap());
+                assert!(poller.until(now + LONG, Some(now), &mut events).unwrap());
                 assert_eq!(events.len(), 1);
             }
         });
@@ -154,35 +154,35 @@ mod tests {
 
     #[test]
     fn what_is_overdue_is_not_waited_for() {
-        let (mut waiting, counter, mut events) = watching();
+        let (mut poller, counter, mut events) = watching();
         let now = Instant::now();
         for awake in [None, Some(now)] {
-            let (_, spun) = cost(&mut waiting, |waiting| {
-                assert!(!waiting.until(now, awake, &mut events).unwrap());
+            let (_, spun) = cost(&mut poller, |poller| {
+                assert!(!poller.until(now, awake, &mut events).unwrap());
             });
             assert_eq!(spun, Duration::ZERO);
         }
         write(&counter, &1_u64.to_ne_bytes()).unwrap();
         for awake in [None, Some(now)] {
-            assert!(waiting.until(now, awake, &mut events).unwrap(), "but events are seen");
+            assert!(poller.until(now, awake, &mut events).unwrap(), "but events are seen");
         }
     }
 
     #[test]
     fn asleep_until_it_has_to_be_awake() {
-        let (mut waiting, _counter, mut events) = watching();
+        let (mut poller, _counter, mut events) = watching();
         for awake in [None, Some(LONG)] {
             let now = Instant::now();
-            let (_, spun) = cost(&mut waiting, |waiting| {
+            let (_, spun) = cost(&mut poller, |poller| {
                 let awake = awake.map(|later| now + later);
-                assert!(!waiting.until(now + WAIT, awake, &mut events).unwrap());
+                assert!(!poller.until(now + WAIT, awake, &mut events).unwrap());
             });
             assert!(now.elapsed() >= WAIT && spun == Duration::ZERO, "{spun:?}");
         }
         // Half of it asleep.
         let now = Instant::now();
-        let (cpu, _) = cost(&mut waiting, |waiting| {
-            assert!(!waiting.until(now + WAIT, Some(now + WAIT / 2), &mut events).unwrap());
+        let (cpu, _) = cost(&mut poller, |poller| {
+            assert!(!poller.until(now + WAIT, Some(now + WAIT / 2), &mut events).unwrap());
         });
         assert!(cpu <= now.elapsed() - WAIT / 2, "{cpu:?}");
     }
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn an_event_ends_the_wait() {
         for awake in [None, Some(Duration::ZERO)] {
-            let (mut waiting, counter, mut events) = watching();
+            let (mut poller, counter, mut events) = watching();
             let ours = counter.try_clone().unwrap();
             let (begin, begun) = mpsc::channel::<()>();
             let writer = thread::spawn(move || {
@@ -200,7 +200,7 @@ mod tests {
             });
             let now = Instant::now();
             begin.send(()).unwrap();
-            assert!(waiting.until(now + LONG, awake.map(|after| now + after), &mut events).unwrap());
+            assert!(poller.until(now + LONG, awake.map(|after| now + after), &mut events).unwrap());
             assert!(now.elapsed() < LONG && events.len() == 1);
             let mut value = [0; 8];
             read(&ours, &mut value).unwrap();
