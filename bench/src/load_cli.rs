@@ -200,7 +200,7 @@ fn measure(
         let engine = Engine::connect(address, classes.collect(), seed);
         let engine = engine.map(|engine| if busy_polls { engine.with_busy_polling() } else { engine });
         let warmed_up = engine.and_then(|mut engine| engine.run(arguments.warm_up, None).map(|_| engine));
-        // Who has failed waits as well, or the others would for ever.
+        // A thread that failed waits as well, or the others would wait forever.
         start.wait();
         warmed_up.and_then(|mut engine| engine.run(arguments.duration, None))
     };

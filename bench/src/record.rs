@@ -352,7 +352,7 @@ pub(crate) mod tests {
         folder.append(&trial("epoll", 0, 7_000.0)).unwrap();
         folder.trials.write_all(br#"{"started":"2026"#).unwrap();
         assert_eq!(read_trials(folder.path()).unwrap().len(), 1);
-        // Whoever goes on writes whole lines again.
+        // A resumed run appends whole lines.
         let mut folder = Folder::open(folder.path()).unwrap();
         folder.append(&trial("epoll", 1, 7_000.0)).unwrap();
         assert_eq!(read_trials(folder.path()).unwrap().len(), 2);

@@ -162,7 +162,7 @@ impl Run {
         let environment = Environment::look(corpus.root(), repository());
         if environment.source != record.environment.source || placement != record.placement {
             return Err(Failure::new(format!(
-                "the run in {name} was begun with another build or on other CPUs; begin a new one"
+                "the run in {name} was begun with another build or on other CPUs; start a new run"
             )));
         }
         let running = record.targets.iter().filter(|target| target.unavailable.is_none());

@@ -239,8 +239,8 @@ fn undisturbed(
         doubts = format!("at last by {:.1} ms ({wrong})", late.as_secs_f64() * 1e3);
     }
     Err(Failure::new(format!(
-        "this machine is too busy to tell: in each of {ATTEMPTS_MAX} attempts somebody was late, {doubts}; try \
-         again when less else runs"
+        "this machine is too busy for the check: each of {ATTEMPTS_MAX} attempts was disturbed, {doubts}; try \
+         again on a quiet machine"
     )))
 }
 

@@ -1,4 +1,4 @@
-//! The verdicts: what a cell's trials say about its targets, and no more than they say.
+//! Verdicts: what a cell's trials allow to be said about its targets.
 //!
 //! **The rule**, for a ratio of two targets in one cell and measure:
 //!

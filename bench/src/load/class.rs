@@ -84,7 +84,7 @@ pub enum Arrivals {
 pub enum Life {
     /// As long as the engine.
     KeepAlive,
-    /// So many requests, at least one. The last one says `Connection: close`, and the server has to end the
+    /// This many requests, at least one. The last one says `Connection: close`, and the server has to end the
     /// connection after its answer.
     Requests(u32),
 }

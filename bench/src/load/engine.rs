@@ -591,7 +591,7 @@ impl Engine {
     /// Gives up connections that received nothing for too long while others did.
     fn sweep(&mut self, now: Instant) -> Result<(), LoadError> {
         self.next_sweep = now + self.stall / 4;
-        // If nobody gets anything, the server has stalled: that isn't one connection's error.
+        // If no connection gets anything, the server has stalled.
         if now.saturating_duration_since(self.last_event) > self.stall {
             return Ok(());
         }

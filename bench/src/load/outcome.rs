@@ -11,7 +11,7 @@ const NS_MIN: u64 = 100;
 const NS_MAX: u64 = 600_000_000_000;
 const DIGITS: u8 = 3;
 
-/// A quantile needs at least so many samples above it.
+/// A quantile needs at least this many samples above it.
 pub(crate) const SAMPLES_ABOVE_MIN: f64 = 20.0;
 
 /// The client's lag may be so long at the 99th percentile, or this share of the response time's 99th
@@ -257,7 +257,7 @@ mod tests {
         // 5 % of 2 ms are 100 µs.
         assert_eq!(outcome(90, 2_000, 0, 0).client_bound(), None);
         assert!(matches!(outcome(0, 0, 860, 0).client_bound(), Some(ClientBound::Busy(_))));
-        // Awake all the time: what it did in vain doesn't count, and what it did does.
+        // Busy-polling all the time: only polls that found something count as work.
         assert_eq!(outcome(0, 0, 300, 700).client_bound(), None);
         assert!(matches!(outcome(0, 0, 860, 130).client_bound(), Some(ClientBound::Busy(_))));
     }

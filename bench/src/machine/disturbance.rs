@@ -195,7 +195,7 @@ mod tests {
     const CALM: Disturbance = Disturbance { others: 0.01, stolen: 0.0 };
     const STORM: Disturbance = Disturbance { others: 0.0, stolen: 0.5 };
 
-    /// How many looks it takes, when these find this, and are allowed by a budget of so many.
+    /// How many looks a wait takes with this budget, when they find this.
     fn looks(budget: u32, found: &[Option<Disturbance>], is_over: bool) -> usize {
         let mut patience = Patience::new(LOOK * budget);
         let mut looks = 0;

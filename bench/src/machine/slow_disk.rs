@@ -60,7 +60,7 @@ impl Drop for SlowDisk {
     }
 }
 
-/// A control group with the limit set, and how it is told.
+/// A control group with the limit set, and its description.
 fn throttle(folder: &Path) -> Result<(PathBuf, String)> {
     let device = device(folder)?;
     let (parent, version) = hierarchy()?;

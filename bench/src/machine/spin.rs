@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 /// About a millisecond on a machine of 2020.
 const STEPS: u64 = 1_000_000;
-/// The fastest of so many counts: an interrupt can only slow one down.
+/// The fastest try counts: interrupts can only slow one down.
 const TRIES: u32 = 5;
 /// A larger change of pace voids a trial. On a shared host the pace wanders by a tenth between trials; a
 /// narrower bound would void most of them, and the random order within a round averages it out anyway.

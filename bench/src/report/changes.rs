@@ -55,7 +55,7 @@ fn line(change: &Change) -> String {
     )
 }
 
-/// Where no controls ran, that is said too.
+/// The drift of the machine, or that no controls ran.
 fn drift(comparison: &Comparison, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if comparison.drifts.is_empty() {
         return writeln!(

@@ -92,7 +92,7 @@ impl<'a> Results<'a> {
         Some(wording::sentence(&ratio, self.label(above), self.label(below), margin))
     }
 
-    /// The servers without a technique that a cell's scenario asks about, each against its backend as it comes.
+    /// The servers without a technique that a cell's scenario asks about, each against its backend with default settings.
     pub(crate) fn lesser<'b>(
         &'b self,
         verdict: &'b Verdict,

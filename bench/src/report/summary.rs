@@ -107,7 +107,7 @@ pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
     list
 }
 
-/// Who isn't ranked and why: a line per scenario and reason, with the points where it holds.
+/// Targets that aren't ranked: a line per scenario and reason, with the points.
 fn unranked(results: &Results<'_>) -> Vec<String> {
     let mut found: BTreeMap<(&str, String), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for verdict in &results.verdicts {
@@ -255,7 +255,7 @@ fn missing_list(page: &mut String, results: &Results<'_>, undrawn: &[String]) {
     }
 }
 
-/// Who took no part, what couldn't be measured and what couldn't be drawn, with the reasons.
+/// Missing targets, measurements and charts, with the reasons.
 pub(crate) fn missing(results: &Results<'_>, undrawn: &[String]) -> Vec<String> {
     let absent = results.absent().map(|(target, reason)| format!("{} took no part: {reason}.", target.label));
     let unmeasured = results.record.unmeasured.iter();

@@ -167,7 +167,7 @@ const WIDTHS: [u16; 95] = [
 const WIDTH_SPACE: u16 = 278;
 /// For the few characters beyond ASCII that the pictures use (µ, ×, –, …): wide enough for each.
 const WIDTH_OTHER: u16 = 620;
-/// Bold is wider by so much, on average; and some viewers have nothing narrower than DejaVu Sans.
+/// How much wider bold is on average, and DejaVu Sans, which some viewers use instead.
 const BOLD_FACTOR: f64 = 1.16;
 const SLACK_FACTOR: f64 = 1.14;
 

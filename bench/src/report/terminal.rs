@@ -7,7 +7,7 @@ use crate::report::wording;
 use std::fmt::Write;
 use std::path::Path;
 
-/// The table is at most so many columns wide.
+/// The most columns of the table.
 pub(crate) const WIDTH_MAX: usize = 100;
 const NAME_MAX: usize = 30;
 

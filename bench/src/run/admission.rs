@@ -1,4 +1,4 @@
-//! Who takes part: what this machine has, let in through the gate.
+//! Which targets take part: those that this machine has and that pass the gate.
 
 use crate::failure::{Failure, Result};
 use crate::machine::placement::Placement;

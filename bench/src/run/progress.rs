@@ -1,4 +1,4 @@
-//! A line that says how far a run is; silent when nobody watches (standard error isn't a terminal).
+//! The progress line of a run; silent where standard error isn't a terminal.
 
 use crate::record::trial::{CellId, Trial};
 use crate::report::wording;
@@ -18,7 +18,7 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    /// So many trials of which each has warm-up and window of this length together.
+    /// This many trials, each with warm-up and window of this length together.
     pub(crate) fn of(trials: usize, each: Duration) -> Left {
         Left { trials, planned: each * u32::try_from(trials).unwrap_or(u32::MAX) }
     }
@@ -39,7 +39,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// With so much to do, as far as it is known.
+    /// With this much to do, as far as known.
     pub(crate) fn new(left: Left) -> Progress {
         let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
         let bar =
@@ -47,7 +47,7 @@ impl Progress {
         Progress { done: 0, besides: Duration::ZERO, left, bar, last: String::new() }
     }
 
-    /// So much is left, as far as it is known.
+    /// This much is left, as far as known.
     pub(crate) fn plan(&mut self, left: Left) {
         self.left = left;
         if let Some(bar) = &self.bar {

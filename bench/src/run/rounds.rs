@@ -14,7 +14,7 @@ const NARROW: f64 = 0.015;
 /// What ratios relate to while a run goes on; any target would do that takes part everywhere.
 const REFERENCE: &str = "epoll";
 
-/// Who is compared with somebody else than the reference: a server without a technique, with its own backend.
+/// Servers without a technique, each with the backend it is compared with instead of the reference.
 pub(crate) type Originals = BTreeMap<String, &'static str>;
 
 #[derive(Clone, Copy, Debug)]

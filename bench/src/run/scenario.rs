@@ -203,9 +203,9 @@ pub(crate) struct Phase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Effort {
-    /// At least so many rounds.
+    /// The least rounds.
     pub(crate) rounds: usize,
-    /// At most so many, while the intervals are wide and there is time; `rounds` without it.
+    /// The most rounds, while the intervals are wide and there is time; `rounds` without it.
     #[serde(default)]
     pub(crate) rounds_max: Option<usize>,
     /// Load before the window.

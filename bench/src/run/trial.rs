@@ -34,7 +34,7 @@ const SLICE: Duration = Duration::from_millis(100);
 const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
 /// From these shares of a CPU on, server or client had no time to spare.
 const BUSY_MIN: f64 = 0.9;
-/// A trial that something disturbed is repeated; the last of so many attempts stands.
+/// A disturbed trial is repeated; the last attempt stands.
 pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;

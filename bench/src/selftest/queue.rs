@@ -123,7 +123,7 @@ pub(super) fn poisson(client: Client) -> Result<CheckResult> {
             Reading::near("mean response", response.mean() / 1e6, mean, 0.03, "ms"),
         ];
         for at in [0.5, 0.75, 0.9] {
-            // The rank that a histogram's quantile has: the smallest value that so many are not above.
+            // The rank of a histogram's quantile.
             let rank = (at * count).ceil().max(1.0);
             let at_rank = expected.iter().zip(1..).find(|(_, number)| f64::from(*number) >= rank);
             let expected = at_rank.map_or(0.0, |(value, _): (_, i32)| *value);

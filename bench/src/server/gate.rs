@@ -1,4 +1,4 @@
-//! The gate: who doesn't do the same work doesn't race.
+//! The gate: a server that doesn't do the same work isn't compared.
 
 use crate::failure::{Failure, Result};
 use crate::load::class::{Asks, Class, Life, Order};
@@ -14,7 +14,7 @@ use crate::server::target::{Constant, Family, Target};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
-/// So many files are asked for at once, each on a connection of its own.
+/// Files requested at once, each on its own connection.
 const FILES_AT_ONCE: usize = 256;
 
 /// Lets a server through that serves every file of the corpus byte for byte, keeps a connection and ends it

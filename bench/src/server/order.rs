@@ -47,7 +47,7 @@ pub(crate) enum Announcement {
     Ready,
     /// It accepts connections there.
     Listening(SocketAddr),
-    /// This machine can't run it, for this reason; nobody's fault.
+    /// This machine can't run it, for this reason.
     Unavailable(String),
     Failed(String),
 }

@@ -82,9 +82,10 @@ impl Server {
                 if let Availability::Unavailable { reason } = target.find() {
                     return Ok(Start::Unavailable(reason));
                 }
-                let constant = target.constant.as_ref().ok_or_else(|| {
-                    Failure::new(format!("start {name}: nobody has told it what to answer"))
-                })?;
+                let constant = target
+                    .constant
+                    .as_ref()
+                    .ok_or_else(|| Failure::new(format!("start {name}: it has no answer to send")))?;
                 let answer = run.path().join("answer");
                 fs::write(&answer, &constant.answer)
                     .map_err(Failure::context(format!("write the answer of {name}")))?;
@@ -237,7 +238,7 @@ fn stub(placement: Placement, work: Work) -> Result<Command> {
     Ok(command)
 }
 
-/// Starts a peer on a free port, on the next if somebody else was quicker.
+/// Starts a peer on a free port; on another one if it was taken meanwhile.
 fn start_peer(
     peer: &'static Peer,
     root: &Path,
@@ -344,7 +345,7 @@ impl Started {
         }
     }
 
-    /// Waits until a program answers at `address`; `None` if somebody else has taken the port.
+    /// Waits until a program answers at `address`; `None` if its port was taken.
     fn answered(mut self, address: SocketAddr, run: &Path) -> Result<Option<Started>> {
         // The pipe ends as the program takes the instance of the stub, which says nothing unless that fails.
         let mut line = String::new();

@@ -67,7 +67,7 @@ impl From<Cache> for CacheLevel {
     }
 }
 
-/// What one of this project's servers is set to; everything else is as it comes.
+/// The settings of one of this project's servers; everything else has its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Settings {
     /// What the file cache keeps.

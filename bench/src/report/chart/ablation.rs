@@ -35,7 +35,7 @@ pub(crate) fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
         "ablation",
         "What does each technique buy?",
         format!(
-            "{} of a server without the technique, divided by that of the same server as it comes: dots are medians, \
+            "{} of a server without the technique, divided by that of the same server with it: dots are medians, \
              lines 95 % intervals. Right of 1, the technique pays. The band is what can’t be told from noise.",
             wording::capitalised(Measure::CpuPerRequest.label())
         ),

@@ -32,9 +32,9 @@ pub(crate) fn along_the_axis<'a>(
 pub(crate) fn load_curve<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
     let mut plots = Vec::new();
     for (name, measure) in [
-        ("99 in 100 wait at most so long", Measure::P99),
-        ("half wait at most so long", Measure::P50),
-        ("999 in 1,000 wait at most so long", Measure::P999),
+        ("p99: 99 in 100 requests take at most this long", Measure::P99),
+        ("p50: half of the requests take at most this long", Measure::P50),
+        ("p99.9: 999 in 1,000 requests take at most this long", Measure::P999),
     ] {
         if let Ok(plot) = of_measure(results, scenario, measure, 330.0) {
             plots.push((name, plot));

@@ -48,7 +48,7 @@ impl Columns {
     }
 }
 
-/// How high so many rows are.
+/// The height of this many rows.
 pub(crate) fn height(canvas: &Canvas<'_>, count: usize) -> f64 {
     canvas.frame.row() * count as f64
 }

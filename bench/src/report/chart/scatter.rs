@@ -1,4 +1,4 @@
-//! Everybody by what they cost and how long the unlucky wait: the two questions at once.
+//! All servers by cost and by tail latency.
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::Verdict;
@@ -43,7 +43,7 @@ pub(crate) fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, 
     }
     Ok(Sketch::new(
         "cost-and-tail",
-        "Who is cheap, and who keeps waiting short when the disk is slow?",
+        "Which servers are cheap, and which stay fast beside a slow disk?",
         format!(
             "Across: server CPU time per request ({COST}). Up: p99 of cached files while others are read from a \
              slow disk ({TAIL}). Both scales are logarithmic; the best place is the lower left."

@@ -1,4 +1,4 @@
-//! The percentile spectrum: how long the unluckiest wait.
+//! The percentile spectrum: the tail of the response times.
 
 use crate::analysis::figures::is_client_bound;
 use crate::analysis::measure::latency;
@@ -45,7 +45,7 @@ pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result
     .collect();
     let plot = Plot {
         series,
-        x_name: "share of requests that waited at most so long".to_owned(),
+        x_name: "share of requests that took at most this long".to_owned(),
         x_ticks: ticks,
         x_range: (0.0, end, false),
         y_label: Box::new(plot::time),
