@@ -1,6 +1,6 @@
 //! Tables, text and charts.
 //!
-//! [`write()`] puts everything into a run's folder; [`redraw`] does so again for an existing folder. Nothing
+//! `write` puts everything into a run's folder; `redraw` does so again for an existing folder. Nothing
 //! here measures.
 
 pub(crate) mod changes;

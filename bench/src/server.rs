@@ -1,8 +1,8 @@
 //! Servers under test, in processes of their own.
 //!
 //! [`catalogue`] lists them, [`target`] says what each is. [`process`] starts one; [`serve`] is that start
-//! seen from inside. [`gate`] is what a server has to pass before it is timed. [`cost`], [`calls`] and
-//! [`memory`] are read from outside while it runs.
+//! seen from inside. [`gate`] is what a server has to pass before it is timed. `cost`, [`calls`] and
+//! `memory` are read from outside while it runs.
 
 pub mod availability;
 pub mod calls;

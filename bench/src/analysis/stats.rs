@@ -2,7 +2,7 @@
 //!
 //! A **value** of a server is the median over the rounds. A **ratio** of two servers is the geometric mean of
 //! the ratios within each round, because what disturbs a round disturbs both. Intervals are two-sided, 95 %,
-//! from a bootstrap over the rounds. With fewer than [`ROUNDS_FOR_BOOTSTRAP`] rounds a bootstrap knows too
+//! from a bootstrap over the rounds. With fewer than `ROUNDS_FOR_BOOTSTRAP` rounds a bootstrap knows too
 //! little about its tails, so the interval is widened to contain Student's.
 
 use crate::random::Random;

@@ -153,7 +153,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A shorter time than [`STALL`] before a silent server or connection is given up.
+    /// A shorter time than `STALL` before a silent server or connection is given up.
     #[must_use]
     pub fn with_stall(mut self, stall: Duration) -> Engine {
         self.stall = stall;

@@ -55,7 +55,7 @@ pub struct Calls {
     pub ring_punts: Measurement<u64>,
     /// Context switches away from a thread of the tree, voluntary or not.
     pub context_switches: Measurement<u64>,
-    /// CPU time by these counters. Above the clocks of [`Cost`](crate::server::cost::Cost) by what the counters
+    /// CPU time by these counters. Above the clocks of `Cost` by what the counters
     /// themselves cost at each context switch, which the clocks put down to nobody: the size of the tax.
     pub task_clock: Measurement<Duration>,
 }

@@ -6,7 +6,7 @@
 //! `rusage` of a dead child includes its start and warm-up.
 //!
 //! The kernel updates the account of a *running* thread only at ticks and switches. So the clock is read
-//! while the server is idle ([`CpuClock::settle`]), and is then exact.
+//! while the server is idle (`CpuClock::settle`), and is then exact.
 
 use crate::failure::{Failure, Result};
 use nix::time::{ClockId, clock_gettime};
