@@ -1,9 +1,15 @@
-//! README's numbers: the picture and the tables of a run, between two markers, so that nobody types them.
+//! README's numbers: findings, a picture and a table of a run, between two markers, so that nobody types them.
+//!
+//! Nothing here may be noise: a finding is a clear difference in its cell, and neither a finding nor a cell of the
+//! table is shown when its interval spans more than [`SPAN_MAX`].
 
+use crate::analysis::stats::Estimate;
+use crate::analysis::verdict::{Claim, Verdict};
 use crate::failure::{Failure, Result};
-use crate::record::{read_record, read_trials};
-use crate::report::overview;
+use crate::record::{Family, read_record, read_trials};
+use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
+use crate::report::wording;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -61,35 +67,217 @@ fn replace(text: &str, block: &str) -> Result<String> {
     Ok(format!("{}\n{block}{}", &text[..begin], &text[end..]))
 }
 
-/// What the README says: the command, the picture, the tables.
+/// A number is shown only if the high end of its interval is at most this many times the low end.
+const SPAN_MAX: f64 = 3.0;
+const FINDINGS_MAX: usize = 3;
+/// The rows of the table, if they ran.
+const ROWS: [&str; 6] = ["uring", "epoll", "blocking", "nginx", "lighttpd", "h2o"];
+/// The columns of the table: the scenario, the heading, and its unit in nanoseconds.
+const COLUMNS: [(&str, &str, f64); 3] = [
+    ("hot-small", "CPU per 1 KiB file, µs", 1e3),
+    ("hot-medium", "CPU per 100 KiB file, µs", 1e3),
+    ("hot-under-cold", "p99 beside a slow disk, ms", 1e6),
+];
+
+/// A comparison that can be told with one number: "`what` takes 28% less … in `above` than in `below`".
+struct Telling {
+    scenario: &'static str,
+    what: &'static str,
+    above: &'static str,
+    /// `None`: the best peer.
+    below: Option<&'static str>,
+    words: Words,
+    /// The end of the sentence, before its full stop.
+    end: &'static str,
+}
+
+/// How an amount is compared.
+struct Words {
+    more: &'static str,
+    less: &'static str,
+    as_much: &'static str,
+}
+
+const CPU: Words = Words { more: "more CPU time", less: "less CPU time", as_much: "as much CPU time" };
+const MEMORY: Words = Words { more: "more memory", less: "less memory", as_much: "as much memory" };
+const WAIT: Words = Words { more: "more time", less: "less time", as_much: "as long" };
+
+/// In order of preference.
+const TELLINGS: [Telling; 5] = [
+    Telling {
+        scenario: "hot-small",
+        what: "A small cached file",
+        above: "uring",
+        below: None,
+        words: CPU,
+        end: ", the cheapest other server",
+    },
+    Telling {
+        scenario: "hot-under-cold",
+        what: "While other clients wait for a slow disk, a cached file",
+        above: "nginx",
+        below: Some("epoll"),
+        words: WAIT,
+        end: " (99th percentile; nginx without `aio threads`)",
+    },
+    Telling {
+        scenario: "common-rate",
+        what: "At a low request rate, a small file",
+        above: "uring",
+        below: Some("epoll"),
+        words: CPU,
+        end: "",
+    },
+    Telling {
+        scenario: "idle",
+        what: "An idle connection",
+        above: "blocking",
+        below: Some("epoll"),
+        words: MEMORY,
+        end: "",
+    },
+    Telling {
+        scenario: "churn",
+        what: "A short connection",
+        above: "blocking",
+        below: Some("epoll"),
+        words: CPU,
+        end: "",
+    },
+];
+
+/// The findings, the picture, the table, and where the rest is.
 fn block(results: &Results<'_>, folder: &str) -> String {
     let record = results.record;
-    let mut text = format!("\n```sh\n{}\n```\n\n", record.command);
-    if let Some(scenario) = results.scenarios().next() {
-        let question = &scenario.question;
-        text.push_str(&format!("[![{question}]({folder}/{}.svg)]({folder}/SUMMARY.md)\n\n", scenario.name));
+    let mut text = String::from("\n");
+    for sentence in findings(results) {
+        text.push_str(&format!("- {sentence}\n"));
     }
-    for finding in results.findings() {
-        let mut parts = vec![finding.numbers.clone()];
-        parts.extend(finding.sentences.iter().cloned());
-        text.push_str(&format!("- **{}** {}.\n", finding.scenario.question, parts.join("; ")));
+    if let Some((name, says)) = picture(results) {
+        text.push_str(&format!("\n[![{says}]({folder}/{name}.svg)]({folder}/SUMMARY.md)\n"));
     }
-    text.push('\n');
-    text.push_str(&overview::numbers(results).markdown());
-    for id in ["uring", "epoll"] {
-        if let Some(table) = overview::against_peers(results, id) {
-            text.push('\n');
-            text.push_str(&table.markdown());
-        }
+    let table = table(results);
+    if !table.rows.is_empty() {
+        text.push_str(&format!("\n{}", table.markdown()));
     }
     let cpu = record.environment.cpu.model.as_deref().unwrap_or("an unknown processor");
     let day = record.started.split('T').next().unwrap_or_default();
     text.push_str(&format!(
-        "\nMedians, and ratios with 95 % intervals (≈ alike, ? no verdict; bold: the best; in parentheses: not \
-         ranked). {cpu}, {day}, {}. [All of it]({folder}/SUMMARY.md).\n\n",
+        "\nMedians; one worker on one CPU, over loopback. {cpu}, {day}, {}.\n\
+         \"Too noisy\": the 95% interval spans more than a factor of three.\n\
+         [Every server and scenario, with intervals]({folder}/SUMMARY.md).\n\n",
         results.source()
     ));
     text
+}
+
+/// The first [`FINDINGS_MAX`] that the run shows clearly.
+fn findings(results: &Results<'_>) -> Vec<String> {
+    TELLINGS.iter().filter_map(|telling| telling.sentence(results)).take(FINDINGS_MAX).collect()
+}
+
+impl Telling {
+    /// `None` where the run doesn't show it clearly.
+    fn sentence(&self, results: &Results<'_>) -> Option<String> {
+        let verdict = main_cell(results, self.scenario)?;
+        let below = match self.below {
+            Some(id) => id,
+            None => results.best(verdict, Family::Peer)?.target.as_str(),
+        };
+        let ratio = verdict.ratio(self.above, below, verdict.measure)?;
+        if ratio.claim != Claim::Difference || is_noisy(&ratio.estimate) {
+            return None;
+        }
+        let (amount, than) = amount(ratio.estimate.value, &self.words);
+        let (above, below) = (name(results, self.above), name(results, below));
+        Some(format!("{} takes **{amount}** in {above} {than} in {below}{}.", self.what, self.end))
+    }
+}
+
+/// A ratio in words, and the word before what it is compared with: "28% less CPU time", "than".
+fn amount(ratio: f64, words: &Words) -> (String, &'static str) {
+    if !(0.5..2.0).contains(&ratio) {
+        return (format!("{} times {}", times(ratio), words.as_much), "as");
+    }
+    let word = if ratio < 1.0 { words.less } else { words.more };
+    (format!("{:.0}% {word}", (ratio - 1.0).abs() * 100.0), "than")
+}
+
+/// A factor; two digits of a large one, since nobody measures a third.
+fn times(ratio: f64) -> String {
+    if ratio < 100.0 {
+        return wording::factor(ratio);
+    }
+    let step = 10_f64.powf(ratio.log10().floor() - 1.0);
+    wording::thousands((ratio / step).round() * step)
+}
+
+/// The picture's name, and what it shows: of cost and tail if both were measured, else of the first scenario.
+fn picture<'a>(results: &Results<'a>) -> Option<(&'a str, &'a str)> {
+    if ["hot-small", "hot-under-cold"].into_iter().all(|name| main_cell(results, name).is_some()) {
+        let says = "CPU time per request, and the 99th percentile beside a slow disk, of each server";
+        return Some(("cost-and-tail", says));
+    }
+    results.scenarios().next().map(|scenario| (scenario.name.as_str(), scenario.question.as_str()))
+}
+
+/// A row for each of [`ROWS`], a column for each of [`COLUMNS`].
+fn table(results: &Results<'_>) -> Table {
+    let columns: Vec<(&Verdict, &str, f64)> = COLUMNS
+        .into_iter()
+        .filter_map(|(scenario, head, unit)| Some((main_cell(results, scenario)?, head, unit)))
+        .collect();
+    let mut rows = Vec::new();
+    for id in ROWS {
+        let cells: Vec<String> =
+            columns.iter().map(|(verdict, _, unit)| number(results, verdict, id, *unit)).collect();
+        if cells.iter().any(|cell| cell != NOTHING) {
+            rows.push((name(results, id), cells));
+        }
+    }
+    Table {
+        corner: String::new(),
+        heads: columns.iter().map(|(_, head, _)| (*head).to_owned()).collect(),
+        rows,
+    }
+}
+
+fn number(results: &Results<'_>, verdict: &Verdict, id: &str, unit: f64) -> String {
+    let Some(estimate) = results.estimate(verdict, id, verdict.measure) else {
+        return NOTHING.to_owned();
+    };
+    if verdict.figures(id).is_some_and(|figures| figures.unranked(verdict.measure).is_some()) {
+        return "not ranked".to_owned();
+    }
+    if is_noisy(estimate) { "too noisy".to_owned() } else { wording::three_digits(estimate.value / unit) }
+}
+
+/// Whether its interval says too little; a single round has none.
+fn is_noisy(estimate: &Estimate) -> bool {
+    estimate.interval.is_none_or(|interval| interval.high > SPAN_MAX * interval.low)
+}
+
+/// The cell that says most of a scenario, if it ran.
+fn main_cell<'b>(results: &'b Results<'_>, name: &str) -> Option<&'b Verdict> {
+    results.main_cell(results.scenarios().find(|scenario| scenario.name == name)?)
+}
+
+/// A server with its version: "`uring`", "nginx 1.22.1, aio threads".
+fn name(results: &Results<'_>, id: &str) -> String {
+    let Some(target) = results.target(id) else {
+        return id.to_owned();
+    };
+    if target.family != Family::Peer {
+        return format!("`{}`", target.label);
+    }
+    let version = target.version.as_deref().and_then(|version| version.split_whitespace().next());
+    match version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit())) {
+        None => target.label.clone(),
+        Some(version) => match target.label.split_once(',') {
+            Some((server, variant)) => format!("{server} {version},{variant}"),
+            None => format!("{} {version}", target.label),
+        },
+    }
 }
 
 /// The folder as a link in the readme: relative to the readme's own folder.
@@ -110,6 +298,85 @@ fn link(readme: &Path, folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::stats::Interval;
+    use crate::report::sample::{Plan, Sample, sample};
+    use crate::run::scenario::Tier;
+
+    /// What every finding and the table ask for.
+    fn asked(noise: f64) -> Sample {
+        let only = &["hot-small", "hot-medium", "hot-under-cold", "common-rate", "idle", "churn"];
+        sample(Plan { tier: Tier::Standard, only, noise, histograms: false, ..Plan::default() })
+    }
+
+    #[test]
+    fn findings_are_clear_differences_with_one_number_each() {
+        let sample = asked(0.015);
+        let found = findings(&sample.results());
+        assert_eq!(found.len(), FINDINGS_MAX, "{found:?}");
+        assert!(found[0].starts_with("A small cached file takes **1"), "{found:?}");
+        assert!(
+            found[0].ends_with("less CPU time** in `uring` than in h2o 1.22.1, the cheapest other server."),
+            "{found:?}"
+        );
+        let slow = "takes **110 times as long** in nginx 1.22.1 as in `epoll` (99th percentile;";
+        assert!(found[1].contains(slow), "{found:?}");
+        for sentence in &found {
+            assert_eq!(sentence.matches("**").count(), 2, "{sentence}");
+            assert!(!sentence.contains(['[', '×', '±']), "no interval: {sentence}");
+        }
+    }
+
+    #[test]
+    fn noise_is_neither_a_finding_nor_a_number() {
+        let sample = asked(1.5);
+        let results = sample.results();
+        let table = table(&results);
+        let cells: Vec<&String> = table.rows.iter().flat_map(|(_, cells)| cells).collect();
+        assert!(cells.iter().any(|cell| *cell == "too noisy"), "{cells:?}");
+        for telling in &TELLINGS {
+            let verdict = main_cell(&results, telling.scenario).unwrap();
+            let below =
+                telling.below.or_else(|| Some(&*results.best(verdict, Family::Peer)?.target)).unwrap();
+            let ratio = verdict.ratio(telling.above, below, verdict.measure).unwrap();
+            let is_clear = ratio.claim == Claim::Difference && !is_noisy(&ratio.estimate);
+            assert_eq!(telling.sentence(&results).is_some(), is_clear, "{}", telling.what);
+        }
+    }
+
+    #[test]
+    fn an_interval_of_more_than_a_factor_of_three_is_noise() {
+        let of = |low, high| Estimate { value: 1.0, interval: Some(Interval { low, high }) };
+        assert!(!is_noisy(&of(0.5, 1.5)) && is_noisy(&of(0.5, 1.51)));
+        assert!(is_noisy(&Estimate { value: 1.0, interval: None }), "a single round");
+    }
+
+    #[test]
+    fn the_table_is_small() {
+        let sample = asked(0.015);
+        let table = table(&sample.results());
+        let names: Vec<&str> = table.rows.iter().map(|(name, _)| name.as_str()).collect();
+        let expected = ["`uring`", "`epoll`", "`blocking`", "nginx 1.22.1", "lighttpd 1.22.1", "h2o 1.22.1"];
+        assert_eq!(names, expected);
+        assert_eq!(table.heads.len(), 3);
+        for cell in table.rows.iter().flat_map(|(_, cells)| cells) {
+            assert!(cell.parse::<f64>().is_ok(), "a number and nothing else: {cell}");
+        }
+    }
+
+    #[test]
+    fn amounts() {
+        let table = [
+            (0.719, "28% less CPU time", "than"),
+            (1.261, "26% more CPU time", "than"),
+            (0.312, "0.31 times as much CPU time", "as"),
+            (2.0, "2.00 times as much CPU time", "as"),
+            (349.4, "350 times as much CPU time", "as"),
+            (3_096.7, "3,100 times as much CPU time", "as"),
+        ];
+        for (ratio, said, than) in table {
+            assert_eq!(amount(ratio, &CPU), (said.to_owned(), than));
+        }
+    }
 
     #[test]
     fn only_what_lies_between_the_markers_changes() {
