@@ -70,6 +70,7 @@ fn replace(text: &str, block: &str) -> Result<String> {
 /// A number is shown only if the high end of its interval is at most this many times the low end.
 const SPAN_MAX: f64 = 3.0;
 const FINDINGS_MAX: usize = 3;
+const WIDTH_MAX: usize = 120;
 /// The rows of the table, if they ran.
 const ROWS: [&str; 6] = ["uring", "epoll", "blocking", "nginx", "lighttpd", "h2o"];
 /// The columns of the table: the scenario, the heading, and its unit in nanoseconds.
@@ -151,7 +152,7 @@ fn block(results: &Results<'_>, folder: &str) -> String {
     let record = results.record;
     let mut text = String::from("\n");
     for sentence in findings(results) {
-        text.push_str(&format!("- {sentence}\n"));
+        text.push_str(&item(&sentence));
     }
     if let Some((name, says)) = picture(results) {
         text.push_str(&format!("\n[![{says}]({folder}/{name}.svg)]({folder}/SUMMARY.md)\n"));
@@ -168,6 +169,24 @@ fn block(results: &Results<'_>, folder: &str) -> String {
          [Every server and scenario, with intervals]({folder}/SUMMARY.md).\n\n",
         results.source()
     ));
+    text
+}
+
+/// An item of a list, in lines of at most [`WIDTH_MAX`] characters.
+fn item(sentence: &str) -> String {
+    let mut text = String::from("-");
+    let mut width = text.len();
+    for word in sentence.split(' ') {
+        let length = word.chars().count();
+        if width + 1 + length > WIDTH_MAX {
+            text.push_str("\n ");
+            width = 1;
+        }
+        text.push(' ');
+        text.push_str(word);
+        width += 1 + length;
+    }
+    text.push('\n');
     text
 }
 
@@ -215,8 +234,7 @@ fn times(ratio: f64) -> String {
 /// The picture's name, and what it shows: of cost and tail if both were measured, else of the first scenario.
 fn picture<'a>(results: &Results<'a>) -> Option<(&'a str, &'a str)> {
     if ["hot-small", "hot-under-cold"].into_iter().all(|name| main_cell(results, name).is_some()) {
-        let says = "CPU time per request, and the 99th percentile beside a slow disk, of each server";
-        return Some(("cost-and-tail", says));
+        return Some(("cost-and-tail", "CPU time against tail latency, of each server"));
     }
     results.scenarios().next().map(|scenario| (scenario.name.as_str(), scenario.question.as_str()))
 }
@@ -361,6 +379,17 @@ mod tests {
         for cell in table.rows.iter().flat_map(|(_, cells)| cells) {
             assert!(cell.parse::<f64>().is_ok(), "a number and nothing else: {cell}");
         }
+    }
+
+    #[test]
+    fn items_are_wrapped() {
+        assert_eq!(item("A few words."), "- A few words.\n");
+        let words = vec!["word"; 50].join(" ");
+        let text = item(&words);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= WIDTH_MAX), "{text}");
+        assert!(lines[1..].iter().all(|line| line.starts_with("  word")), "{text}");
+        assert_eq!(text.split_whitespace().skip(1).collect::<Vec<_>>().join(" "), words);
     }
 
     #[test]
