@@ -7,10 +7,10 @@
 
 mod heads;
 
-use common::conditional::Validators;
-use common::date::Date;
-use common::head::{General, Persistence, Representation};
-use common::request::{Parsed, Request};
+use common::http::conditional::Validators;
+use common::http::date::Date;
+use common::http::head::{General, Persistence, Representation};
+use common::http::request::{Parsed, Request};
 use common::{
     CacheConfig, Config, Connection, Opened, Service, SharedFile, Site, SiteOptions, Step, Worker, build_404,
     build_ok_headers, mime_for, parse_http_get,
@@ -62,10 +62,10 @@ fn target(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("target");
     let mut path = Vec::with_capacity(256);
     for (name, target) in targets {
-        let resolved = common::target::resolve(target, &mut path);
+        let resolved = common::http::target::resolve(target, &mut path);
         assert!(resolved.is_ok(), "{name} resolves");
         group.bench_function(name, |bencher| {
-            bencher.iter(|| common::target::resolve(black_box(target), &mut path));
+            bencher.iter(|| common::http::target::resolve(black_box(target), &mut path));
         });
     }
     group.finish();
@@ -87,7 +87,7 @@ fn plan(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let conditions = request.conditions(black_box(head));
-                common::plan::plan(request.method, &conditions, &validators, FILE_BYTES * 1_000)
+                common::http::plan::plan(request.method, &conditions, &validators, FILE_BYTES * 1_000)
             });
         });
     }
@@ -125,10 +125,9 @@ fn heads(criterion: &mut Criterion) {
 /// and its share of the file: whoever drops the last one closes it.
 fn send(connection: &mut Connection, worker: &mut Worker) -> (usize, Option<Arc<SharedFile>>) {
     let (bytes, share) = match connection.step() {
-        Step::Send(send) => {
-            let file = send.file.as_ref().map_or(0, |file| file.length);
-            let bytes = send.bytes().len() + usize::try_from(file).expect("a small file");
-            (bytes, send.file.map(|file| Arc::clone(file.file)))
+        Step::Send(chunks) => {
+            let bytes = usize::try_from(chunks.length()).expect("a small file");
+            (bytes, chunks.front().1.map(|file| Arc::clone(file.file)))
         }
         other => panic!("an answer, not {other:?}"),
     };
@@ -152,7 +151,7 @@ fn exchange(criterion: &mut Criterion) {
         Step::Open(wanted) => Arc::clone(wanted),
         other => panic!("an open, not {other:?}"),
     };
-    connection.opened(&mut worker, service.site.open(&wanted));
+    connection.opened(&mut worker, wanted.open());
     let (bytes, _) = send(&mut connection, &mut worker);
     assert!(bytes > content_and_some_head(), "{bytes} bytes are a head and the file");
 
@@ -160,7 +159,7 @@ fn exchange(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("file handed over", |bencher| {
         bencher.iter_batched(
-            || service.site.open(&wanted),
+            || wanted.open(),
             |opened: std::io::Result<Opened>| {
                 connection.received(&mut worker, black_box(WRK));
                 connection.opened(&mut worker, opened);
@@ -173,7 +172,7 @@ fn exchange(criterion: &mut Criterion) {
     group.bench_function("open, fstat, close", |bencher| {
         bencher.iter(|| {
             connection.received(&mut worker, black_box(WRK));
-            let opened = service.site.open(&wanted);
+            let opened = wanted.open();
             connection.opened(&mut worker, opened);
             black_box(send(&mut connection, &mut worker)).0
         });

@@ -24,10 +24,9 @@ use std::sync::Arc;
 
 use bench::failure::{Failure, Result};
 use clap::Parser;
-use common::request::Parsed;
+use common::http::request::Parsed;
 use common::{
-    CacheConfig, Config, Connection, FileBytes, OpenRequest, Service, Site, SiteOptions, Step, Worker,
-    parse_http_get,
+    CacheConfig, Config, Connection, OpenRequest, Service, Site, SiteOptions, Step, Worker, parse_http_get,
 };
 use heads::{BROWSER, WRK};
 use nix::sys::ptrace;
@@ -277,7 +276,6 @@ fn mark() {
 /// A site of one file of 1 KiB, and a connection that has been used.
 struct Setting {
     _folder: tempfile::TempDir,
-    service: Arc<Service>,
     worker: Worker,
     connection: Connection,
 }
@@ -292,9 +290,9 @@ impl Setting {
         fs::write(folder.path().join("1KiB.bin"), vec![b'x'; 1024]).expect("a temporary file");
         let site = Site::open_root(folder.path(), SiteOptions::default()).expect("the folder opens");
         let service = Arc::new(Service::new(site, config).expect("a service"));
-        let worker = Worker::new(Arc::clone(&service), 0);
+        let worker = Worker::new(service, 0);
         let connection = Connection::new(&worker, None);
-        Setting { _folder: folder, service, worker, connection }
+        Setting { _folder: folder, worker, connection }
     }
 
     /// A request that nothing has to be opened for.
@@ -321,11 +319,10 @@ impl Setting {
         self.answer(WRK);
         self.connection.received(&mut self.worker, WRK);
         let wanted = self.wanted().map(|wanted| OpenRequest::clone(&wanted)).expect("an open");
-        let open = |setting: &Setting| setting.service.site.open(&wanted);
-        let opened = open(self);
+        let opened = wanted.open();
         self.connection.opened(&mut self.worker, opened);
         self.send();
-        let opened = open(self);
+        let opened = wanted.open();
         Box::new(move |setting| {
             setting.connection.received(&mut setting.worker, black_box(WRK));
             setting.connection.opened(&mut setting.worker, black_box(opened));
@@ -346,19 +343,18 @@ impl Setting {
         self.connection.received(&mut self.worker, request);
         loop {
             if let Some(wanted) = self.wanted() {
-                let opened = self.service.site.open(&wanted);
+                let opened = wanted.open();
                 drop(wanted);
                 self.connection.opened(&mut self.worker, opened);
             }
             match self.connection.step() {
                 Step::Open(_) => {}
-                Step::Load(range) => {
-                    let mut content = FileBytes::zeroed(usize::try_from(range.length).expect("a small file"));
-                    content.fill(b'x');
-                    self.connection.loaded(&mut self.worker, Ok(content));
+                Step::Read(range) => {
+                    let content = range.read().expect("a file that is there");
+                    self.connection.read(&mut self.worker, Ok(content));
                 }
-                Step::Send(send) => {
-                    answer.extend_from_slice(send.bytes());
+                Step::Send(chunks) => {
+                    chunks.front().0.iter().for_each(|piece| answer.extend_from_slice(piece.bytes()));
                     self.send_once();
                 }
                 Step::Receive => return answer,
@@ -380,10 +376,8 @@ impl Setting {
     }
 
     fn send_once(&mut self) -> bool {
-        let Step::Send(send) = self.connection.step() else { return false };
-        let body = send.body.map_or(0, |body| body.bytes().len());
-        let file = send.file.map_or(0, |file| usize::try_from(file.length).expect("a small file"));
-        let bytes = send.bytes().len() + body + file;
+        let Step::Send(chunks) = self.connection.step() else { return false };
+        let bytes = usize::try_from(chunks.length()).expect("a small file");
         self.connection.sent(&mut self.worker, bytes);
         true
     }

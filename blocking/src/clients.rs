@@ -1,14 +1,15 @@
-//! The connections that have a thread: counted, waited for, and reachable by the one who drains.
+//! The connections that have a thread: counted, waited for, and within reach of a drain.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::service::socket::reset;
 use common::{Slots, Token};
-use rustix::net::{Shutdown, shutdown, sockopt};
+use rustix::net::{Shutdown, shutdown};
 
-/// A socket, and whether its thread waits for a request of which nothing has come.
+/// A socket, and whether its thread waits for the first byte of a request.
 pub(crate) struct Socket {
     pub(crate) descriptor: OwnedFd,
     pub(crate) is_idle: AtomicBool,
@@ -29,13 +30,13 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Takes a connection in, until its place is dropped.
-    pub(crate) fn begin(self: &Arc<Self>, socket: &Arc<Socket>) -> Arc<Place> {
+    /// Takes a connection in, until its membership is dropped.
+    pub(crate) fn join(self: &Arc<Self>, socket: &Arc<Socket>) -> Arc<Membership> {
         let token = self.lock().insert(Arc::clone(socket));
-        Arc::new(Place { clients: Arc::clone(self), token })
+        Arc::new(Membership { clients: Arc::clone(self), token })
     }
 
-    /// Waits until fewer than `count` connections are left, or the time is over. Says which.
+    /// Waits until fewer than `count` connections are left: true. Or the time is over: false.
     pub(crate) fn wait_below(&self, count: usize, timeout: Duration) -> bool {
         let (sockets, _timeout) = self
             .ended
@@ -50,8 +51,8 @@ impl Clients {
         self.wait_below(count, timeout);
     }
 
-    /// Wakes the threads that wait for a request: for them, the connection has ended. Whoever is in the middle
-    /// of a request or an answer goes on.
+    /// Wakes the threads that wait for a request, as if their clients had closed. A request or an answer under way goes
+    /// on.
     pub(crate) fn wake_idle(&self) {
         self.each(|socket| {
             if socket.is_idle.load(SeqCst) {
@@ -60,12 +61,9 @@ impl Clients {
         });
     }
 
-    /// Cuts every connection, whatever its thread is doing.
+    /// Resets every connection, whatever its thread is doing.
     pub(crate) fn reset(&self) {
-        self.each(|socket| {
-            let _gone_already = sockopt::set_socket_linger(&socket.descriptor, Some(Duration::ZERO));
-            let _gone_already = shutdown(&socket.descriptor, Shutdown::Both);
-        });
+        self.each(|socket| reset(&socket.descriptor));
     }
 
     fn each(&self, act: impl Fn(&Socket)) {
@@ -80,13 +78,13 @@ impl Clients {
     }
 }
 
-/// A connection's place among the others. Whoever runs the connection holds it to the end.
-pub(crate) struct Place {
+/// A connection's place among the others; its thread holds it to the end.
+pub(crate) struct Membership {
     clients: Arc<Clients>,
     token: Token,
 }
 
-impl Drop for Place {
+impl Drop for Membership {
     fn drop(&mut self) {
         drop(self.clients.lock().remove(self.token));
         self.clients.ended.notify_all();

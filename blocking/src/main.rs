@@ -4,12 +4,14 @@ use std::process::ExitCode;
 
 use dlmalloc::GlobalDlmalloc;
 
-/// One heap for all threads. malloc(3) gives threads up to eight per core (`M_ARENA_MAX`, mallopt(3)), and each keeps
-/// what its own busiest moment took, under whatever was allocated last. That is meant for threads which allocate all
-/// the time; these do when a connection begins and when a file is let into the cache.
+/// One heap for all threads. malloc(3) gives threads up to eight per core (`M_ARENA_MAX`, mallopt(3)), and each keeps what
+/// its own busiest moment took. That suits threads that allocate all the time; these only do when a connection begins and
+/// when a file is admitted to the cache.
 #[global_allocator]
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    common::cli::run("blocking", |listeners, service, ready| blocking::serve(listeners, service, ready))
+    common::service::cli::run("blocking", |listeners, service, ready| {
+        blocking::serve(listeners, service, ready)
+    })
 }

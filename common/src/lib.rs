@@ -1,61 +1,42 @@
-//! The HTTP core that Triptych's three servers share.
+//! The HTTP core that Triptych's three servers share: HTTP decides, the backend moves bytes.
 //!
-//! HTTP decides, the backend moves bytes: [`connection::Connection`] is a state machine without I/O. Below
-//! it are pure functions, each testable alone: [`request::parse_http_get`] reads a head,
-//! [`target::resolve`] finds the path, [`plan::plan`] decides the answer, [`head`] builds its bytes.
-//! Around it is what every server needs: a [`site`] to open files beneath, [`net`] to listen on,
-//! [`shutdown`] to drain, [`stats`] and [`log`] to be seen, [`wheel`] and [`slots`] to keep connections in,
-//! and [`cli`], which makes a program of a server.
+//! Four rooms, each of which knows only those above it in this list:
+//!
+//! | room | holds | knows nothing of |
+//! |---|---|---|
+//! | [`http`] | what a request says and an answer looks like | files, time, sockets |
+//! | [`site`] | files, and what is kept of them | connections |
+//! | [`machine`] | the step machine of a connection, without I/O | sockets |
+//! | [`service`] | what makes a program of a server | HTTP's grammar |
 
 #![forbid(unsafe_code)]
 
-mod answer;
-pub mod cache;
-pub mod cli;
-pub mod conditional;
-pub mod config;
-pub mod connection;
-pub mod content;
-pub mod date;
-mod exchange;
-pub mod file_bytes;
-pub mod head;
-mod listing;
-pub mod log;
-pub mod mime;
-pub mod net;
-pub mod plan;
-pub mod range;
-pub mod request;
-pub mod scan;
-pub mod sendfile;
+pub mod http;
+pub mod machine;
 pub mod service;
-pub mod shutdown;
 pub mod site;
-pub mod slots;
-pub mod spares;
-pub mod start;
-pub mod stats;
-pub mod status;
-pub mod target;
-pub mod tune;
-pub mod wheel;
-pub mod worker;
-pub mod workers;
 
-pub use config::{CacheConfig, CacheLevel, Config, Copy};
-pub use connection::{Close, Connection, FileRange, Send, Step};
-pub use file_bytes::FileBytes;
-pub use head::{build_404, build_ok_headers};
-pub use mime::mime_for;
-pub use net::{Listeners, listen_socket};
-pub use request::parse_http_get;
-pub use service::Service;
-pub use shutdown::{Drain, Shutdown};
-pub use site::{OpenRequest, Opened, SharedFile, Site, SiteOptions, Symlinks};
-pub use slots::{Slots, Token};
-pub use start::StartError;
-pub use tune::Tune;
-pub use wheel::Wheel;
-pub use worker::Worker;
-pub use workers::run_workers;
+pub use http::head::{build_404, build_ok_headers};
+pub use http::mime::mime_for;
+pub use http::request::parse_http_get;
+pub use machine::chunks::{Chunks, Piece, Pieces, SharedPiece};
+pub use machine::connection::Connection;
+pub use machine::drain::Drain;
+pub use machine::peer::Peer;
+pub use machine::step::{Close, Step};
+pub use service::config::Config;
+pub use service::endpoint::Endpoint;
+pub use service::listen::{Listeners, listen_socket};
+pub use service::shared::Service;
+pub use service::shutdown::Shutdown;
+pub use service::slots::{Slots, Token};
+pub use service::start::StartError;
+pub use service::tune::{CopyMode, Tune};
+pub use service::wheel::Wheel;
+pub use service::worker::Worker;
+pub use service::workers::run_workers;
+pub use site::cache::{CacheConfig, CacheLevel};
+pub use site::file::{FileRange, SharedFile};
+pub use site::file_bytes::FileBytes;
+pub use site::open::{OpenRequest, Opened};
+pub use site::root::{Site, SiteOptions, Symlinks};

@@ -27,7 +27,7 @@ fn bounded(cache: CacheConfig) -> Script {
 /// The answer to one request, whole.
 fn ask(script: &mut Script, request: &[u8]) -> Vec<u8> {
     script.worker.tick();
-    script.worker.refresh_cache();
+    script.worker.files().refresh_cache();
     script.receive(request);
     script.run(usize::MAX)
 }
@@ -126,8 +126,8 @@ fn a_hit_makes_no_step_but_the_send() {
         warm(&mut script, path);
         script.receive(&get(path));
         let Step::Send(answer) = script.connection.step() else { panic!("{path}: something to send") };
-        assert!(answer.file.is_none());
-        assert_eq!(answer.body.is_some(), path == "/medium", "a small body goes with its head");
+        assert!(!answer.has_file());
+        assert_eq!(answer.front().0.len() > 1, path == "/medium", "a small body goes with its head");
         script.run(usize::MAX);
     }
 }
@@ -142,9 +142,8 @@ fn a_hit_allocates_nothing() {
             for _ in 0..10 {
                 script.receive(&request);
                 while let Step::Send(answer) = script.connection.step() {
-                    let body = answer.body.map_or(0, |body| body.bytes().len());
-                    let file = answer.file.map_or(0, |range| usize::try_from(range.length).expect("fits"));
-                    script.connection.sent(&mut script.worker, answer.bytes().len() + body + file);
+                    let bytes = usize::try_from(answer.length()).expect("fits");
+                    script.connection.sent(&mut script.worker, bytes);
                 }
             }
         });
@@ -251,14 +250,14 @@ fn bytes_that_changed_while_they_were_read_are_not_kept() {
     ask(&mut script, &get("/medium"));
     script.receive(&get("/medium"));
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
-    let opened = script.worker.site().open(request);
+    let opened = request.open();
     script.connection.opened(&mut script.worker, opened);
-    let Step::Load(range) = script.connection.step() else { panic!("a load") };
+    let Step::Read(range) = script.connection.step() else { panic!("a load") };
     assert_eq!(range.length, MEDIUM_BYTES as u64);
     fs::write(script.root().join("medium"), vec![b'n'; MEDIUM_BYTES]).expect("written");
     let mut torn = vec![b'm'; MEDIUM_BYTES];
     torn[MEDIUM_BYTES / 2..].fill(b'n');
-    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(torn.as_slice())));
+    script.connection.read(&mut script.worker, Ok(FileBytes::from(torn.as_slice())));
     assert!(body(&script.run(usize::MAX)) == torn, "the answer under way is as torn as the file was");
     for _ in 0..3 {
         let answer = ask(&mut script, &get("/medium"));
@@ -293,7 +292,7 @@ fn a_file_that_changed_since_it_was_opened_is_not_kept() {
         ask(&mut script, &get("/dir/sub/file"));
         script.receive(&get("/dir/sub/file"));
         let Step::Open(request) = script.connection.step() else { panic!("an open") };
-        let opened = script.worker.site().open(request);
+        let opened = request.open();
         change(script.root());
         script.connection.opened(&mut script.worker, opened);
         script.run(usize::MAX);
@@ -325,18 +324,18 @@ fn bytes_of_another_entry_are_not_kept() {
     let load = |script: &mut Script| {
         script.receive(&get("/medium"));
         let Step::Open(request) = script.connection.step() else { panic!("an open") };
-        let opened = script.worker.site().open(request);
+        let opened = request.open();
         script.connection.opened(&mut script.worker, opened);
-        assert!(matches!(script.connection.step(), Step::Load(_)));
+        assert!(matches!(script.connection.step(), Step::Read(_)));
     };
     load(&mut script);
     fs::write(script.root().join("medium"), vec![b'n'; MEDIUM_BYTES]).expect("written");
-    script.worker.refresh_cache();
+    script.worker.files().refresh_cache();
     let other = Connection::new(&script.worker, None);
     let mut late = std::mem::replace(&mut script.connection, other);
     load(&mut script);
-    late.loaded(&mut script.worker, Ok(FileBytes::from(vec![b'm'; MEDIUM_BYTES].as_slice())));
-    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(vec![b'n'; MEDIUM_BYTES].as_slice())));
+    late.read(&mut script.worker, Ok(FileBytes::from(vec![b'm'; MEDIUM_BYTES].as_slice())));
+    script.connection.read(&mut script.worker, Ok(FileBytes::from(vec![b'n'; MEDIUM_BYTES].as_slice())));
     assert!(body(&script.run(usize::MAX)).iter().all(|byte| *byte == b'n'));
     let answer = ask(&mut script, &get("/medium"));
     assert!(body(&answer).iter().all(|byte| *byte == b'n'), "the old bytes were kept for the new file");
@@ -348,11 +347,11 @@ fn a_load_that_falls_short_ends_as_it_does_without_a_cache() {
     ask(&mut script, &get("/medium"));
     script.receive(&get("/medium"));
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
-    let opened = script.worker.site().open(request);
+    let opened = request.open();
     script.connection.opened(&mut script.worker, opened);
-    script.connection.loaded(&mut script.worker, Ok(FileBytes::from(&b"short"[..])));
+    script.connection.read(&mut script.worker, Ok(FileBytes::from(&b"short"[..])));
     let Step::Send(answer) = script.connection.step() else { panic!("a send") };
-    assert!(answer.file.is_some(), "from the file, which will tell");
+    assert!(answer.has_file(), "from the file, which will tell");
     assert_eq!(script.service.stats.cached().entries, 0);
 }
 
@@ -362,12 +361,12 @@ fn a_file_in_flight_outlives_its_entry() {
     warm(&mut script, "/medium");
     script.receive(&get("/medium"));
     let Step::Send(answer) = script.connection.step() else { panic!("a send") };
-    let (bytes, range) = answer.body.expect("from the cache").shared();
+    let share = answer.front().0[1].share();
     fs::write(script.root().join("medium"), "new").expect("written");
-    script.worker.refresh_cache();
+    script.worker.files().refresh_cache();
     assert_eq!(script.service.stats.cached().entries, 0);
     assert!(body(&script.run(1000)).iter().all(|byte| *byte == b'm'));
-    assert_eq!(bytes[range], [b'm'; MEDIUM_BYTES]);
+    assert_eq!(share.bytes(), [b'm'; MEDIUM_BYTES]);
 }
 
 #[test]
@@ -459,7 +458,7 @@ fn the_date_is_todays() {
     warm(&mut script, "/a.txt");
     let answer = text(&ask(&mut script, &get("/a.txt")));
     let date = answer.split("Date: ").nth(1).expect("a date").split("\r\n").next().expect("a line");
-    let date = common::date::parse_date(date.as_bytes()).expect("a date");
+    let date = common::http::date::parse_date(date.as_bytes()).expect("a date");
     let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().cast_signed();
     assert!((now - 2..=now).contains(&date), "{date} isn't {now}");
 }

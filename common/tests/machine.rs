@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{CacheConfig, Close, Config, Connection, SiteOptions, Step};
-use script::{BIG_BYTES, Script, get, text};
+use script::{BIG_BYTES, Script, get, in_memory, text};
 
 #[test]
 fn a_file_is_served_however_short_the_sends() {
@@ -41,7 +41,7 @@ fn answers_from_memory_gather_in_one_send() {
     let mut script = Script::new();
     script.receive(&b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20));
     let Step::Send(answer) = script.connection.step() else { panic!("something to send") };
-    assert_eq!(text(answer.bytes()).matches("204 No Content").count(), 20);
+    assert_eq!(text(&in_memory(answer)).matches("204 No Content").count(), 20);
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_refusal_lingers() {
     script.connection.half_closed(&mut script.worker);
     script.receive(&[0; 1000]);
     assert_eq!(script.closes(), None);
-    script.receive(&vec![0; common::connection::LINGER_BYTES_MAX]);
+    script.receive(&vec![0; common::machine::connection::LINGER_BYTES_MAX]);
     assert_eq!(script.closes(), Some(Close::Drop), "lingering is bounded");
 }
 
@@ -112,7 +112,7 @@ fn deadlines_follow_the_state() {
     script.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(left(&script), None, "a disk may take its time");
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
-    let result = script.worker.site().open(request);
+    let result = request.open();
     script.connection.opened(&mut script.worker, result);
     assert_eq!(left(&script), Some(millis(40)));
     script.connection.expired(&mut script.worker);
@@ -169,7 +169,7 @@ fn a_broken_answer_ends_the_connection() {
     let mut script = Script::new();
     script.receive(&get("/big"));
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
-    let result = script.worker.site().open(request);
+    let result = request.open();
     script.connection.opened(&mut script.worker, result);
     script.connection.sent(&mut script.worker, 500);
     script.connection.failed(&mut script.worker);
@@ -194,14 +194,14 @@ fn an_answer_that_is_cut_short_ends_the_connection_behind_its_head() {
         let mut script = Script::new();
         script.receive(&[get("/big"), get("/a.txt")].concat());
         let Step::Open(request) = script.connection.step() else { panic!("an open") };
-        let result = script.worker.site().open(request);
+        let result = request.open();
         script.connection.opened(&mut script.worker, result);
         script.connection.sent(&mut script.worker, sent);
         script.connection.cut_short(&mut script.worker);
         if sent < 500 {
             let Step::Send(rest) = script.connection.step() else { panic!("the head is still to be sent") };
-            assert!(rest.file.is_none() && rest.body.is_none());
-            let rest = rest.bytes().to_vec();
+            assert!(rest.front().1.is_none());
+            let rest = in_memory(rest);
             assert!(rest.starts_with(&b"HTTP/1.1 200 OK\r\n"[sent..]) && rest.ends_with(b"\r\n\r\n"));
             script.connection.sent(&mut script.worker, rest.len());
         }
@@ -236,12 +236,12 @@ fn an_operation_in_flight_keeps_its_bytes() {
     let mut script = Script::new();
     script.receive(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
     let Step::Send(answer) = script.connection.step() else { panic!("something to send") };
-    let (share, range) = answer.shared();
-    let before = share[range.clone()].to_vec();
+    let share = answer.front().0[0].share();
+    let before = share.bytes().to_vec();
     script.connection.failed(&mut script.worker);
     let mut next = Connection::new(&script.worker, None);
     next.received(&mut script.worker, b"nonsense\r\n");
-    assert_eq!(&share[range], before);
+    assert_eq!(share.bytes(), before);
 }
 
 #[test]
@@ -253,19 +253,18 @@ fn a_keep_alive_request_allocates_nothing() {
         script.receive(&request);
         let Step::Open(open) = script.connection.step() else { panic!("an open") };
         let open = Arc::clone(open);
-        let opened = script.worker.site().open(&open);
+        let opened = open.open();
         drop(open);
         let counted = allocation_counter::measure(|| {
             script.connection.opened(&mut script.worker, opened);
             while let Step::Send(answer) = script.connection.step() {
-                let bytes = answer.bytes().len()
-                    + answer.file.map_or(0, |range| usize::try_from(range.length).expect("fits"));
+                let bytes = usize::try_from(answer.length()).expect("fits");
                 script.connection.sent(&mut script.worker, bytes);
             }
             script.receive(&request);
         });
         let Step::Open(open) = script.connection.step() else { panic!("an open") };
-        let opened = script.worker.site().open(open);
+        let opened = open.open();
         script.connection.opened(&mut script.worker, opened);
         script.run(usize::MAX);
         counted.count_total

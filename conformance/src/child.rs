@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use common::{CacheConfig, Config, Copy, SiteOptions};
+use common::{CacheConfig, Config, CopyMode, SiteOptions};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -35,7 +35,7 @@ pub struct Settings {
     pub descriptors_max: Option<u64>,
     /// The user to become, if the test may.
     pub user: Option<u32>,
-    /// Whether files are copied: [`Copy::Read`].
+    /// Whether files are copied: [`CopyMode::Read`].
     pub copies: bool,
 }
 
@@ -132,7 +132,7 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let backend: Backend = parse(arguments.next())?;
     let root = arguments.next().ok_or("no root")?;
     let connections_max = parse(arguments.next())?;
-    let copy = if parse(arguments.next())? { Copy::Read } else { Copy::Sendfile };
+    let copy = if parse(arguments.next())? { CopyMode::Read } else { CopyMode::Sendfile };
     let mut cache = CacheConfig::default();
     if let Some(descriptors) = arguments.next().filter(|argument| !argument.is_empty()) {
         let limit = parse(Some(descriptors))?;

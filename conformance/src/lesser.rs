@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use common::{CacheConfig, Config, Copy, Tune};
+use common::{CacheConfig, Config, CopyMode, Tune};
 
 use crate::backend::Backend;
 
@@ -14,7 +14,7 @@ pub struct Lesser {
     pub backend: Backend,
     name: String,
     tune: Vec<Tune>,
-    copy: Copy,
+    copy: CopyMode,
 }
 
 impl Lesser {
@@ -35,9 +35,9 @@ impl Lesser {
         };
         let mut all: Vec<Lesser> =
             switches.iter().map(|switch| lesser(switch.name(), &[*switch], switch.copy())).collect();
-        all.push(lesser("copy-read", &[], Copy::Read));
+        all.push(lesser("copy-read", &[], CopyMode::Read));
         if switches.len() > 1 {
-            all.push(lesser("plain", &switches, Copy::Read));
+            all.push(lesser("plain", &switches, CopyMode::Read));
         }
         all
     }

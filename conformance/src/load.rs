@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::ScopedJoinHandle;
 use std::time::Instant;
 
-use common::shutdown::QUIET;
+use common::service::shutdown::QUIET;
 use libtest_mimic::Failed;
 
 use crate::client::{Client, Heard, PATIENCE};

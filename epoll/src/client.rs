@@ -2,15 +2,12 @@
 
 use std::os::fd::OwnedFd;
 
-use common::connection::{Connection, Send, Step};
-use common::slots::{Slots, Token};
-use rustix::io::IoSlice;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use common::{Chunks, Connection, Step};
 
-use crate::trigger::Edges;
+use crate::poller::Interest;
 
-/// A socket, its machine, and what is known of both. An idle one holds nothing else.
-pub(crate) struct Client<T = Edges> {
+/// A client. An idle one holds nothing else.
+pub(crate) struct Client {
     pub(crate) socket: OwnedFd,
     pub(crate) connection: Connection,
     pub(crate) waits: Waits,
@@ -19,8 +16,8 @@ pub(crate) struct Client<T = Edges> {
     pub(crate) writable: bool,
     /// The peer has sent its last byte; only the end of the stream proves that all was read.
     pub(crate) hung_up: bool,
-    /// What it is registered for.
-    pub(crate) trigger: T,
+    /// What the poller watches it for.
+    pub(crate) registered: Interest,
 }
 
 /// What a client waits for.
@@ -30,25 +27,20 @@ pub(crate) enum Waits {
     Bytes,
     /// Space in the socket.
     Space,
-    /// Its next turn; it stands in `turns`.
+    /// Its next turn; it is queued in `turns`.
     Turn,
     /// The result of its job in the pool.
     Job,
-    /// Room in the pool for its job; it stands in `applicants`.
+    /// Room in the pool for its job; it is queued in `applicants`.
     Room,
 }
 
-/// The client's answer under way.
-pub(crate) fn answer<T>(clients: &Slots<Client<T>>, token: Token) -> Option<(&Client<T>, Send<'_>)> {
-    let client = clients.get(token)?;
-    match client.connection.step() {
-        Step::Send(answer) => Some((client, answer)),
-        Step::Receive | Step::Open(_) | Step::Load(_) | Step::Close(_) => None,
+impl Client {
+    /// What is to be sent, if something is.
+    pub(crate) fn chunks(&self) -> Option<Chunks<'_>> {
+        match self.connection.step() {
+            Step::Send(chunks) => Some(chunks),
+            Step::Receive | Step::Open(_) | Step::Read(_) | Step::Close(_) => None,
+        }
     }
-}
-
-/// Sends what is in two places with one call.
-pub(crate) fn send_both(socket: &OwnedFd, head: &[u8], body: &[u8]) -> rustix::io::Result<usize> {
-    let slices = [IoSlice::new(head), IoSlice::new(body)];
-    sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
 }

@@ -1,15 +1,13 @@
-//! The page cache: what can be had of files without waiting for a disk.
+//! The page cache: what files give without a wait for a disk.
 
 use std::io::{self, IoSliceMut};
 
-use common::config::Config;
-use common::site::{OpenRequest, Opened, SharedFile, Site};
-use common::tune::Tune;
+use common::{Config, OpenRequest, Opened, SharedFile, Tune};
 use rustix::io::{ReadWriteFlags, preadv2};
 
-/// How a loop looks for files before it asks the pool for them: decided when it starts.
+/// How the loop tries a file before it hands it to the pool. Chosen when it starts.
 pub(crate) struct PageCache {
-    open: fn(&Site, &OpenRequest) -> Option<io::Result<Opened>>,
+    open: fn(&OpenRequest) -> Option<io::Result<Opened>>,
     read: fn(&SharedFile, u64, &mut [u8]) -> usize,
 }
 
@@ -17,15 +15,15 @@ impl PageCache {
     /// With `--tune=always-pool` nothing is ever found.
     pub(crate) fn of(config: &Config) -> PageCache {
         if config.tuned(Tune::AlwaysPool) {
-            PageCache { open: |_, _| None, read: |_, _, _| 0 }
+            PageCache { open: |_| None, read: |_, _, _| 0 }
         } else {
-            PageCache { open: |site, request| site.open_cached(request).transpose(), read: read_cached }
+            PageCache { open: |request| request.open_cached().transpose(), read: read_cached }
         }
     }
 
     /// What the request asks for, if nothing of its path has to be read from a disk.
-    pub(crate) fn open(&self, site: &Site, request: &OpenRequest) -> Option<io::Result<Opened>> {
-        (self.open)(site, request)
+    pub(crate) fn open(&self, request: &OpenRequest) -> Option<io::Result<Opened>> {
+        (self.open)(request)
     }
 
     /// Reads the bytes from `offset` on that are there, and returns how many.

@@ -11,12 +11,12 @@
 //! 3. **After a hang-up there is no such proof but the end itself.** When the peer has shut down its side, the
 //!    bytes before it and the end after it may have been told by one edge, so a short read proves nothing:
 //!    read until the end. For this [`Event::hung_up`] is told apart (`EPOLLRDHUP`, since 2.6.17).
-//! 4. **Who stops without a proof comes back by itself.** A client that used up its share of a turn goes to a
-//!    run queue; no edge will remind of it.
+//! 4. **A handler that stops before `EAGAIN` must requeue its client.** A client that used up its share of a turn goes
+//!    to a run queue; no edge will come for it.
 //! 5. **An error is both.** `EPOLLERR` and `EPOLLHUP` count as readable and writable: the next system call on
 //!    the socket reports what happened, in the place that handles it anyway.
 //! 6. **Events may be stale.** Earlier events of the same batch may have ended the client that a later one is
-//!    for. The key holds slot and generation, so that a stale event finds nobody.
+//!    for. Its source names slot and generation, so that a stale event finds nobody.
 //! 7. **Closing the descriptor unregisters it**, as long as it was never duplicated (epoll(7), question 6).
 //!
 //! A [`Waker`] is an eventfd under the same contract. Nobody reads it: each write is an edge of its own.
@@ -32,15 +32,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use common::slots::Token;
+use common::Token;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-/// Whom an event is for.
+/// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Key {
+pub enum EventSource {
     /// A client, or whoever was one under this token.
     Client(Token),
     /// A listening socket, by its index.
@@ -53,7 +53,7 @@ pub enum Key {
     Cache,
 }
 
-/// The kind of a key lies above the 56 bits of a token.
+/// The kind of a source lies above the 56 bits of a token.
 const KIND_SHIFT: u32 = 56;
 const CLIENT: u64 = 0;
 const LISTENER: u64 = 1;
@@ -61,25 +61,25 @@ const POOL: u64 = 2;
 const SHUTDOWN: u64 = 3;
 const CACHE: u64 = 4;
 
-impl Key {
+impl EventSource {
     fn to_u64(self) -> u64 {
         match self {
-            Key::Client(token) => CLIENT << KIND_SHIFT | token.to_u64(),
-            Key::Listener(index) => LISTENER << KIND_SHIFT | u64::from(index),
-            Key::Pool => POOL << KIND_SHIFT,
-            Key::Shutdown => SHUTDOWN << KIND_SHIFT,
-            Key::Cache => CACHE << KIND_SHIFT,
+            EventSource::Client(token) => CLIENT << KIND_SHIFT | token.to_u64(),
+            EventSource::Listener(index) => LISTENER << KIND_SHIFT | u64::from(index),
+            EventSource::Pool => POOL << KIND_SHIFT,
+            EventSource::Shutdown => SHUTDOWN << KIND_SHIFT,
+            EventSource::Cache => CACHE << KIND_SHIFT,
         }
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "an index was put into the low 32 bits")]
-    fn from_u64(value: u64) -> Key {
+    fn from_u64(value: u64) -> EventSource {
         match value >> KIND_SHIFT {
-            CLIENT => Key::Client(Token::from_u64(value)),
-            LISTENER => Key::Listener(value as u32),
-            POOL => Key::Pool,
-            SHUTDOWN => Key::Shutdown,
-            CACHE => Key::Cache,
+            CLIENT => EventSource::Client(Token::from_u64(value)),
+            LISTENER => EventSource::Listener(value as u32),
+            POOL => EventSource::Pool,
+            SHUTDOWN => EventSource::Shutdown,
+            CACHE => EventSource::Cache,
             kind => unreachable!("no source was registered as kind {kind}"),
         }
     }
@@ -116,7 +116,7 @@ impl Interest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Whom it is for.
-    pub key: Key,
+    pub source: EventSource,
     flags: EventFlags,
 }
 
@@ -170,7 +170,9 @@ impl Events {
 
     /// The events of the last wait.
     pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
-        self.list.iter().map(|event| Event { key: Key::from_u64(event.data.u64()), flags: event.flags })
+        self.list
+            .iter()
+            .map(|event| Event { source: EventSource::from_u64(event.data.u64()), flags: event.flags })
     }
 }
 
@@ -188,20 +190,20 @@ impl Poller {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
-    /// Registers a source for as long as its descriptor is open. What is ready already makes the first edge.
+    /// Registers a source for as long as its descriptor is open. If it is ready already, that is the first edge.
     ///
     /// # Errors
     /// When a limit of memory or of watches is reached (`epoll_ctl(2)`).
-    pub fn register(&self, source: impl AsFd, key: Key, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, source, EventData::new_u64(key.to_u64()), interest.flags())?)
+    pub fn register(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
-    /// Asks a registered source for something else from now on.
+    /// Changes what a registered source is watched for.
     ///
     /// # Errors
     /// None that a correct program can meet (`epoll_ctl(2)`).
-    pub fn modify(&self, source: impl AsFd, key: Key, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, source, EventData::new_u64(key.to_u64()), interest.flags())?)
+    pub fn modify(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
     /// Waits for events, at most `timeout`; without one, for as long as it takes. A signal ends the wait too,
@@ -219,13 +221,13 @@ impl Poller {
         }
     }
 
-    /// A new waker whose events carry `key`.
+    /// A new waker whose events carry `source`.
     ///
     /// # Errors
     /// When the process is out of descriptors or memory (`eventfd(2)`, `epoll_ctl(2)`).
-    pub fn waker(&self, key: Key) -> io::Result<Waker> {
+    pub fn waker(&self, source: EventSource) -> io::Result<Waker> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        self.register(&eventfd, key, Interest::Arrival)?;
+        self.register(&eventfd, source, Interest::Arrival)?;
         Ok(Waker { eventfd })
     }
 }
@@ -253,7 +255,7 @@ mod tests {
     const NOW: Option<Duration> = Some(Duration::ZERO);
     /// Long enough for any machine; a test that is right never waits it out.
     const SOON: Option<Duration> = Some(Duration::from_secs(10));
-    const CLIENT: Key = Key::Client(Token { slot: 7, generation: 3 });
+    const CLIENT: EventSource = EventSource::Client(Token { slot: 7, generation: 3 });
 
     fn connected() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -276,14 +278,17 @@ mod tests {
     fn keys_survive_the_way_through_the_kernel() {
         for key in [
             CLIENT,
-            Key::Client(Token { slot: u32::MAX, generation: common::slots::GENERATIONS - 1 }),
-            Key::Listener(0),
-            Key::Listener(u32::MAX),
-            Key::Pool,
-            Key::Shutdown,
-            Key::Cache,
+            EventSource::Client(Token {
+                slot: u32::MAX,
+                generation: common::service::slots::GENERATIONS - 1,
+            }),
+            EventSource::Listener(0),
+            EventSource::Listener(u32::MAX),
+            EventSource::Pool,
+            EventSource::Shutdown,
+            EventSource::Cache,
         ] {
-            assert_eq!(Key::from_u64(key.to_u64()), key);
+            assert_eq!(EventSource::from_u64(key.to_u64()), key);
         }
     }
 
@@ -294,7 +299,7 @@ mod tests {
         poller.register(&ours, CLIENT, Interest::Stream).expect("registered");
         let events = wait(&poller, SOON);
         assert_eq!(events.len(), 1);
-        assert_eq!(events[0].key, CLIENT);
+        assert_eq!(events[0].source, CLIENT);
         assert!(events[0].writable() && !events[0].readable() && !events[0].hung_up());
         assert_eq!(wait(&poller, NOW), [], "an edge is told once");
     }
@@ -428,13 +433,13 @@ mod tests {
     #[test]
     fn a_wake_before_the_wait_is_not_lost_and_each_is_an_edge() {
         let poller = Poller::new().expect("a poller");
-        let waker = poller.waker(Key::Pool).expect("a waker");
+        let waker = poller.waker(EventSource::Pool).expect("a waker");
         assert_eq!(wait(&poller, NOW), []);
         for _ in 0..3 {
             waker.wake();
             let events = wait(&poller, SOON);
             assert_eq!(events.len(), 1);
-            assert!(events[0].key == Key::Pool && events[0].readable());
+            assert!(events[0].source == EventSource::Pool && events[0].readable());
             assert_eq!(wait(&poller, NOW), []);
         }
         std::thread::spawn(move || waker.wake()).join().expect("woken");
@@ -445,27 +450,28 @@ mod tests {
     #[test]
     fn another_thread_ends_a_wait_without_timeout() {
         let poller = Poller::new().expect("a poller");
-        let waker = poller.waker(Key::Pool).expect("a waker");
+        let waker = poller.waker(EventSource::Pool).expect("a waker");
         let thread = std::thread::spawn(move || {
             waker.wake();
             waker
         });
-        assert_eq!(wait(&poller, None)[0].key, Key::Pool);
+        assert_eq!(wait(&poller, None)[0].source, EventSource::Pool);
         thread.join().expect("woken");
     }
 
     #[test]
     fn what_does_not_fit_comes_with_the_next_wait() {
         let poller = Poller::new().expect("a poller");
-        let wakers: Vec<_> = (0..3).map(|n| poller.waker(Key::Listener(n)).expect("a waker")).collect();
+        let wakers: Vec<_> =
+            (0..3).map(|n| poller.waker(EventSource::Listener(n)).expect("a waker")).collect();
         wakers.iter().for_each(Waker::wake);
         let mut events = Events::with_capacity(2);
         let mut seen = Vec::new();
         while seen.len() < 3 {
             poller.wait(&mut events, SOON).expect("waited");
             assert!(!events.is_empty() && events.len() <= 2);
-            seen.extend(events.iter().map(|event| match event.key {
-                Key::Listener(index) => index,
+            seen.extend(events.iter().map(|event| match event.source {
+                EventSource::Listener(index) => index,
                 other => panic!("nobody registered {other:?}"),
             }));
         }

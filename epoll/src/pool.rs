@@ -1,8 +1,8 @@
 //! The pool: threads that wait for the disk, so that no loop does.
 //!
-//! One pool serves all workers of a server. It opens and reads files; it never touches a socket. A worker
-//! hands in a job through its [`Submitter`] and goes on; the result comes back through the submitter's queue,
-//! and its waker makes the worker's poller return.
+//! One pool serves all workers of a server. It opens and reads files and never touches a socket. A worker submits a job
+//! through its [`Submitter`] and goes on; the result comes back through the submitter's queue, and its waker makes the
+//! worker's poller return.
 //!
 //! # The life of a buffer
 //!
@@ -22,11 +22,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::service::Service;
-use common::site::{OpenRequest, Opened, SharedFile};
-use common::slots::Token;
+use common::site::file::read_full;
+use common::{FileRange, OpenRequest, Opened, SharedFile, Token};
 use rustix::fs::{Advice, fadvise};
-use rustix::io::{pread, retry_on_intr};
 
 use crate::poller::Waker;
 
@@ -65,6 +63,13 @@ pub enum Job {
     /// Wait for a number of other jobs like this one to be under way.
     #[cfg(test)]
     Meet(Arc<std::sync::Barrier>),
+}
+
+impl Job {
+    /// A read of this range.
+    pub(crate) fn read(range: &FileRange<'_>) -> Job {
+        Job::Read { file: Arc::clone(range.file), offset: range.offset, length: range.length }
+    }
 }
 
 /// What came of a job.
@@ -151,7 +156,6 @@ struct Queue {
 }
 
 struct Shared {
-    service: Arc<Service>,
     threads_max: usize,
     queue: Mutex<Queue>,
     /// There is a task, or the pool is closed.
@@ -177,11 +181,10 @@ impl Pool {
     ///
     /// # Errors
     /// When the first thread can't be started.
-    pub fn start(service: Arc<Service>, threads_max: usize) -> io::Result<Pool> {
+    pub fn start(threads_max: usize) -> io::Result<Pool> {
         let queue = Queue { tasks: VecDeque::new(), idle: 0, threads: 1, closed: false };
         let pool = Pool {
             shared: Arc::new(Shared {
-                service,
                 threads_max: threads_max.max(1),
                 queue: Mutex::new(queue),
                 task: Condvar::new(),
@@ -228,23 +231,23 @@ impl Drop for Pool {
 
 /// Starts a thread that `queue.threads` already counts.
 fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
-    let place = Place { shared: Arc::clone(shared) };
+    let counted = Counted { shared: Arc::clone(shared) };
     let body = move || {
-        while let Some(task) = place.shared.next_task() {
-            place.shared.carry_out(task);
+        while let Some(task) = counted.shared.next_task() {
+            counted.shared.carry_out(task);
         }
     };
-    // A thread that doesn't start drops its body, and with it its place.
+    // A thread that doesn't start drops its body, and is counted no longer.
     thread::Builder::new().name("pool".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     Ok(())
 }
 
-/// A thread's place in the count of threads, given up however the thread ends.
-struct Place {
+/// A thread's part in the count of threads, given up however the thread ends.
+struct Counted {
     shared: Arc<Shared>,
 }
 
-impl Drop for Place {
+impl Drop for Counted {
     fn drop(&mut self) {
         lock(&self.shared.queue).threads -= 1;
         self.shared.ended.notify_all();
@@ -282,7 +285,7 @@ impl Shared {
         let outcome = match task.job {
             Job::Open(request) => {
                 self.opens.fetch_add(1, Relaxed);
-                Outcome::Opened(self.service.site.open(&request))
+                Outcome::Opened(request.open())
             }
             Job::Read { file, offset, length } => {
                 self.reads.fetch_add(1, Relaxed);
@@ -307,16 +310,7 @@ fn read(file: &SharedFile, offset: u64, length: u64, mut memory: Box<[u8]>) -> i
         // Advice: without it the reads are slower, not wrong.
         let _advised = fadvise(file, offset, ahead, Advice::WillNeed);
     }
-    let mut filled = 0;
-    while filled < wanted {
-        match retry_on_intr(|| pread(file, &mut memory[filled..wanted], offset + filled as u64)) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            // What came before the bad block can still be sent; the next read starts at the error.
-            Err(_) if filled > 0 => break,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let filled = read_full(file, &mut memory[..wanted], offset)?;
     Ok(Buffer { memory, filled })
 }
 
@@ -393,9 +387,7 @@ impl Submitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::poller::{Events, Key, Poller};
-    use common::config::Config;
-    use common::site::{Site, SiteOptions};
+    use crate::poller::{EventSource, Events, Poller};
     use std::fs::File;
     use std::io::Write;
     use std::os::fd::OwnedFd;
@@ -413,11 +405,9 @@ mod tests {
 
     fn bench(threads_max: usize) -> Bench {
         let root = TempDir::new().expect("a folder");
-        let site = Site::open_root(root.path(), SiteOptions::default()).expect("a root");
-        let service = Arc::new(Service::new(site, Config::default()).expect("a service"));
         let poller = Poller::new().expect("a poller");
-        let pool = Pool::start(service, threads_max).expect("a thread");
-        let submitter = pool.submitter(poller.waker(Key::Pool).expect("a waker"));
+        let pool = Pool::start(threads_max).expect("a thread");
+        let submitter = pool.submitter(poller.waker(EventSource::Pool).expect("a waker"));
         Bench { root, poller, submitter, pool }
     }
 
@@ -425,7 +415,7 @@ mod tests {
         fn file(&self, bytes: &[u8]) -> Arc<SharedFile> {
             let path = self.root.path().join("file");
             File::create(&path).expect("created").write_all(bytes).expect("written");
-            Arc::new(OwnedFd::from(File::open(path).expect("opened")).into())
+            Arc::new(SharedFile::new(OwnedFd::from(File::open(path).expect("opened")), 0))
         }
 
         fn submit(&mut self, job: Job) -> Result<(), Full> {
@@ -438,7 +428,7 @@ mod tests {
             let mut results = Vec::new();
             while results.len() < count {
                 self.poller.wait(&mut events, Some(Duration::from_secs(10))).expect("waited");
-                assert_eq!(events.iter().map(|event| event.key).collect::<Vec<_>>(), [Key::Pool]);
+                assert_eq!(events.iter().map(|event| event.source).collect::<Vec<_>>(), [EventSource::Pool]);
                 self.submitter.collect();
                 results.extend(std::iter::from_fn(|| self.submitter.next_done()));
             }
@@ -477,7 +467,8 @@ mod tests {
     #[test]
     fn a_failed_read_says_so() {
         let mut bench = bench(1);
-        let folder = Arc::new(OwnedFd::from(File::open(bench.root.path()).expect("opened")).into());
+        let folder =
+            Arc::new(SharedFile::new(OwnedFd::from(File::open(bench.root.path()).expect("opened")), 0));
         let error = bench.read(&folder, 0, 10).expect_err("a folder can't be read");
         assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
     }

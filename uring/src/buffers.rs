@@ -26,14 +26,14 @@
 
 use std::alloc::{self, Layout};
 use std::cell::{Cell, RefCell};
-use std::mem::{self, MaybeUninit};
+use std::mem;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::rc::Rc;
 use std::slice;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use common::spares::Spares;
+use common::site::free_list::FreeList;
 use io_uring::types::BufRingEntry;
 
 /// The size of a receive buffer: a page holds any usual request, and several pipelined ones.
@@ -183,7 +183,26 @@ impl Drop for ProvidedBuffers {
     }
 }
 
-/// Bytes that have arrived, in a buffer that goes back to the kernel when this is dropped.
+/// Bytes that have arrived, in a buffer that goes back to where it came from when this is dropped.
+pub enum Received {
+    /// In one of the provided buffers.
+    Provided(RecvBuffer),
+    /// In memory of their own.
+    Single(SingleBuffer),
+}
+
+impl Received {
+    /// What has arrived; never empty.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Received::Provided(buffer) => buffer.bytes(),
+            Received::Single(buffer) => buffer.bytes(),
+        }
+    }
+}
+
+/// A provided buffer that bytes have arrived in.
 pub struct RecvBuffer {
     home: Rc<ProvidedBuffers>,
     id: u16,
@@ -206,12 +225,6 @@ impl Drop for RecvBuffer {
     }
 }
 
-impl AsRef<[u8]> for RecvBuffer {
-    fn as_ref(&self) -> &[u8] {
-        self.bytes()
-    }
-}
-
 /// Single buffers that wait for work. The last one that came back is the first to go.
 #[derive(Default)]
 pub struct SingleBuffers {
@@ -230,15 +243,15 @@ impl SingleBuffers {
     }
 }
 
-/// Bytes that have arrived, in a buffer that goes back to its pool when this is dropped.
+/// Memory that bytes of one receive have arrived in.
 pub struct SingleBuffer {
     home: Rc<SingleBuffers>,
     memory: Vec<u8>,
     length: usize,
 }
 
-impl AsRef<[u8]> for SingleBuffer {
-    fn as_ref(&self) -> &[u8] {
+impl SingleBuffer {
+    fn bytes(&self) -> &[u8] {
         &self.memory[..self.length]
     }
 }
@@ -275,11 +288,12 @@ const IDLE_MIN: usize = 1;
 const BODY_ALIGN: usize = 64;
 
 /// Memory for one piece of a file with the head of its answer in front.
-pub struct ReadBuffer(Box<Parts>);
+pub struct ReadBuffer(Box<ReadMemory>);
 
-struct Parts {
-    /// Initialised up to the body; the body is its spare capacity.
+struct ReadMemory {
     memory: Vec<u8>,
+    /// Where the body begins.
+    body_start: usize,
     body_bytes_max: usize,
     /// What is to be sent: from somewhere before the body to somewhere in it.
     unsent: Range<usize>,
@@ -287,10 +301,15 @@ struct Parts {
 
 impl ReadBuffer {
     fn new(body_bytes_max: usize) -> ReadBuffer {
-        let mut memory: Vec<u8> = Vec::with_capacity(HEAD_ROOM_BYTES + BODY_ALIGN + body_bytes_max);
-        let room = HEAD_ROOM_BYTES + memory.as_ptr().wrapping_add(HEAD_ROOM_BYTES).align_offset(BODY_ALIGN);
-        memory.resize(room, 0);
-        ReadBuffer(Box::new(Parts { memory, body_bytes_max, unsent: room..room }))
+        let memory = vec![0; HEAD_ROOM_BYTES + BODY_ALIGN + body_bytes_max];
+        let padding = memory.as_ptr().wrapping_add(HEAD_ROOM_BYTES).align_offset(BODY_ALIGN);
+        let body_start = HEAD_ROOM_BYTES + padding;
+        ReadBuffer(Box::new(ReadMemory {
+            memory,
+            body_start,
+            body_bytes_max,
+            unsent: body_start..body_start,
+        }))
     }
 
     /// Puts the head right in front of the body, which will have so many bytes.
@@ -298,10 +317,10 @@ impl ReadBuffer {
     /// # Panics
     /// When the head is longer than [`HEAD_ROOM_BYTES`], or the body than there is room for.
     pub fn put_head(&mut self, head: &[u8], body_bytes: usize) {
-        let Parts { memory, body_bytes_max, unsent } = &mut *self.0;
+        let ReadMemory { memory, body_start, body_bytes_max, unsent } = &mut *self.0;
         assert!(body_bytes <= *body_bytes_max, "a body of {body_bytes} bytes in {body_bytes_max}");
-        *unsent = memory.len() - head.len()..memory.len() + body_bytes;
-        memory[unsent.start..].copy_from_slice(head);
+        *unsent = *body_start - head.len()..*body_start + body_bytes;
+        memory[unsent.start..*body_start].copy_from_slice(head);
     }
 
     /// How long a piece of a file this buffer can carry.
@@ -310,18 +329,17 @@ impl ReadBuffer {
         self.0.body_bytes_max
     }
 
-    /// The place of the body. Writing there changes nothing that safe code can see.
-    pub fn body(&mut self) -> &mut [MaybeUninit<u8>] {
-        let Parts { memory, unsent, .. } = &mut *self.0;
-        let body_bytes = unsent.end - memory.len();
-        &mut memory.spare_capacity_mut()[..body_bytes]
+    /// The body.
+    pub fn body(&mut self) -> &mut [u8] {
+        let ReadMemory { memory, body_start, unsent, .. } = &mut *self.0;
+        &mut memory[*body_start..unsent.end]
     }
 
     /// Where what has not been sent begins, and how long it is: head, then body. Good while the buffer lives,
     /// wherever it moves.
     #[must_use]
     pub fn unsent(&self) -> (*const u8, usize) {
-        let Parts { memory, unsent, .. } = &*self.0;
+        let ReadMemory { memory, unsent, .. } = &*self.0;
         (memory.as_ptr().wrapping_add(unsent.start), unsent.len())
     }
 
@@ -334,14 +352,14 @@ impl ReadBuffer {
 
 /// Read buffers that wait for work. The last one that came back is the first to go.
 pub struct ReadBuffers {
-    small: Spares<ReadBuffer>,
-    large: Spares<ReadBuffer>,
+    small: FreeList<ReadBuffer>,
+    large: FreeList<ReadBuffer>,
     large_out: usize,
 }
 
 impl Default for ReadBuffers {
     fn default() -> ReadBuffers {
-        let idle = || Spares::new(IDLE_MIN, IDLE_MAX);
+        let idle = || FreeList::new(IDLE_MIN, IDLE_MAX);
         ReadBuffers { small: idle(), large: idle(), large_out: 0 }
     }
 }
@@ -372,13 +390,13 @@ impl ReadBuffers {
         } else {
             &mut self.small
         };
-        kind.keep(buffer);
+        kind.put(buffer);
     }
 
-    /// Frees the idle buffers that have gone unused since the last time.
-    pub fn give_up_unwanted(&mut self) {
-        self.small.give_up_unwanted();
-        self.large.give_up_unwanted();
+    /// Frees the idle buffers that have gone unneeded since the last call.
+    pub fn trim(&mut self) {
+        self.small.trim();
+        self.large.trim();
     }
 }
 
@@ -463,13 +481,13 @@ mod tests {
         let mut buffers = ReadBuffers::default();
         let out: Vec<_> = [1, 1, 1, u64::MAX, u64::MAX].map(|body_bytes| buffers.take(body_bytes)).into();
         out.into_iter().for_each(|buffer| buffers.give_back(buffer));
-        buffers.give_up_unwanted();
+        buffers.trim();
         assert_eq!((buffers.small.len(), buffers.large.len()), (3, 2), "they were out until now");
         let out = [buffers.take(1), buffers.take(1), buffers.take(u64::MAX)];
         out.into_iter().for_each(|buffer| buffers.give_back(buffer));
-        buffers.give_up_unwanted();
+        buffers.trim();
         assert_eq!((buffers.small.len(), buffers.large.len()), (2, 1), "so many were wanted");
-        buffers.give_up_unwanted();
+        buffers.trim();
         assert_eq!((buffers.small.len(), buffers.large.len()), (IDLE_MIN, IDLE_MIN));
     }
 

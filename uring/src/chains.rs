@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use common::slots::Token;
-use io_uring::squeue::Entry;
+use common::Token;
+use io_uring::squeue::Entry as Sqe;
 
 /// Where the chains are that the kernel has not taken yet.
 #[derive(Default)]
@@ -20,7 +20,7 @@ pub(crate) struct Chains {
 
 impl Chains {
     /// An entry was pushed, or a chain of two.
-    pub(crate) fn on_pushed(&mut self, entries: &[Entry]) {
+    pub(crate) fn on_pushed(&mut self, entries: &[Sqe]) {
         if let [first, _second] = entries {
             self.queued.push_back((self.pushed, Token::from_u64(first.get_user_data())));
         }

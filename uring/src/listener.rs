@@ -1,18 +1,14 @@
 //! A listener: a socket that connections come from, and what its accept is doing.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use common::slots::Token;
-use rustix::io::Errno;
-use rustix::net::{self, SocketFlags};
+use common::Token;
+use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept};
+use rustix::net::SocketFlags;
 
 use crate::ring::{Flight, Ring};
-
-/// How long no connection is accepted after descriptors have run out, unless one is closed before.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that connections come from.
 pub(crate) struct Listener {
@@ -40,7 +36,7 @@ impl Listener {
     }
 
     /// Accepts, unless it does so already, or pauses.
-    pub(crate) fn resume(&mut self, ring: &mut Ring, token: Token, now: Instant) {
+    pub(crate) fn accept(&mut self, ring: &mut Ring, token: Token, now: Instant) {
         let is_due = match self.accepting {
             Accepting::Off => true,
             Accepting::Paused(until) => until <= now,
@@ -52,7 +48,7 @@ impl Listener {
     }
 
     /// Asks for the end of the accept.
-    pub(crate) fn stop(&mut self, ring: &mut Ring) {
+    pub(crate) fn cancel(&mut self, ring: &mut Ring) {
         if let Accepting::Armed(flight) = self.accepting {
             ring.cancel(flight);
             self.accepting = Accepting::Ending;
@@ -60,7 +56,7 @@ impl Listener {
     }
 
     /// The accept has ended.
-    pub(crate) fn ended(&mut self) {
+    pub(crate) fn on_end(&mut self) {
         self.accepting = Accepting::Off;
     }
 
@@ -92,21 +88,14 @@ impl Listener {
         }
     }
 
-    /// Whoever stands first in the kernel's queue; nobody, if it is empty or can't be accepted. At once: for
-    /// the end of a listener.
+    /// The first connection in the kernel's queue, at once: for the end of a listener.
     pub(crate) fn accept_now(&self) -> Option<OwnedFd> {
         loop {
-            match net::accept_with(&self.socket, SocketFlags::CLOEXEC) {
-                Ok(socket) => return Some(socket),
-                Err(Errno::CONNABORTED | Errno::INTR) => {}
-                Err(_) => return None,
+            match accept(&self.socket, SocketFlags::empty(), false) {
+                Ok((socket, _)) => return Some(socket),
+                Err(AcceptError::Connection) => {}
+                Err(AcceptError::Empty | AcceptError::Exhausted) => return None,
             }
         }
     }
-}
-
-/// Whether this is how an accept ends that may be armed again at once: after a client that had gone before it
-/// was accepted, or our own cancel. The others are out of descriptors or memory, mostly.
-pub(crate) fn is_harmless(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::ECANCELED))
 }

@@ -10,9 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use common::service::Service;
-use common::site::{OpenRequest, Opened};
-use common::slots::Token;
+use common::{OpenRequest, Opened, Token};
 use rustix::event::{EventfdFlags, eventfd};
 
 type Job = (Token, Arc<OpenRequest>);
@@ -32,14 +30,14 @@ impl Lister {
     ///
     /// # Errors
     /// When there is no thread or no descriptor to be had.
-    pub(crate) fn start(service: &Arc<Service>) -> io::Result<Lister> {
+    pub(crate) fn start() -> io::Result<Lister> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (jobs, todo) = mpsc::channel::<Job>();
         let (done, outcomes) = mpsc::channel();
-        let (service, wake) = (Arc::clone(service), event.try_clone()?);
+        let wake = event.try_clone()?;
         let body = move || {
             for (token, request) in todo {
-                let outcome = service.site.open(&request);
+                let outcome = request.open();
                 // The request goes before the answer: the connection wants it for itself again.
                 drop(request);
                 if done.send((token, outcome)).is_err() {

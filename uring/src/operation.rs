@@ -4,51 +4,32 @@
 
 use std::io;
 use std::mem;
-use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use common::file_bytes::FileBytes;
-use common::site::{OpenHow, OpenRequest, SharedFile};
-use common::slots::Token;
+use arrayvec::ArrayVec;
+use common::machine::chunks::PIECES_MAX;
+use common::{FileBytes, OpenRequest, SharedFile, SharedPiece, Token};
 use io_uring::opcode;
-use io_uring::squeue::Entry;
-use io_uring::types::{self, Fd};
+use io_uring::squeue::Entry as Sqe;
+use io_uring::types::Fd;
 use rustix::net::{self, Shutdown};
 
-use crate::buffers::{ReadBuffer, RecvBuffer, SingleBuffer};
+use crate::buffers::{ReadBuffer, Received};
 
 /// A socket, shared by a client and its operations in flight. A number that the kernel will look up later
 /// must still mean the same socket then.
 pub type Socket = Rc<OwnedFd>;
 
-/// Where to open: below which directory, and how (openat2(2)).
-pub struct Beneath {
-    pub(crate) root: Rc<OwnedFd>,
-    pub(crate) how: Rc<types::OpenHow>,
-}
-
-impl Beneath {
-    /// Everything is opened below `root`, in this way.
-    #[must_use]
-    pub fn new(root: OwnedFd, how: OpenHow) -> Beneath {
-        let OpenHow { flags, mode, resolve } = how;
-        Beneath {
-            root: Rc::new(root),
-            how: Rc::new(types::OpenHow::new().flags(flags).mode(mode).resolve(resolve)),
-        }
-    }
-}
-
-/// A piece of a file, and the bytes that go before it.
-pub struct Piece<'a> {
+/// A part of a file, and the bytes that go before it.
+pub struct FilePart<'a> {
     /// The bytes in front: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
     pub head: &'a [u8],
     /// The file.
     pub file: &'a Arc<SharedFile>,
-    /// Where the piece begins.
+    /// Where the part begins.
     pub offset: u64,
     /// How long it is; the operation carries as much of it as fits a buffer.
     pub length: u64,
@@ -74,18 +55,12 @@ pub enum Completion {
         /// Of the client.
         token: Token,
         /// The bytes.
-        result: io::Result<Option<RecvBuffer>>,
+        result: io::Result<Option<Received>>,
         /// Whether more will come without another [`Ring::arm_recv`](crate::ring::Ring::arm_recv).
         armed: bool,
     },
-    /// Bytes have arrived for a receive that was for once; `None`: the client closed its side.
-    ReceivedOnce {
-        /// Of the client.
-        token: Token,
-        /// The bytes.
-        result: io::Result<Option<SingleBuffer>>,
-    },
-    /// Bytes of a [`Ring::send`](crate::ring::Ring::send) have left; or it has failed.
+    /// Bytes of a [`Ring::send`](crate::ring::Ring::send) or a
+    /// [`Ring::read_then_send`](crate::ring::Ring::read_then_send) have left, in order; or the send has failed.
     Sent {
         /// Of the client.
         token: Token,
@@ -94,25 +69,14 @@ pub enum Completion {
         /// Whether the rest is on its way.
         armed: bool,
     },
-    /// The read of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) failed, or the file ended early. Nothing was sent, and the send
-    /// will not happen.
-    FileRead {
+    /// The read of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) failed, or the file ended early: nothing
+    /// was sent, and the send will not happen.
+    ReadShort {
         /// Of the client.
         token: Token,
-        /// How much was there.
-        result: io::Result<usize>,
-    },
-    /// Bytes of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) have left, of its head and its file; or the send has failed.
-    FileSent {
-        /// Of the client.
-        token: Token,
-        /// How many, since the last report.
-        result: io::Result<usize>,
-        /// Whether the rest is on its way.
-        armed: bool,
     },
     /// A [`Ring::read`](crate::ring::Ring::read) is over.
-    Loaded {
+    Read {
         /// Of the client.
         token: Token,
         /// As much as was there.
@@ -127,72 +91,63 @@ pub enum Completion {
         /// The open file.
         result: io::Result<OwnedFd>,
     },
-    /// A [`Ring::poll_once`](crate::ring::Ring::poll_once) is over: the descriptor is readable. Or a
-    /// [`Ring::poll_room`](crate::ring::Ring::poll_room): the socket has room. Or there is an error to be met.
+    /// A [`Ring::poll_readable`](crate::ring::Ring::poll_readable) is over: the descriptor is readable. Or a
+    /// [`Ring::poll_writable`](crate::ring::Ring::poll_writable): the socket has room. Or there is an error to be met.
     Polled {
         /// Of whoever polls.
         token: Token,
     },
 }
 
-/// Two pieces of memory that are sent with one SENDMSG (sendmsg(2)). It lies on the heap: the kernel looks at
-/// the header and the places of the pieces when the operation begins, the pieces belong to it until it ends.
+/// Pieces of memory that are sent with one SENDMSG (sendmsg(2)). It lies on the heap: the kernel looks at the header and
+/// the slices when the operation begins; the pieces belong to it until it ends.
 pub(crate) struct Message {
     header: libc::msghdr,
-    places: [libc::iovec; 2],
+    slices: [libc::iovec; PIECES_MAX],
     /// None while the memory waits to be used again.
-    parts: Option<Parts>,
-    unsent: [Range<usize>; 2],
-}
-
-/// The connection's own bytes, and those of a cached body.
-struct Parts {
-    output: Rc<Vec<u8>>,
-    body: Arc<FileBytes>,
+    pieces: ArrayVec<SharedPiece, PIECES_MAX>,
+    more: bool,
 }
 
 impl Message {
     /// Memory for messages. The header is an empty one.
     pub(crate) fn new(header: libc::msghdr) -> Box<Message> {
         let nowhere = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
-        Box::new(Message { header, places: [nowhere; 2], parts: None, unsent: [0..0, 0..0] })
+        Box::new(Message { header, slices: [nowhere; PIECES_MAX], pieces: ArrayVec::new(), more: false })
     }
 
-    /// Takes both parts of an answer over.
-    pub(crate) fn fill(
-        &mut self,
-        (output, of_output): (Rc<Vec<u8>>, Range<usize>),
-        (body, of_body): (Arc<FileBytes>, Range<usize>),
-    ) {
-        self.parts = Some(Parts { output, body });
-        self.unsent = [of_output, of_body];
+    /// Takes pieces over. `more`: what follows belongs to them (`MSG_MORE`).
+    pub(crate) fn fill(&mut self, pieces: ArrayVec<SharedPiece, PIECES_MAX>, more: bool) {
+        self.pieces = pieces;
+        self.more = more;
     }
 
-    /// Lets go of the parts.
+    /// Lets go of the pieces.
     pub(crate) fn clear(&mut self) {
-        self.parts = None;
+        self.pieces.clear();
     }
 
     /// The SENDMSG of what has not left yet, if there is anything left of it.
-    fn rest(&mut self, socket: &Socket) -> Option<Entry> {
-        let Parts { output, body } = self.parts.as_ref()?;
-        let unsent = [&output[self.unsent[0].clone()], &body[self.unsent[1].clone()]];
-        if unsent.iter().all(|piece| piece.is_empty()) {
+    fn rest(&mut self, socket: &Socket) -> Option<Sqe> {
+        if self.pieces.iter().all(|piece| piece.bytes().is_empty()) {
             return None;
         }
-        self.places = unsent
-            .map(|piece| libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() });
-        self.header.msg_iov = self.places.as_mut_ptr();
-        self.header.msg_iovlen = self.places.len() as _;
+        for (slice, piece) in self.slices.iter_mut().zip(&self.pieces) {
+            let bytes = piece.bytes();
+            *slice = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        }
+        self.header.msg_iov = self.slices.as_mut_ptr();
+        self.header.msg_iovlen = self.pieces.len() as _;
         let send = opcode::SendMsg::new(Fd(socket.as_raw_fd()), &raw const self.header);
-        Some(send.flags(libc::MSG_NOSIGNAL.cast_unsigned()).build())
+        Some(send.flags(send_flags(self.more).cast_unsigned()).build())
     }
 
-    /// So many bytes have left: of the first piece, then of the second.
+    /// So many bytes have left, of the first piece, then of the next.
     fn advance(&mut self, bytes: usize) {
-        let of_first = bytes.min(self.unsent[0].len());
-        self.unsent[0].start += of_first;
-        self.unsent[1].start += (bytes - of_first).min(self.unsent[1].len());
+        let mut left = bytes;
+        for piece in &mut self.pieces {
+            left = piece.advance(left);
+        }
     }
 }
 
@@ -211,34 +166,32 @@ pub(crate) enum Memory {
     },
     Send {
         socket: Socket,
-        output: Rc<Vec<u8>>,
-        unsent: Range<u32>,
+        piece: SharedPiece,
         more: bool,
     },
-    /// A SENDMSG of two pieces.
+    /// A SENDMSG of several pieces.
     Message {
         socket: Socket,
         message: Box<Message>,
     },
     /// A READ alone, into memory of its own.
-    Load {
+    Read {
         _file: Arc<SharedFile>,
         bytes: FileBytes,
     },
     /// A READ and the SEND that is linked behind it, or the SEND alone.
-    Piece {
+    Pair {
         socket: Socket,
         _file: Arc<SharedFile>,
         buffer: ReadBuffer,
         more: bool,
     },
-    /// The SEND of a [`Piece`](Memory::Piece) whose READ was taken without it. What both name is leaked.
+    /// The SEND of a [`Pair`](Memory::Pair) whose READ was taken without it. What both name is leaked.
     Abandoned {
         _socket: Socket,
     },
+    /// An OPENAT2: the request owns its path, and its site the root and the way to open.
     Open {
-        _root: Rc<OwnedFd>,
-        how: Rc<types::OpenHow>,
         request: Arc<OpenRequest>,
     },
     Poll {
@@ -248,37 +201,36 @@ pub(crate) enum Memory {
 
 impl Memory {
     /// The SEND of what has not left yet, if this is something to be sent and there is anything left of it.
-    pub(crate) fn rest(&mut self) -> Option<Entry> {
+    pub(crate) fn rest(&mut self) -> Option<Sqe> {
         let (socket, (bytes, length), more) = match self {
-            Memory::Send { socket, output, unsent, more } => {
-                let unsent = &output[unsent.start as usize..unsent.end as usize];
+            Memory::Send { socket, piece, more } => {
+                let unsent = piece.bytes();
                 (socket, (unsent.as_ptr(), unsent.len()), *more)
             }
-            Memory::Piece { socket, buffer, more, .. } => (socket, buffer.unsent(), *more),
+            Memory::Pair { socket, buffer, more, .. } => (socket, buffer.unsent(), *more),
             Memory::Message { socket, message } => return message.rest(socket),
             Memory::Accept { .. }
             | Memory::Receive { .. }
             | Memory::ReceiveOnce { .. }
-            | Memory::Load { .. }
+            | Memory::Read { .. }
             | Memory::Abandoned { .. }
             | Memory::Open { .. }
             | Memory::Poll { .. } => return None,
         };
-        let more = if more { libc::MSG_MORE } else { 0 };
         let send = opcode::Send::new(Fd(socket.as_raw_fd()), bytes, length_of(length));
-        (length > 0).then(|| send.flags(libc::MSG_NOSIGNAL | more).build())
+        (length > 0).then(|| send.flags(send_flags(more)).build())
     }
 
     /// So many bytes have left.
     pub(crate) fn advance(&mut self, bytes: usize) {
         match self {
-            Memory::Send { unsent, .. } => unsent.start = unsent.end.min(unsent.start + length_of(bytes)),
+            Memory::Send { piece, .. } => drop(piece.advance(bytes)),
             Memory::Message { message, .. } => message.advance(bytes),
-            Memory::Piece { buffer, .. } => buffer.advance(bytes),
+            Memory::Pair { buffer, .. } => buffer.advance(bytes),
             Memory::Accept { .. }
             | Memory::Receive { .. }
             | Memory::ReceiveOnce { .. }
-            | Memory::Load { .. }
+            | Memory::Read { .. }
             | Memory::Abandoned { .. }
             | Memory::Open { .. }
             | Memory::Poll { .. } => {}
@@ -288,12 +240,12 @@ impl Memory {
     /// Makes sure that a SEND which the kernel has yet to take sends nothing: the socket is shut for it. What
     /// its READ may still write into is the caller's to keep.
     pub(crate) fn abandon(&mut self) -> Option<ReadBuffer> {
-        let Memory::Piece { socket, .. } = self else { return None };
+        let Memory::Pair { socket, .. } = self else { return None };
         // It only fails on a socket that isn't connected any more, which takes no bytes either.
         let _shut = net::shutdown(&*socket, Shutdown::Write);
         let abandoned = Memory::Abandoned { _socket: Rc::clone(socket) };
         match mem::replace(self, abandoned) {
-            Memory::Piece { buffer, .. } => Some(buffer),
+            Memory::Pair { buffer, .. } => Some(buffer),
             _ => None,
         }
     }
@@ -305,15 +257,12 @@ impl Memory {
             Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
             // The ring leaked it when it gave it up.
             Memory::Abandoned { .. } => {}
-            Memory::Send { output, .. } => mem::forget(output),
+            Memory::Send { piece, .. } => mem::forget(piece),
             Memory::Message { message, .. } => mem::forget(message),
-            Memory::Load { bytes, .. } => mem::forget(bytes),
+            Memory::Read { bytes, .. } => mem::forget(bytes),
             Memory::ReceiveOnce { bytes, .. } => mem::forget(bytes),
-            Memory::Piece { buffer, .. } => mem::forget(buffer),
-            Memory::Open { how, request, .. } => {
-                mem::forget(how);
-                mem::forget(request);
-            }
+            Memory::Pair { buffer, .. } => mem::forget(buffer),
+            Memory::Open { request } => mem::forget(request),
         }
     }
 }
@@ -363,6 +312,11 @@ impl Operation {
         let index = usize::try_from(user_data >> 56).ok()?.checked_sub(1)?;
         Operation::ALL.get(index).copied()
     }
+}
+
+/// No signal on a broken connection, and `MSG_MORE` if what follows belongs to it.
+fn send_flags(more: bool) -> i32 {
+    libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 }
 }
 
 /// Lengths of an entry have 32 bits.

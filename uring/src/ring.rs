@@ -25,17 +25,17 @@ mod ways;
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
-use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::file_bytes::FileBytes;
-use common::site::{OpenRequest, SharedFile};
-use common::slots::{Slots, Token};
-use io_uring::squeue::{Entry, Flags};
+use arrayvec::ArrayVec;
+use common::machine::chunks::PIECES_MAX;
+use common::site::file::read_full;
+use common::{FileBytes, FileRange, OpenRequest, SharedPiece, Slots, Token};
+use io_uring::squeue::{Entry as Sqe, Flags};
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, Submitter, opcode};
 
@@ -44,11 +44,10 @@ use crate::chains::Chains;
 use crate::operation::{InFlight, Memory, Message, Operation, length_of};
 use crate::refusal::Refusal;
 use crate::setup::build;
-use crate::volumes::read_exactly;
 
 use ways::Ways;
 
-pub use crate::operation::{Beneath, Completion, Flight, Piece, Socket};
+pub use crate::operation::{Completion, FilePart, Flight, Socket};
 pub use crate::setup::{LADDER, Options, Rung};
 
 /// Kernel threads for what can't be done without waiting: per worker, for files and for the rest.
@@ -101,11 +100,11 @@ pub struct Ring {
     receive_buffers: Rc<ProvidedBuffers>,
     single_buffers: Rc<SingleBuffers>,
     read_buffers: ReadBuffers,
-    /// Empty, for the next sends of two pieces.
+    /// Empty, for the next sends of several pieces.
     #[expect(clippy::vec_box, reason = "the kernel is told its address")]
     messages: Vec<Box<Message>>,
     /// Chains that found no room in the submission queue, in order.
-    waiting: VecDeque<Box<[Entry]>>,
+    waiting: VecDeque<Box<[Sqe]>>,
     /// Whether entries go straight to the submission queue, to be submitted with others: nothing waits for a
     /// place in it, and the ring batches.
     is_open: bool,
@@ -120,7 +119,7 @@ pub struct Ring {
 }
 
 /// Starts a READ and the SEND of what it reads. Wants what [`Ring::launch`] wants.
-type Pair = unsafe fn(&mut Ring, Token, Memory, Entry) -> Flight;
+type Pair = unsafe fn(&mut Ring, Token, Memory, Sqe) -> Flight;
 
 impl Ring {
     /// What an operation in flight takes in its table, besides the memory it works on.
@@ -183,9 +182,9 @@ impl Ring {
         self.enters
     }
 
-    /// Frees what waited in vain to be used again, since the last time.
-    pub fn give_up_unwanted(&mut self) {
-        self.read_buffers.give_up_unwanted();
+    /// Frees buffers that have gone unneeded since the last call.
+    pub fn trim(&mut self) {
+        self.read_buffers.trim();
     }
 
     /// How many operations are in flight.
@@ -201,7 +200,7 @@ impl Ring {
     }
 
     /// Accepts connections until further notice (multishot, 5.19); or one, where
-    /// [`SingleAccept`](common::tune::Tune::SingleAccept) says so.
+    /// [`SingleAccept`](common::Tune::SingleAccept) says so.
     pub fn arm_accept(&mut self, token: Token, listener: &Rc<OwnedFd>) -> Flight {
         let accept = (self.ways.accept)(Fd(listener.as_raw_fd()));
         let memory = Memory::Accept { _listener: Rc::clone(listener) };
@@ -210,13 +209,13 @@ impl Ring {
     }
 
     /// Receives until further notice (multishot, 6.0), into provided buffers; or once, where
-    /// [`SingleReceive`](common::tune::Tune::SingleReceive) says so.
+    /// [`SingleReceive`](common::Tune::SingleReceive) says so.
     pub fn arm_recv(&mut self, token: Token, socket: &Socket) -> Flight {
         (self.ways.receive)(self, token, socket)
     }
 
     /// Receives once, what there is or comes first: into a provided buffer; or into memory of its own, where
-    /// [`SingleReceive`](common::tune::Tune::SingleReceive) says so.
+    /// [`SingleReceive`](common::Tune::SingleReceive) says so.
     pub fn recv(&mut self, token: Token, socket: &Socket) -> Flight {
         (self.ways.receive_first)(self, token, socket)
     }
@@ -247,73 +246,60 @@ impl Ring {
         unsafe { self.launch(token, memory, [(Operation::ReceiveOnce, receive.build())]) }
     }
 
-    /// Sends `output[range]`. A send takes what the socket has room for; the ring sends the rest as there is
-    /// room again, and reports each step (with `MSG_WAITALL` it would only report the end, and nobody could
-    /// tell a slow reader from one that has stopped). `more`: what follows belongs to it, so a segment that
-    /// isn't full may wait (`MSG_MORE`).
+    /// Sends pieces of memory, at most [`PIECES_MAX`], with one operation: SEND, or SENDMSG for several. A send takes
+    /// what the socket has room for; the ring sends the rest as there is room again, and reports each step (with
+    /// `MSG_WAITALL` it would report only the end, and nobody could tell a slow reader from one that has stopped).
+    /// `more`: what follows belongs to them, so a segment that isn't full may wait (`MSG_MORE`).
     ///
     /// # Panics
-    /// When the range is empty, or not within the output.
+    /// When there is nothing to send, or too many pieces.
     pub fn send(
         &mut self,
         token: Token,
         socket: &Socket,
-        output: Rc<Vec<u8>>,
-        range: Range<usize>,
+        pieces: impl IntoIterator<Item = SharedPiece>,
         more: bool,
     ) -> Flight {
-        let unsent = length_of(range.start)..length_of(range.end);
-        let mut memory = Memory::Send { socket: Rc::clone(socket), output, unsent, more };
+        let mut pieces: ArrayVec<SharedPiece, PIECES_MAX> = pieces.into_iter().collect();
+        let socket = Rc::clone(socket);
+        let mut memory = if pieces.len() == 1
+            && let Some(piece) = pieces.pop()
+        {
+            Memory::Send { socket, piece, more }
+        } else {
+            // SAFETY: `zeroed` wants a type that zeros are a value of: a header of plain numbers and pointers.
+            let mut message = self.messages.pop().unwrap_or_else(|| Message::new(unsafe { mem::zeroed() }));
+            message.fill(pieces, more);
+            Memory::Message { socket, message }
+        };
         let send = memory.rest().expect("something is to be sent");
-        // SAFETY: `launch` wants the operation to own its memory: it has a share of the output, so the bytes
-        // neither move nor change.
+        // SAFETY: `launch` wants the operation to own its memory: it has shares of the pieces, so the bytes neither move
+        // nor change, and a message is on the heap.
         unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
     }
 
-    /// Sends bytes of the connection's own and bytes of a cached body with one operation, as
-    /// [`send`](Ring::send) does.
-    ///
-    /// # Panics
-    /// When both are empty, or not within their memory.
-    pub fn send_both(
-        &mut self,
-        token: Token,
-        socket: &Socket,
-        output: (Rc<Vec<u8>>, Range<usize>),
-        body: (Arc<FileBytes>, Range<usize>),
-    ) -> Flight {
-        // SAFETY: `zeroed` wants a type that zeros are a value of: a header of plain numbers and pointers.
-        let mut message = self.messages.pop().unwrap_or_else(|| Message::new(unsafe { mem::zeroed() }));
-        message.fill(output, body);
-        let mut memory = Memory::Message { socket: Rc::clone(socket), message };
-        let send = memory.rest().expect("something is to be sent");
-        // SAFETY: `launch` wants the operation to own its memory: the message is on the heap and shares both
-        // parts, which neither move nor change.
-        unsafe { self.launch(token, memory, [(Operation::Send, send)]) }
-    }
-
-    /// Reads the first `length` bytes of a file into memory of its own.
-    pub fn read(&mut self, token: Token, file: &Arc<SharedFile>, length: usize) -> Flight {
-        let mut bytes = FileBytes::zeroed(length);
-        let read = opcode::Read::new(Fd(file.as_fd().as_raw_fd()), bytes.as_mut_ptr(), length_of(length));
-        let memory = Memory::Load { _file: Arc::clone(file), bytes };
+    /// Reads a range of a file into memory of its own.
+    pub fn read(&mut self, token: Token, range: &FileRange<'_>) -> Flight {
+        let mut bytes = FileBytes::zeroed(usize::try_from(range.length).expect("a range that fits memory"));
+        let file = Fd(range.file.as_fd().as_raw_fd());
+        let read = opcode::Read::new(file, bytes.as_mut_ptr(), length_of(bytes.len())).offset(range.offset);
+        let memory = Memory::Read { _file: Arc::clone(range.file), bytes };
         // SAFETY: `launch` wants the operation to own its memory: it owns the bytes, which are as many as are
         // read at most, and stay where they are when their owner moves.
-        unsafe { self.launch(token, memory, [(Operation::Read, read.offset(0).build())]) }
+        unsafe { self.launch(token, memory, [(Operation::Read, read.build())]) }
     }
 
-    /// Reads as much of the piece as a buffer holds, behind the head in the same buffer, and sends both with
-    /// one operation, as [`send`](Ring::send) does. It is linked behind the read, or follows its completion,
-    /// where [`UnlinkedSend`](common::tune::Tune::UnlinkedSend) says so. When the read falls short there is one
-    /// [`Completion::FileRead`], and nothing is sent.
-    pub fn read_then_send(&mut self, token: Token, socket: &Socket, piece: &Piece<'_>) -> Flight {
-        let mut buffer = self.buffer_for(piece);
+    /// Reads as much of the part as a buffer holds, behind the head in the same buffer, and sends both with one
+    /// operation, as [`send`](Ring::send) does. The send is linked behind the read, or follows its completion, where
+    /// [`UnlinkedSend`](common::Tune::UnlinkedSend) says so. When the read falls short there is one
+    /// [`Completion::ReadShort`], and nothing is sent.
+    pub fn read_then_send(&mut self, token: Token, socket: &Socket, part: &FilePart<'_>) -> Flight {
+        let mut buffer = self.buffer_for(part);
         let body = buffer.body();
-        let file = Fd(piece.file.as_fd().as_raw_fd());
-        let read = opcode::Read::new(file, body.as_mut_ptr().cast(), length_of(body.len()))
-            .offset(piece.offset)
-            .build();
-        let memory = piece_memory(socket, piece, buffer);
+        let file = Fd(part.file.as_fd().as_raw_fd());
+        let read =
+            opcode::Read::new(file, body.as_mut_ptr(), length_of(body.len())).offset(part.offset).build();
+        let memory = pair_memory(socket, part, buffer);
         // SAFETY: `pair` wants the operation to own its memory: it owns the buffer, and the read stays within
         // what that has room for.
         unsafe { (self.ways.pair)(self, token, memory, read) }
@@ -323,7 +309,7 @@ impl Ring {
     ///
     /// # Safety
     /// As [`launch`](Ring::launch).
-    unsafe fn pair_linked(&mut self, token: Token, mut memory: Memory, read: Entry) -> Flight {
+    unsafe fn pair_linked(&mut self, token: Token, mut memory: Memory, read: Sqe) -> Flight {
         // Of a pair that succeeds, only the send is worth a completion. A read that fails, or that falls
         // short, shows itself, and the kernel drops the send in silence.
         let read = read.flags(Flags::IO_LINK | Flags::SKIP_SUCCESS);
@@ -337,7 +323,7 @@ impl Ring {
     ///
     /// # Safety
     /// As [`launch`](Ring::launch).
-    unsafe fn pair_unlinked(&mut self, token: Token, memory: Memory, read: Entry) -> Flight {
+    unsafe fn pair_unlinked(&mut self, token: Token, memory: Memory, read: Sqe) -> Flight {
         // SAFETY: `launch` wants what this function wants.
         unsafe { self.launch(token, memory, [(Operation::ReadFirst, read)]) }
     }
@@ -352,45 +338,48 @@ impl Ring {
         &mut self,
         token: Token,
         socket: &Socket,
-        piece: &Piece<'_>,
+        part: &FilePart<'_>,
     ) -> io::Result<Flight> {
-        let mut buffer = self.buffer_for(piece);
-        if let Err(error) = read_exactly(piece.file, buffer.body(), piece.offset) {
+        let mut buffer = self.buffer_for(part);
+        let body = buffer.body();
+        let read = read_full(part.file, body, part.offset);
+        if !matches!(read, Ok(length) if length == body.len()) {
             self.read_buffers.give_back(buffer);
-            return Err(error);
+            return Err(read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut memory = piece_memory(socket, piece, buffer);
+        let mut memory = pair_memory(socket, part, buffer);
         let send = memory.rest().expect("something is to be sent");
         // SAFETY: `launch` wants the operation to own its memory: it owns the buffer, which has been filled
         // for the length of the send.
         Ok(unsafe { self.launch(token, memory, [(Operation::Send, send)]) })
     }
 
-    fn buffer_for(&mut self, piece: &Piece<'_>) -> ReadBuffer {
-        let mut buffer = self.read_buffers.take(piece.length);
-        let body_bytes = usize::try_from(piece.length).unwrap_or(usize::MAX).min(buffer.body_bytes_max());
-        buffer.put_head(piece.head, body_bytes);
+    fn buffer_for(&mut self, part: &FilePart<'_>) -> ReadBuffer {
+        let mut buffer = self.read_buffers.take(part.length);
+        let body_bytes = usize::try_from(part.length).unwrap_or(usize::MAX).min(buffer.body_bytes_max());
+        buffer.put_head(part.head, body_bytes);
         buffer
     }
 
     /// Opens a file (`OPENAT2`): at once if its path is in the kernel's cache.
-    pub fn open(&mut self, token: Token, beneath: &Beneath, request: &Arc<OpenRequest>) -> Flight {
-        let (root, how, request) = (Rc::clone(&beneath.root), Rc::clone(&beneath.how), Arc::clone(request));
-        let open =
-            opcode::OpenAt2::new(Fd(root.as_raw_fd()), request.path().as_ptr(), Rc::as_ptr(&how)).build();
-        let memory = Memory::Open { _root: root, how, request };
-        // SAFETY: `launch` wants the operation to own its memory: it has a share of the request, whose path
-        // doesn't change while it lives, and of `how`, which nobody can change.
+    pub fn open(&mut self, token: Token, request: &Arc<OpenRequest>) -> Flight {
+        let site = request.site();
+        let (root, how) = (Fd(site.root().as_raw_fd()), ptr::from_ref(site.how()));
+        let open = opcode::OpenAt2::new(root, request.path().as_ptr(), how.cast()).build();
+        let memory = Memory::Open { request: Arc::clone(request) };
+        // SAFETY: `launch` wants the operation to own its memory: it has a share of the request, whose path doesn't
+        // change while it lives, and through it of the site, which owns the root and has `how` (laid out as openat2(2)
+        // wants it) for good.
         unsafe { self.launch(token, memory, [(Operation::Open, open)]) }
     }
 
     /// Waits until the descriptor is readable, once.
-    pub fn poll_once(&mut self, token: Token, descriptor: &Rc<OwnedFd>) -> Flight {
+    pub fn poll_readable(&mut self, token: Token, descriptor: &Rc<OwnedFd>) -> Flight {
         self.poll(token, descriptor, libc::POLLIN)
     }
 
     /// Waits until the socket has room, once.
-    pub fn poll_room(&mut self, token: Token, socket: &Socket) -> Flight {
+    pub fn poll_writable(&mut self, token: Token, socket: &Socket) -> Flight {
         self.poll(token, socket, libc::POLLOUT)
     }
 
@@ -417,9 +406,9 @@ impl Ring {
             Memory::Accept { .. } => &[Operation::Accept],
             Memory::Receive { .. } => &[Operation::Receive],
             Memory::Send { .. } | Memory::Message { .. } | Memory::Abandoned { .. } => &[Operation::Send],
-            Memory::Load { .. } => &[Operation::Read],
+            Memory::Read { .. } => &[Operation::Read],
             Memory::ReceiveOnce { .. } => &[Operation::ReceiveOnce],
-            Memory::Piece { .. } => &[Operation::Read, Operation::ReadFirst, Operation::Send],
+            Memory::Pair { .. } => &[Operation::Read, Operation::ReadFirst, Operation::Send],
             Memory::Open { .. } => &[Operation::Open],
             Memory::Poll { .. } => &[Operation::Poll],
         };
@@ -442,7 +431,7 @@ impl Ring {
         &mut self,
         token: Token,
         memory: Memory,
-        entries: [(Operation, Entry); N],
+        entries: [(Operation, Sqe); N],
     ) -> Flight {
         let place = self.in_flight.insert(InFlight { token, memory });
         let entries = entries.map(|(operation, entry)| entry.user_data(operation.user_data(place)));
@@ -456,7 +445,7 @@ impl Ring {
     ///
     /// # Safety
     /// The memory that the entries name is valid until their operations have completed.
-    unsafe fn push<const N: usize>(&mut self, entries: [Entry; N]) {
+    unsafe fn push<const N: usize>(&mut self, entries: [Sqe; N]) {
         // SAFETY: `offer` wants what this function wants.
         if self.is_open && unsafe { self.offer(&entries) } {
             return;
@@ -471,7 +460,7 @@ impl Ring {
     /// # Safety
     /// The memory that the entries name is valid until their operations have completed.
     #[cold]
-    unsafe fn push_apart(&mut self, chain: &[Entry]) {
+    unsafe fn push_apart(&mut self, chain: &[Sqe]) {
         // SAFETY: `offer` wants what this function wants.
         if self.waiting.is_empty() && unsafe { self.offer(chain) } {
             let submitted = self.submitter().submit();
@@ -487,7 +476,7 @@ impl Ring {
     ///
     /// # Safety
     /// The memory that the entries name is valid until their operations have completed.
-    unsafe fn offer(&mut self, chain: &[Entry]) -> bool {
+    unsafe fn offer(&mut self, chain: &[Sqe]) -> bool {
         // SAFETY: `submission_shared` wants to be the only such value: it lives in this function and `queued`
         // alone, neither of which calls the other while it does.
         let mut queue = unsafe { self.io().submission_shared() };
@@ -561,7 +550,7 @@ impl Ring {
     ///
     /// # Errors
     /// As [`submit_and_wait`](Ring::submit_and_wait).
-    #[doc(hidden)]
+    #[cfg(feature = "torn-chains")]
     pub fn submit_only(&mut self, entries: u32) -> io::Result<()> {
         // SAFETY: `enter` wants arguments that are right: it submits what is queued, or less, and names no
         // memory.
@@ -623,7 +612,7 @@ impl Ring {
     /// Bytes have left: sends the rest, or ends the operation.
     fn sent(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory } = self.in_flight.get_mut(place)?;
-        let (token, is_piece) = (*token, matches!(memory, Memory::Piece { .. } | Memory::Abandoned { .. }));
+        let token = *token;
         let bytes = *result.as_ref().unwrap_or(&0);
         memory.advance(bytes);
         let rest = if bytes > 0 { memory.rest() } else { None };
@@ -634,10 +623,7 @@ impl Ring {
             Some(send) => unsafe { self.push([send.user_data(Operation::Send.user_data(place))]) },
             None => self.retire(place),
         }
-        Some(match is_piece {
-            false => Completion::Sent { token, result, armed },
-            true => Completion::FileSent { token, result, armed },
-        })
+        Some(Completion::Sent { token, result, armed })
     }
 
     /// Sends what is left of an operation's bytes; whether there are any.
@@ -702,8 +688,8 @@ impl Drop for Ring {
     }
 }
 
-/// The buffer holds the head and the beginning of the piece, or will.
-fn piece_memory(socket: &Socket, piece: &Piece<'_>, mut buffer: ReadBuffer) -> Memory {
-    let more = (buffer.body().len() as u64) < piece.length;
-    Memory::Piece { socket: Rc::clone(socket), _file: Arc::clone(piece.file), buffer, more }
+/// The buffer holds the head and the beginning of the part, or will.
+fn pair_memory(socket: &Socket, part: &FilePart<'_>, mut buffer: ReadBuffer) -> Memory {
+    let more = (buffer.body().len() as u64) < part.length;
+    Memory::Pair { socket: Rc::clone(socket), _file: Arc::clone(part.file), buffer, more }
 }

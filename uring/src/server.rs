@@ -1,12 +1,11 @@
 //! The server: callbacks in the order of the pipeline.
 //!
-//! The loop takes a batch of completions, runs the callback of each, and waits again. A callback never waits:
-//! it reports to the connection and queues the operation that the connection's next step asks for. One
+//! Here, waiting is *having submitted*. The loop takes a batch of completions, runs the callback of each, and waits
+//! again. A callback never waits: it reports to the connection and queues the operation that the next step asks for. One
 //! `io_uring_enter` submits what a whole batch of callbacks has queued, and waits for the next batch.
 //!
-//! A client has at most two operations in flight: a receive, which from the second on goes on until further
-//! notice, and one that its answer waits for. It leaves the table when both have ended, so a completion always
-//! finds its client, and the client's number is never reused under an operation.
+//! A client has at most two operations in flight: a receive, and one that its answer waits for. It leaves the table when
+//! both have ended, so a completion always finds its client, and a client's slot is never reused under an operation.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,82 +14,89 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::Copy;
-use common::connection::{Close, Connection, Step};
-use common::file_bytes::FileBytes;
-use common::shutdown::Drain;
-use common::site::{OpenRequest, Opened};
-use common::slots::{Slots, Token};
-use common::spares::Round;
-use common::wheel::Wheel;
-use common::worker::Worker;
-use rustix::net::{self, Shutdown};
+use common::service::socket::{AcceptError, peer_of, reset};
+use common::site::free_list::TrimTimer;
+use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
+use common::{
+    Close, Connection, CopyMode, Drain, FileBytes, Listeners, OpenRequest, Opened, Service, Slots, Step,
+    Token, Wheel, Worker, run_workers,
+};
+use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 
-use crate::buffers::HEAD_ROOM_BYTES;
-use crate::client::{Client, Doing, Receiving, peer_of, reset};
-use crate::listener::{Listener, is_harmless};
+use crate::buffers::{HEAD_ROOM_BYTES, Received};
+use crate::client::{Client, Doing, Receiving};
+use crate::listener::Listener;
 use crate::lister::Lister;
-use crate::ring::{Beneath, Completion, Options, Piece, Ring};
-use crate::volumes::{self, Reading, Volumes};
+use crate::probe::probe;
+use crate::ring::{Completion, FilePart, Options, Ring};
+use crate::volumes::{Reading, Volumes};
 
 /// How long the end of the server waits for operations that it has cancelled.
-const FINISH_BOUND: Duration = Duration::from_millis(500);
+const CANCEL_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// Who polls: no client is ever in these places.
+/// Tokens of what is polled besides clients: no client ever has these slots.
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
 const LISTER: Token = Token { slot: u32::MAX, generation: 1 };
 const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 
+/// Serves until the drain is over. `ready` is called once connections are accepted.
+///
+/// # Errors
+/// When io_uring can't be used here (one line that says why, and what to do), or a worker can't go on.
+pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
+    probe()?;
+    run_workers(listeners, service, Server::new, Server::run, ready)
+}
+
 /// One worker: its ring, its listeners, its clients.
-pub(crate) struct Server {
+struct Server {
     worker: Worker,
     ring: Ring,
-    /// By their number; `None` once closed.
+    /// By their slot; `None` once closed.
     listeners: Vec<Option<Listener>>,
     clients: Slots<Client>,
-    /// Accepted in the moment in which the last place was taken: they wait for one to become free, as those
-    /// do that wait in the kernel's queue.
+    /// Accepted although the last place was taken in that moment: they wait for one to become free, as those do that
+    /// wait in the kernel's queue.
     early: VecDeque<OwnedFd>,
     /// Clients whose receive found no buffer.
     starved: Vec<Token>,
     wheel: Wheel,
+    /// The slots of one sweep of the wheel; kept for its memory.
     due: Vec<u32>,
-    beneath: Beneath,
     volumes: Volumes,
-    /// Sends without the ring what needs no copy; false if it doesn't.
-    send_without_copy: fn(&mut Server, Token) -> bool,
     lister: Option<Lister>,
     /// Readable when cached files have changed.
     cache_events: Option<Rc<OwnedFd>>,
-    /// After which memory that has gone unused is freed.
-    round: Round,
+    trim: TrimTimer,
     /// How far the drain had come when it was last acted on.
-    phase: Drain,
+    drain: Drain,
+    /// How a large file is sent: `--copy`. False if it has to be read through the ring.
+    send_large: fn(&mut Server, Token) -> bool,
 }
 
 impl Server {
     /// Makes the ring; must run in the thread that will run the server.
-    pub(crate) fn new(worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
+    fn new(mut worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
         let without = worker.config().tune.clone();
         let mut ring = Ring::new(&Options { without, ..Options::default() })?;
         // Everything that takes a descriptor: once it accepts, there may be none left.
         let shutdown = Rc::new(worker.service().shutdown.as_fd().try_clone_to_owned()?);
-        ring.poll_once(SHUTDOWN, &shutdown);
-        let cache_events = match worker.cache_events() {
+        ring.poll_readable(SHUTDOWN, &shutdown);
+        let cache_events = match worker.files().cache_events() {
             Some(events) => Some(Rc::new(events.try_clone()?)),
             None => None,
         };
         if let Some(events) = &cache_events {
-            ring.poll_once(CACHE, events);
+            ring.poll_readable(CACHE, events);
         }
-        let send_without_copy = match worker.config().copy {
-            Copy::Sendfile => Server::send_cached,
-            Copy::Read => Server::send_nothing,
-        };
-        let beneath = Beneath::new(worker.site().root().try_clone_to_owned()?, worker.site().how());
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
-            round: Round::new(worker.now()),
+            trim: TrimTimer::new(worker.now()),
+            send_large: match worker.config().copy {
+                CopyMode::Sendfile => Server::send_file,
+                CopyMode::Read => |_, _| false,
+            },
             worker,
             ring,
             listeners: sockets.into_iter().map(|socket| Some(Listener::new(socket))).collect(),
@@ -98,31 +104,26 @@ impl Server {
             early: VecDeque::new(),
             starved: Vec::new(),
             due: Vec::new(),
-            beneath,
             volumes: Volumes::default(),
-            send_without_copy,
             lister: None,
             cache_events,
-            phase: Drain::Serving,
+            drain: Drain::Serving,
         })
     }
 
-    /// Serves until it is drained.
-    pub(crate) fn run(mut self) -> io::Result<()> {
-        self.resume_accepting();
-        loop {
+    fn run(mut self) -> io::Result<()> {
+        self.accept();
+        while self.drain < Drain::Over {
+            let timeout = self.wait_max();
             self.worker.flush();
-            self.ring.submit_and_wait(self.wait_max())?;
+            self.ring.submit_and_wait(timeout)?;
             self.turn();
-            if self.drain() {
-                break;
-            }
         }
-        self.finish();
+        self.ring.finish(CANCEL_WAIT_MAX);
         Ok(())
     }
 
-    /// How long the loop may sleep if nothing completes.
+    /// How long the loop may wait for completions: until something is due that no completion tells of.
     fn wait_max(&self) -> Option<Duration> {
         let now = self.worker.now();
         let pauses = self.listeners.iter().flatten().filter_map(Listener::paused_until);
@@ -130,29 +131,44 @@ impl Server {
         pauses.chain(self.wheel.wait(now)).chain(self.worker.drain_wait()).min()
     }
 
-    /// One batch of completions, and what is due besides.
+    /// One turn of the loop: a batch of completions, and what is due besides.
     fn turn(&mut self) {
         self.worker.tick();
         let mut count = 0;
         while let Some(completion) = self.ring.completion() {
             count += 1;
-            match completion {
-                Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
-                Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
-                Completion::ReceivedOnce { token, result } => self.on_recv(token, result, false),
-                Completion::Opened { token, request, result } => self.on_open(token, request, result),
-                Completion::Loaded { token, result } => self.on_load(token, result),
-                Completion::Sent { token, result, armed } => self.on_write_headers(token, result, armed),
-                Completion::FileRead { token, result: _ } => self.on_read_file(token),
-                Completion::FileSent { token, result, armed } => self.on_write_file(token, result, armed),
-                Completion::Polled { token } => self.on_poll(token),
-            }
+            self.on_completion(completion);
         }
         self.worker.count_events(count);
         self.feed_starved();
         self.expire();
-        if self.round.is_over(self.worker.now()) {
-            self.ring.give_up_unwanted();
+        if self.trim.is_due(self.worker.now()) {
+            self.ring.trim();
+        }
+        self.drain();
+    }
+
+    fn on_completion(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { token, result, armed } => self.on_accept(token, result, armed),
+            Completion::Received { token, result, armed } => self.on_recv(token, result, armed),
+            Completion::Opened { token, request, result } => self.on_open(token, request, result),
+            Completion::Read { token, result } => self.on_read(token, result),
+            Completion::ReadShort { token } => self.cut_short(token),
+            Completion::Sent { token, result, armed } => self.on_send(token, result, armed),
+            Completion::Polled { token: LISTER } => self.on_listed(),
+            Completion::Polled { token: CACHE } => self.on_cache_events(),
+            // The drain that follows every batch looks at its phase anyway.
+            Completion::Polled { token: SHUTDOWN } => {}
+            Completion::Polled { token } => self.on_writable(token),
+        }
+    }
+
+    /// Cached files have changed.
+    fn on_cache_events(&mut self) {
+        self.worker.files().refresh_cache();
+        if let Some(events) = &self.cache_events {
+            self.ring.poll_readable(CACHE, events);
         }
     }
 }
@@ -160,103 +176,163 @@ impl Server {
 // ---- accept
 
 impl Server {
-    /// A connection has come; or the accept has ended.
-    fn on_accept(&mut self, token: Token, result: io::Result<OwnedFd>, armed: bool) {
-        let failed = result.map(|socket| self.welcome(socket)).err().filter(|error| !is_harmless(error));
-        if self.is_full() {
-            self.stop_accepting();
-        }
-        if armed {
-            return;
-        }
-        let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
-        match failed {
-            None => listener.ended(),
-            Some(_) => {
-                listener.pause(self.worker.now());
-                self.worker.count_error();
-                self.worker.shed_descriptors();
-            }
-        }
-        match self.phase {
-            Drain::Serving => self.resume_accepting(),
-            Drain::Quiet | Drain::Closing | Drain::Over => self.close_listeners(),
-        }
-    }
-
-    /// Takes a connection on, now or when there is a place.
-    fn welcome(&mut self, socket: OwnedFd) {
-        if self.is_full() {
-            self.early.push_back(socket);
-        } else {
-            self.admit(socket);
-        }
-    }
-
-    fn admit(&mut self, socket: OwnedFd) {
-        let peer = if self.worker.logs() { peer_of(&socket) } else { None };
-        self.worker.count_accepted();
-        let socket = Rc::new(socket);
-        let client = Client {
-            connection: Connection::new(&self.worker, peer),
-            socket: Rc::clone(&socket),
-            receiving: Receiving::New,
-            doing: Doing::Waiting,
-            is_nonblocking: false,
-            file: None,
-        };
-        let token = self.clients.insert(client);
-        self.wheel.watch(token.slot, None, self.worker.now());
-        self.start_response(token);
-    }
-
-    fn is_full(&self) -> bool {
-        self.clients.len() >= self.worker.connections_max()
-    }
-
-    fn stop_accepting(&mut self) {
-        for listener in self.listeners.iter_mut().flatten() {
-            listener.stop(&mut self.ring);
-        }
-    }
-
-    /// Fills the places that are free: with those who came early, then with whoever comes, unless their
-    /// listener pauses.
-    fn resume_accepting(&mut self) {
-        while !self.is_full()
+    /// Fills the places that are free: with connections that came early, then with new ones, unless their listener
+    /// pauses.
+    fn accept(&mut self) {
+        while self.has_room()
             && let Some(socket) = self.early.pop_front()
         {
             self.admit(socket);
         }
-        if self.is_full() || self.phase != Drain::Serving {
+        if !self.has_room() || self.drain != Drain::Serving {
             return;
         }
         let now = self.worker.now();
         for (slot, listener) in (0..).zip(&mut self.listeners) {
             if let Some(listener) = listener {
-                listener.resume(&mut self.ring, Token { slot, generation: 0 }, now);
+                listener.accept(&mut self.ring, Token { slot, generation: 0 }, now);
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.clients.len() < self.worker.connections_max()
+    }
+
+    /// A connection has come; or the accept has ended.
+    fn on_accept(&mut self, token: Token, result: io::Result<OwnedFd>, armed: bool) {
+        let error = match result {
+            Ok(socket) => {
+                self.welcome(socket);
+                None
+            }
+            Err(error) => Some(AcceptError::from(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
+        };
+        if !self.has_room() {
+            self.cancel_accepts();
+        }
+        if armed {
+            return;
+        }
+        let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
+        match error {
+            None | Some(AcceptError::Empty | AcceptError::Connection) => listener.on_end(),
+            Some(AcceptError::Exhausted) => self.pause_accepting(token),
+        }
+        match self.drain {
+            Drain::Serving => self.accept(),
+            Drain::Quiet | Drain::Closing | Drain::Over => self.close_listeners(),
+        }
+    }
+
+    /// Takes a connection in, now or when there is a place.
+    fn welcome(&mut self, socket: OwnedFd) {
+        if self.has_room() {
+            self.admit(socket);
+        } else {
+            self.early.push_back(socket);
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd) {
+        let peer = if self.worker.logs() { peer_of(&socket) } else { None };
+        let token = self.clients.insert(Client {
+            socket: Rc::new(socket),
+            connection: Connection::new(&self.worker, peer),
+            receiving: Receiving::New,
+            doing: Doing::Waiting,
+            is_nonblocking: false,
+            file: None,
+        });
+        self.worker.count_accepted();
+        self.wheel.watch(token.slot, None, self.worker.now());
+        self.drive(token);
+    }
+
+    /// Descriptors or memory have run out. The connections stay in the kernel's queue.
+    fn pause_accepting(&mut self, token: Token) {
+        self.worker.count_error();
+        self.worker.files().shed_descriptors();
+        if let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) {
+            listener.pause(self.worker.now());
+        }
+    }
+
+    fn cancel_accepts(&mut self) {
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.cancel(&mut self.ring);
+        }
+    }
+}
+
+// ---- drive
+
+impl Server {
+    /// Carries out the client's next step: queues the operation that it asks for, unless one is in flight.
+    fn drive(&mut self, token: Token) {
+        self.release_file(token);
+        let Some(client) = self.clients.get(token) else { return };
+        match (client.doing, client.connection.step()) {
+            (Doing::Closing { .. }, _) => return self.on_close(token),
+            (_, Step::Close(Close::Graceful)) => return self.half_close(token),
+            (_, Step::Close(close @ (Close::Drop | Close::Reset))) => return self.close(token, close),
+            (Doing::Waiting, Step::Open(_)) => self.open(token),
+            (Doing::Waiting, Step::Read(_)) => self.read(token),
+            (Doing::Waiting, Step::Send(_)) => self.send_response(token),
+            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Reading | Doing::Sending, _) => {}
+        }
+        self.receive(token);
+    }
+
+    /// The operation that the client was waiting for has ended: reports it to the connection, and goes on.
+    fn completed(&mut self, token: Token, report: impl FnOnce(&mut Client, &mut Worker)) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match client.doing {
+            Doing::Closing { .. } => client.doing = Doing::Closing { in_flight: false },
+            Doing::Waiting | Doing::Opening | Doing::Reading | Doing::Sending => {
+                report(client, &mut self.worker);
+                client.doing = Doing::Waiting;
+            }
+        }
+        self.drive(token);
     }
 }
 
 // ---- receive
 
 impl Server {
+    /// Keeps the receive going while the connection wants bytes, and ends it when too many wait already.
+    fn receive(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match (client.receiving, client.connection.step()) {
+            // Many clients ask once and go: a multishot receive would have to be cancelled for them.
+            (Receiving::New, Step::Receive) => {
+                client.receiving = Receiving::Armed(self.ring.recv(token, &client.socket));
+            }
+            (Receiving::Off, Step::Receive) => {
+                client.set_nonblocking(false);
+                client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
+            }
+            (Receiving::Armed(flight), Step::Open(_) | Step::Read(_) | Step::Send(_))
+                if !client.connection.wants_bytes() =>
+            {
+                self.ring.cancel(flight);
+                client.receiving = Receiving::Ending;
+            }
+            (_, Step::Receive | Step::Open(_) | Step::Read(_) | Step::Send(_) | Step::Close(_)) => {}
+        }
+    }
+
     /// Bytes have come; or the client has closed its side; or the receive has ended.
-    fn on_recv<B>(&mut self, token: Token, result: io::Result<Option<B>>, armed: bool)
-    where
-        B: AsRef<[u8]>,
-    {
+    fn on_recv(&mut self, token: Token, result: io::Result<Option<Received>>, armed: bool) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if !armed {
             client.receiving = Receiving::Off;
         }
-        let is_leaving = matches!(client.doing, Doing::Leaving { .. });
         match result {
-            Ok(Some(_)) if is_leaving => {}
-            Ok(Some(buffer)) => {
-                client.connection.received(&mut self.worker, buffer.as_ref());
+            Ok(Some(_)) if matches!(client.doing, Doing::Closing { .. }) => {}
+            Ok(Some(received)) => {
+                client.connection.received(&mut self.worker, received.bytes());
                 client.look_for_reset(&mut self.worker);
             }
             Ok(None) => {
@@ -277,32 +353,10 @@ impl Server {
                 }
             },
         }
-        self.start_response(token);
+        self.drive(token);
     }
 
-    /// Keeps the receive going while the connection wants bytes, and ends it when too many wait already.
-    fn receive(&mut self, token: Token) {
-        let Some(client) = self.clients.get_mut(token) else { return };
-        match (client.receiving, client.connection.step()) {
-            // Many clients ask once and go: a receive that goes on would have to be cancelled for them.
-            (Receiving::New, Step::Receive) => {
-                client.receiving = Receiving::Armed(self.ring.recv(token, &client.socket));
-            }
-            (Receiving::Off, Step::Receive) => {
-                client.set_nonblocking(false);
-                client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
-            }
-            (Receiving::Armed(flight), Step::Open(_) | Step::Load(_) | Step::Send(_))
-                if !client.connection.wants_bytes() =>
-            {
-                self.ring.cancel(flight);
-                client.receiving = Receiving::Ending;
-            }
-            (_, Step::Receive | Step::Open(_) | Step::Load(_) | Step::Send(_) | Step::Close(_)) => {}
-        }
-    }
-
-    /// Arms the receives that ran out of buffers, now that the batch has given its buffers back.
+    /// Arms the receives that found no buffer, now that the batch has given its buffers back.
     fn feed_starved(&mut self) {
         while let Some(token) = self.starved.pop() {
             if let Some(client) = self.clients.get_mut(token) {
@@ -313,54 +367,18 @@ impl Server {
     }
 }
 
-// ---- open, send
+// ---- open
 
 impl Server {
-    /// Carries out the connection's next step: queues what it asks for.
-    fn start_response(&mut self, token: Token) {
-        self.let_go_of_file(token);
+    fn open(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        match (client.doing, client.connection.step()) {
-            (Doing::Leaving { .. }, _) => return self.on_close(token),
-            (_, Step::Close(Close::Graceful)) => return self.half_close(token),
-            (_, Step::Close(how @ (Close::Drop | Close::Reset))) => return self.close(token, how),
-            (Doing::Waiting, Step::Open(request)) => {
-                let request = Arc::clone(request);
-                self.open(token, &request);
-            }
-            (Doing::Waiting, Step::Load(_)) => self.load(token),
-            (Doing::Waiting, Step::Send(_)) => self.send_response(token),
-            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Loading | Doing::Sending, _) => {}
-        }
-        self.receive(token);
-    }
-
-    fn open(&mut self, token: Token, request: &Arc<OpenRequest>) {
-        let Some(client) = self.clients.get_mut(token) else { return };
+        let Step::Open(request) = client.connection.step() else { return };
         client.doing = Doing::Opening;
         if request.is_listing() {
-            self.list(token, request);
+            let request = Arc::clone(request);
+            self.list(token, &request);
         } else {
-            self.ring.open(token, &self.beneath, request);
-        }
-    }
-
-    /// Lets the lister open.
-    fn list(&mut self, token: Token, request: &Arc<OpenRequest>) {
-        let lister = match self.lister.take() {
-            Some(lister) => lister,
-            None => match Lister::start(self.worker.service()) {
-                Ok(lister) => {
-                    self.ring.poll_once(LISTER, lister.event());
-                    lister
-                }
-                Err(error) => return self.on_opened(token, Err(error)),
-            },
-        };
-        let taken = lister.open(token, request);
-        self.lister = Some(lister);
-        if let Err(error) = taken {
-            self.on_opened(token, Err(error));
+            self.ring.open(token, request);
         }
     }
 
@@ -372,149 +390,177 @@ impl Server {
             Err(error) => Err(error),
             Ok(file) => Opened::from_fd(file),
         };
-        // The connection wants its request back, unshared.
-        drop(request);
-        self.on_opened(token, opened);
+        drop(request); // the connection wants it back, unshared
+        self.completed(token, |client, worker| client.connection.opened(worker, opened));
     }
 
-    fn on_opened(&mut self, token: Token, result: io::Result<Opened>) {
-        self.landed(token, |client, worker| client.connection.opened(worker, result));
+    /// Hands an open to the lister.
+    fn list(&mut self, token: Token, request: &Arc<OpenRequest>) {
+        if let Err(error) = self.lister().and_then(|lister| lister.open(token, request)) {
+            self.completed(token, |client, worker| client.connection.opened(worker, Err(error)));
+        }
     }
 
-    /// Reads a small file whole, for the cache.
-    fn load(&mut self, token: Token) {
+    /// The lister; started with the first open that needs it.
+    fn lister(&mut self) -> io::Result<&Lister> {
+        let lister = match self.lister.take() {
+            Some(lister) => lister,
+            None => {
+                let lister = Lister::start()?;
+                self.ring.poll_readable(LISTER, lister.event());
+                lister
+            }
+        };
+        Ok(self.lister.insert(lister))
+    }
+
+    /// The lister has results.
+    fn on_listed(&mut self) {
+        let Some(lister) = &self.lister else { return };
+        lister.clear();
+        self.ring.poll_readable(LISTER, lister.event());
+        while let Some((token, result)) = self.lister.as_ref().and_then(Lister::outcome) {
+            self.completed(token, |client, worker| client.connection.opened(worker, result));
+        }
+    }
+}
+
+// ---- read: bytes of a file, for the cache
+
+impl Server {
+    fn read(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let Step::Load(range) = client.connection.step() else { return };
-        let length = usize::try_from(range.length).expect("a small file");
-        client.doing = Doing::Loading;
+        let Step::Read(range) = client.connection.step() else { return };
+        client.doing = Doing::Reading;
         match self.volumes.reading(range.file) {
-            Reading::Ring if length > 0 => {
-                self.ring.read(token, range.file, length);
+            Reading::Ring if range.length > 0 => {
+                self.ring.read(token, &range);
             }
             Reading::Ring | Reading::Direct => {
-                let bytes = volumes::read_now(range.file, length);
-                self.on_load(token, bytes.map_err(io::Error::from));
+                let result = range.read();
+                self.on_read(token, result);
             }
         }
     }
 
-    /// A file for the cache has been read, as far as it goes.
-    fn on_load(&mut self, token: Token, result: io::Result<FileBytes>) {
-        self.landed(token, |client, worker| client.connection.loaded(worker, result));
+    /// The ring has read, as far as the file goes.
+    fn on_read(&mut self, token: Token, result: io::Result<FileBytes>) {
+        self.completed(token, |client, worker| client.connection.read(worker, result));
     }
+}
 
-    /// Something is ready. (That a drain has begun the worker's clock tells; its poll only wakes the loop.)
-    fn on_poll(&mut self, token: Token) {
-        match token {
-            SHUTDOWN => {}
-            CACHE => self.on_cache_events(),
-            LISTER => self.on_listed(),
-            _ => self.on_room(token),
-        }
-    }
+// ---- send
 
-    /// Cached files have changed.
-    fn on_cache_events(&mut self) {
-        self.worker.refresh_cache();
-        if let Some(events) = &self.cache_events {
-            self.ring.poll_once(CACHE, events);
-        }
-    }
-
-    /// The lister has something.
-    fn on_listed(&mut self) {
-        let Some(lister) = self.lister.take() else { return };
-        lister.clear();
-        while let Some((token, result)) = lister.outcome() {
-            self.on_opened(token, result);
-        }
-        self.ring.poll_once(LISTER, lister.event());
-        self.lister = Some(lister);
-    }
-
-    /// Sends what is in memory, or a piece of the file with the bytes in front of it.
+impl Server {
+    /// Sends some of the answer: what is in memory, or some of a file with the head in front of it.
     fn send_response(&mut self, token: Token) {
-        if (self.send_without_copy)(self, token) {
+        if (self.send_large)(self, token) {
             return;
         }
         let Some(client) = self.clients.get_mut(token) else { return };
         client.set_nonblocking(false);
-        let Step::Send(send) = client.connection.step() else { return };
-        let (ring, socket, head) = (&mut self.ring, &client.socket, send.bytes());
-        let flight = match send.file {
-            Some(file) if head.len() <= HEAD_ROOM_BYTES => {
-                let piece = Piece { head, file: file.file, offset: file.offset, length: file.length };
-                client.file.get_or_insert_with(|| Arc::clone(file.file));
-                match self.volumes.reading(file.file) {
-                    Reading::Direct => ring.read_now_then_send(token, socket, &piece),
-                    Reading::Ring => Ok(ring.read_then_send(token, socket, &piece)),
+        client.doing = Doing::Sending;
+        let Step::Send(chunks) = client.connection.step() else { return };
+        let (pieces, file) = chunks.front();
+        let head = pieces.first().map_or(&[][..], |piece| piece.bytes());
+        let Some(range) = file.filter(|_| pieces.len() <= 1 && head.len() <= HEAD_ROOM_BYTES) else {
+            let shares = pieces.iter().map(|piece| piece.share());
+            self.ring.send(token, &client.socket, shares, file.is_some());
+            return;
+        };
+        client.file.get_or_insert_with(|| Arc::clone(range.file));
+        let part = FilePart { head, file: range.file, offset: range.offset, length: range.length };
+        match self.volumes.reading(range.file) {
+            Reading::Ring => {
+                self.ring.read_then_send(token, &client.socket, &part);
+            }
+            Reading::Direct => {
+                let started = self.ring.read_now_then_send(token, &client.socket, &part);
+                drop(pieces);
+                if started.is_err() {
+                    self.cut_short(token);
                 }
             }
-            file => {
-                let (output, range) = send.shared();
-                Ok(match send.body {
-                    Some(body) => ring.send_both(token, socket, (output, range), body.shared()),
-                    None => ring.send(token, socket, output, range, file.is_some()),
-                })
-            }
-        };
-        client.doing = Doing::Sending;
-        if flight.is_err() {
-            self.on_read_file(token);
         }
     }
 
-    /// Bytes in memory have left: heads, small answers.
-    fn on_write_headers(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
-        self.on_sent(token, result, armed);
+    /// Sends what the page cache holds of a large file, without a copy and without the ring, which can only copy a file
+    /// twice, or hand a SPLICE to a kernel thread. What waits still waits in the ring: for a disk as a READ, because
+    /// sendfile(2) is only asked for what is in memory, and for room in the socket as a POLL. False if the file isn't
+    /// large, or has to be read.
+    fn send_file(&mut self, token: Token) -> bool {
+        let Some(client) = self.clients.get_mut(token) else { return false };
+        let is_large = |step: Step<'_>| {
+            let Step::Send(chunks) = step else { return false };
+            let (pieces, file) = chunks.front();
+            // The rest of a large file may be small, but is sent as the file was.
+            pieces.len() <= 1
+                && file.is_some_and(|range| pieces.is_empty() || range.length >= SENDFILE_BYTES_MIN as u64)
+        };
+        if !is_large(client.connection.step()) || !client.set_nonblocking(true) {
+            return false;
+        }
+        let Step::Send(chunks) = client.connection.step() else { return false };
+        let (pieces, Some(range)) = chunks.front() else { return false };
+        if self.volumes.reading(range.file) != Reading::Ring {
+            return false;
+        }
+        client.file.get_or_insert_with(|| Arc::clone(range.file));
+        let head = pieces.first().map_or(&[][..], |piece| piece.bytes());
+        let sent = send_cached(&client.socket, head, &range);
+        drop(pieces);
+        match sent {
+            Ok(Sent::Bytes { count, full: _ }) => client.connection.sent(&mut self.worker, count),
+            Ok(Sent::Unready) => return false,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(Sent::Shorter) => client.connection.cut_short(&mut self.worker),
+            Err(_broken) => client.connection.failed(&mut self.worker),
+        }
+        match client.connection.step() {
+            // There is no room, or it is the others' turn: a POLL ends when there is room, at once if there is now.
+            Step::Send(_) => {
+                self.ring.poll_writable(token, &client.socket);
+                client.doing = Doing::Sending;
+            }
+            Step::Receive => self.release_file(token),
+            Step::Open(_) | Step::Read(_) | Step::Close(_) => self.drive(token),
+        }
+        true
     }
 
-    /// A piece of the file could not be read, or the file has become shorter: the answer can't be finished.
-    fn on_read_file(&mut self, token: Token) {
-        self.landed(token, |client, worker| client.connection.cut_short(worker));
-    }
-
-    /// A piece of the file has left, and what went before it.
-    fn on_write_file(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
-        self.on_sent(token, result, armed);
+    /// The socket has room, or there is an error that the next call will meet.
+    fn on_writable(&mut self, token: Token) {
+        self.completed(token, |_, _| {});
     }
 
     /// Bytes have left. `armed`: the rest of them is on its way.
-    fn on_sent(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
+    fn on_send(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match result {
-            Ok(bytes) if armed => client.connection.sent(&mut self.worker, bytes),
-            Ok(bytes) if bytes > 0 => {
-                self.landed(token, |client, worker| client.connection.sent(worker, bytes));
+            Ok(sent) if armed => client.connection.sent(&mut self.worker, sent),
+            Ok(sent) if sent > 0 => {
+                self.completed(token, |client, worker| client.connection.sent(worker, sent));
             }
-            Ok(_) | Err(_) => self.landed(token, |client, worker| client.connection.failed(worker)),
+            Ok(_) | Err(_) => self.completed(token, |client, worker| client.connection.failed(worker)),
         }
     }
 
-    /// What the client was doing has ended: reports it to the connection and goes on.
-    fn landed(&mut self, token: Token, report: impl FnOnce(&mut Client, &mut Worker)) {
-        let Some(client) = self.clients.get_mut(token) else { return };
-        match client.doing {
-            Doing::Leaving { .. } => client.doing = Doing::Leaving { owed: false },
-            Doing::Waiting | Doing::Opening | Doing::Loading | Doing::Sending => {
-                report(client, &mut self.worker);
-                client.doing = Doing::Waiting;
-            }
-        }
-        self.start_response(token);
+    /// The file has shrunk, or can't be read.
+    fn cut_short(&mut self, token: Token) {
+        self.completed(token, |client, worker| client.connection.cut_short(worker));
     }
 
-    /// Closes the file through the ring, once the connection no longer needs it, unless the cache does:
-    /// dropping the last share would be a system call of its own.
-    fn let_go_of_file(&mut self, token: Token) {
+    /// Closes the file through the ring once the connection no longer needs it, unless the cache does: dropping the last
+    /// share would be a system call of its own.
+    fn release_file(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if client.file.is_none()
-            || matches!(client.connection.step(), Step::Send(send) if send.file.is_some())
+            || matches!(client.connection.step(), Step::Send(chunks) if chunks.has_file())
         {
             return;
         }
         let unused = client.file.take();
-        if let Some(file) = unused.and_then(|file| self.worker.release(file)) {
+        if let Some(file) = unused.and_then(|file| self.worker.files().release(file)) {
             self.ring.close(file);
         }
     }
@@ -523,29 +569,13 @@ impl Server {
 // ---- close
 
 impl Server {
-    /// Closes our side and goes on receiving. Not through the ring: there it would always take a kernel
-    /// thread.
-    fn half_close(&mut self, token: Token) {
-        let Some(client) = self.clients.get_mut(token) else { return };
-        if net::shutdown(&client.socket, Shutdown::Write).is_err() {
-            // It is no longer connected.
-            return self.close(token, Close::Drop);
-        }
-        client.connection.half_closed(&mut self.worker);
-        if matches!(client.receiving, Receiving::Over) {
-            // There is nothing to linger for.
-            client.connection.received(&mut self.worker, &[]);
-        }
-        self.start_response(token);
-    }
-
     /// Ends what is in flight for the client; the last of it closes the socket.
-    fn close(&mut self, token: Token, how: Close) {
+    fn close(&mut self, token: Token, close: Close) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let sending = matches!(client.doing, Doing::Sending);
-        let owed = sending || matches!(client.doing, Doing::Opening | Doing::Loading);
-        client.doing = Doing::Leaving { owed };
-        if how == Close::Reset || sending {
+        let is_sending = matches!(client.doing, Doing::Sending);
+        let in_flight = is_sending || matches!(client.doing, Doing::Opening | Doing::Reading);
+        client.doing = Doing::Closing { in_flight };
+        if close == Close::Reset || is_sending {
             reset(&client.socket);
         } else if let Receiving::Armed(flight) = client.receiving {
             self.ring.cancel(flight);
@@ -554,27 +584,37 @@ impl Server {
         self.on_close(token);
     }
 
+    /// Closes our side and goes on receiving. Not through the ring: there it would always take a kernel thread.
+    fn half_close(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if shutdown(&client.socket, Shutdown::Write).is_err() {
+            // It is no longer connected.
+            return self.close(token, Close::Drop);
+        }
+        client.connection.half_closed(&mut self.worker);
+        if matches!(client.receiving, Receiving::Over) {
+            // There is nothing to linger for.
+            client.connection.received(&mut self.worker, &[]);
+        }
+        self.drive(token);
+    }
+
     /// Closes the client, if nothing of it is in flight any more.
     fn on_close(&mut self, token: Token) {
-        if !self.clients.get(token).is_some_and(Client::is_landed) {
+        if !self.clients.get(token).is_some_and(Client::is_done) {
             return;
         }
-        let Some(client) = self.clients.remove(token) else { return };
-        let Client { socket, file, .. } = client;
-        let file = file.and_then(|file| self.worker.release(file));
+        let Some(Client { socket, file, .. }) = self.clients.remove(token) else { return };
+        let file = file.and_then(|file| self.worker.files().release(file));
         for descriptor in [Rc::into_inner(socket), file].into_iter().flatten() {
             self.ring.close(descriptor);
         }
         self.worker.count_closed();
-        self.end_pauses();
-        self.resume_accepting();
-    }
-
-    /// There is a descriptor again: its close is queued, and so comes before the next accept.
-    fn end_pauses(&mut self) {
+        // There is a descriptor again: its close is queued, and so comes before the next accept.
         for listener in self.listeners.iter_mut().flatten() {
             listener.end_pause();
         }
+        self.accept();
     }
 }
 
@@ -587,88 +627,66 @@ impl Server {
         let mut due = std::mem::take(&mut self.due);
         self.wheel.sweep(now, &mut due);
         for slot in due.drain(..) {
-            self.on_due(slot);
+            let Some(token) = self.clients.token_at(slot) else { continue };
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            client.connection.expired(&mut self.worker);
+            self.wheel.watch(slot, client.connection.deadline(), now);
+            self.drive(token);
         }
         self.due = due;
-        self.resume_accepting();
-    }
-
-    /// Looks at a client whose deadline may have passed.
-    fn on_due(&mut self, slot: u32) {
-        let now = self.worker.now();
-        let Some(token) = self.clients.token_at(slot) else { return };
-        let Some(client) = self.clients.get_mut(token) else { return };
-        client.connection.expired(&mut self.worker);
-        self.wheel.watch(slot, client.connection.deadline(), now);
-        self.start_response(token);
+        self.accept();
     }
 }
 
 // ---- drain
 
 impl Server {
-    /// Acts on the phase of the drain; whether there is nothing left to do.
-    fn drain(&mut self) -> bool {
-        let (before, now) = (self.phase, self.worker.drain());
-        self.phase = now;
-        if before == Drain::Serving && now > Drain::Serving {
+    /// Follows the drain from phase to phase; it is over for this worker when nobody is left.
+    fn drain(&mut self) {
+        let phase = self.worker.drain();
+        let before = std::mem::replace(&mut self.drain, phase);
+        if before == Drain::Serving && phase >= Drain::Quiet {
             self.stop_accepting();
-            self.close_listeners();
         }
-        if before < Drain::Closing && now >= Drain::Closing {
+        if before < Drain::Closing && phase >= Drain::Closing {
             self.early.clear();
-            let tokens: Vec<_> = self.clients.tokens().collect();
-            for token in tokens {
+            for token in self.clients.tokens().collect::<Vec<_>>() {
                 if let Some(client) = self.clients.get_mut(token) {
                     client.connection.drain();
                 }
-                self.start_response(token);
+                self.drive(token);
             }
         }
-        now == Drain::Over
-            || now > Drain::Serving
-                && self.clients.is_empty()
-                && self.early.is_empty()
-                && self.listeners.iter().all(Option::is_none)
+        if phase == Drain::Over {
+            for token in self.clients.tokens().collect::<Vec<_>>() {
+                if let Some(client) = self.clients.get_mut(token) {
+                    client.connection.failed(&mut self.worker);
+                }
+                self.worker.count_closed();
+            }
+        }
+        let is_alone =
+            self.clients.is_empty() && self.early.is_empty() && self.listeners.iter().all(Option::is_none);
+        if phase >= Drain::Quiet && is_alone {
+            self.drain = Drain::Over;
+        }
     }
 
-    /// Closes the listeners whose accept has ended. Whoever stands in the kernel's queue came before the
-    /// drain and is let in; with the listener closed they would be reset.
+    fn stop_accepting(&mut self) {
+        self.cancel_accepts();
+        self.close_listeners();
+    }
+
+    /// Closes the listeners whose accept has ended. Connections in the kernel's queue came before the drain and are
+    /// accepted; with the listener closed they would be reset.
     fn close_listeners(&mut self) {
         for index in 0..self.listeners.len() {
-            let has_ended = |listener: &mut Listener| listener.has_ended();
-            let Some(listener) = self.listeners[index].take_if(has_ended) else { continue };
+            let Some(listener) = self.listeners[index].take_if(|listener| listener.has_ended()) else {
+                continue;
+            };
             while let Some(socket) = listener.accept_now() {
                 self.welcome(socket);
             }
         }
-    }
-
-    /// Drops everyone who is left.
-    fn finish(&mut self) {
-        self.ring.finish(FINISH_BOUND);
-        self.lister = None;
-        for _client in self.clients.tokens() {
-            self.worker.count_closed();
-        }
-    }
-}
-
-mod sendfile;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What an idle connection costs: its place among the clients, its receive in flight, its socket's count.
-    #[test]
-    fn an_idle_connection_takes_less_than_256_bytes() {
-        let place = size_of::<Option<Client>>() + size_of::<u64>();
-        let socket = size_of::<[usize; 2]>() + size_of::<u64>();
-        assert!(
-            place + Ring::IN_FLIGHT_BYTES + socket <= 192,
-            "{place} + {} + {socket}",
-            Ring::IN_FLIGHT_BYTES
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use common::tune::Tune;
+use common::Tune;
 use io_uring::IoUring;
 
 /// The sizes of a ring, and what it does without.

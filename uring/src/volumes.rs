@@ -5,14 +5,12 @@
 //! even if the bytes are in memory. Which kind it is, `RWF_NOWAIT` (preadv2(2)) tells; asked once for each
 //! device.
 
-use std::io::{self, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
-use common::file_bytes::FileBytes;
-use common::site::SharedFile;
+use common::SharedFile;
 use rustix::fs::fstatfs;
-use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, retry_on_intr};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 /// Devices that are remembered. A site seldom has more than one.
 const VOLUMES_MAX: usize = 32;
@@ -63,41 +61,6 @@ impl Volumes {
     }
 }
 
-/// Reads the first `length` bytes of a file on the spot, or as many as there are.
-pub(crate) fn read_now(file: &SharedFile, length: usize) -> rustix::io::Result<FileBytes> {
-    let mut bytes = FileBytes::zeroed(length);
-    let mut filled = 0;
-    while filled < length {
-        match retry_on_intr(|| pread(file, &mut bytes[filled..], filled as u64))? {
-            0 => break,
-            read => filled += read,
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
-}
-
-/// Fills `body` from the file on the spot. A file that ends before is an error.
-pub(crate) fn read_exactly(
-    file: &SharedFile,
-    mut body: &mut [MaybeUninit<u8>],
-    mut offset: u64,
-) -> io::Result<()> {
-    while !body.is_empty() {
-        let read = match pread(file, &mut *body, offset) {
-            Ok((read, _rest)) => read.len(),
-            Err(Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        offset += read as u64;
-        body = &mut body[read..];
-    }
-    Ok(())
-}
-
 fn probe(file: &SharedFile) -> Reading {
     let mut byte = [0];
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
@@ -120,7 +83,7 @@ mod tests {
     use std::fs::File;
 
     fn reading_of(file: &File) -> Reading {
-        let file = SharedFile::from(file.as_fd().try_clone_to_owned().expect("a descriptor"));
+        let file = SharedFile::new(file.as_fd().try_clone_to_owned().expect("a descriptor"), 0);
         let mut volumes = Volumes::default();
         let first = volumes.reading(&file);
         assert_eq!(volumes.reading(&file), first, "asked once, remembered");

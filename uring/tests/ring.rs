@@ -15,13 +15,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::file_bytes::FileBytes;
-use common::site::SharedFile;
-use common::slots::Token;
-use common::tune::Tune;
+use common::{FileBytes, FileRange, SharedFile, SharedPiece, Token, Tune};
 use libtest_mimic::{Arguments, Failed, Trial};
 use uring::buffers::{LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
-use uring::ring::{Completion, LADDER, Options, Piece, Ring, Socket};
+use uring::ring::{Completion, FilePart, LADDER, Options, Ring, Socket};
 
 /// No test waits longer than this for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,9 +132,7 @@ fn sent(ring: &mut Ring) -> Result<usize, Failed> {
     let mut sum = 0;
     loop {
         let (result, armed) = match next(ring)? {
-            Completion::Sent { result, armed, .. } | Completion::FileSent { result, armed, .. } => {
-                (result, armed)
-            }
+            Completion::Sent { result, armed, .. } => (result, armed),
             _ => return Err("not a send".into()),
         };
         sum += result?;
@@ -155,7 +150,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
 fn file_of(directory: &tempfile::TempDir, content: &[u8]) -> io::Result<Arc<SharedFile>> {
     let path = directory.path().join("file");
     fs::write(&path, content)?;
-    Ok(Arc::new(OwnedFd::from(File::open(path)?).into()))
+    Ok(Arc::new(SharedFile::new(OwnedFd::from(File::open(path)?), 0)))
 }
 
 /// A directory on the file system of the build, which is a real one; `/tmp` may be memory.
@@ -176,7 +171,11 @@ fn every_rung_of_the_ladder_serves() -> Outcome {
         theirs.write_all(b"GET")?;
         let (_, bytes, armed) = received(next(&mut ring)?)?;
         assert_eq!((bytes.as_deref(), armed), (Some(&b"GET"[..]), true), "{}", expected.kernel);
-        ring.read_then_send(token(0), &socket, &Piece { head: b"head ", file: &file, offset: 0, length: 4 });
+        ring.read_then_send(
+            token(0),
+            &socket,
+            &FilePart { head: b"head ", file: &file, offset: 0, length: 4 },
+        );
         assert_eq!(sent(&mut ring)?, 9);
         let mut answer = [0; 9];
         theirs.read_exact(&mut answer)?;
@@ -332,7 +331,7 @@ fn send_outlives_the_client() -> Outcome {
     let content = pattern(MUCH);
     let output = Rc::new(content.clone());
     let watch = Rc::downgrade(&output);
-    ring.send(token(0), &socket, output, 0..MUCH, false);
+    ring.send(token(0), &socket, [SharedPiece::Output(output, 0..MUCH)], false);
     drop(socket);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     assert!(watch.upgrade().is_some(), "the operation holds what it sends");
@@ -350,7 +349,7 @@ fn send_is_cancelled() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, theirs) = pair()?;
     let output = Rc::new(vec![0; MUCH]);
-    let flight = ring.send(token(0), &socket, Rc::clone(&output), 0..MUCH, false);
+    let flight = ring.send(token(0), &socket, [SharedPiece::Output(Rc::clone(&output), 0..MUCH)], false);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     assert_eq!(Rc::strong_count(&output), 2);
     let Completion::Sent { result: Ok(_), armed: true, .. } = next(&mut ring)? else {
@@ -378,7 +377,9 @@ fn send_carries_two_pieces() -> Outcome {
             theirs.read_exact(&mut got).map(|()| got == expected)
         });
         let length = of_head.len() + of_body.len();
-        ring.send_both(token(0), &socket, (Rc::clone(&head), of_head), (Arc::clone(&body), of_body));
+        let pieces =
+            [SharedPiece::Output(Rc::clone(&head), of_head), SharedPiece::Body(Arc::clone(&body), of_body)];
+        ring.send(token(0), &socket, pieces, false);
         assert_eq!(sent(&mut ring)?, length);
         assert!(reader.join().expect("the reader reads")?, "in order, and nothing else");
         assert_eq!((Rc::strong_count(&head), Arc::strong_count(&body)), (1, 1), "let go of");
@@ -393,7 +394,8 @@ fn send_of_two_pieces_outlives_both() -> Outcome {
     let (head, body) = (Rc::new(pattern(MUCH / 4)), Arc::new(FileBytes::from(&pattern(MUCH)[..])));
     let expected = [&head[..], &body[..]].concat();
     let (head_watch, body_watch) = (Rc::downgrade(&head), Arc::downgrade(&body));
-    ring.send_both(token(0), &socket, (head, 0..MUCH / 4), (body, 0..MUCH));
+    let pieces = [SharedPiece::Output(head, 0..MUCH / 4), SharedPiece::Body(body, 0..MUCH)];
+    ring.send(token(0), &socket, pieces, false);
     drop(socket);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     assert!(head_watch.upgrade().is_some() && body_watch.upgrade().is_some(), "the operation holds both");
@@ -413,8 +415,8 @@ fn read_brings_what_the_file_holds() -> Outcome {
     let file = file_of(&directory, &content)?;
     let mut ring = small_ring()?;
     for wanted in [1, 50_000, 64 * 1024] {
-        ring.read(token(3), &file, wanted);
-        let Completion::Loaded { token: at, result } = next(&mut ring)? else {
+        ring.read(token(3), &FileRange { file: &file, offset: 0, length: wanted as u64 });
+        let Completion::Read { token: at, result } = next(&mut ring)? else {
             return Err("not a read".into());
         };
         let bytes = result?;
@@ -428,7 +430,7 @@ fn read_brings_what_the_file_holds() -> Outcome {
 fn poll_reports_once() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
-    ring.poll_once(token(9), &socket);
+    ring.poll_readable(token(9), &socket);
     theirs.write_all(b"x")?;
     let Completion::Polled { token: of } = next(&mut ring)? else {
         return Err("readability was expected".into());
@@ -456,7 +458,7 @@ fn queue_of_two_entries_loses_nothing() -> Outcome {
             ring.read_then_send(
                 token(slot),
                 &socket,
-                &Piece { head: b"", file: &file, offset: 0, length: 1000 },
+                &FilePart { head: b"", file: &file, offset: 0, length: 1000 },
             );
             pairs.push((socket, theirs));
         }
@@ -468,7 +470,7 @@ fn queue_of_two_entries_loses_nothing() -> Outcome {
                     assert_eq!(error.raw_os_error(), Some(libc::ENOBUFS));
                     ring.arm_recv(token, &pairs[token.slot as usize].0);
                 }
-                Completion::FileSent { result, armed: false, .. } => {
+                Completion::Sent { result, armed: false, .. } => {
                     assert_eq!(result?, 1000);
                     sends += 1;
                 }
@@ -503,7 +505,7 @@ fn queue_overflow_of_completions_loses_nothing() -> Outcome {
             for slot in 0..EACH {
                 let (socket, mut theirs) = pair()?;
                 theirs.write_all(b"x")?;
-                ring.poll_once(token(slot), &socket);
+                ring.poll_readable(token(slot), &socket);
                 pairs.push((socket, theirs));
             }
             let mut reported = vec![false; EACH as usize];
@@ -544,7 +546,7 @@ fn drop_leaks_what_is_in_flight() -> Outcome {
     let output = Rc::new(vec![1; MUCH]);
     let watch = Rc::downgrade(&output);
     let buffers = Rc::downgrade(ring.receive_buffers());
-    ring.send(token(0), &socket, output, 0..MUCH, false);
+    ring.send(token(0), &socket, [SharedPiece::Output(output, 0..MUCH)], false);
     ring.arm_recv(token(1), &idle);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     assert_eq!(ring.in_flight(), 2);
@@ -584,8 +586,8 @@ fn finish_frees_what_was_in_flight() -> Outcome {
     rustix::net::sockopt::set_socket_send_buffer_size(&two, 4096)?;
     ring.arm_accept(token(0), &listener);
     ring.arm_recv(token(1), &one);
-    ring.send(token(1), &one, output, 0..MUCH, false);
-    ring.read_then_send(token(2), &two, &Piece { head: b"", file: &file, offset: 0, length: 1 << 17 });
+    ring.send(token(1), &one, [SharedPiece::Output(output, 0..MUCH)], false);
+    ring.read_then_send(token(2), &two, &FilePart { head: b"", file: &file, offset: 0, length: 1 << 17 });
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     assert_eq!(ring.in_flight(), 4);
     ring.finish(PATIENCE);

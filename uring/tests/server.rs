@@ -10,11 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use common::config::{CacheConfig, Config};
-use common::net::Listeners;
-use common::service::Service;
-use common::site::{Site, SiteOptions};
-use common::tune::Tune;
+use common::{CacheConfig, Config, Endpoint, Listeners, Service, Site, SiteOptions, Tune};
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -113,8 +109,8 @@ impl Running {
         config.tune.clone_from(&WITHOUT.lock().unwrap_or_else(PoisonError::into_inner));
         let options = SiteOptions { listing: true, ..SiteOptions::default() };
         let service = Arc::new(Service::new(Site::open_root(root, options)?, config)?);
-        let listeners = Listeners::bind(&["127.0.0.1:0".parse()?], &service.config)?;
-        let address = listeners.addresses()[0];
+        let listeners = Listeners::bind(&["127.0.0.1:0".parse::<Endpoint>()?], &service.config)?;
+        let Endpoint::Tcp(address) = listeners.endpoints()[0];
         let (ready, is_ready) = mpsc::channel();
         let shared = Arc::clone(&service);
         let thread = thread::spawn(move || {

@@ -122,19 +122,19 @@ const TELLINGS: [Telling; 5] = [
         end: " (99th percentile; nginx without `aio threads`)",
     },
     Telling {
-        scenario: "common-rate",
-        what: "At a low request rate, a small file",
-        above: "uring",
-        below: Some("epoll"),
-        words: CPU,
-        end: "",
-    },
-    Telling {
         scenario: "idle",
         what: "An idle connection",
         above: "blocking",
         below: Some("epoll"),
         words: MEMORY,
+        end: "",
+    },
+    Telling {
+        scenario: "common-rate",
+        what: "At a low request rate, a small file",
+        above: "uring",
+        below: Some("epoll"),
+        words: CPU,
         end: "",
     },
     Telling {

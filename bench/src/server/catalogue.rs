@@ -49,7 +49,7 @@ fn lesser(backend: Backend) -> Vec<Target> {
         target(format!("{backend}-{name}"), label, Runs::Backend(backend, settings))
     };
     let without = |switch: &Tune| {
-        let settings = Settings { copies: switch.copy() == common::Copy::Read, ..Settings::default() };
+        let settings = Settings { copies: switch.copy() == common::CopyMode::Read, ..Settings::default() };
         lesser(switch.name(), Settings { without: vec![switch.name().to_owned()], ..settings })
     };
     let mut all: Vec<Target> = switches.iter().map(without).collect();

@@ -12,7 +12,7 @@ use crate::server::constant;
 use crate::server::hyper;
 use crate::server::order::{Announcement, LaunchOrder, Work};
 use crate::server::target::{Backend, Cache, Settings};
-use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
+use common::{CacheConfig, Config, Endpoint, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::OsString;
@@ -82,13 +82,13 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
         Cache::Off => CacheConfig::OFF,
         level => CacheConfig { level: level.into(), ..CacheConfig::default() },
     };
-    let copy = if settings.copies { common::Copy::Read } else { common::Copy::Sendfile };
+    let copy = if settings.copies { common::CopyMode::Read } else { common::CopyMode::Sendfile };
     // Without a grace period a drain drops what is left at once: the client has let go of its connections.
     let grace = Duration::ZERO;
     let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };
     let site = Site::open_root(root, SiteOptions::default()).map_err(failed)?;
-    let listeners = Listeners::bind(&[LOOPBACK], &config).map_err(failed)?;
-    let address = listeners.addresses()[0];
+    let listeners = Listeners::bind(&[LOOPBACK.into()], &config).map_err(failed)?;
+    let Endpoint::Tcp(address) = listeners.endpoints()[0];
     let service = Arc::new(Service::new(site, config).map_err(failed)?);
     let draining = Arc::clone(&service);
     at_end_of_input(move || draining.shutdown.drain())?;
@@ -103,7 +103,7 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
 
 /// Listens, and says where: from here on connections wait until they are accepted.
 fn listen() -> Result<TcpListener, Announcement> {
-    let socket = common::net::listen_socket(LOOPBACK, None).map_err(failed)?;
+    let socket = common::service::listen::listen_socket(LOOPBACK, None).map_err(failed)?;
     let listener = TcpListener::from(socket);
     announce(&Announcement::Listening(listener.local_addr().map_err(failed)?));
     Ok(listener)

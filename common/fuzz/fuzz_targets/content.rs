@@ -1,8 +1,8 @@
 //! However content is split, the same bytes of it are dropped.
 #![no_main]
 
-use common::content::Content;
-use common::request::Framing;
+use common::http::content::Content;
+use common::http::request::Framing;
 use libfuzzer_sys::fuzz_target;
 
 fn run(bytes: &[u8], step: usize) -> Result<(usize, bool), u16> {

@@ -1,7 +1,7 @@
 //! Whatever is asked for, only bytes of the file are selected.
 #![no_main]
 
-use common::range::{Selection, select};
+use common::http::range::{Selection, select};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u64, &[u8])| {

@@ -1,8 +1,8 @@
 //! Parsing at once and byte after byte come to the same.
 #![no_main]
 
-use common::request::{Parsed, parse_http_get};
-use common::scan::{HeadScan, Scanned};
+use common::http::request::{Parsed, parse_http_get};
+use common::http::scan::{HeadScan, Scanned};
 use libfuzzer_sys::fuzz_target;
 
 fn outcome(bytes: &[u8]) -> Option<Result<(usize, String), u16>> {

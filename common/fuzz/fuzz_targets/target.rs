@@ -1,7 +1,7 @@
 //! Whatever the target, its path is made of plain names and never climbs.
 #![no_main]
 
-use common::target::resolve;
+use common::http::target::resolve;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|target: &[u8]| {

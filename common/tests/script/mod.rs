@@ -3,12 +3,10 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs;
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Close, Config, Connection, FileBytes, Service, Site, SiteOptions, Step, Worker};
+use common::{Chunks, Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
 use tempfile::TempDir;
 
 /// A site in a temporary directory, a worker, and one connection.
@@ -46,31 +44,25 @@ impl Script {
         self.connection.received(&mut self.worker, bytes);
     }
 
-    /// Carries out opens, loads and sends, `most` bytes at a time, until the machine wants to receive or close.
+    /// Carries out opens, reads and sends, `most` bytes at a time, until the machine wants to receive or close.
     pub(crate) fn run(&mut self, most: usize) -> Vec<u8> {
         let mut wire = Vec::new();
         loop {
             match self.connection.step() {
                 Step::Open(request) => {
-                    let result = self.worker.site().open(request);
+                    let result = request.open();
                     self.connection.opened(&mut self.worker, result);
                 }
-                Step::Load(range) => {
-                    let mut bytes = FileBytes::zeroed(usize::try_from(range.length).expect("fits"));
-                    let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
-                    let read = file.read_at(&mut bytes, range.offset).expect("read");
-                    bytes.truncate(read);
-                    self.connection.loaded(&mut self.worker, Ok(bytes));
+                Step::Read(range) => {
+                    let bytes = range.read().expect("read");
+                    self.connection.read(&mut self.worker, Ok(bytes));
                 }
-                Step::Send(answer) => {
-                    let mut bytes = answer.bytes().to_vec();
-                    if let Some(body) = answer.body {
-                        bytes.extend_from_slice(body.bytes());
-                    }
-                    if let Some(range) = answer.file {
-                        let mut body = vec![0; usize::try_from(range.length).expect("fits")];
-                        let file = fs::File::from(range.file.as_fd().try_clone_to_owned().expect("cloned"));
-                        file.read_exact_at(&mut body, range.offset).expect("read");
+                Step::Send(chunks) => {
+                    let (_, file) = chunks.front();
+                    let mut bytes = in_memory(chunks);
+                    if let Some(range) = file {
+                        let body = range.read().expect("read");
+                        assert_eq!(body.len() as u64, range.length, "a file that is whole");
                         bytes.extend_from_slice(&body);
                     }
                     assert!(!bytes.is_empty(), "a send of nothing");
@@ -86,9 +78,14 @@ impl Script {
     pub(crate) fn closes(&self) -> Option<Close> {
         match self.connection.step() {
             Step::Close(close) => Some(close),
-            Step::Receive | Step::Open(_) | Step::Load(_) | Step::Send(_) => None,
+            Step::Receive | Step::Open(_) | Step::Read(_) | Step::Send(_) => None,
         }
     }
+}
+
+/// The bytes in memory in front of what is to be sent.
+pub(crate) fn in_memory(chunks: Chunks<'_>) -> Vec<u8> {
+    chunks.front().0.iter().flat_map(|piece| piece.bytes()).copied().collect()
 }
 
 pub(crate) fn get(path: &str) -> Vec<u8> {

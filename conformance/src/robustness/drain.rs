@@ -122,7 +122,7 @@ fn a_request_under_way_is_answered(ground: Ground<'_>) -> Outcome {
     deadline::within(PATIENCE, "the first halves to be read", || stats.totals().bytes_in >= received)?;
     server.drain();
     // Long after idle connections have been closed.
-    thread::sleep(common::shutdown::QUIET * 2);
+    thread::sleep(common::service::shutdown::QUIET * 2);
     for client in &mut clients {
         client.send(b"st: h\r\n\r\n")?;
         let response = client.response(Framing::Content)?;

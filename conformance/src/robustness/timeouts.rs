@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::Config;
-use common::config::LINGER_TIMEOUT;
-use common::connection::LINGER_BYTES_MAX;
+use common::machine::connection::LINGER_BYTES_MAX;
+use common::machine::connection::LINGER_TIMEOUT;
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};

@@ -73,8 +73,9 @@ fn malformed() -> Vec<Row> {
 }
 
 fn bounded() -> Vec<Row> {
-    let extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(common::content::CHUNK_LINE_BYTES_MAX));
-    let trailer = format!("0\r\nA: {}\r\n\r\n", "t".repeat(common::content::TRAILER_BYTES_MAX));
+    let extension =
+        format!("5;{}\r\nhello\r\n0\r\n\r\n", "e".repeat(common::http::content::CHUNK_LINE_BYTES_MAX));
+    let trailer = format!("0\r\nA: {}\r\n\r\n", "t".repeat(common::http::content::TRAILER_BYTES_MAX));
     vec![
         with_chunks("extension_too_long", extension, refused(400)),
         with_chunks("trailers_too_long", trailer, refused(431)),

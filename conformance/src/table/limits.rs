@@ -1,7 +1,7 @@
 //! Bounds of a request: each is hit, and just not exceeded.
 
-use common::request::FIELDS_MAX;
-use common::scan::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use common::http::request::FIELDS_MAX;
+use common::http::scan::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 
 use crate::row::{Row, digits, problem, refused, row};
 

@@ -1,6 +1,6 @@
 //! Ranges (RFC 9110 §14): one, several, merged, ignored, refused.
 
-use common::range::{GAP_BYTES_MIN, RANGES_MAX};
+use common::http::range::{GAP_BYTES_MIN, RANGES_MAX};
 
 use crate::row::{Answer, Row, digits, file, get, part, parts, problem, request, row};
 use crate::site::{kilobyte, pattern_of};

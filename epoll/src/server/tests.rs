@@ -7,22 +7,21 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use crate::pool::{JOBS_MAX, JobCounts};
-use common::config::Config;
-use common::net::listen_socket;
-use common::sendfile::SENDFILE_BYTES_MAX;
-use common::site::{Site, SiteOptions};
+use common::site::sendfile::SENDFILE_BYTES_MAX;
+use common::{Config, Site, SiteOptions, listen_socket};
 use rustix::fs::{Advice, fadvise, fsync};
 use rustix::io::{ReadWriteFlags, preadv2};
+use rustix::net::sockopt;
 use tempfile::TempDir;
 
 /// Longer than any test takes that passes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-struct Bench<T = Edges> {
+struct Bench {
     folder: TempDir,
     service: Arc<Service>,
     pool: Pool,
-    server: Server<T>,
+    server: Server,
     events: Events,
     address: SocketAddr,
 }
@@ -34,22 +33,18 @@ fn folder() -> TempDir {
 }
 
 fn bench(config: Config) -> Bench {
-    bench_of(config)
-}
-
-fn bench_of<T: Trigger>(config: Config) -> Bench<T> {
     let folder = folder();
     let options = SiteOptions { listing: true, ..SiteOptions::default() };
     let site = Site::open_root(folder.path(), options).expect("a root");
     let service = Arc::new(Service::new(site, config).expect("a service"));
-    let pool = Pool::start(Arc::clone(&service), 4).expect("a thread");
+    let pool = Pool::start(4).expect("a thread");
     let socket = listen_socket("127.0.0.1:0".parse().expect("an address"), None).expect("listening");
     let address = rustix::net::getsockname(&socket).expect("a name").try_into().expect("an address");
     let server = Server::new(Worker::new(Arc::clone(&service), 0), vec![socket], &pool).expect("a server");
     Bench { folder, service, pool, server, events: Events::with_capacity(EVENTS_MAX), address }
 }
 
-impl<T: Trigger> Bench<T> {
+impl Bench {
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -98,7 +93,7 @@ impl<T: Trigger> Bench<T> {
         self.server.worker.flush();
     }
 
-    fn turn_until(&mut self, name: &str, mut done: impl FnMut(&Server<T>) -> bool) {
+    fn turn_until(&mut self, name: &str, mut done: impl FnMut(&Server) -> bool) {
         let begun = Instant::now();
         while !done(&self.server) {
             assert!(begun.elapsed() < PATIENCE, "{name} never came");
@@ -117,7 +112,7 @@ impl<T: Trigger> Bench<T> {
     }
 }
 
-impl<T> Server<T> {
+impl Server {
     fn waits(&self) -> Vec<Waits> {
         self.clients.tokens().filter_map(|token| self.clients.get(token)).map(|client| client.waits).collect()
     }
@@ -165,7 +160,7 @@ fn an_idle_client_is_small() {
 }
 
 /// Requests every name on one connection, one after the other.
-fn visit<T: Trigger>(bench: &mut Bench<T>, names: &[String], content: &[u8]) {
+fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
     let mut stream = bench.connect();
     for name in names {
         let requests = bench.service.stats.totals().requests;
@@ -362,7 +357,7 @@ fn a_stale_event_does_not_reach_the_next_tenant() {
     }
     first.write_all(get("/small").as_bytes()).expect("written");
     bench.server.poller.wait(&mut bench.events, Some(PATIENCE)).expect("waited");
-    assert!(bench.events.iter().all(|event| event.key == Key::Client(stale) && event.readable()));
+    assert!(bench.events.iter().all(|event| event.source == EventSource::Client(stale) && event.readable()));
     // The event is told, but its client goes, and another moves in before anybody looks at it.
     bench.server.close(stale, Close::Drop);
     let _second = bench.connect();
@@ -467,10 +462,10 @@ fn a_file_that_shrinks_ends_its_connection() {
 
 /// Returns how often the pool has read. Where a disk was quicker than the loop, and it had nothing to read, the
 /// client lags once more.
-fn lag<T: Trigger>(config: Config) -> u64 {
+fn lag(config: Config) -> u64 {
     let begun = Instant::now();
     loop {
-        let (evicts, reads) = lag_once::<T>(config.clone());
+        let (evicts, reads) = lag_once(config.clone());
         if reads > 0 || !evicts {
             return reads;
         }
@@ -479,8 +474,8 @@ fn lag<T: Trigger>(config: Config) -> u64 {
 }
 
 /// Returns whether files can be evicted here, and how often the pool has read.
-fn lag_once<T: Trigger>(config: Config) -> (bool, u64) {
-    let mut bench = bench_of::<T>(config);
+fn lag_once(config: Config) -> (bool, u64) {
+    let mut bench = bench(config);
     let content: Vec<u8> = (0..20 << 20u32).map(|n: u32| n.to_le_bytes()[n as usize % 3]).collect();
     bench.file("large", &content);
     let mut stream = bench.request("/large");
@@ -497,41 +492,47 @@ fn lag_once<T: Trigger>(config: Config) -> (bool, u64) {
 
 #[test]
 fn a_reader_that_lags_gets_all_of_it_in_the_end() {
-    lag::<Edges>(Config::default());
+    lag(Config::default());
 }
 
 #[test]
 fn without_a_technique_it_does_too() {
-    lag::<Levels>(Config::default());
-    lag::<Edges>(Config { copy: Copy::Read, ..Config::default() });
+    lag(levels());
+    lag(Config { copy: CopyMode::Read, ..Config::default() });
     let always_pool = Config { tune: vec![Tune::AlwaysPool], ..Config::default() };
-    let reads = lag::<Edges>(always_pool.clone());
+    let reads = lag(always_pool);
     assert!(reads >= (20 << 20) / pool::READ_BYTES_MAX as u64, "every byte is the pool's, not {reads} reads");
-    lag::<Levels>(Config { copy: Copy::Read, ..always_pool });
+    let tune = vec![Tune::AlwaysPool, Tune::LevelTriggered];
+    lag(Config { copy: CopyMode::Read, tune, ..Config::default() });
 }
 
 #[test]
 fn always_the_pool_although_all_is_cached() {
     const FILES: u64 = 4;
-    let cache = common::config::CacheConfig::OFF;
-    let mut bench = bench_of::<Edges>(Config { tune: vec![Tune::AlwaysPool], cache, ..Config::default() });
+    let cache = common::CacheConfig::OFF;
+    let mut bench = bench(Config { tune: vec![Tune::AlwaysPool], cache, ..Config::default() });
     let names: Vec<String> = (0..FILES).map(|n| format!("file{n}")).collect();
     names.iter().for_each(|name| bench.file(name, b"small"));
     visit(&mut bench, &names, b"small");
     assert_eq!(bench.pool.counts(), JobCounts { opens: FILES, reads: FILES });
 }
 
+fn levels() -> Config {
+    Config { tune: vec![Tune::LevelTriggered], ..Config::default() }
+}
+
 /// The client's events of one look at the poller; the loop is told of them, and of nothing else.
-fn clients_events<T: Trigger>(bench: &mut Bench<T>) -> usize {
+fn clients_events(bench: &mut Bench) -> usize {
     bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
-    let events: Vec<_> = bench.events.iter().filter(|event| matches!(event.key, Key::Client(_))).collect();
+    let events: Vec<_> =
+        bench.events.iter().filter(|event| matches!(event.source, EventSource::Client(_))).collect();
     events.iter().for_each(|event| bench.server.on_event(*event));
     events.len()
 }
 
 #[test]
 fn levels_that_nobody_waits_for_are_told_once() {
-    let mut bench = bench_of::<Levels>(Config::default());
+    let mut bench = bench(levels());
     bench.file("small", b"small");
     let mut stream = bench.request("/");
     bench.turn_until("the job", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Job));
@@ -556,7 +557,7 @@ fn levels_that_nobody_waits_for_are_told_once() {
 
 #[test]
 fn levels_leave_a_full_socket_alone() {
-    let mut bench = bench_of::<Levels>(Config::default());
+    let mut bench = bench(levels());
     bench.file("large", &vec![b'l'; 20 << 20]);
     let mut stream = bench.request("/large");
     bench

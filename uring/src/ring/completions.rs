@@ -2,11 +2,11 @@
 
 use std::io;
 
-use common::slots::Token;
+use common::Token;
 use io_uring::cqueue;
 
 use super::{Completion, Cqe, MESSAGES_MAX, Ring};
-use crate::buffers::RecvBuffer;
+use crate::buffers::Received;
 use crate::operation::{InFlight, Memory, Operation};
 
 impl Ring {
@@ -40,7 +40,11 @@ impl Ring {
                 let InFlight { token, memory } = self.in_flight.remove(place)?;
                 let Memory::ReceiveOnce { bytes, .. } = memory else { return None };
                 let result = cqe.count().map(|length| self.single_buffers.received(bytes, length));
-                Some(Completion::ReceivedOnce { token, result })
+                Some(Completion::Received {
+                    token,
+                    result: result.map(|buffer| buffer.map(Received::Single)),
+                    armed,
+                })
             }
             Operation::Send => self.sent(place, cqe.count()),
             Operation::Read => self.on_read(place, cqe.count()),
@@ -66,36 +70,36 @@ impl Ring {
         self.in_flight.remove(place).map(|in_flight| in_flight.token)
     }
 
-    fn received(&mut self, cqe: Cqe) -> io::Result<Option<RecvBuffer>> {
+    fn received(&mut self, cqe: Cqe) -> io::Result<Option<Received>> {
         if cqe.result == -libc::ENOBUFS {
             self.receive_buffers.grow();
         }
         let length = usize::try_from(cqe.result).unwrap_or(0);
         let buffer = cqueue::buffer_select(cqe.flags).map(|id| self.receive_buffers.take(id, length));
         cqe.value()?;
-        Ok(buffer.filter(|_| length > 0))
+        Ok(buffer.filter(|_| length > 0).map(Received::Provided))
     }
 
     /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
     fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         match self.in_flight.get_mut(place)? {
-            InFlight { memory: Memory::Load { .. }, .. } => {
+            InFlight { memory: Memory::Read { .. }, .. } => {
                 let InFlight { token, memory } = self.in_flight.remove(place)?;
-                let Memory::Load { mut bytes, .. } = memory else { return None };
+                let Memory::Read { mut bytes, .. } = memory else { return None };
                 let result = result.map(|count| {
                     bytes.truncate(count);
                     bytes
                 });
-                Some(Completion::Loaded { token, result })
+                Some(Completion::Read { token, result })
             }
-            InFlight { token, memory: Memory::Piece { buffer, .. } } => {
+            InFlight { token, memory: Memory::Pair { buffer, .. } } => {
                 let (token, body_bytes) = (*token, buffer.body().len());
                 if result.as_ref().is_ok_and(|count| *count == body_bytes) {
                     // A success that was not skipped: the send is on its way and still needs the buffer.
                     return None;
                 }
                 self.retire(place);
-                Some(Completion::FileRead { token, result })
+                Some(Completion::ReadShort { token })
             }
             // The read of a torn chain: its send has yet to fail.
             _ => None,
@@ -104,7 +108,7 @@ impl Ring {
 
     /// A READ has completed whose SEND was left to this moment.
     fn on_read_first(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
-        let InFlight { token, memory: Memory::Piece { buffer, .. } } = self.in_flight.get_mut(place)? else {
+        let InFlight { token, memory: Memory::Pair { buffer, .. } } = self.in_flight.get_mut(place)? else {
             return None;
         };
         let (token, body_bytes) = (*token, buffer.body().len());
@@ -112,13 +116,13 @@ impl Ring {
             return None;
         }
         self.retire(place);
-        Some(Completion::FileRead { token, result })
+        Some(Completion::ReadShort { token })
     }
 
     /// The operation is over: its memory goes back to where it came from.
     pub(super) fn retire(&mut self, place: Token) {
         match self.in_flight.remove(place).map(|in_flight| in_flight.memory) {
-            Some(Memory::Piece { buffer, .. }) => self.read_buffers.give_back(buffer),
+            Some(Memory::Pair { buffer, .. }) => self.read_buffers.give_back(buffer),
             Some(Memory::Message { mut message, .. }) if self.messages.len() < MESSAGES_MAX => {
                 message.clear();
                 self.messages.push(message);

@@ -2,10 +2,9 @@
 
 use std::ptr;
 
-use common::slots::Token;
-use common::tune::Tune;
+use common::{Token, Tune};
 use io_uring::opcode;
-use io_uring::squeue::Entry;
+use io_uring::squeue::Entry as Sqe;
 use io_uring::types::Fd;
 
 use super::{Flight, Pair, Ring, Socket};
@@ -15,7 +14,7 @@ type Receive = fn(&mut Ring, Token, &Socket) -> Flight;
 
 /// With a technique, or without it; chosen when the ring is made.
 pub(super) struct Ways {
-    pub(super) accept: fn(Fd) -> Entry,
+    pub(super) accept: fn(Fd) -> Sqe,
     pub(super) receive: Receive,
     pub(super) receive_first: Receive,
     pub(super) pair: Pair,
@@ -44,10 +43,10 @@ impl Ways {
     }
 }
 
-fn accept_on(listener: Fd) -> Entry {
+fn accept_on(listener: Fd) -> Sqe {
     opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build()
 }
 
-fn accept_once(listener: Fd) -> Entry {
+fn accept_once(listener: Fd) -> Sqe {
     opcode::Accept::new(listener, ptr::null_mut(), ptr::null_mut()).flags(libc::SOCK_CLOEXEC).build()
 }

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::tune::Tune;
+use common::service::tune::Tune;
 use libtest_mimic::Failed;
 use uring::buffers::RECEIVE_BUFFER_BYTES;
-use uring::ring::{Completion, LADDER, Options, Piece, Ring};
+use uring::ring::{Completion, FilePart, LADDER, Options, Ring};
 
 use super::{
     Outcome, PATIENCE, Test, directory, file_of, next, options, pair, pattern, sent, small_ring, token,
@@ -55,8 +55,8 @@ fn accepts_one_at_a_time() -> Outcome {
 
 /// What a receive that is for once has come to.
 fn received_once(completion: Completion) -> Result<Option<Vec<u8>>, Failed> {
-    let Completion::ReceivedOnce { result, .. } = completion else { return Err("not a receive".into()) };
-    Ok(result?.map(|buffer| buffer.as_ref().to_vec()))
+    let Completion::Received { result, .. } = completion else { return Err("not a receive".into()) };
+    Ok(result?.map(|buffer| buffer.bytes().to_vec()))
 }
 
 fn receives_one_at_a_time() -> Outcome {
@@ -127,7 +127,7 @@ fn enters_of_a_pair(options: &Options) -> Result<u64, Failed> {
     let file = file_of(&directory, &content)?;
     let mut ring = Ring::new(options)?;
     let (socket, mut theirs) = pair()?;
-    ring.read_then_send(token(0), &socket, &Piece { head: b"head", file: &file, offset: 0, length: 1000 });
+    ring.read_then_send(token(0), &socket, &FilePart { head: b"head", file: &file, offset: 0, length: 1000 });
     assert_eq!(sent(&mut ring)?, 1004);
     let mut got = vec![0; 1004];
     theirs.read_exact(&mut got)?;
@@ -146,7 +146,7 @@ fn enters_the_kernel_for_each_operation() -> Outcome {
         let mut ring = Ring::new(&options)?;
         let (socket, _theirs) = pair()?;
         for slot in 0..10 {
-            ring.poll_once(token(slot), &socket);
+            ring.poll_readable(token(slot), &socket);
         }
         assert_eq!(ring.enters(), enters);
         ring.finish(PATIENCE);

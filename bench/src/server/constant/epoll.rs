@@ -1,7 +1,7 @@
 //! The null server over edge-triggered epoll.
 
 use super::RequestEnd;
-use common::slots::{Slots, Token};
+use common::service::slots::{Slots, Token};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::fd::{AsFd, OwnedFd};

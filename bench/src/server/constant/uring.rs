@@ -2,12 +2,12 @@
 //! multishot accept, a multishot receive per connection into provided buffers, and a send.
 
 use super::RequestEnd;
-use common::slots::{Slots, Token};
+use common::{SharedPiece, Slots, Token};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::io;
 use std::rc::Rc;
-use uring::buffers::RecvBuffer;
+use uring::buffers::Received;
 use uring::ring::{Completion, Flight, Options, Ring, Socket};
 
 struct Client {
@@ -74,7 +74,7 @@ impl NullServer {
         }
     }
 
-    fn on_recv(&mut self, token: Token, result: io::Result<Option<RecvBuffer>>, armed: bool) {
+    fn on_recv(&mut self, token: Token, result: io::Result<Option<Received>>, armed: bool) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if !armed {
             client.receiving = None;
@@ -83,8 +83,8 @@ impl NullServer {
             Ok(Some(bytes)) => {
                 if !client.sending && !client.ending && client.request.comes_with(bytes.bytes()) {
                     client.sending = true;
-                    let (answer, whole) = (Rc::clone(&self.answer), 0..self.answer.len());
-                    let _never_cancelled = self.ring.send(token, &client.socket, answer, whole, false);
+                    let whole = SharedPiece::Output(Rc::clone(&self.answer), 0..self.answer.len());
+                    let _never_cancelled = self.ring.send(token, &client.socket, [whole], false);
                 }
                 true
             }

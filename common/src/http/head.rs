@@ -1,0 +1,346 @@
+//! Header builders: from a decision to the bytes of a response head.
+//!
+//! Every head begins with the status line, `Server` and `Date`, so the date stands at a place that the
+//! status alone determines. All builders append; none allocates when the buffer is large enough.
+
+use std::ops::Range;
+
+use crate::http::conditional::Validators;
+use crate::http::date::{DATE_BYTES, Date};
+use crate::http::digits::push_decimal;
+use crate::http::mime::MediaType;
+use crate::http::range::ByteRange;
+use crate::http::status::Status;
+
+/// What is said about the connection (RFC 9112 §9.3, §9.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// Nothing: it is kept, as HTTP/1.1 expects.
+    Kept,
+    /// `keep-alive`, for an HTTP/1.0 client that asked for it.
+    KeptExplicitly,
+    /// `close`.
+    Closing,
+}
+
+/// What every head says, whatever it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct General {
+    /// When the answer was made.
+    pub date: Date,
+    /// What becomes of the connection.
+    pub persistence: Persistence,
+}
+
+/// What is sent when a file is.
+#[derive(Clone, Copy, Debug)]
+pub struct Representation {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its validators.
+    pub validators: Validators,
+}
+
+/// The methods that are served, for `Allow`.
+const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
+
+/// 200: the whole file.
+pub fn build_ok_headers(out: &mut Vec<u8>, general: &General, file: &Representation) {
+    begin(out, Status::Ok, general);
+    push_content(out, file.media_type, file.size);
+    push_validators(out, &file.validators);
+    out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
+    end(out, general);
+}
+
+/// 206: one range of the file.
+pub fn build_partial_headers(out: &mut Vec<u8>, general: &General, file: &Representation, range: ByteRange) {
+    begin(out, Status::PartialContent, general);
+    push_content(out, file.media_type, range.length);
+    push_content_range(out, range, file.size);
+    push_validators(out, &file.validators);
+    end(out, general);
+}
+
+/// 206: several ranges (RFC 9110 §14.6); `content_bytes` is [`multipart_bytes`].
+pub fn build_multipart_headers(
+    out: &mut Vec<u8>,
+    general: &General,
+    file: &Representation,
+    content_bytes: u64,
+) {
+    begin(out, Status::PartialContent, general);
+    out.extend_from_slice(b"Content-Type: multipart/byteranges; boundary=");
+    push_boundary(out, file);
+    out.extend_from_slice(b"\r\n");
+    push_content_length(out, content_bytes);
+    push_validators(out, &file.validators);
+    end(out, general);
+}
+
+/// What stands before the bytes of one part.
+pub fn build_part_header(out: &mut Vec<u8>, file: &Representation, range: ByteRange, is_first: bool) {
+    out.extend_from_slice(if is_first { b"--" } else { b"\r\n--" });
+    push_boundary(out, file);
+    out.extend_from_slice(b"\r\n");
+    push_content_type(out, file.media_type);
+    push_content_range(out, range, file.size);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What stands after the last part.
+pub fn build_multipart_end(out: &mut Vec<u8>, file: &Representation) {
+    out.extend_from_slice(b"\r\n--");
+    push_boundary(out, file);
+    out.extend_from_slice(b"--\r\n");
+}
+
+/// The length of a multipart body. `scratch` is appended to and restored.
+pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation, ranges: &[ByteRange]) -> u64 {
+    let start = scratch.len();
+    for (index, range) in ranges.iter().enumerate() {
+        build_part_header(scratch, file, *range, index == 0);
+    }
+    build_multipart_end(scratch, file);
+    let framing = scratch.len() - start;
+    scratch.truncate(start);
+    framing as u64 + ranges.iter().map(|range| range.length).sum::<u64>()
+}
+
+/// 304.
+pub fn build_not_modified(out: &mut Vec<u8>, general: &General, validators: &Validators) {
+    begin(out, Status::NotModified, general);
+    push_validators(out, validators);
+    end(out, general);
+}
+
+/// 412: no body, so that 304 and 412 read alike.
+pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, validators: &Validators) {
+    begin(out, Status::PreconditionFailed, general);
+    push_content_length(out, 0);
+    push_validators(out, validators);
+    end(out, general);
+}
+
+/// 416, with the size that the client didn't know.
+pub fn build_range_not_satisfiable(out: &mut Vec<u8>, general: &General, size: u64) {
+    begin(out, Status::RangeNotSatisfiable, general);
+    push_content(out, MediaType::TEXT, error_body_bytes(Status::RangeNotSatisfiable));
+    out.extend_from_slice(b"Content-Range: bytes */");
+    push_decimal(out, size);
+    out.extend_from_slice(b"\r\n");
+    end(out, general);
+    push_error_body(out, Status::RangeNotSatisfiable);
+}
+
+/// 404 without a page of the site's own.
+pub fn build_404(out: &mut Vec<u8>, general: &General) {
+    build_error(out, general, Status::NotFound);
+}
+
+/// 404 with the site's own page.
+pub fn build_404_page_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
+    begin(out, Status::NotFound, general);
+    push_content(out, media_type, size);
+    end(out, general);
+}
+
+/// Any other refusal, with a line of text as its body.
+pub fn build_error(out: &mut Vec<u8>, general: &General, status: Status) {
+    begin(out, status, general);
+    push_content(out, MediaType::TEXT, error_body_bytes(status));
+    match status {
+        Status::MethodNotAllowed => out.extend_from_slice(ALLOW.as_bytes()),
+        Status::ServiceUnavailable => out.extend_from_slice(b"Retry-After: 1\r\n"),
+        _ => {}
+    }
+    end(out, general);
+    push_error_body(out, status);
+}
+
+/// How long the body of [`build_error`] is: what a HEAD leaves out.
+#[must_use]
+pub fn error_body_bytes(status: Status) -> u64 {
+    status.line().len() as u64 + 1
+}
+
+/// 301 to a path on this host: `location` begins with one slash.
+pub fn build_redirect(out: &mut Vec<u8>, general: &General, location: &[u8]) {
+    begin(out, Status::MovedPermanently, general);
+    push_content(out, MediaType::TEXT, error_body_bytes(Status::MovedPermanently));
+    out.extend_from_slice(b"Location: ");
+    out.extend_from_slice(location);
+    out.extend_from_slice(b"\r\n");
+    end(out, general);
+    push_error_body(out, Status::MovedPermanently);
+}
+
+/// 204 to OPTIONS.
+pub fn build_options(out: &mut Vec<u8>, general: &General) {
+    begin(out, Status::NoContent, general);
+    out.extend_from_slice(ALLOW.as_bytes());
+    end(out, general);
+}
+
+/// 200 with a page that the server made: a listing. It has no validators, and must be asked for anew.
+pub fn build_page_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
+    begin(out, Status::Ok, general);
+    push_content(out, media_type, size);
+    out.extend_from_slice(b"Cache-Control: no-cache\r\n");
+    end(out, general);
+}
+
+/// Where in a head with this status the value of `Date` stands.
+#[must_use]
+pub fn date_range(status: Status) -> Range<usize> {
+    let start = VERSION.len() + status.line().len() + BEFORE_DATE.len();
+    start..start + DATE_BYTES
+}
+
+/// The beginning of every head, and what stands between its status and its date.
+const VERSION: &[u8] = b"HTTP/1.1 ";
+const BEFORE_DATE: &[u8] = b"\r\nServer: triptych\r\nDate: ";
+
+fn begin(out: &mut Vec<u8>, status: Status, general: &General) {
+    out.extend_from_slice(VERSION);
+    out.extend_from_slice(status.line().as_bytes());
+    out.extend_from_slice(BEFORE_DATE);
+    out.extend_from_slice(general.date.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+fn end(out: &mut Vec<u8>, general: &General) {
+    out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+    out.extend_from_slice(match general.persistence {
+        Persistence::Kept => b"\r\n".as_slice(),
+        Persistence::KeptExplicitly => b"Connection: keep-alive\r\n\r\n",
+        Persistence::Closing => b"Connection: close\r\n\r\n",
+    });
+}
+
+fn push_content(out: &mut Vec<u8>, media_type: MediaType, length: u64) {
+    push_content_type(out, media_type);
+    push_content_length(out, length);
+}
+
+fn push_content_type(out: &mut Vec<u8>, media_type: MediaType) {
+    out.extend_from_slice(b"Content-Type: ");
+    for part in media_type.parts() {
+        out.extend_from_slice(part.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_content_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"Content-Length: ");
+    push_decimal(out, length);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_content_range(out: &mut Vec<u8>, range: ByteRange, size: u64) {
+    out.extend_from_slice(b"Content-Range: bytes ");
+    push_decimal(out, range.start);
+    out.push(b'-');
+    push_decimal(out, range.start + range.length - 1);
+    out.push(b'/');
+    push_decimal(out, size);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_validators(out: &mut Vec<u8>, validators: &Validators) {
+    out.extend_from_slice(b"Last-Modified: ");
+    out.extend_from_slice(Date::from_unix(validators.last_modified).as_bytes());
+    out.extend_from_slice(b"\r\nETag: ");
+    out.extend_from_slice(&validators.etag().text());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The same for the same state of the file, so that all servers answer alike.
+fn push_boundary(out: &mut Vec<u8>, file: &Representation) {
+    out.extend_from_slice(b"triptych-");
+    out.extend_from_slice(&file.validators.etag().opaque());
+}
+
+fn push_error_body(out: &mut Vec<u8>, status: Status) {
+    out.extend_from_slice(status.line().as_bytes());
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GENERAL: General = General { date: Date::EPOCH, persistence: Persistence::Kept };
+
+    fn file() -> Representation {
+        Representation {
+            media_type: MediaType::HTML,
+            size: 1000,
+            validators: Validators::new(10, 1000, 784_111_777, 5, 784_111_800),
+        }
+    }
+
+    fn built(build: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        build(&mut out);
+        String::from_utf8(out).expect("ASCII").replace("\r\n", "\n")
+    }
+
+    #[test]
+    fn a_whole_file() {
+        assert_eq!(
+            built(|out| build_ok_headers(out, &GENERAL, &file())),
+            "HTTP/1.1 200 OK\nServer: triptych\nDate: Thu, 01 Jan 1970 00:00:00 GMT\n\
+             Content-Type: text/html; charset=utf-8\nContent-Length: 1000\n\
+             Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nETag: \"a-3e8-ae1b981bc490a05\"\nAccept-Ranges: bytes\n\
+             X-Content-Type-Options: nosniff\n\n"
+        );
+    }
+
+    #[test]
+    fn a_part_of_a_file() {
+        let range = ByteRange { start: 10, length: 5 };
+        let text = built(|out| build_partial_headers(out, &GENERAL, &file(), range));
+        assert!(text.contains("Content-Length: 5\nContent-Range: bytes 10-14/1000\n"), "{text}");
+    }
+
+    #[test]
+    fn a_multipart_body_is_as_long_as_announced() {
+        let ranges = [ByteRange { start: 0, length: 1 }, ByteRange { start: 200, length: 30 }];
+        let mut out = b"kept".to_vec();
+        let announced = multipart_bytes(&mut out, &file(), &ranges);
+        assert_eq!(out, b"kept");
+        let body = built(|out| {
+            for (index, range) in ranges.iter().enumerate() {
+                build_part_header(out, &file(), *range, index == 0);
+                out.resize(out.len() + usize::try_from(range.length).expect("small"), b'x');
+            }
+            build_multipart_end(out, &file());
+        });
+        assert_eq!(body.replace('\n', "\r\n").len() as u64, announced);
+        assert!(
+            body.starts_with("--triptych-a-3e8-ae1b981bc490a05\nContent-Type: text/html; charset=utf-8\n"),
+            "{body}"
+        );
+        assert!(body.ends_with("x\n--triptych-a-3e8-ae1b981bc490a05--\n"), "{body}");
+    }
+
+    #[test]
+    fn refusals_say_what_the_client_needs() {
+        let text = built(|out| build_error(out, &GENERAL, Status::MethodNotAllowed));
+        assert!(
+            text.contains("\nAllow: GET, HEAD, OPTIONS\n") && text.ends_with("\n\n405 Method Not Allowed\n"),
+            "{text}"
+        );
+        let text = built(|out| build_error(out, &GENERAL, Status::ServiceUnavailable));
+        assert!(text.contains("\nRetry-After: 1\n"), "{text}");
+        let text = built(|out| build_range_not_satisfiable(out, &GENERAL, 7));
+        assert!(text.contains("\nContent-Range: bytes */7\n"), "{text}");
+        let closing = General { persistence: Persistence::Closing, ..GENERAL };
+        let text = built(|out| build_404(out, &closing));
+        assert!(text.contains("\nConnection: close\n\n404 Not Found\n"), "{text}");
+        assert!(text.contains("\nContent-Length: 14\n"), "{text}");
+    }
+}

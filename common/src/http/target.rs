@@ -1,0 +1,332 @@
+//! From a request target to a path below the root.
+//!
+//! A target is decoded once; dot segments and empty segments are resolved after that, so no encoding of `..`
+//! means anything else than `..`. The result is a relative path of plain names, which the kernel then opens
+//! beneath the root (`openat2(2)`, `RESOLVE_BENEATH`): two fences, each enough alone.
+
+use std::ops::Range;
+
+use crate::http::status::Status;
+
+/// A target whose path has been resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The path names a directory: it ended in a slash or in a dot segment.
+    pub directory: bool,
+    /// A segment begins with a dot, and isn't `.well-known`.
+    pub hidden: bool,
+    /// Where in the target the query stands, with its question mark; empty without one.
+    pub query: Range<usize>,
+}
+
+/// Resolves an origin-form or absolute-form target (RFC 9112 §3.2) into `path`: segments joined by single
+/// slashes, no leading or trailing one; empty for the root itself. `path` is cleared first.
+///
+/// # Errors
+/// 400 for a malformed escape, a NUL, a path that climbs above the root, an absolute-form whose scheme
+/// isn't http or https or whose authority is invalid, and any other form.
+pub fn resolve(target: &[u8], path: &mut Vec<u8>) -> Result<Target, Status> {
+    path.clear();
+    if is_plain(target) {
+        let directory = target.ends_with(b"/");
+        path.extend_from_slice(&target[1..target.len() - usize::from(directory)]);
+        return Ok(Target { directory, hidden: false, query: target.len()..target.len() });
+    }
+    let start = path_start(target)?;
+    let end = memchr::memchr2(b'?', b'#', &target[start..]).map_or(target.len(), |at| start + at);
+    if target[end..].contains(&b'#') {
+        return Err(Status::BadRequest); // a fragment is never sent (RFC 9110 §7.1)
+    }
+    decode(&target[start..end], path)?;
+    if memchr::memchr(0, path).is_some() {
+        return Err(Status::BadRequest); // no file has such a name
+    }
+    let (directory, hidden) = remove_dot_segments(path)?;
+    Ok(Target { directory, hidden, query: end..target.len() })
+}
+
+/// Whether a target is what most are: a slash, then names that stand for themselves. None is empty (the last one
+/// aside), begins with a dot, or has to be decoded, and no query follows.
+fn is_plain(target: &[u8]) -> bool {
+    // Without an early exit: several bytes are compared at once.
+    let encoded = target.iter().fold(false, |found, byte| found | matches!(byte, 0 | b'%' | b'?' | b'#'));
+    let follow = |(byte, next): (&u8, &u8)| *byte == b'/' && matches!(next, b'/' | b'.');
+    let dotted =
+        target.iter().zip(&target[1.min(target.len())..]).fold(false, |found, pair| found | follow(pair));
+    target.len() > 1 && target[0] == b'/' && !encoded && !dotted
+}
+
+/// Where the path begins: at once in origin-form, after the authority in absolute-form.
+fn path_start(target: &[u8]) -> Result<usize, Status> {
+    if target.first() == Some(&b'/') {
+        return Ok(0);
+    }
+    let scheme = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
+        .ok_or(Status::BadRequest)?
+        .len();
+    let authority =
+        target[scheme..].iter().position(|byte| b"/?#".contains(byte)).unwrap_or(target.len() - scheme);
+    if is_authority(&target[scheme..scheme + authority]) {
+        Ok(scheme + authority)
+    } else {
+        Err(Status::BadRequest)
+    }
+}
+
+/// Appends the decoded bytes (RFC 3986 §2.1).
+fn decode(mut encoded: &[u8], path: &mut Vec<u8>) -> Result<(), Status> {
+    while let Some(at) = memchr::memchr(b'%', encoded) {
+        path.extend_from_slice(&encoded[..at]);
+        let escape = encoded.get(at + 1..at + 3).ok_or(Status::BadRequest)?;
+        let byte = hex_digit(escape[0]).zip(hex_digit(escape[1])).map(|(high, low)| high << 4 | low);
+        path.push(byte.ok_or(Status::BadRequest)?);
+        encoded = &encoded[at + 3..];
+    }
+    path.extend_from_slice(encoded);
+    Ok(())
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Resolves segments in place; says whether the path names a directory, and whether a name in it is hidden.
+fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
+    let mut written = 0;
+    let mut read = 0;
+    let mut directory = true;
+    while read <= path.len() {
+        let end = memchr::memchr(b'/', &path[read..]).map_or(path.len(), |at| read + at);
+        directory = true;
+        match &path[read..end] {
+            b"" | b"." => {}
+            b".." => {
+                if written == 0 {
+                    return Err(Status::BadRequest);
+                }
+                written = memchr::memrchr(b'/', &path[..written]).unwrap_or(0);
+            }
+            _ => {
+                directory = false;
+                if written > 0 {
+                    path[written] = b'/';
+                    written += 1;
+                }
+                path.copy_within(read..end, written);
+                written += end - read;
+            }
+        }
+        read = end + 1;
+    }
+    path.truncate(written);
+    let hidden =
+        path.split(|byte| *byte == b'/').any(|name| name.first() == Some(&b'.') && name != b".well-known");
+    Ok((directory, hidden))
+}
+
+/// What a host consists of, percent signs and colons aside: `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3).
+const OF_HOST: [bool; 256] =
+    set_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=");
+
+const fn set_of(bytes: &[u8]) -> [bool; 256] {
+    let mut set = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        set[bytes[at] as usize] = true;
+        at += 1;
+    }
+    set
+}
+
+/// Whether the bytes are `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2.2), the host not empty.
+#[must_use]
+pub fn is_authority(bytes: &[u8]) -> bool {
+    let (host, port) = if bytes.first() == Some(&b'[') {
+        let Some(end) = memchr::memchr(b']', bytes) else {
+            return false;
+        };
+        let literal = &bytes[1..end];
+        if literal.is_empty() || !literal.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b':') {
+            return false;
+        }
+        (literal, &bytes[end + 1..])
+    } else {
+        let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
+        let (host, port) = bytes.split_at(end);
+        if !host.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b'%') {
+            return false;
+        }
+        (host, port)
+    };
+    let port_is_valid = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit) && digits.len() <= 5,
+        _ => false,
+    };
+    !host.is_empty() && port_is_valid
+}
+
+/// Appends a path so that it can stand in a header field: everything but unreserved characters and slashes
+/// is escaped (RFC 3986 §2.3).
+pub fn encode(path: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in path {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn targets_resolve() {
+        // target, path, directory, hidden, query
+        for (target, path, directory, hidden, query) in [
+            ("/", "", true, false, ""),
+            ("/index.html", "index.html", false, false, ""),
+            ("/a/b/c.txt?x=1&y", "a/b/c.txt", false, false, "?x=1&y"),
+            ("/a/", "a", true, false, ""),
+            ("/a/?", "a", true, false, "?"),
+            ("//a///b", "a/b", false, false, ""),
+            ("/a/./b", "a/b", false, false, ""),
+            ("/a/../b", "b", false, false, ""),
+            ("/a/b/..", "a", true, false, ""),
+            ("/a/b/.", "a/b", true, false, ""),
+            ("/a/b/../", "a", true, false, ""),
+            ("/%61%2Fb", "a/b", false, false, ""),
+            ("/a/%2e%2e/b", "b", false, false, ""),
+            ("/a%20b", "a b", false, false, ""),
+            ("/%2561", "%61", false, false, ""),
+            ("/a%3Fb", "a?b", false, false, ""),
+            ("/.git/config", ".git/config", false, true, ""),
+            ("/a/.hidden", "a/.hidden", false, true, ""),
+            ("/...", "...", false, true, ""),
+            ("/.git/../a", "a", false, false, ""),
+            ("/.well-known/x", ".well-known/x", false, false, ""),
+            ("/.well-known/.x", ".well-known/.x", false, true, ""),
+            ("http://example.com/a", "a", false, false, ""),
+            ("HTTP://example.com:80", "", true, false, ""),
+            ("https://[::1]:8080/a?b", "a", false, false, "?b"),
+            ("http://example.com?q", "", true, false, "?q"),
+            ("/a?http://x/%zz", "a", false, false, "?http://x/%zz"),
+        ] {
+            let mut resolved = Vec::new();
+            let parsed =
+                resolve(target.as_bytes(), &mut resolved).unwrap_or_else(|_| panic!("{target} is refused"));
+            assert_eq!(String::from_utf8_lossy(&resolved), path, "{target}");
+            assert_eq!((parsed.directory, parsed.hidden), (directory, hidden), "{target}");
+            assert_eq!(&target[parsed.query], query, "{target}");
+        }
+    }
+
+    #[test]
+    fn targets_are_refused() {
+        for target in [
+            "",
+            "a",
+            "*",
+            "/..",
+            "/a/../..",
+            "/%2e%2e",
+            "/%2E./",
+            "/..%2f",
+            "/%2f..",
+            "/%",
+            "/%4",
+            "/%g0",
+            "/%0g",
+            "/%00",
+            "/a%00b",
+            "/a#b",
+            "/a?b#c",
+            "ftp://example.com/",
+            "http://",
+            "http:///a",
+            "http://u@h/",
+            "http:/a",
+            "http://h:port/",
+            "http://[::1/",
+            "example.com:80",
+            "http://a b/",
+        ] {
+            assert_eq!(resolve(target.as_bytes(), &mut Vec::new()), Err(Status::BadRequest), "{target}");
+        }
+    }
+
+    #[test]
+    fn authorities() {
+        for good in [
+            "a",
+            "example.com",
+            "example.com:",
+            "example.com:8080",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:80",
+            "a_b",
+        ] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in
+            ["", ":80", "a b", "a/b", "u@h", "a:b", "a:1:2", "[::1", "[]", "[::1]x", "a:123456", "a,b c", "é"]
+        {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn encoding_escapes_what_a_header_field_must_not_hold() {
+        let mut out = Vec::new();
+        encode(b"a b/\r\n\xff%?~", &mut out);
+        assert_eq!(out, b"a%20b/%0D%0A%FF%25%3F~");
+    }
+
+    proptest! {
+        /// Whatever the target: the path is made of plain names, and never climbs.
+        #[test]
+        fn nothing_climbs(target in "[/.%2eEfFa0?#:h-]{0,40}") {
+            let mut path = Vec::new();
+            if resolve(target.as_bytes(), &mut path).is_ok() && !path.is_empty() {
+                for name in path.split(|byte| *byte == b'/') {
+                    prop_assert!(!name.is_empty() && name != b"." && name != b"..");
+                }
+                prop_assert!(!path.contains(&0));
+            }
+        }
+
+        /// Arbitrary bytes neither panic nor leave a NUL in a path.
+        #[test]
+        fn arbitrary_bytes(target in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut path = Vec::new();
+            if resolve(&target, &mut path).is_ok() {
+                prop_assert!(!path.contains(&0));
+            }
+        }
+
+        /// What is encoded decodes to itself.
+        #[test]
+        fn encoding_round_trips(names in proptest::collection::vec(proptest::collection::vec(1u8.., 1..9), 1..5)) {
+            let names: Vec<Vec<u8>> = names.into_iter().map(|name| name.into_iter().map(|byte| if byte == b'/' { b'_' } else { byte }).collect()).collect();
+            prop_assume!(names.iter().all(|name| name != b"." && name != b".."));
+            let path = names.join(&b'/');
+            let mut target = b"/".to_vec();
+            encode(&path, &mut target);
+            let mut resolved = Vec::new();
+            prop_assert!(resolve(&target, &mut resolved).is_ok());
+            prop_assert_eq!(resolved, path);
+        }
+    }
+}

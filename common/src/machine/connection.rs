@@ -1,0 +1,330 @@
+//! The connection: what it waits for, and until when.
+//!
+//! A [`Connection`] does no I/O. Its backend reports what has happened ([`received`](Connection::received),
+//! [`opened`](Connection::opened), [`read`](Connection::read), [`sent`](Connection::sent)) and asks what must happen
+//! next ([`step`](Connection::step)).
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::http::status::Status;
+use crate::machine::context::Context;
+use crate::machine::exchange::Exchange;
+use crate::machine::peer::Peer;
+use crate::machine::responder::Missing;
+use crate::machine::step::{Close, Step};
+use crate::site::file_bytes::FileBytes;
+use crate::site::free_list::FreeList;
+use crate::site::open::Opened;
+
+/// While lingering, a client that sends more than this is dropped.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long a connection lingers: goes on dropping what the client sends behind its last answer.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Exchanges that are kept for the next requests; beyond that they are freed.
+const SPARE_EXCHANGES_MAX: usize = 1024;
+/// So many of them stay, however little there is to do.
+const SPARE_EXCHANGES_MIN: usize = 2;
+
+/// What a worker's connections live on: their common context, and memory for exchanges.
+#[derive(Debug)]
+pub struct Host {
+    /// What they share.
+    pub(crate) context: Context,
+    exchanges: FreeList<Box<Exchange>>,
+}
+
+impl Host {
+    pub(crate) fn new(context: Context) -> Host {
+        Host { context, exchanges: FreeList::new(SPARE_EXCHANGES_MIN, SPARE_EXCHANGES_MAX) }
+    }
+
+    /// Reads the clock, and frees memory that has gone unneeded for a while.
+    pub(crate) fn tick(&mut self) {
+        if self.context.tick() {
+            self.exchanges.trim();
+        }
+    }
+
+    /// Memory for an exchange: used before, or new.
+    fn take(&mut self, peer: Option<Peer>) -> Box<Exchange> {
+        let spare = self.exchanges.take();
+        let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.context.files.site())));
+        exchange.begin(self.context.now(), peer);
+        exchange
+    }
+
+    /// Takes the memory of an exchange back.
+    fn put_back(&mut self, mut exchange: Box<Exchange>) {
+        exchange.reset(&mut self.context);
+        self.exchanges.put(exchange);
+    }
+}
+
+/// What the connection is waiting for.
+#[derive(Debug)]
+enum State {
+    /// A request. Nothing is held.
+    Idle,
+    /// The rest of a request.
+    Reading(Box<Exchange>),
+    /// A file.
+    Opening(Box<Exchange>),
+    /// Bytes of a file, for the cache.
+    Loading(Box<Exchange>),
+    /// An answer to leave.
+    Sending(Box<Exchange>),
+    /// The client to close its side, too.
+    Lingering { bytes_left: usize },
+    /// The backend to close it.
+    Closing(Close),
+}
+
+/// One connection, from its first byte to its last.
+#[derive(Debug)]
+pub struct Connection {
+    state: State,
+    deadline: Option<Instant>,
+    peer: Option<Peer>,
+}
+
+impl Connection {
+    /// A connection that was just accepted. The peer is for the access log.
+    #[must_use]
+    pub fn new(host: &Host, peer: Option<Peer>) -> Connection {
+        let deadline = host.context.now() + host.context.timeouts.idle;
+        Connection { state: State::Idle, deadline: Some(deadline), peer }
+    }
+
+    /// What must happen next.
+    #[must_use]
+    pub fn step(&self) -> Step<'_> {
+        match &self.state {
+            State::Idle | State::Reading(_) | State::Lingering { .. } => Step::Receive,
+            State::Opening(exchange) => Step::Open(exchange.responder.open_request()),
+            State::Loading(exchange) => {
+                Step::Read(exchange.responder.missing_bytes().expect("the state is named after them"))
+            }
+            State::Sending(exchange) => Step::Send(exchange.responder.outgoing.chunks()),
+            State::Closing(close) => Step::Close(*close),
+        }
+    }
+
+    /// Bytes have come from the client; none: it has closed its side. Bytes that come before [`Step::Receive`] asks for
+    /// them are kept, see [`wants_bytes`](Self::wants_bytes).
+    pub fn received(&mut self, host: &mut Host, bytes: &[u8]) {
+        host.context.counts.bytes_in += bytes.len() as u64;
+        match &mut self.state {
+            State::Idle if bytes.is_empty() => self.state = State::Closing(Close::Drop),
+            State::Idle => {
+                let mut exchange = host.take(self.peer);
+                exchange.received(&mut host.context, bytes);
+                self.deadline = Some(host.context.now() + host.context.timeouts.head);
+                self.enter(host, exchange);
+            }
+            State::Reading(exchange) => {
+                let was_in_content = exchange.reader.is_in_content();
+                exchange.received(&mut host.context, bytes);
+                if exchange.reader.is_in_content() && !was_in_content {
+                    self.deadline = Some(host.context.now() + host.context.timeouts.head);
+                }
+                self.proceed(host);
+            }
+            State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
+                exchange.reader.keep(bytes);
+            }
+            State::Lingering { bytes_left } => {
+                *bytes_left = bytes_left.saturating_sub(bytes.len());
+                if bytes.is_empty() || *bytes_left == 0 {
+                    self.state = State::Closing(Close::Drop);
+                }
+            }
+            State::Closing(_) => {}
+        }
+    }
+
+    /// The open that [`Step::Open`] asked for has ended.
+    pub fn opened(&mut self, host: &mut Host, result: io::Result<Opened>) {
+        if let State::Opening(exchange) = &mut self.state {
+            exchange.opened(&mut host.context, result);
+            self.proceed(host);
+        }
+    }
+
+    /// The read that [`Step::Read`] asked for has ended: with all bytes, or as many as the file has.
+    pub fn read(&mut self, host: &mut Host, result: io::Result<FileBytes>) {
+        if let State::Loading(exchange) = &mut self.state {
+            exchange.read(&mut host.context, result);
+            self.proceed(host);
+        }
+    }
+
+    /// So many bytes of what [`Step::Send`] asked for have left, in order.
+    pub fn sent(&mut self, host: &mut Host, bytes: usize) {
+        let State::Sending(exchange) = &mut self.state else {
+            return;
+        };
+        host.context.counts.bytes_out += bytes as u64;
+        if exchange.sent(&mut host.context, bytes as u64) {
+            self.deadline = None; // what follows is another request, with a deadline of its own
+            self.proceed(host);
+        } else if bytes > 0 {
+            self.deadline = Some(host.context.now() + host.context.timeouts.send);
+        }
+    }
+
+    /// Our side has been closed, as [`Close::Graceful`] asked.
+    pub fn half_closed(&mut self, host: &mut Host) {
+        self.deadline = Some(host.context.now() + LINGER_TIMEOUT);
+        self.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+    }
+
+    /// The body can't be finished: its file has shrunk, or can't be read. The head is gone, so all that is left is to
+    /// let the client see that the answer isn't whole (RFC 9112 §8): what came before is still sent, then the
+    /// connection ends.
+    pub fn cut_short(&mut self, host: &mut Host) {
+        let State::Sending(exchange) = &mut self.state else { return };
+        host.context.count_error();
+        if exchange.cut_short(&mut host.context) {
+            self.proceed(host);
+        }
+    }
+
+    /// The connection broke.
+    pub fn failed(&mut self, host: &mut Host) {
+        match std::mem::replace(&mut self.state, State::Closing(Close::Reset)) {
+            State::Reading(mut exchange)
+            | State::Opening(mut exchange)
+            | State::Loading(mut exchange)
+            | State::Sending(mut exchange) => {
+                host.context.count_error();
+                exchange.responder.outgoing.log_unfinished(&host.context);
+                host.put_back(exchange);
+            }
+            // A half-close has failed, too, or there is nothing left to close.
+            State::Idle | State::Lingering { .. } | State::Closing(Close::Graceful) => {
+                self.state = State::Closing(Close::Drop);
+            }
+            State::Closing(close) => self.state = State::Closing(close),
+        }
+    }
+
+    /// The moment at which [`expired`](Self::expired) is due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Acts on the deadline, if it has passed: 408 to a request that isn't whole, else the end.
+    pub fn expired(&mut self, host: &mut Host) {
+        if self.deadline.is_none_or(|deadline| deadline > host.context.now()) {
+            return;
+        }
+        match &mut self.state {
+            State::Idle | State::Lingering { .. } => self.state = State::Closing(Close::Drop),
+            State::Reading(exchange) => {
+                exchange.refuse(&mut host.context, Status::RequestTimeout);
+                self.proceed(host);
+            }
+            State::Sending(_) => self.failed(host),
+            State::Opening(_) | State::Loading(_) | State::Closing(_) => {}
+        }
+    }
+
+    /// A drain closes idle connections. One with an answer under way goes on, and ends with it.
+    pub fn drain(&mut self) {
+        if let State::Idle = self.state {
+            self.state = State::Closing(Close::Drop);
+        }
+    }
+
+    /// Whether nothing of a request is here: what a drain closes.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Whether more bytes may be received now. If not, enough of them wait here already: receive again when
+    /// [`Step::Receive`] says so.
+    #[must_use]
+    pub fn wants_bytes(&self) -> bool {
+        match &self.state {
+            State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
+                exchange.reader.has_room()
+            }
+            State::Idle | State::Reading(_) | State::Lingering { .. } => true,
+            State::Closing(_) => false,
+        }
+    }
+
+    /// Goes on with the exchange that the state holds.
+    fn proceed(&mut self, host: &mut Host) {
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Reading(exchange)
+            | State::Opening(exchange)
+            | State::Loading(exchange)
+            | State::Sending(exchange) => self.enter(host, exchange),
+            state @ (State::Idle | State::Lingering { .. } | State::Closing(_)) => self.state = state,
+        }
+    }
+
+    /// Enters the state that the exchange is in, with its deadline.
+    fn enter(&mut self, host: &mut Host, exchange: Box<Exchange>) {
+        let (now, timeouts) = (host.context.now(), &host.context.timeouts);
+        let responder = &exchange.responder;
+        if !responder.outgoing.is_empty() {
+            self.deadline = Some(now + timeouts.send);
+            self.state = State::Sending(exchange);
+        } else if let Some(close) = responder.close {
+            self.deadline = None;
+            self.state = State::Closing(close);
+            host.put_back(exchange);
+        } else if let Missing::File = responder.missing {
+            self.deadline = None;
+            self.state = State::Opening(exchange);
+        } else if let Missing::Bytes(_) = responder.missing {
+            self.deadline = None;
+            self.state = State::Loading(exchange);
+        } else if exchange.reader.is_in_request() {
+            // Counted from the request's first byte, unless an answer has been sent since.
+            self.deadline = self.deadline.or(Some(now + timeouts.head));
+            self.state = State::Reading(exchange);
+        } else {
+            self.deadline = Some(now + timeouts.idle);
+            self.state = State::Idle;
+            host.put_back(exchange);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::machine::context::Timeouts;
+    use crate::site::cache::CacheConfig;
+    use crate::site::files::Files;
+    use crate::site::free_list::UNNEEDED_AFTER;
+    use crate::site::root::{Site, SiteOptions};
+
+    #[test]
+    fn exchanges_that_nobody_wants_are_freed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = Site::open_root(root, SiteOptions::default()).expect("opened");
+        let files = Files::new(Arc::new(site), CacheConfig::OFF, Arc::default());
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts { head: second, idle: second, send: second };
+        let mut host = Host::new(Context::new(files, timeouts, None, Arc::default()));
+        let burst: Vec<_> = (0..10).map(|_| host.take(None)).collect();
+        burst.into_iter().for_each(|exchange| host.put_back(exchange));
+        for left in [10, SPARE_EXCHANGES_MIN, SPARE_EXCHANGES_MIN] {
+            if host.context.advance(UNNEEDED_AFTER) {
+                host.exchanges.trim();
+            }
+            assert_eq!(host.exchanges.len(), left);
+        }
+    }
+}

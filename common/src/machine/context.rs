@@ -1,0 +1,141 @@
+//! What the connections of one worker share while they take their steps: the clock, the files, the counters, the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::http::date::{Date, unix_seconds};
+use crate::machine::drain::{Drain, DrainFlag};
+use crate::machine::record::LogBuffer;
+use crate::site::cache::Moment;
+use crate::site::files::Files;
+use crate::site::free_list::TrimTimer;
+
+/// The time that a client is given for each thing that it does.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For a whole request head, from its first byte; again for the content that follows it.
+    pub head: Duration,
+    /// Between requests.
+    pub idle: Duration,
+    /// Without any progress while an answer is sent.
+    pub send: Duration,
+}
+
+/// What a worker counts. It keeps the counts to itself for a turn, so that a request costs no atomic operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed.
+    pub closed: u64,
+    /// Requests answered (the answer was begun).
+    pub requests: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes that the kernel has taken.
+    pub bytes_out: u64,
+    /// Events of epoll, or completions of a ring.
+    pub events: u64,
+    /// Connections that broke, answers with a status of 500 and above, failed accepts.
+    pub errors: u64,
+    /// Files that the cache had.
+    pub cache_hits: u64,
+    /// Files that had to be opened, or are not there.
+    pub cache_misses: u64,
+}
+
+/// What connections are handed with every report.
+#[derive(Debug)]
+pub struct Context {
+    now: Instant,
+    /// When `date` ceases to be the current second's.
+    next_second: Instant,
+    unix_seconds: i64,
+    date: Date,
+    trim: TrimTimer,
+    pub(crate) timeouts: Timeouts,
+    /// The files of the worker.
+    pub(crate) files: Files,
+    /// The counts since they were last handed over.
+    pub(crate) counts: Counts,
+    pub(crate) log: Option<LogBuffer>,
+    pub(crate) drain: Drain,
+    draining: Arc<DrainFlag>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        files: Files,
+        timeouts: Timeouts,
+        log: Option<LogBuffer>,
+        draining: Arc<DrainFlag>,
+    ) -> Context {
+        let now = Instant::now();
+        let mut context = Context {
+            now,
+            next_second: now,
+            unix_seconds: 0,
+            date: Date::EPOCH,
+            trim: TrimTimer::new(now),
+            timeouts,
+            files,
+            counts: Counts::default(),
+            log,
+            drain: Drain::Serving,
+            draining,
+        };
+        context.tick();
+        context
+    }
+
+    /// Reads the clock and renews the date. Whether memory that has gone unneeded should be freed now.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.now = Instant::now();
+        self.now >= self.next_second && self.on_second(SystemTime::now())
+    }
+
+    /// What is due once a second.
+    fn on_second(&mut self, time: SystemTime) -> bool {
+        self.unix_seconds = unix_seconds(time).unwrap_or(0);
+        self.date = Date::from_unix(self.unix_seconds);
+        let into_second = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+        self.next_second = self.now + Duration::from_nanos(1_000_000_000 - u64::from(into_second));
+        let is_due = self.trim.is_due(self.now);
+        if is_due {
+            self.files.trim();
+        }
+        is_due
+    }
+
+    /// The time of the last tick.
+    #[must_use]
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The time of the last tick, by both clocks.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now: self.now, unix_seconds: self.unix_seconds }
+    }
+
+    /// The current second, for a header field.
+    pub(crate) fn date(&self) -> Date {
+        self.date
+    }
+
+    /// Whether connections may be kept for another request: not once a drain has begun, even in this very turn.
+    pub(crate) fn keeps_connections(&self) -> bool {
+        self.drain == Drain::Serving && !self.draining.is_raised()
+    }
+
+    /// Counts something that went wrong: an accept that failed, a connection that broke.
+    pub(crate) fn count_error(&mut self) {
+        self.counts.errors += 1;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn advance(&mut self, by: Duration) -> bool {
+        self.now += by;
+        self.on_second(SystemTime::now())
+    }
+}

@@ -1,0 +1,315 @@
+//! Outgoing: the answers under way, how far they have been sent, and what the log will say of them.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::http::range::ByteRange;
+use crate::http::status::Status;
+use crate::machine::chunks::{Chunk, Chunks};
+use crate::machine::context::Context;
+use crate::machine::peer::Peer;
+use crate::machine::reader::Current;
+use crate::machine::record::Record;
+use crate::site::cache::Source;
+
+/// Answers in memory are gathered up to this many bytes, then sent.
+const OUTPUT_BYTES_MAX: usize = 32 * 1024;
+/// Bodies in memory up to this size are copied next to their heads: one piece of memory less to be sent.
+const INLINE_BYTES_MAX: u64 = 8 * 1024;
+/// Buffers that grew beyond this are not kept for the next exchange.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// What is to be sent, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    /// The connection's own bytes: heads, small bodies, separators.
+    output: Rc<Vec<u8>>,
+    /// The bytes of the output that come first,
+    lead: Range<usize>,
+    /// and what follows them. In most cases it is empty.
+    rest: Vec<Chunk>,
+    /// Bytes put here and bytes sent, since it was last empty.
+    queued: u64,
+    sent: u64,
+    /// What the log will say of each answer; empty without a log.
+    pending: VecDeque<Pending>,
+    /// The texts that `pending` refers to.
+    texts: Vec<u8>,
+}
+
+/// An answer that the log doesn't have yet.
+#[derive(Debug)]
+struct Pending {
+    peer: Option<Peer>,
+    status: Status,
+    started: Instant,
+    /// Where its content begins and ends, in bytes queued.
+    content: Range<u64>,
+    line: Range<usize>,
+    referer: Option<Range<usize>>,
+    user_agent: Option<Range<usize>>,
+}
+
+impl Outgoing {
+    /// Whether everything has left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lead.is_empty() && self.rest.is_empty()
+    }
+
+    /// Whether another answer may join those that gather: as long as all are in one piece of memory.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        self.rest.is_empty() && self.output.len() < OUTPUT_BYTES_MAX
+    }
+
+    /// What is to be sent.
+    pub(crate) fn chunks(&self) -> Chunks<'_> {
+        Chunks::new(&self.output, &self.lead, &self.rest)
+    }
+
+    /// Appends bytes to the connection's own.
+    #[inline]
+    pub(crate) fn append(&mut self, build: impl FnOnce(&mut Vec<u8>)) {
+        let output = unshared(&mut self.output);
+        let start = output.len();
+        build(output);
+        let end = output.len();
+        self.queued += (end - start) as u64;
+        match self.rest.last_mut() {
+            None => self.lead.end = end,
+            Some(Chunk::Output(range)) => range.end = end,
+            Some(Chunk::Body(..) | Chunk::File(..)) => self.rest.push(Chunk::Output(start..end)),
+        }
+    }
+
+    /// Appends bytes of the connection's own, and a range of a body behind them.
+    #[inline]
+    pub(crate) fn append_with_body(
+        &mut self,
+        context: &mut Context,
+        build: impl FnOnce(&mut Vec<u8>),
+        source: Source,
+        range: ByteRange,
+    ) {
+        let copied = match &source {
+            Source::Memory(body) if range.length <= INLINE_BYTES_MAX => &body[positions(range)],
+            Source::Memory(_) | Source::File(_) => &[],
+        };
+        self.append(|out| {
+            build(out);
+            if !copied.is_empty() {
+                out.extend_from_slice(copied);
+            }
+        });
+        if copied.len() as u64 == range.length {
+            return context.files.release_source(source);
+        }
+        self.queued += range.length;
+        self.rest.push(match source {
+            Source::Memory(body) => Chunk::Body(body, positions(range)),
+            Source::File(file) => Chunk::File(file, range),
+        });
+    }
+
+    /// An answer is complete; the last `content_bytes` of it are its content.
+    #[inline]
+    pub(crate) fn end_answer(
+        &mut self,
+        context: &Context,
+        current: &Current<'_>,
+        status: Status,
+        content_bytes: u64,
+    ) {
+        if context.log.is_some() {
+            self.remember(current, status, content_bytes);
+        }
+    }
+
+    /// Keeps what the log will say of an answer.
+    fn remember(&mut self, current: &Current<'_>, status: Status, content_bytes: u64) {
+        let Current { request, head, .. } = *current;
+        let texts = &mut self.texts;
+        let mut keep = |text: &[u8]| {
+            let start = texts.len();
+            texts.extend_from_slice(text);
+            start..texts.len()
+        };
+        // Without a head there was no request to speak of.
+        let known = !head.is_empty();
+        self.pending.push_back(Pending {
+            peer: current.peer,
+            status,
+            started: current.started,
+            content: self.queued - content_bytes..self.queued,
+            line: keep(if known { request.line(head) } else { b"" }),
+            referer: request.referer(head).filter(|_| known).map(&mut keep),
+            user_agent: request.user_agent(head).filter(|_| known).map(&mut keep),
+        });
+    }
+
+    /// So many bytes have left. Whether these were the last.
+    pub(crate) fn sent(&mut self, context: &mut Context, bytes: u64) -> bool {
+        self.sent += bytes;
+        let of_lead = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.lead.len());
+        self.lead.start += of_lead;
+        let mut left = bytes - of_lead as u64;
+        while left > 0
+            && let Some(chunk) = self.rest.first_mut()
+        {
+            let length = chunk.length();
+            if left < length {
+                chunk.advance(left);
+                break;
+            }
+            left -= length;
+            release(context, self.rest.remove(0));
+        }
+        self.log_finished(context);
+        if !self.is_empty() {
+            return false;
+        }
+        // What is still unlogged was cut short.
+        self.log_unfinished(context);
+        self.forget_output();
+        true
+    }
+
+    /// A file's body can't be finished: drops it and what follows it. What is in front of it is still sent.
+    pub(crate) fn cut_short(&mut self, context: &mut Context) {
+        let first_file = self.rest.iter().position(|chunk| matches!(chunk, Chunk::File(..)));
+        for chunk in self.rest.drain(first_file.unwrap_or(self.rest.len())..) {
+            release(context, chunk);
+        }
+    }
+
+    /// Logs what has left whole.
+    #[inline]
+    fn log_finished(&mut self, context: &Context) {
+        while let Some(pending) = self.pending.front()
+            && pending.content.end <= self.sent
+        {
+            self.log_next(context);
+        }
+    }
+
+    /// The connection ends: logs what is left, with what has been sent of it.
+    pub(crate) fn log_unfinished(&mut self, context: &Context) {
+        while !self.pending.is_empty() {
+            self.log_next(context);
+        }
+    }
+
+    fn log_next(&mut self, context: &Context) {
+        let (Some(pending), Some(log)) = (self.pending.pop_front(), &context.log) else { return };
+        let text = |range: Range<usize>| &self.texts[range];
+        log.append(&Record {
+            peer: pending.peer,
+            unix_seconds: context.moment().unix_seconds,
+            request_line: text(pending.line),
+            status: pending.status.code(),
+            content_bytes: self.sent.min(pending.content.end).saturating_sub(pending.content.start),
+            referer: pending.referer.map(text),
+            user_agent: pending.user_agent.map(text),
+            duration: pending.started.elapsed(),
+        });
+    }
+
+    /// Drops everything that is left.
+    pub(crate) fn clear(&mut self, context: &mut Context) {
+        if self.queued > 0 {
+            self.rest.drain(..).for_each(|chunk| release(context, chunk));
+            self.pending.clear();
+            self.forget_output();
+        }
+        if self.output.capacity() > KEPT_BYTES_MAX {
+            unshared(&mut self.output).shrink_to(KEPT_BYTES_MAX);
+        }
+        if self.texts.capacity() > KEPT_BYTES_MAX {
+            self.texts.shrink_to(KEPT_BYTES_MAX);
+        }
+    }
+
+    fn forget_output(&mut self) {
+        unshared(&mut self.output).clear();
+        self.lead = 0..0;
+        self.texts.clear();
+        self.queued = 0;
+        self.sent = 0;
+    }
+}
+
+/// Where a range of a body lies in memory.
+fn positions(range: ByteRange) -> Range<usize> {
+    let position = |at: u64| usize::try_from(at).expect("a position in memory");
+    position(range.start)..position(range.start + range.length)
+}
+
+/// Gives a chunk's file or body back.
+fn release(context: &mut Context, chunk: Chunk) {
+    if let Chunk::File(file, _) = chunk {
+        drop(context.files.release(file));
+    }
+}
+
+/// The buffer for writing; a new one if an operation in flight still reads the old one.
+fn unshared(output: &mut Rc<Vec<u8>>) -> &mut Vec<u8> {
+    if Rc::get_mut(output).is_none() {
+        *output = Rc::default();
+    }
+    Rc::get_mut(output).expect("a buffer that was just made has one owner")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::http::request::{Parsed, parse_http_get};
+    use crate::machine::context::Timeouts;
+    use crate::machine::record::LogBuffer;
+    use crate::site::cache::CacheConfig;
+    use crate::site::files::Files;
+    use crate::site::root::{Site, SiteOptions};
+
+    const HEAD: &[u8] = b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    fn context(log: &LogBuffer) -> Context {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = Site::open_root(root, SiteOptions::default()).expect("opened");
+        let files = Files::new(Arc::new(site), CacheConfig::OFF, Arc::default());
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts { head: second, idle: second, send: second };
+        Context::new(files, timeouts, Some(log.clone()), Arc::default())
+    }
+
+    /// The status and the bytes of content that each line of the log tells.
+    fn logged(log: &LogBuffer) -> Vec<String> {
+        let lines = std::mem::take(&mut log.0.lock().expect("not poisoned").waiting);
+        let lines = String::from_utf8(lines).expect("ASCII");
+        lines.lines().map(|line| line.split('"').nth(2).expect("numbers").trim().to_owned()).collect()
+    }
+
+    #[test]
+    fn an_answer_is_logged_when_its_last_byte_has_left() {
+        let log = LogBuffer::default();
+        let mut context = context(&log);
+        let Parsed::Complete(request, _) = parse_http_get(HEAD) else { panic!("a request") };
+        let current = Current { request: &request, head: HEAD, peer: None, started: Instant::now() };
+        let mut outgoing = Outgoing::default();
+        for (status, content_bytes) in [(Status::Ok, 10), (Status::NotFound, 20), (Status::Ok, 30)] {
+            outgoing.append(|out| out.resize(out.len() + 100 + content_bytes, b'x'));
+            outgoing.end_answer(&context, &current, status, content_bytes as u64);
+        }
+        assert!(!outgoing.sent(&mut context, 109) && logged(&log).is_empty(), "a byte of it is still here");
+        assert!(!outgoing.sent(&mut context, 1 + 50));
+        assert_eq!(logged(&log), ["200 10"]);
+        assert!(!outgoing.sent(&mut context, 70 + 105));
+        assert_eq!(logged(&log), ["404 20"]);
+        outgoing.log_unfinished(&context);
+        assert_eq!(logged(&log), ["200 5"], "what was sent of an answer that was cut off");
+    }
+}

@@ -1,0 +1,493 @@
+//! The responder: decides what a request is answered with, as far as that can be told without a file, and goes on when
+//! the file is there.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::http::head::{self, General, Persistence, Representation};
+use crate::http::mime::MediaType;
+use crate::http::plan::{Plan, plan};
+use crate::http::range::{ByteRange, Ranges};
+use crate::http::request::{Expectation, Method};
+use crate::http::status::Status;
+use crate::http::target;
+use crate::machine::context::Context;
+use crate::machine::outgoing::Outgoing;
+use crate::machine::reader::Current;
+use crate::machine::step::Close;
+use crate::site::cache::{CachedFile, Source, representation};
+use crate::site::file::{FileRange, Metadata};
+use crate::site::file_bytes::FileBytes;
+use crate::site::files::Lookup;
+use crate::site::open::{OpenRequest, Opened, status_of};
+use crate::site::root::Site;
+
+/// Paths that grew beyond this are not kept for the next exchange.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// What a request needs before it can be answered.
+#[derive(Debug, Default)]
+pub(crate) enum Missing {
+    /// Nothing: it has its answer, or there is none.
+    #[default]
+    Nothing,
+    /// The open of [`Responder::open_request`].
+    File,
+    /// The bytes of this file, for the cache.
+    Bytes(Arc<CachedFile>),
+}
+
+/// What an open is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Purpose {
+    /// The file that was asked for.
+    #[default]
+    File,
+    /// The entries of a directory that has no index.
+    Listing,
+    /// The site's own page for what isn't there.
+    NotFoundPage,
+}
+
+/// Answers requests.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    /// What is to be sent.
+    pub(crate) outgoing: Outgoing,
+    /// What the current request lacks.
+    pub(crate) missing: Missing,
+    /// The connection ends in this way behind what is to be sent.
+    pub(crate) close: Option<Close>,
+    purpose: Purpose,
+    /// The target names a directory.
+    directory: bool,
+    /// Where in the target the query stands.
+    query: Range<usize>,
+    path: Vec<u8>,
+    open: Arc<OpenRequest>,
+}
+
+impl Responder {
+    pub(crate) fn new(site: &Arc<Site>) -> Responder {
+        Responder {
+            outgoing: Outgoing::default(),
+            missing: Missing::Nothing,
+            close: None,
+            purpose: Purpose::default(),
+            directory: false,
+            query: 0..0,
+            path: Vec::new(),
+            open: Arc::new(OpenRequest::new(Arc::clone(site))),
+        }
+    }
+
+    /// Forgets everything but the memory.
+    #[inline]
+    pub(crate) fn reset(&mut self, context: &mut Context) {
+        self.outgoing.clear(context);
+        self.missing = Missing::Nothing;
+        self.close = None;
+        self.path.clear();
+        self.path.shrink_to(KEPT_BYTES_MAX);
+    }
+
+    /// The file that is missing.
+    pub(crate) fn open_request(&self) -> &Arc<OpenRequest> {
+        &self.open
+    }
+
+    /// Whether the next request may be answered now, behind the answers that have gathered.
+    pub(crate) fn takes_requests(&self) -> bool {
+        matches!(self.missing, Missing::Nothing) && self.close.is_none() && self.outgoing.has_room()
+    }
+
+    /// Answers a request, or finds out what that takes.
+    #[inline]
+    pub(crate) fn answer(&mut self, context: &mut Context, current: &Current<'_>) {
+        let answered = match current.request.method {
+            Method::Unknown => Err(Status::NotImplemented),
+            Method::Known => Err(Status::MethodNotAllowed),
+            Method::Options => self.answer_options(context, current),
+            Method::Get | Method::Head => self.locate(context, current),
+        };
+        if let Err(status) = answered {
+            self.answer_error(context, current, status);
+        }
+    }
+
+    fn answer_options(&mut self, context: &mut Context, current: &Current<'_>) -> Result<(), Status> {
+        let target = current.request.target(current.head);
+        if target != b"*" {
+            target::resolve(target, &mut self.path)?;
+        }
+        self.answer_from_memory(context, current, Status::NoContent, 0, head::build_options);
+        Ok(())
+    }
+
+    /// Resolves the target, and answers from the cache or prepares the open.
+    #[inline]
+    fn locate(&mut self, context: &mut Context, current: &Current<'_>) -> Result<(), Status> {
+        let target = target::resolve(current.request.target(current.head), &mut self.path)?;
+        self.directory = target.directory;
+        self.query = target.query;
+        if target.hidden && !context.files.site().options().hidden {
+            self.seek_not_found_page(context, current);
+            return Ok(());
+        }
+        self.purpose = Purpose::File;
+        let index: &[u8] = if self.directory { b"index.html" } else { b"" };
+        unshared(&mut self.open, context).set_file(context.files.site(), &self.path, index);
+        self.look_up(context, current);
+        Ok(())
+    }
+
+    fn seek_not_found_page(&mut self, context: &mut Context, current: &Current<'_>) {
+        self.purpose = Purpose::NotFoundPage;
+        unshared(&mut self.open, context).set_file(context.files.site(), b"404.html", b"");
+        self.look_up(context, current);
+    }
+
+    /// Answers from the cache, if the file is there.
+    #[inline]
+    fn look_up(&mut self, context: &mut Context, current: &Current<'_>) {
+        match context.files.cached(self.open.path_bytes(), context.now()) {
+            Lookup::Hit(cached) => {
+                context.counts.cache_hits += 1;
+                self.answer_cached(context, current, cached);
+            }
+            Lookup::Miss => {
+                context.counts.cache_misses += 1;
+                self.missing = Missing::File;
+            }
+            Lookup::NoCache => self.missing = Missing::File,
+        }
+    }
+
+    #[inline]
+    fn answer_cached(&mut self, context: &mut Context, current: &Current<'_>, cached: Arc<CachedFile>) {
+        if cached.wants_bytes && current.request.method == Method::Get {
+            self.missing = Missing::Bytes(cached);
+            return;
+        }
+        let source = cached.source.clone();
+        self.answer_found(context, current, Found::of(&cached, source));
+    }
+
+    /// The open has ended, well or not.
+    pub(crate) fn opened(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        result: io::Result<Opened>,
+    ) {
+        self.missing = Missing::Nothing;
+        let options = context.files.site().options();
+        match (self.purpose, result) {
+            (Purpose::File, Ok(opened)) => match opened.metadata.kind {
+                FileType::RegularFile => self.answer_opened(context, current, opened),
+                FileType::Directory if !self.directory => self.answer_redirect(context, current),
+                _ => self.seek_not_found_page(context, current),
+            },
+            (Purpose::File, Err(error))
+                if self.directory && options.listing && status_of(&error) == Status::NotFound =>
+            {
+                self.purpose = Purpose::Listing;
+                unshared(&mut self.open, context).set_listing(context.files.site(), &self.path);
+                self.missing = Missing::File;
+            }
+            (Purpose::Listing, Ok(Opened { listing: Some(page), .. })) => {
+                self.answer_listing(context, current, &page);
+            }
+            (Purpose::Listing, Ok(_)) => self.seek_not_found_page(context, current),
+            (Purpose::NotFoundPage, Ok(opened)) if opened.metadata.kind == FileType::RegularFile => {
+                self.answer_opened(context, current, opened);
+            }
+            (Purpose::NotFoundPage, _) => self.answer_error(context, current, Status::NotFound),
+            (Purpose::File | Purpose::Listing, Err(error)) => match status_of(&error) {
+                Status::NotFound => self.seek_not_found_page(context, current),
+                status => {
+                    if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
+                        context.files.shed_descriptors();
+                    }
+                    self.answer_error(context, current, status);
+                }
+            },
+        }
+    }
+
+    /// The bytes that the cache wants of a file, where those are missing.
+    pub(crate) fn missing_bytes(&self) -> Option<FileRange<'_>> {
+        match &self.missing {
+            Missing::Bytes(cached) => match &cached.source {
+                Source::File(file) => Some(FileRange { file, offset: 0, length: cached.metadata.size }),
+                Source::Memory(_) => None,
+            },
+            Missing::Nothing | Missing::File => None,
+        }
+    }
+
+    /// The file for the cache was read, as far as it went.
+    pub(crate) fn read(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        result: io::Result<FileBytes>,
+    ) {
+        let Missing::Bytes(cached) = std::mem::take(&mut self.missing) else { return };
+        let path = self.open.path_bytes();
+        let source = match result {
+            Ok(bytes) if bytes.len() as u64 == cached.metadata.size => {
+                Source::Memory(context.files.keep_bytes(path, &cached, bytes))
+            }
+            // It has shrunk or can't be read: it will fail as it does without a cache.
+            Ok(_) | Err(_) => {
+                context.files.forget(path);
+                cached.source.clone()
+            }
+        };
+        self.answer_found(context, current, Found::of(&cached, source));
+    }
+
+    /// A regular file was opened: answers with it, and lets it into the cache if it is worth it.
+    fn answer_opened(&mut self, context: &mut Context, current: &Current<'_>, opened: Opened) {
+        let Opened { file, metadata, .. } = opened;
+        let file = context.files.share(file, metadata.device);
+        let path = self.open.path_bytes();
+        let source = Source::File(file);
+        if let Source::File(file) = &source
+            && let Some(cached) = context.files.admit(path, file, metadata, context.moment())
+        {
+            context.files.release_source(source);
+            return self.answer_cached(context, current, cached);
+        }
+        let media_type = context.files.media_type(path);
+        self.answer_found(context, current, Found { metadata: &metadata, media_type, source, cached: None });
+    }
+
+    #[inline]
+    fn answer_found(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+        match self.purpose {
+            Purpose::NotFoundPage => self.answer_not_found_page(context, current, found),
+            Purpose::File | Purpose::Listing => self.answer_file(context, current, found),
+        }
+    }
+
+    fn answer_file(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+        let Found { metadata, media_type, source, cached } = found;
+        let (now, size) = (context.moment().unix_seconds, metadata.size);
+        let whole = ByteRange { start: 0, length: size };
+        let is_unconditional = current.request.is_unconditional();
+        if let Some(cached) = cached
+            && is_unconditional
+        {
+            let push_head = |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, now);
+            return self.answer_with_body(context, current, Status::Ok, source, whole, push_head);
+        }
+        let representation = representation(metadata, media_type, now);
+        let validators = representation.validators;
+        let decided = if is_unconditional {
+            Plan::Whole
+        } else {
+            plan(current.request.method, &current.request.conditions(current.head), &validators, size)
+        };
+        match decided {
+            Plan::Whole => {
+                self.answer_with_body(context, current, Status::Ok, source, whole, |out, general| {
+                    head::build_ok_headers(out, general, &representation);
+                });
+            }
+            Plan::Part(range) => {
+                self.answer_with_body(
+                    context,
+                    current,
+                    Status::PartialContent,
+                    source,
+                    range,
+                    |out, general| head::build_partial_headers(out, general, &representation, range),
+                );
+            }
+            Plan::Parts(ranges) => self.answer_multipart(context, current, source, &ranges, &representation),
+            Plan::NotModified => {
+                context.files.release_source(source);
+                self.answer_from_memory(context, current, Status::NotModified, 0, |out, general| {
+                    head::build_not_modified(out, general, &validators);
+                });
+            }
+            Plan::PreconditionFailed => {
+                context.files.release_source(source);
+                self.answer_from_memory(context, current, Status::PreconditionFailed, 0, |out, general| {
+                    head::build_precondition_failed(out, general, &validators);
+                });
+            }
+            Plan::RangeNotSatisfiable => {
+                context.files.release_source(source);
+                let status = Status::RangeNotSatisfiable;
+                let body_bytes = head::error_body_bytes(status);
+                self.answer_from_memory(context, current, status, body_bytes, |out, general| {
+                    head::build_range_not_satisfiable(out, general, size);
+                });
+            }
+        }
+    }
+
+    /// Answers with one range of a file.
+    #[inline]
+    fn answer_with_body(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        status: Status,
+        source: Source,
+        range: ByteRange,
+        build: impl FnOnce(&mut Vec<u8>, &General),
+    ) {
+        let general = self.begin(context, current, status);
+        let build = |out: &mut Vec<u8>| build(out, &general);
+        let mut content_bytes = 0;
+        if current.request.method == Method::Get {
+            content_bytes = range.length;
+            self.outgoing.append_with_body(context, build, source, range);
+        } else {
+            self.outgoing.append(build);
+            context.files.release_source(source);
+        }
+        self.outgoing.end_answer(context, current, status, content_bytes);
+    }
+
+    fn answer_multipart(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        source: Source,
+        ranges: &Ranges,
+        representation: &Representation,
+    ) {
+        let general = self.begin(context, current, Status::PartialContent);
+        let mut content_bytes = 0;
+        self.outgoing.append(|out| {
+            content_bytes = head::multipart_bytes(out, representation, ranges);
+            head::build_multipart_headers(out, &general, representation, content_bytes);
+        });
+        for (index, range) in ranges.iter().enumerate() {
+            let build = |out: &mut Vec<u8>| head::build_part_header(out, representation, *range, index == 0);
+            self.outgoing.append_with_body(context, build, source.clone(), *range);
+        }
+        context.files.release_source(source);
+        self.outgoing.append(|out| head::build_multipart_end(out, representation));
+        self.outgoing.end_answer(context, current, Status::PartialContent, content_bytes);
+    }
+
+    fn answer_not_found_page(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+        let size = found.metadata.size;
+        let whole = ByteRange { start: 0, length: size };
+        self.answer_with_body(context, current, Status::NotFound, found.source, whole, |out, general| {
+            head::build_404_page_headers(out, general, MediaType::HTML, size);
+        });
+    }
+
+    fn answer_listing(&mut self, context: &mut Context, current: &Current<'_>, page: &[u8]) {
+        let length = page.len() as u64;
+        self.answer_from_memory(context, current, Status::Ok, length, |out, general| {
+            head::build_page_headers(out, general, MediaType::HTML, length);
+            out.extend_from_slice(page);
+        });
+    }
+
+    /// 301 to the same path with a slash behind it, on this host whatever the target looked like.
+    fn answer_redirect(&mut self, context: &mut Context, current: &Current<'_>) {
+        let mut location = vec![b'/'];
+        target::encode(&self.path, &mut location);
+        location.push(b'/');
+        location.extend_from_slice(&current.request.target(current.head)[self.query.clone()]);
+        let status = Status::MovedPermanently;
+        self.answer_from_memory(context, current, status, head::error_body_bytes(status), |out, general| {
+            head::build_redirect(out, general, &location);
+        });
+    }
+
+    fn answer_error(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {
+        self.answer_from_memory(context, current, status, head::error_body_bytes(status), |out, general| {
+            head::build_error(out, general, status);
+        });
+    }
+
+    /// Answers with bytes that `build` makes; the last `body_bytes` of them are the body.
+    fn answer_from_memory(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        status: Status,
+        mut body_bytes: u64,
+        build: impl FnOnce(&mut Vec<u8>, &General),
+    ) {
+        let general = self.begin(context, current, status);
+        self.outgoing.append(|out| {
+            build(out, &general);
+            if current.request.method == Method::Head {
+                out.truncate(out.len() - usize::try_from(body_bytes).unwrap_or(0));
+                body_bytes = 0;
+            }
+        });
+        self.outgoing.end_answer(context, current, status, body_bytes);
+    }
+
+    /// Decides what becomes of the connection behind this answer, and so what its head says in general.
+    #[inline]
+    fn begin(&mut self, context: &mut Context, current: &Current<'_>, status: Status) -> General {
+        let request = current.request;
+        let keep = request.keep_alive && context.keeps_connections();
+        if !keep {
+            // Where the client may still be sending, a plain close could destroy the answer on its way.
+            let may_send = request.keep_alive || request.expectation == Expectation::Continue;
+            self.close = Some(if may_send { Close::Graceful } else { Close::Drop });
+        }
+        context.counts.requests += 1;
+        context.counts.errors += u64::from(status.code() >= 500);
+        let persistence = match (keep, request.is_http10) {
+            (false, _) => Persistence::Closing,
+            (true, true) => Persistence::KeptExplicitly,
+            (true, false) => Persistence::Kept,
+        };
+        General { date: context.date(), persistence }
+    }
+
+    /// Answers what can't be served and ends the connection: where the next request begins isn't known.
+    pub(crate) fn refuse(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {
+        self.answer_error(context, current, status);
+        self.close = Some(Close::Graceful);
+    }
+
+    /// There will be no more of the body.
+    pub(crate) fn cut_short(&mut self, context: &mut Context) {
+        self.outgoing.cut_short(context);
+        self.close = Some(Close::Graceful);
+    }
+}
+
+/// A file that an answer can be made of.
+struct Found<'a> {
+    metadata: &'a Metadata,
+    media_type: MediaType,
+    source: Source,
+    /// Its entry in the cache.
+    cached: Option<&'a CachedFile>,
+}
+
+impl<'a> Found<'a> {
+    fn of(cached: &'a CachedFile, source: Source) -> Found<'a> {
+        let CachedFile { metadata, media_type, .. } = cached;
+        Found { metadata, media_type: *media_type, source, cached: Some(cached) }
+    }
+}
+
+/// The request for writing; a new one if an operation in flight still reads the old one.
+fn unshared<'a>(open: &'a mut Arc<OpenRequest>, context: &Context) -> &'a mut OpenRequest {
+    if Arc::get_mut(open).is_none() {
+        *open = Arc::new(OpenRequest::new(Arc::clone(context.files.site())));
+    }
+    Arc::get_mut(open).expect("a request that was just made has one owner")
+}

@@ -1,0 +1,384 @@
+//! The command line: one set of flags, and what makes a program of a server.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use clap::{CommandFactory, FromArgMatches, Parser};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::machine::context::Counts;
+use crate::service::config::Config;
+use crate::service::endpoint::Endpoint;
+use crate::service::listen::Listeners;
+use crate::service::log::AccessLog;
+use crate::service::shared::Service;
+use crate::service::start::StartError;
+use crate::service::tune::{CopyMode, Tune};
+use crate::site::cache::{CacheConfig, CacheLevel};
+use crate::site::root::{Site, SiteOptions, Symlinks};
+
+/// Descriptors that are left for files, rings and the rest when connections take all others.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// What `--connections-max` is unless it is given, if the limit of descriptors allows.
+const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
+
+/// The cache takes one descriptor in so many at most: the others are for connections.
+const CACHE_SHARE: u64 = 8;
+
+/// A backend's `serve`.
+pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
+
+/// Serve a directory over HTTP.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Flags {
+    /// The directory to serve
+    #[arg(default_value = ".", env = "TRIPTYCH_ROOT")]
+    root: PathBuf,
+    /// Where to listen, repeatable; port 0 picks a free one, [::]:8080 takes IPv4 too
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
+    #[arg(env = "TRIPTYCH_LISTEN")]
+    listen: Vec<Endpoint>,
+    /// Worker threads [default: one for each available core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(env = "TRIPTYCH_WORKERS")]
+    workers: Option<u16>,
+    /// Connections at once; more wait in the kernel's queue [default: what the descriptors allow]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CONNECTIONS_MAX")]
+    connections_max: Option<u32>,
+    /// For a whole request head, from its first byte
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_HEAD_TIMEOUT")]
+    head_timeout: Duration,
+    /// Between two requests of a connection
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_IDLE_TIMEOUT")]
+    idle_timeout: Duration,
+    /// Without any progress while an answer is sent
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
+    #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
+    send_timeout: Duration,
+    /// From SIGINT or SIGTERM to the end, for answers under way
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(env = "TRIPTYCH_GRACE")]
+    grace: Duration,
+    /// Serve names that begin with a dot
+    #[arg(long, env = "TRIPTYCH_HIDDEN")]
+    hidden: bool,
+    /// Which symbolic links to follow: those that stay beneath the root, or none
+    #[arg(long, value_enum, default_value = "beneath", env = "TRIPTYCH_SYMLINKS")]
+    symlinks: Symlinks,
+    /// List directories that have no index.html
+    #[arg(long, env = "TRIPTYCH_LISTING")]
+    listing: bool,
+    /// How to move a file to a socket
+    #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
+    copy: CopyMode,
+    /// Do without a technique, to see what it buys; repeatable
+    #[arg(long, value_enum, value_name = "SWITCH", value_delimiter = ',', env = "TRIPTYCH_TUNE")]
+    tune: Vec<Tune>,
+    /// What to keep of files that are asked for again: nothing, open files, or small files' bytes, too
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "contents", env = "TRIPTYCH_CACHE")]
+    cache: CacheLevel,
+    /// Bytes of files in the cache, over all workers
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(env = "TRIPTYCH_CACHE_BYTES")]
+    cache_bytes: u64,
+    /// Files in the cache, over all workers
+    #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CACHE_ENTRIES")]
+    cache_entries: u32,
+    /// Files that the cache holds open, over all workers; at most an eighth of all descriptors
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS")]
+    cache_descriptors: u32,
+    /// Log requests to a file, or to standard output [combined format, with the duration in seconds]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    #[arg(env = "TRIPTYCH_ACCESS_LOG")]
+    access_log: Option<PathBuf>,
+    /// Show connections, requests, bytes and events at every interval, and totals at the end
+    #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
+    #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
+    stats: Option<Duration>,
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(error) => Err(format!("{error}; write it like 500KiB, 64MiB or 1GiB")),
+    }
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("must be longer than nothing, like 10s".to_owned()),
+        Ok(duration) if duration > Duration::from_secs(366 * 24 * 3600) => {
+            Err("must be at most a year".to_owned())
+        }
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(format!("{error}; write it like 500ms, 10s or 2m")),
+    }
+}
+
+/// Runs a server as a program: flags, signals, one line for each address once it accepts, an exit code.
+///
+/// The code is 0 after a drain, 1 when the server could not start, 2 for bad usage.
+pub fn run(name: &'static str, serve: Serve) -> ExitCode {
+    let flags = match parse(name, std::env::args_os()) {
+        Ok(flags) => flags,
+        Err(error) => error.exit(),
+    };
+    match start(name, &flags, serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse<T: Into<std::ffi::OsString> + Clone>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = T>,
+) -> Result<Flags, clap::Error> {
+    let mut command = Flags::command().name(name);
+    let has_switches = Tune::ALL.iter().any(|switch| switch.server() == name);
+    command = command.mut_arg("tune", |tune| tune.hide(!has_switches));
+    let flags = Flags::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
+    let connections_too_few = flags.connections_max.is_some_and(|max| (max as usize) < flags.worker_count());
+    if connections_too_few {
+        return Err(command.error(
+            clap::error::ErrorKind::ValueValidation,
+            format!("--connections-max must be at least the number of workers, {}", flags.worker_count()),
+        ));
+    }
+    if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
+        return Err(command.error(
+            clap::error::ErrorKind::ArgumentConflict,
+            format!("--tune={} is for `{}` alone", switch.name(), switch.server()),
+        ));
+    }
+    Ok(flags)
+}
+
+fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartError> {
+    let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
+    let site = Site::open_root(&flags.root, options)?;
+    let config = flags.config(name);
+    let listeners = Listeners::bind(&flags.listen, &config)?;
+    let fail = |error: io::Error| StartError::new(error.to_string());
+    let mut service = Service::new(site, config).map_err(fail)?;
+    service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
+    let service = Arc::new(service);
+    drain_on_signal(&service).map_err(fail)?;
+    if let Some(interval) = flags.stats {
+        report_stats(name, &service, interval).map_err(fail)?;
+    }
+    let endpoints = listeners.endpoints().to_vec();
+    let workers = match service.config.workers {
+        1 => "1 worker".to_owned(),
+        workers => format!("{workers} workers"),
+    };
+    let root = flags.root.display();
+    serve(listeners, &service, &mut || {
+        for endpoint in &endpoints {
+            eprintln!("{name}: serving {root} on http://{endpoint}/ ({workers})");
+        }
+    })
+    .map_err(fail)?;
+    if let Some(log) = &service.log {
+        log.close();
+    }
+    if flags.stats.is_some() {
+        eprintln!("{name}: total {}, {}", service.stats.totals(), service.stats.cached());
+    }
+    Ok(())
+}
+
+impl Flags {
+    fn worker_count(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.workers.map_or_else(cores, usize::from)
+    }
+
+    fn config(&self, name: &str) -> Config {
+        let workers = self.worker_count();
+        let descriptors = raise_descriptor_limit();
+        let cache = self.cache(descriptors);
+        Config {
+            workers,
+            connections_max: self.connections_max(name, workers, descriptors, cache.descriptors as u64),
+            cache,
+            head_timeout: self.head_timeout,
+            idle_timeout: self.idle_timeout,
+            send_timeout: self.send_timeout,
+            grace: self.grace,
+            copy: self.copy,
+            tune: self.tune.clone(),
+            send_buffer_bytes: None,
+        }
+    }
+
+    /// What was asked for, with as many descriptors as the cache may take of these.
+    fn cache(&self, descriptors: u64) -> CacheConfig {
+        if self.cache == CacheLevel::Off {
+            return CacheConfig::OFF;
+        }
+        let share = usize::try_from(descriptors / CACHE_SHARE).unwrap_or(usize::MAX);
+        CacheConfig {
+            level: self.cache,
+            bytes: self.cache_bytes,
+            entries: self.cache_entries as usize,
+            descriptors: (self.cache_descriptors as usize).min(share).max(1),
+        }
+    }
+
+    /// What was asked for, as far as the limit of descriptors allows beside the cache.
+    fn connections_max(&self, name: &str, workers: usize, descriptors: u64, cached: u64) -> usize {
+        let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
+        let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + cached);
+        let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
+        let in_force = asked.min(allowed).max(workers);
+        if self.connections_max.is_some() && in_force < asked {
+            eprintln!(
+                "{name}: warning: {descriptors} descriptors allow {in_force} of {asked} connections; \
+                 raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
+            );
+        }
+        in_force
+    }
+}
+
+/// Raises the soft limit to the hard one; returns the limit in force.
+fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = if setrlimit(Resource::Nofile, raised).is_ok() { limit.maximum } else { limit.current };
+    current.unwrap_or(u64::MAX)
+}
+
+/// The first SIGINT or SIGTERM starts the drain, the second ends the process at once, as the signal would.
+fn drain_on_signal(service: &Arc<Service>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let service = Arc::clone(service);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if service.shutdown.draining() {
+                std::process::exit(128 + signal);
+            }
+            service.shutdown.drain();
+        }
+    })?;
+    Ok(())
+}
+
+/// One line at every interval, to standard error.
+fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("stats".to_owned()).spawn(move || {
+        let mut earlier: (Counts, Instant) = (service.stats.totals(), Instant::now());
+        loop {
+            thread::sleep(interval);
+            let later = (service.stats.totals(), Instant::now());
+            let cached = service.stats.cached();
+            eprintln!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1));
+            earlier = later;
+        }
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(arguments: &[&str]) -> Result<Flags, clap::Error> {
+        parse("blocking", ["blocking"].iter().chain(arguments))
+    }
+
+    #[test]
+    fn flags_have_the_defaults_that_help_names() {
+        let defaults = flags(&[]).expect("no flags are good flags");
+        let config = Config::default();
+        assert_eq!(defaults.root, PathBuf::from("."));
+        assert_eq!(defaults.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+        assert_eq!(defaults.head_timeout, config.head_timeout);
+        assert_eq!(defaults.idle_timeout, config.idle_timeout);
+        assert_eq!(defaults.send_timeout, config.send_timeout);
+        assert_eq!(defaults.grace, config.grace);
+        assert_eq!(defaults.cache(1 << 20), config.cache);
+        assert!(defaults.access_log.is_none() && defaults.stats.is_none());
+    }
+
+    #[test]
+    fn optional_values_never_eat_the_root() {
+        let parsed = flags(&["--stats", "--access-log", "www"]).expect("good flags");
+        assert_eq!(parsed.root, PathBuf::from("www"));
+        assert_eq!(parsed.stats, Some(Duration::from_secs(1)));
+        assert_eq!(parsed.access_log, Some(PathBuf::from("-")));
+        let parsed = flags(&["--stats=250ms", "--access-log=a.log", "-l", "[::]:0", "-l", "127.0.0.1:1"])
+            .expect("good flags");
+        assert_eq!(parsed.stats, Some(Duration::from_millis(250)));
+        assert_eq!(parsed.listen.len(), 2);
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_a_word_on_what_is_good() {
+        for (arguments, expected) in [
+            (&["--head-timeout", "0s"][..], "longer than nothing"),
+            (&["--idle-timeout", "soon"], "write it like"),
+            (&["--workers", "0"], "0 is not in 1..=1024"),
+            (&["--workers", "2", "--connections-max", "1"], "at least the number of workers, 2"),
+            (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
+            (&["--symlinks", "all"], "possible values: beneath, deny"),
+            (&["--copy", "magic"], "possible values: sendfile, read"),
+            (&["--cache", "some"], "possible values: off, descriptors, contents"),
+            (&["--cache-bytes", "much"], "write it like 500KiB"),
+            (&["--cache-entries", "0"], "0 is not in 1.."),
+            (&["--cache-descriptors", "-1"], "unexpected argument"),
+            (&["--nonsense"], "unexpected argument"),
+        ] {
+            let error = flags(arguments).expect_err("refused");
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        for (arguments, expected) in [
+            (["uring", "--tune", "level-triggered"], "`epoll` alone"),
+            (["blocking", "--tune", "unbatched"], "`uring` alone"),
+        ] {
+            let error = parse(arguments[0], arguments).expect_err("of another server");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn switches_are_repeatable() {
+        let parsed = parse("uring", ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
+        let config = parsed.expect("good flags").config("uring");
+        assert_eq!(config.tune, [Tune::Unbatched, Tune::SingleAccept, Tune::CoopTaskrun]);
+        assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::UnlinkedSend));
+    }
+
+    #[test]
+    fn the_cache_leaves_descriptors_to_connections() {
+        let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
+        let cache = parsed.cache(800);
+        assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));
+        assert_eq!(parsed.connections_max("epoll", 1, 800, 100), 636);
+        let off = flags(&["--cache=off"]).expect("good flags");
+        assert_eq!(off.cache(800), CacheConfig::OFF);
+    }
+
+    #[test]
+    fn the_command_is_well_formed() {
+        Flags::command().debug_assert();
+    }
+}

@@ -1,0 +1,160 @@
+//! Listening: one socket for each endpoint and worker.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+
+use crate::service::config::Config;
+use crate::service::endpoint::Endpoint;
+use crate::service::start::StartError;
+
+/// Connections that wait for an accept, per socket; `net.core.somaxconn` may cap it.
+pub const BACKLOG: i32 = 4096;
+
+/// A non-blocking TCP socket that listens on `address`, sharing its port with its siblings
+/// (`SO_REUSEPORT`, socket(7)). An IPv6 wildcard takes IPv4 too. Accepted connections inherit `TCP_NODELAY`
+/// and the send buffer.
+///
+/// # Errors
+/// What socket(2), bind(2) and listen(2) report.
+pub fn listen_socket(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Result<OwnedFd> {
+    let socket = bind_socket(address, true)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    if let Some(bytes) = send_buffer_bytes {
+        sockopt::set_socket_send_buffer_size(&socket, bytes)?;
+    }
+    net::listen(&socket, BACKLOG)?;
+    Ok(socket)
+}
+
+fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, reuse_port)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
+    }
+    net::bind(&socket, &address)?;
+    Ok(socket)
+}
+
+/// The sockets of a server that is about to start: already listening, so no connection is refused from here on.
+#[derive(Debug)]
+pub struct Listeners {
+    endpoints: Vec<Endpoint>,
+    workers: Vec<Vec<OwnedFd>>,
+}
+
+impl Listeners {
+    /// Binds every address once for each worker. Port 0 becomes a free port, the same for all workers.
+    ///
+    /// # Errors
+    /// One line that says which address failed, why, and what to do.
+    pub fn bind(endpoints: &[Endpoint], config: &Config) -> Result<Listeners, StartError> {
+        let mut listeners = Listeners { endpoints: Vec::new(), workers: Vec::new() };
+        listeners.workers.resize_with(config.workers, Vec::new);
+        for Endpoint::Tcp(address) in endpoints {
+            let bound = listeners.bind_tcp(*address, config).map_err(|error| explain(*address, &error))?;
+            listeners.endpoints.push(Endpoint::Tcp(bound));
+        }
+        Ok(listeners)
+    }
+
+    fn bind_tcp(&mut self, mut address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
+        if address.port() != 0 {
+            // SO_REUSEPORT would share the port with another server of the same user, without a word.
+            // A socket that doesn't ask for it finds out.
+            drop(bind_socket(address, false)?);
+        }
+        for sockets in &mut self.workers {
+            let socket = listen_socket(address, config.send_buffer_bytes)?;
+            address = net::getsockname(&socket)?.try_into()?;
+            sockets.push(socket);
+        }
+        Ok(address)
+    }
+
+    /// What is listened on, with real ports.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The sockets, a list for each worker.
+    pub(crate) fn into_workers(self) -> Vec<Vec<OwnedFd>> {
+        self.workers
+    }
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> StartError {
+    let (what, todo) = match Errno::from_io_error(error) {
+        Some(Errno::ADDRINUSE) => {
+            ("address in use".to_owned(), "stop the other server, or choose another port with --listen")
+        }
+        Some(Errno::ACCESS) => (
+            "permission denied".to_owned(),
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one with --listen",
+        ),
+        Some(Errno::ADDRNOTAVAIL) => {
+            ("no such address on this machine".to_owned(), "`ip address` lists those that there are")
+        }
+        Some(Errno::AFNOSUPPORT) => {
+            ("this kernel lacks the address family".to_owned(), "listen on an IPv4 address")
+        }
+        Some(Errno::MFILE | Errno::NFILE) => {
+            ("out of descriptors".to_owned(), "raise `ulimit -n`, or start fewer --workers")
+        }
+        _ => (error.to_string(), "choose another address with --listen"),
+    };
+    StartError::new(format!("listen on {address}: {what}; {todo}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn config(workers: usize) -> Config {
+        Config { workers, ..Config::default() }
+    }
+
+    #[test]
+    fn port_zero_is_one_free_port_for_all_workers() {
+        let any: Endpoint = "127.0.0.1:0".parse().expect("an address");
+        let listeners = Listeners::bind(&[any, any], &config(3)).expect("bound");
+        let ports: Vec<_> =
+            listeners.endpoints().iter().map(|Endpoint::Tcp(address)| address.port()).collect();
+        assert!(ports[0] != 0 && ports[1] != 0 && ports[0] != ports[1]);
+        for sockets in listeners.into_workers() {
+            let bound: Vec<u16> = sockets
+                .iter()
+                .map(|socket| {
+                    SocketAddr::try_from(net::getsockname(socket).expect("a name")).expect("inet").port()
+                })
+                .collect();
+            assert_eq!(bound, ports);
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_even_between_our_own() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let first = Listeners::bind(&[any], &config(1)).expect("bound");
+        let taken = first.endpoints()[0];
+        let error = Listeners::bind(&[taken], &config(1)).expect_err("in use").to_string();
+        assert_eq!(
+            error,
+            format!(
+                "listen on {taken}: address in use; stop the other server, or choose another port with --listen"
+            )
+        );
+        let other = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let taken = other.local_addr().expect("a name");
+        assert!(Listeners::bind(&[taken.into()], &config(2)).is_err());
+    }
+}

@@ -1,0 +1,18 @@
+//! The service: what makes a program of a server. Endpoints, workers, deadlines, draining, counters, the log, the
+//! command line. Nothing here knows HTTP's grammar.
+
+pub mod cli;
+pub mod config;
+pub mod endpoint;
+pub mod listen;
+pub mod log;
+pub mod shared;
+pub mod shutdown;
+pub mod slots;
+pub mod socket;
+pub mod start;
+pub mod stats;
+pub mod tune;
+pub mod wheel;
+pub mod worker;
+pub mod workers;

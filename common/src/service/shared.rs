@@ -1,0 +1,41 @@
+//! What all workers of one server share. It is hardly ever written, and not used on the hot path.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::service::config::Config;
+use crate::service::log::AccessLog;
+use crate::service::shutdown::Shutdown;
+use crate::service::stats::Stats;
+use crate::site::root::Site;
+
+/// One server: what it serves, how, and what it counts.
+#[derive(Debug)]
+pub struct Service {
+    /// What is served.
+    pub site: Arc<Site>,
+    /// How.
+    pub config: Config,
+    /// The switch that starts the drain.
+    pub shutdown: Shutdown,
+    /// The counters.
+    pub stats: Stats,
+    /// The access log, where one is wanted.
+    pub log: Option<AccessLog>,
+}
+
+impl Service {
+    /// A server without an access log.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn new(site: Site, config: Config) -> io::Result<Service> {
+        Ok(Service {
+            site: Arc::new(site),
+            config,
+            shutdown: Shutdown::new()?,
+            stats: Stats::default(),
+            log: None,
+        })
+    }
+}

@@ -1,0 +1,142 @@
+//! What all servers do alike with the sockets of their clients.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{
+    SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, accept_with, acceptfrom_with,
+    connect_unspec, getpeername, send, sendmsg, shutdown, sockopt,
+};
+
+use crate::machine::chunks::{PIECES_MAX, Pieces};
+use crate::machine::peer::Peer;
+use arrayvec::ArrayVec;
+
+/// How long a listener pauses after descriptors, memory or threads have run out, unless a connection closes first.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why an accept has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptError {
+    /// No connection is waiting.
+    Empty,
+    /// The one connection that it tried to take is gone; the next may be accepted at once. Besides an aborted
+    /// handshake, Linux reports errors already pending on the new socket this way (accept(2), "Error handling").
+    Connection,
+    /// Descriptors or memory have run out, or the listener is unusable. Repeated at once it would fail again: pause.
+    Exhausted,
+}
+
+impl From<Errno> for AcceptError {
+    fn from(errno: Errno) -> AcceptError {
+        match errno {
+            Errno::AGAIN => AcceptError::Empty,
+            Errno::INTR
+            // A ring's accept that was cancelled.
+            | Errno::CANCELED
+            | Errno::CONNABORTED
+            | Errno::PERM
+            | Errno::PROTO
+            | Errno::NOPROTOOPT
+            | Errno::OPNOTSUPP
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::NONET
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::TIMEDOUT => AcceptError::Connection,
+            _ => AcceptError::Exhausted,
+        }
+    }
+}
+
+/// Takes one connection from a non-blocking listener. Its peer is only asked for where the log wants it.
+///
+/// # Errors
+/// See [`AcceptError`].
+pub fn accept(
+    listener: &OwnedFd,
+    flags: SocketFlags,
+    wants_peer: bool,
+) -> Result<(OwnedFd, Option<Peer>), AcceptError> {
+    let flags = flags | SocketFlags::CLOEXEC;
+    if !wants_peer {
+        return Ok((accept_with(listener, flags)?, None));
+    }
+    let (socket, address) = acceptfrom_with(listener, flags)?;
+    Ok((socket, address.and_then(peer_at)))
+}
+
+/// The peer of a connected socket (getpeername(2)).
+#[must_use]
+pub fn peer_of(socket: &OwnedFd) -> Option<Peer> {
+    peer_at(getpeername(socket).ok()??)
+}
+
+fn peer_at(address: SocketAddrAny) -> Option<Peer> {
+    SocketAddr::try_from(address).ok().map(Peer::from)
+}
+
+/// Sends pieces of memory with one call: send(2) if there is one, else sendmsg(2).
+///
+/// # Errors
+/// Those of send(2).
+pub fn send_pieces(socket: impl AsFd, pieces: &Pieces<'_>, flags: SendFlags) -> rustix::io::Result<usize> {
+    let flags = flags | SendFlags::NOSIGNAL;
+    if let [piece] = pieces.as_slice() {
+        return send(socket, piece.bytes(), flags);
+    }
+    let slices: ArrayVec<IoSlice<'_>, PIECES_MAX> =
+        pieces.iter().map(|piece| IoSlice::new(piece.bytes())).collect();
+    sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags)
+}
+
+/// Resets a connection: what was not sent is discarded, and whoever waits on the socket is woken. connect(2) to nowhere
+/// (`AF_UNSPEC`) does that at once.
+pub fn reset(socket: impl AsFd) {
+    // Where that is refused (another thread waits on the socket, Linux 6.4): the close will be a reset, and the shutdown
+    // wakes. Neither can fail on a connected socket, and on another one there is nothing left to end.
+    if connect_unspec(&socket).is_err() {
+        let _lingering = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        let _ended = shutdown(&socket, Shutdown::Both);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn accept_errors_fall_into_three_kinds() {
+        for (errno, kind) in [
+            (Errno::AGAIN, AcceptError::Empty),
+            (Errno::CONNABORTED, AcceptError::Connection),
+            (Errno::PROTO, AcceptError::Connection),
+            (Errno::PERM, AcceptError::Connection),
+            (Errno::MFILE, AcceptError::Exhausted),
+            (Errno::NFILE, AcceptError::Exhausted),
+            (Errno::NOBUFS, AcceptError::Exhausted),
+            (Errno::NOMEM, AcceptError::Exhausted),
+            (Errno::BADF, AcceptError::Exhausted),
+        ] {
+            assert_eq!(AcceptError::from(errno), kind, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_reset_is_what_the_client_sees() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut client = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let (socket, _) = listener.accept().expect("accepted");
+        reset(&socket);
+        drop(socket);
+        let error = client.read(&mut [0; 1]).expect_err("nothing to read");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}

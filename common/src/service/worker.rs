@@ -1,0 +1,191 @@
+//! One worker: what its connections live on, and its share of the service.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::machine::connection::Host;
+use crate::machine::context::{Context, Timeouts};
+use crate::machine::drain::{Drain, DrainFlag};
+use crate::machine::record::LogBuffer;
+use crate::service::config::Config;
+use crate::service::log::AccessLog;
+use crate::service::shared::Service;
+use crate::service::stats::WorkerStats;
+use crate::site::files::{Files, FilesSeed};
+
+/// One worker's own state: a [`Host`] of connections, with the clock, the counts and the drain of the service behind it.
+/// Where every connection has a thread, each thread has a worker of its own that counts, logs and caches with the first.
+#[derive(Debug)]
+pub struct Worker {
+    host: Host,
+    service: Arc<Service>,
+    connections_max: usize,
+    stats: Arc<WorkerStats>,
+}
+
+impl Worker {
+    /// The worker with this index, counted from 0.
+    #[must_use]
+    pub fn new(service: Arc<Service>, index: usize) -> Worker {
+        let stats = service.stats.register();
+        let site = Arc::clone(&service.site);
+        let files = Files::new(site, service.config.cache_of_worker(), Arc::clone(stats.cache()));
+        let timeouts = service.config.timeouts();
+        let log = service.log.as_ref().map(AccessLog::buffer);
+        let draining = Arc::clone(service.shutdown.flag());
+        let mut worker = Worker {
+            host: Host::new(Context::new(files, timeouts, log, draining)),
+            connections_max: service.config.connections_max_of(index),
+            service,
+            stats,
+        };
+        worker.tick();
+        worker
+    }
+
+    /// What one more thread of this worker makes its own of.
+    #[must_use]
+    pub fn for_thread(&self) -> WorkerSeed {
+        let context = &self.host.context;
+        WorkerSeed {
+            service: Arc::clone(&self.service),
+            connections_max: self.connections_max,
+            stats: Arc::clone(&self.stats),
+            files: context.files.for_thread(),
+            timeouts: context.timeouts,
+            log: context.log.clone(),
+            draining: Arc::clone(self.service.shutdown.flag()),
+        }
+    }
+
+    /// Reads the clock, renews the date, follows a drain: once in every turn of a loop.
+    pub fn tick(&mut self) {
+        self.host.tick();
+        let shutdown = &self.service.shutdown;
+        if shutdown.draining() {
+            self.host.context.drain = shutdown.phase(self.host.context.now(), self.service.config.grace);
+        }
+    }
+
+    /// Hands the counts over: once in every turn, before the loop goes to sleep for nobody knows how long.
+    pub fn flush(&mut self) {
+        self.stats.add(&mut self.host.context.counts);
+    }
+
+    /// The time of the last tick.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.host.context.now()
+    }
+
+    /// The files of this worker.
+    pub fn files(&mut self) -> &mut Files {
+        &mut self.host.context.files
+    }
+
+    /// What all workers share.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.service.config
+    }
+
+    /// How many connections this worker holds at once, at most.
+    #[must_use]
+    pub fn connections_max(&self) -> usize {
+        self.connections_max
+    }
+
+    /// Whether an access log is kept, and so the peer wanted.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        self.host.context.log.is_some()
+    }
+
+    /// How far a drain has come, as of the last tick.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        self.host.context.drain
+    }
+
+    /// How long until the drain's next phase; `None` while there is no drain.
+    #[must_use]
+    pub fn drain_wait(&self) -> Option<Duration> {
+        self.service.shutdown.wait(self.now(), self.service.config.grace)
+    }
+
+    /// Counts a connection that was accepted.
+    pub fn count_accepted(&mut self) {
+        self.host.context.counts.accepted += 1;
+    }
+
+    /// Counts a connection that was closed.
+    pub fn count_closed(&mut self) {
+        self.host.context.counts.closed += 1;
+    }
+
+    /// Counts an accept that failed.
+    pub fn count_error(&mut self) {
+        self.host.context.count_error();
+    }
+
+    /// Counts events of epoll, or completions of a ring.
+    pub fn count_events(&mut self, events: u64) {
+        self.host.context.counts.events += events;
+    }
+}
+
+/// So that a worker can be handed to its connections as it is.
+impl Deref for Worker {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.host
+    }
+}
+
+impl DerefMut for Worker {
+    fn deref_mut(&mut self) -> &mut Host {
+        &mut self.host
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// What another thread makes its worker of.
+#[derive(Debug)]
+pub struct WorkerSeed {
+    service: Arc<Service>,
+    connections_max: usize,
+    stats: Arc<WorkerStats>,
+    files: FilesSeed,
+    timeouts: Timeouts,
+    log: Option<LogBuffer>,
+    draining: Arc<DrainFlag>,
+}
+
+impl WorkerSeed {
+    /// The worker, in the thread that will own it.
+    #[must_use]
+    pub fn grow(self) -> Worker {
+        let context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
+        let mut worker = Worker {
+            host: Host::new(context),
+            service: self.service,
+            connections_max: self.connections_max,
+            stats: self.stats,
+        };
+        worker.tick();
+        worker
+    }
+}

@@ -1,0 +1,487 @@
+//! The file cache: files that are requested often are opened, examined and read once.
+//!
+//! Each worker has its own (the threads of a `blocking` worker share one). An entry is immutable and shared: a send
+//! in flight holds it, so eviction never frees bytes in flight. Small files are kept as bytes, larger ones as open
+//! descriptors; each kind is an LRU list with its own bound.
+//!
+//! **Freshness.** An entry is kept only while every change to its file is certain to produce an event
+//! (`cache/watches.rs`), otherwise for [`UNSEEN_TTL`]. Bytes are read after the watches are in place, so a write that
+//! tears them is followed by an event that drops them. One kind of change produces no event: stores through a shared
+//! memory mapping. Because of those, no entry lives longer than [`WATCHED_TTL`].
+//!
+//! **Admission.** A path is admitted on its second request. Where another entry must leave for it, it must have been
+//! requested several times (`cache/doorkeeper.rs`), and enough hits must have paid for the eviction: an admission
+//! costs what about a dozen hits save. So a cache that is too small for its site costs little more than none.
+
+mod doorkeeper;
+mod entry;
+mod gauge;
+mod watches;
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use rustix::fs::inotify::{Event, ReadFlags, Reader};
+use rustix::io::Errno;
+
+use crate::http::mime::mime_for;
+use crate::site::file::{Metadata, SharedFile};
+use crate::site::file_bytes::FileBytes;
+use crate::site::root::Site;
+
+use doorkeeper::Doorkeeper;
+pub(crate) use entry::{CachedFile, Source, representation};
+pub use gauge::{CacheGauge, CacheUse};
+use watches::{FilePath, Subject, Visibility, Watches};
+
+/// Files up to this size are kept as bytes.
+pub const BODY_BYTES_MAX: u64 = 64 * 1024;
+
+/// How long an entry is trusted if not every change to its file produces an event.
+pub const UNSEEN_TTL: Duration = Duration::from_secs(1);
+
+/// How long any other entry is trusted: stores through a memory mapping produce no event (inotify(7), "Limitations and
+/// caveats").
+pub const WATCHED_TTL: Duration = Duration::from_secs(10);
+
+/// A path is admitted when it is requested for the second time,
+const SIGHTINGS_MIN: u8 = 2;
+
+/// or, where another entry has to leave for it, for the eighth.
+const SIGHTINGS_FULL: u8 = 8;
+
+/// How often threads look for events that no loop watches for.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Hits that pay for one eviction.
+const EVICTION_HITS: u32 = 48;
+
+/// Hit credit is capped: a newly popular file needn't wait, and a scan can't spend much.
+const CREDIT_MAX: u32 = 16 * EVICTION_HITS;
+
+/// Bytes of events read by one call.
+const EVENT_BYTES: usize = 4096;
+
+/// What the file cache keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum CacheLevel {
+    /// Nothing: every request opens, examines, reads and closes its file.
+    Off,
+    /// Open files, their metadata, and their heads.
+    Descriptors,
+    /// The bytes of small files, too.
+    #[default]
+    Contents,
+}
+
+/// The bounds of the file cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// What is kept.
+    pub level: CacheLevel,
+    /// Bytes of bodies.
+    pub bytes: u64,
+    /// Files; a worker has at least one.
+    pub entries: usize,
+    /// Open descriptors, for files that are not kept as bytes; a worker has at least one.
+    pub descriptors: usize,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        CacheConfig { level: CacheLevel::default(), bytes: 64 << 20, entries: 16_384, descriptors: 1024 }
+    }
+}
+
+impl CacheConfig {
+    /// No cache.
+    pub const OFF: CacheConfig = CacheConfig { level: CacheLevel::Off, bytes: 0, entries: 0, descriptors: 0 };
+}
+
+/// Entries in the order of their last use.
+type Shelf = LruCache<FilePath, Arc<CachedFile>>;
+
+/// A file that was opened and might be kept.
+pub(crate) struct Candidate<'a> {
+    /// Relative to the root.
+    pub(crate) path: &'a [u8],
+    pub(crate) file: &'a Arc<SharedFile>,
+    pub(crate) metadata: Metadata,
+}
+
+/// The moment, as the clocks of a worker tell it.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix_seconds: i64,
+}
+
+/// One cache.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    bounds: CacheConfig,
+    /// Files as bytes.
+    bodies: Shelf,
+    /// Files as descriptors.
+    files: Shelf,
+    /// The bytes of all bodies.
+    bytes: u64,
+    doorkeeper: Doorkeeper,
+    watches: Watches,
+    gauge: Arc<CacheGauge>,
+    /// Hit credit not yet spent on evictions.
+    credit: u32,
+    /// When events were last looked for.
+    refreshed: Instant,
+}
+
+impl Cache {
+    /// A cache within these bounds, at least one entry and one descriptor; `None` if none is wanted.
+    pub(crate) fn new(bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Option<Cache> {
+        if bounds.level == CacheLevel::Off {
+            return None;
+        }
+        Some(Cache {
+            doorkeeper: Doorkeeper::new(bounds.entries),
+            bounds,
+            bodies: LruCache::unbounded(),
+            files: LruCache::unbounded(),
+            bytes: 0,
+            watches: Watches::new(),
+            gauge,
+            credit: 0,
+            refreshed: Instant::now(),
+        })
+    }
+
+    /// Readable when files have changed: then [`refresh`](Self::refresh).
+    pub(crate) fn events(&self) -> Option<&Arc<OwnedFd>> {
+        self.watches.inotify()
+    }
+
+    /// The entry for a path, if it can still be trusted.
+    pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<CachedFile>> {
+        let entry = self.bodies.get(path).or_else(|| self.files.get(path))?;
+        if entry.expires > now {
+            self.credit = (self.credit + 1).min(CREDIT_MAX);
+            return Some(Arc::clone(entry));
+        }
+        self.remove(path);
+        self.publish();
+        None
+    }
+
+    /// Admits a file, if it is worth it and its state is certain.
+    pub(crate) fn admit(
+        &mut self,
+        site: &Site,
+        candidate: &Candidate<'_>,
+        moment: Moment,
+    ) -> Option<Arc<CachedFile>> {
+        let Candidate { path, file, metadata } = candidate;
+        // Another client was first.
+        if let Some(entry) = self.get(path, moment.now) {
+            return Some(entry);
+        }
+        let wants_bytes = self.bounds.level == CacheLevel::Contents
+            && metadata.size <= BODY_BYTES_MAX.min(self.bounds.bytes);
+        let is_full = self.is_full_for(wants_bytes, metadata.size);
+        let sightings_min = if is_full { SIGHTINGS_FULL } else { SIGHTINGS_MIN };
+        if self.doorkeeper.see(path) < sightings_min {
+            return None;
+        }
+        if is_full && !self.can_afford_eviction(wants_bytes, moment.now) {
+            return None;
+        }
+        // Modified in the future: its Last-Modified follows the clock.
+        if metadata.modified_seconds > moment.unix_seconds {
+            return None;
+        }
+        let path = FilePath::from(*path);
+        let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
+            Visibility::Watched(watch) => (Some(watch), WATCHED_TTL),
+            Visibility::Partly(watch) => (Some(watch), UNSEEN_TTL),
+            // Examined again: the open may have waited for a disk since.
+            Visibility::Unseen if site.reopen(&path) == Ok(*metadata) => (None, UNSEEN_TTL),
+            Visibility::Unseen | Visibility::Unsettled => return None,
+        };
+        let media_type = mime_for(&path);
+        let expires = moment.now + ttl;
+        let file = Arc::clone(file);
+        let entry =
+            CachedFile::new(*metadata, media_type, file, moment.unix_seconds, wants_bytes, watch, expires);
+        let entry = Arc::new(entry);
+        self.files.put(path, Arc::clone(&entry));
+        self.make_room();
+        Some(entry)
+    }
+
+    /// The bytes of an entry's file have been read: keeps them, if the entry is still there.
+    pub(crate) fn keep_bytes(
+        &mut self,
+        path: &[u8],
+        entry: &Arc<CachedFile>,
+        bytes: FileBytes,
+    ) -> Arc<FileBytes> {
+        let bytes = Arc::new(bytes);
+        let is_kept = self.files.peek(path).is_some_and(|kept| Arc::ptr_eq(kept, entry));
+        if is_kept && let Some((path, entry)) = self.files.pop_entry(path) {
+            self.bytes += bytes.len() as u64;
+            self.bodies.put(path, Arc::new(entry.with_bytes(Arc::clone(&bytes))));
+            self.make_room();
+        }
+        bytes
+    }
+
+    /// Drops an entry whose file isn't what it was.
+    pub(crate) fn forget(&mut self, path: &[u8]) {
+        self.remove(path);
+        self.publish();
+    }
+
+    /// Closes all cached descriptors: the process has run out of them.
+    pub(crate) fn shed_descriptors(&mut self) {
+        while self.evict_file() {}
+        self.publish();
+    }
+
+    /// Drops entries whose files have changed. Call it when [`events`](Self::events) is readable; it reads all events.
+    pub(crate) fn refresh(&mut self) {
+        let Some(inotify) = self.watches.inotify().cloned() else { return };
+        let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
+        let mut events = Reader::new(&*inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) => self.on_event(&event),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                // The events are lost.
+                Err(_) => {
+                    self.remove_below(b"");
+                    break;
+                }
+            }
+        }
+        self.publish();
+    }
+
+    /// Looks for events unless that was done a moment ago: for threads that wait for clients, not for events.
+    pub(crate) fn refresh_now_and_then(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.refreshed) >= REFRESH_INTERVAL {
+            self.refreshed = now;
+            self.refresh();
+        }
+    }
+
+    fn on_event(&mut self, event: &Event<'_>) {
+        if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
+            return self.remove_below(b"");
+        }
+        match self.watches.subject(event.wd()) {
+            None => {}
+            Some(Subject::Files(paths)) => paths.iter().for_each(|path| self.remove(path)),
+            Some(Subject::Directory(directory)) => match event.file_name() {
+                None => self.remove_below(&directory),
+                Some(name) => {
+                    let mut path = directory.to_vec();
+                    if !path.is_empty() {
+                        path.push(b'/');
+                    }
+                    path.extend_from_slice(name.to_bytes());
+                    self.remove(&path);
+                    if self.watches.has_directory(&path) {
+                        self.remove_below(&path);
+                    }
+                }
+            },
+        }
+    }
+
+    /// Drops everything below a directory; the root's path is empty.
+    fn remove_below(&mut self, directory: &[u8]) {
+        let is_below = |path: &[u8]| match path.strip_prefix(directory) {
+            Some(rest) => directory.is_empty() || rest.first() == Some(&b'/'),
+            None => false,
+        };
+        let shelves = self.bodies.iter().chain(self.files.iter());
+        let paths: Vec<FilePath> =
+            shelves.filter(|(path, _)| is_below(path)).map(|(path, _)| Arc::clone(path)).collect();
+        paths.iter().for_each(|path| self.remove(path));
+    }
+
+    fn remove(&mut self, path: &[u8]) {
+        let removed = self.bodies.pop_entry(path).or_else(|| self.files.pop_entry(path));
+        if let Some((path, entry)) = removed {
+            self.on_removed(&path, &entry);
+        }
+    }
+
+    /// An entry has left its shelf.
+    fn on_removed(&mut self, path: &FilePath, entry: &CachedFile) {
+        self.bytes -= entry.body_bytes();
+        if let Some(watch) = entry.watch {
+            self.watches.unwatch(path, watch);
+        }
+    }
+
+    /// Whether another entry has to leave for one more file of this size.
+    fn is_full_for(&self, wants_bytes: bool, size: u64) -> bool {
+        self.bodies.len() + self.files.len() >= self.bounds.entries
+            || if wants_bytes {
+                self.bytes + size > self.bounds.bytes
+            } else {
+                self.files.len() >= self.bounds.descriptors
+            }
+    }
+
+    /// Whether hits have paid for an eviction, or its victim has expired.
+    fn can_afford_eviction(&self, wants_bytes: bool, now: Instant) -> bool {
+        let (first, second) =
+            if wants_bytes { (&self.bodies, &self.files) } else { (&self.files, &self.bodies) };
+        let victim = first.peek_lru().or_else(|| second.peek_lru());
+        self.credit >= EVICTION_HITS || victim.is_none_or(|(_, entry)| entry.expires <= now)
+    }
+
+    /// Evicts the least recently used entries until all bounds hold.
+    fn make_room(&mut self) {
+        while self.files.len() > self.bounds.descriptors && self.evict_file() {}
+        while self.bytes > self.bounds.bytes && self.evict_body() {}
+        while self.bodies.len() + self.files.len() > self.bounds.entries {
+            if !self.evict_body() && !self.evict_file() {
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    fn evict_body(&mut self) -> bool {
+        let evicted = self.bodies.pop_lru();
+        self.on_evicted(evicted)
+    }
+
+    fn evict_file(&mut self) -> bool {
+        let evicted = self.files.pop_lru();
+        self.on_evicted(evicted)
+    }
+
+    fn on_evicted(&mut self, evicted: Option<(FilePath, Arc<CachedFile>)>) -> bool {
+        let Some((path, entry)) = evicted else { return false };
+        self.on_removed(&path, &entry);
+        self.doorkeeper.forget(&path);
+        self.credit = self.credit.saturating_sub(EVICTION_HITS);
+        self.gauge.count_eviction();
+        true
+    }
+
+    fn publish(&self) {
+        self.gauge.set(self.bodies.len() + self.files.len(), self.files.len(), self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::open::OpenRequest;
+    use crate::site::root::SiteOptions;
+
+    /// A site with one file, and a cache.
+    fn kept(name: &str) -> (tempfile::TempDir, Cache, Moment) {
+        let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        std::fs::write(root.path().join("file"), "content").expect("written");
+        std::os::unix::fs::symlink("file", root.path().join("link")).expect("linked");
+        std::os::unix::fs::symlink(".", root.path().join("dirlink")).expect("linked");
+        let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
+        let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
+        let moment = Moment { now: Instant::now(), unix_seconds: i64::MAX };
+        assert!(!ask(&mut cache, &site, name, moment), "once is not enough");
+        admit_at_last(&mut cache, &site, name, moment);
+        (root, cache, moment)
+    }
+
+    /// Opens a file as a request does, and whether the cache keeps it then.
+    fn ask(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) -> bool {
+        let mut request = OpenRequest::new(Arc::clone(site));
+        request.set_file(site, name.as_bytes(), b"");
+        let opened = request.open().expect("opened");
+        let file = Arc::new(SharedFile::new(opened.file, opened.metadata.device));
+        let candidate = Candidate { path: name.as_bytes(), file: &file, metadata: opened.metadata };
+        cache.admit(site, &candidate, moment).is_some()
+    }
+
+    /// Asks until the file is kept. It needn't be at once: the look that waits for nothing (openat2(2),
+    /// `RESOLVE_CACHED`) fails at a link whose time of access is to be written, which is that of a new one when it is
+    /// followed a tick of the clock later, and while something is mounted.
+    fn admit_at_last(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !ask(cache, site, name, moment) {
+            assert!(Instant::now() < deadline, "{name} is never kept");
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn no_entry_is_believed_for_ever() {
+        for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL), ("dirlink/file", UNSEEN_TTL)] {
+            let (_root, mut cache, moment) = kept(name);
+            let almost = moment.now + ttl - Duration::from_millis(1);
+            assert!(cache.get(name.as_bytes(), almost).is_some(), "{name}");
+            assert!(cache.get(name.as_bytes(), moment.now + ttl).is_none(), "{name}");
+            assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: it is gone");
+        }
+    }
+
+    /// What leads to a file through a link is dropped with the link's first change, wherever on the way it is.
+    #[test]
+    fn a_link_is_watched() {
+        for (name, link, other) in [("link", "link", "other"), ("dirlink/file", "dirlink", "..")] {
+            let (root, mut cache, moment) = kept(name);
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_some(), "{name}: nothing has changed");
+            std::os::unix::fs::symlink(other, root.path().join("next")).expect("linked");
+            std::fs::rename(root.path().join("next"), root.path().join(link)).expect("renamed");
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_none(), "{name}: {link} leads elsewhere");
+            assert!(!cache.watches.has_directory(b""), "{name}: nothing is watched any more");
+        }
+    }
+
+    /// A file behind a link is watched by itself.
+    #[test]
+    fn a_file_behind_a_link_is_watched() {
+        for name in ["link", "dirlink/file"] {
+            let (root, mut cache, moment) = kept(name);
+            std::fs::write(root.path().join("file"), "changed").expect("written");
+            cache.refresh();
+            assert!(cache.get(name.as_bytes(), moment.now).is_none(), "{name}");
+        }
+    }
+
+    /// Nobody asks for what is kept any more, so there are no hits to pay with: what is asked for now gets in
+    /// when the old entry's time is over.
+    #[test]
+    fn old_favourites_make_room() {
+        let (root, mut cache, moment) = kept("file");
+        cache.bounds.entries = 1;
+        let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
+        std::fs::write(root.path().join("new"), "new").expect("written");
+        for _ in 0..2 * SIGHTINGS_FULL {
+            assert!(!ask(&mut cache, &site, "new", moment), "there is nothing to pay with");
+        }
+        admit_at_last(&mut cache, &site, "new", Moment { now: moment.now + WATCHED_TTL, ..moment });
+        assert!(cache.get(b"file", moment.now).is_none());
+    }
+
+    #[test]
+    fn what_leaves_takes_its_watches_along() {
+        let (_root, mut cache, _) = kept("file");
+        assert!(cache.watches.has_directory(b""));
+        cache.forget(b"file");
+        assert!(!cache.watches.has_directory(b""));
+        // Only the ends of the watches are to be read, which are about nothing.
+        cache.refresh();
+        assert_eq!(cache.bodies.len() + cache.files.len(), 0);
+    }
+}

@@ -1,0 +1,122 @@
+//! An open file: what it is, who shares it, and how its bytes are read.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, fstat};
+use rustix::io::{pread, retry_on_intr};
+
+use crate::site::file_bytes::FileBytes;
+
+/// What a file is, from fstat(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The type.
+    pub kind: FileType,
+    /// Bytes.
+    pub size: u64,
+    /// Modification time, seconds since the Unix epoch.
+    pub modified_seconds: i64,
+    /// Modification time, the nanoseconds.
+    pub modified_nanoseconds: u32,
+    /// Change time of the inode, seconds since the Unix epoch and nanoseconds.
+    pub changed: (i64, u64),
+    /// The inode.
+    pub inode: u64,
+    /// The device that the inode is on.
+    pub device: u64,
+}
+
+impl Metadata {
+    /// Of an open file: fstat(2).
+    pub(crate) fn of(file: &OwnedFd) -> rustix::io::Result<Metadata> {
+        let stat = fstat(file)?;
+        Ok(Metadata {
+            kind: FileType::from_raw_mode(stat.st_mode),
+            size: stat.st_size.max(0).unsigned_abs(),
+            modified_seconds: stat.st_mtime,
+            modified_nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+        })
+    }
+}
+
+/// An open file, shared by its connection and the operations that read from it. The allocation outlives the file:
+/// once emptied, it holds the next one.
+#[derive(Debug)]
+pub struct SharedFile {
+    file: Option<OwnedFd>,
+    device: u64,
+}
+
+impl SharedFile {
+    /// A file on this device (`st_dev`).
+    #[must_use]
+    pub fn new(file: OwnedFd, device: u64) -> SharedFile {
+        SharedFile { file: Some(file), device }
+    }
+
+    /// Takes the file out.
+    pub(crate) fn take(&mut self) -> Option<OwnedFd> {
+        self.file.take()
+    }
+
+    /// The device that the file is on.
+    #[must_use]
+    pub fn device(&self) -> u64 {
+        self.device
+    }
+}
+
+impl AsFd for SharedFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        // Only the last owner can empty it: that takes `&mut`.
+        self.file.as_ref().expect("a file that is shared is open").as_fd()
+    }
+}
+
+/// Some bytes of an open file.
+#[derive(Clone, Copy, Debug)]
+pub struct FileRange<'a> {
+    /// The file; an operation that reads from it takes a share.
+    pub file: &'a Arc<SharedFile>,
+    /// The position of the first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub length: u64,
+}
+
+impl FileRange<'_> {
+    /// Reads the range into memory with pread(2), which may wait for a disk. Shorter where the file ends early.
+    ///
+    /// # Errors
+    /// What pread(2) reports, if it does so before the first byte.
+    pub fn read(&self) -> io::Result<FileBytes> {
+        let mut bytes = FileBytes::zeroed(usize::try_from(self.length).unwrap_or(usize::MAX));
+        let length = read_full(self.file, &mut bytes, self.offset)?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+/// Fills `buffer` from `offset` on with pread(2), which may wait for a disk. Returns how many bytes there were: fewer
+/// where the file ends, or can't be read any further.
+///
+/// # Errors
+/// What pread(2) reports, if it does so before the first byte.
+pub fn read_full(file: &SharedFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match retry_on_intr(|| pread(file, &mut buffer[filled..], offset + filled as u64)) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            // What precedes a bad block can still be sent; the next read starts at the error.
+            Err(_) if filled > 0 => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(filled)
+}

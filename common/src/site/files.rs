@@ -1,0 +1,188 @@
+//! What one worker uses of a site: the site itself, its cache, and memory for open files.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::http::mime::{MediaType, RecentTypes};
+use crate::site::cache::{Cache, CacheConfig, CacheGauge, CachedFile, Candidate, Moment, Source};
+use crate::site::file::{Metadata, SharedFile};
+use crate::site::file_bytes::FileBytes;
+use crate::site::free_list::FreeList;
+use crate::site::root::Site;
+
+/// [`SharedFile`]s that are kept for the next files; beyond that they are freed.
+const SPARE_FILES_MAX: usize = 1024;
+/// So many of them stay, however little there is to do.
+const SPARE_FILES_MIN: usize = 2;
+
+/// A cache, shared by the threads of one worker. The lock is contended only in `blocking`.
+type SharedCache = Arc<Mutex<Cache>>;
+
+/// One worker's files.
+#[derive(Debug)]
+pub struct Files {
+    site: Arc<Site>,
+    cache: Option<SharedCache>,
+    /// No loop watches for events: this thread looks for them itself, now and then.
+    polls_for_events: bool,
+    /// Empty, for the next files.
+    spare: FreeList<Arc<SharedFile>>,
+    media_types: RecentTypes,
+}
+
+impl Files {
+    /// The files of a worker, with a cache of its own within these bounds.
+    pub(crate) fn new(site: Arc<Site>, bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Files {
+        let cache = Cache::new(bounds, gauge).map(|cache| Arc::new(Mutex::new(cache)));
+        Files::with(site, cache, false)
+    }
+
+    /// For one more thread of the worker that these belong to: the same cache, memory of its own.
+    pub(crate) fn for_thread(&self) -> FilesSeed {
+        FilesSeed { site: Arc::clone(&self.site), cache: self.cache.clone() }
+    }
+
+    fn with(site: Arc<Site>, cache: Option<SharedCache>, polls_for_events: bool) -> Files {
+        let spare = FreeList::new(SPARE_FILES_MIN, SPARE_FILES_MAX);
+        Files { site, cache, polls_for_events, spare, media_types: RecentTypes::default() }
+    }
+
+    /// What is served.
+    #[must_use]
+    pub fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// Readable when cached files have changed: then [`refresh_cache`](Self::refresh_cache) is due. `None` without a
+    /// cache, or where the system has no inotify instance left.
+    #[must_use]
+    pub fn cache_events(&self) -> Option<Arc<OwnedFd>> {
+        self.lock_cache()?.events().cloned()
+    }
+
+    /// Drops entries whose files have changed. Reads all events.
+    pub fn refresh_cache(&self) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.refresh();
+        }
+    }
+
+    /// The process has run out of descriptors: closes those that the cache holds.
+    pub fn shed_descriptors(&self) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.shed_descriptors();
+        }
+    }
+
+    /// The last share of a file gets the file, to close it in its own way; any other is dropped.
+    #[inline]
+    pub fn release(&mut self, mut file: Arc<SharedFile>) -> Option<OwnedFd> {
+        let released = Arc::get_mut(&mut file)?.take();
+        self.spare.put(file);
+        released
+    }
+
+    /// Gives a body's source back.
+    #[inline]
+    pub(crate) fn release_source(&mut self, source: Source) {
+        match source {
+            Source::File(file) => drop(self.release(file)),
+            Source::Memory(bytes) => drop(bytes),
+        }
+    }
+
+    /// A file to be shared, in memory that was used before, or new.
+    #[inline]
+    pub(crate) fn share(&mut self, file: OwnedFd, device: u64) -> Arc<SharedFile> {
+        match self.spare.take() {
+            Some(mut spare) => {
+                let place = Arc::get_mut(&mut spare).expect("a spare one has one owner");
+                *place = SharedFile::new(file, device);
+                spare
+            }
+            None => Arc::new(SharedFile::new(file, device)),
+        }
+    }
+
+    /// Whether there is a cache, and the file under this path in it.
+    #[inline]
+    pub(crate) fn cached(&mut self, path: &[u8], now: Instant) -> Lookup {
+        let Some(mut cache) = self.lock_cache() else { return Lookup::NoCache };
+        if self.polls_for_events {
+            cache.refresh_now_and_then(now);
+        }
+        cache.get(path, now).map_or(Lookup::Miss, Lookup::Hit)
+    }
+
+    /// Lets a file that was opened into the cache, if it is worth it.
+    #[inline]
+    pub(crate) fn admit(
+        &self,
+        path: &[u8],
+        file: &Arc<SharedFile>,
+        metadata: Metadata,
+        moment: Moment,
+    ) -> Option<Arc<CachedFile>> {
+        self.lock_cache()?.admit(&self.site, &Candidate { path, file, metadata }, moment)
+    }
+
+    /// The bytes of a cached file were read: keeps them, too.
+    pub(crate) fn keep_bytes(
+        &self,
+        path: &[u8],
+        cached: &Arc<CachedFile>,
+        bytes: FileBytes,
+    ) -> Arc<FileBytes> {
+        match self.lock_cache() {
+            Some(mut cache) => cache.keep_bytes(path, cached, bytes),
+            None => Arc::new(bytes),
+        }
+    }
+
+    /// A cached file isn't what it was.
+    pub(crate) fn forget(&self, path: &[u8]) {
+        if let Some(mut cache) = self.lock_cache() {
+            cache.forget(path);
+        }
+    }
+
+    /// The media type for a path.
+    pub(crate) fn media_type(&mut self, path: &[u8]) -> MediaType {
+        self.media_types.mime_for(path)
+    }
+
+    /// Frees memory that has gone unneeded since the last call.
+    pub(crate) fn trim(&mut self) {
+        self.spare.trim();
+    }
+
+    /// A panic leaves the cache whole enough: at worst it keeps a watch that nobody needs.
+    fn lock_cache(&self) -> Option<MutexGuard<'_, Cache>> {
+        self.cache.as_ref().map(|cache| cache.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a look into the cache has found.
+pub(crate) enum Lookup {
+    /// There is no cache.
+    NoCache,
+    /// The file isn't cached.
+    Miss,
+    /// The file.
+    Hit(Arc<CachedFile>),
+}
+
+/// What another thread makes its [`Files`] of.
+#[derive(Debug)]
+pub(crate) struct FilesSeed {
+    site: Arc<Site>,
+    cache: Option<SharedCache>,
+}
+
+impl FilesSeed {
+    /// The files, in the thread that will own them.
+    pub(crate) fn grow(self) -> Files {
+        Files::with(self.site, self.cache, true)
+    }
+}

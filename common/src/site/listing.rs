@@ -1,0 +1,101 @@
+//! The page that lists a directory, for `--listing`.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Dir, FileType};
+
+use crate::http::target;
+use crate::site::root::Site;
+
+/// A page lists no more entries than this, and says so.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Reads a directory and makes its page: directories first, each group by name. This may wait for a disk.
+pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<u8>> {
+    let mut entries = entries(site, directory, path)?;
+    let complete = entries.len() <= ENTRIES_MAX;
+    entries.truncate(ENTRIES_MAX);
+    entries.sort_unstable();
+    let is_root = path == c".";
+    let mut out = Vec::new();
+    out.extend_from_slice(
+        b"<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n",
+    );
+    let name = if is_root { b"/".to_vec() } else { [b"/", path.to_bytes(), b"/"].concat() };
+    for (open, close) in [("<title>", "</title>\n"), ("<h1>", "</h1>\n<ul>\n")] {
+        out.extend_from_slice(open.as_bytes());
+        escape(&name, &mut out);
+        out.extend_from_slice(close.as_bytes());
+    }
+    if !is_root {
+        out.extend_from_slice(b"<li><a href=\"../\">../</a>\n");
+    }
+    for Listed { is_file, name } in &entries {
+        let slash: &[u8] = if *is_file { b"" } else { b"/" };
+        // `./` in front: a name with a colon is no scheme.
+        out.extend_from_slice(b"<li><a href=\"./");
+        target::encode(name, &mut out);
+        out.extend_from_slice(&[slash, b"\">"].concat());
+        escape(name, &mut out);
+        out.extend_from_slice(&[slash, b"</a>\n"].concat());
+    }
+    out.extend_from_slice(b"</ul>\n");
+    if !complete {
+        out.extend_from_slice(format!("<p>Only {ENTRIES_MAX} entries are listed.</p>\n").as_bytes());
+    }
+    out.extend_from_slice(b"</html>\n");
+    Ok(out)
+}
+
+/// Ordered as it is listed.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    is_file: bool,
+    name: Vec<u8>,
+}
+
+fn entries(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<Listed>> {
+    let hidden = site.options().hidden;
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") || (name[0] == b'.' && !hidden && name != b".well-known") {
+            continue;
+        }
+        // A link is listed as what it leads to; what can't be served, or is gone by now, isn't listed.
+        let kind = match entry.file_type() {
+            FileType::Unknown | FileType::Symlink => {
+                let path = CString::new([path.to_bytes(), b"/", name].concat())?;
+                site.kind_of(&path).unwrap_or(FileType::Unknown)
+            }
+            kind => kind,
+        };
+        let is_file = match kind {
+            FileType::RegularFile => true,
+            FileType::Directory => false,
+            _ => continue,
+        };
+        entries.push(Listed { is_file, name: name.to_vec() });
+        if entries.len() > ENTRIES_MAX {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// Appends text so that it is only text in HTML; what isn't UTF-8 is shown as such.
+fn escape(text: &[u8], out: &mut Vec<u8>) {
+    for character in String::from_utf8_lossy(text).chars() {
+        match character {
+            '&' => out.extend_from_slice(b"&amp;"),
+            '<' => out.extend_from_slice(b"&lt;"),
+            '>' => out.extend_from_slice(b"&gt;"),
+            '"' => out.extend_from_slice(b"&quot;"),
+            _ => out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}

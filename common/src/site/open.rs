@@ -1,0 +1,257 @@
+//! Opening: a request for one file of a site, carried out by whoever may wait for it.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::http::status::Status;
+use crate::site::file::Metadata;
+use crate::site::listing;
+use crate::site::root::Site;
+
+/// What is to be opened: a path of a site, shared with whoever carries the open out.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    site: Arc<Site>,
+    /// Ends in its only NUL; empty before the first use.
+    path: Vec<u8>,
+    /// Whether the page that lists the directory is wanted, instead of a file.
+    is_listing: bool,
+}
+
+impl OpenRequest {
+    /// A request that names no path yet.
+    pub(crate) fn new(site: Arc<Site>) -> OpenRequest {
+        OpenRequest { site, path: Vec::new(), is_listing: false }
+    }
+
+    /// From now on a request for `path`, then `last` where it isn't empty: relative, without a NUL. The root itself
+    /// is the empty path.
+    pub(crate) fn set_file(&mut self, site: &Arc<Site>, path: &[u8], last: &[u8]) {
+        if !Arc::ptr_eq(&self.site, site) {
+            self.site = Arc::clone(site);
+        }
+        self.path.clear();
+        self.path.extend_from_slice(path);
+        if !path.is_empty() && !last.is_empty() {
+            self.path.push(b'/');
+        }
+        self.path.extend_from_slice(last);
+        if self.path.is_empty() {
+            self.path.push(b'.');
+        }
+        self.path.push(0);
+        self.is_listing = false;
+    }
+
+    /// From now on a request for the page that lists a directory.
+    pub(crate) fn set_listing(&mut self, site: &Arc<Site>, path: &[u8]) {
+        self.set_file(site, path, b"");
+        self.is_listing = true;
+    }
+
+    /// The site that the path belongs to.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        &self.site
+    }
+
+    /// The path, relative to the site's root and never empty. It stays in place while this request isn't changed.
+    #[must_use]
+    pub fn path(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.path).unwrap_or(c".")
+    }
+
+    /// The path's bytes, without the NUL.
+    pub(crate) fn path_bytes(&self) -> &[u8] {
+        self.path.split_last().map_or(b".", |(_nul, path)| path)
+    }
+
+    /// Whether a listing is wanted: it reads a directory, for which io_uring has no operation.
+    #[must_use]
+    pub fn is_listing(&self) -> bool {
+        self.is_listing
+    }
+
+    /// Carries the request out. This may wait for a disk.
+    ///
+    /// # Errors
+    /// What openat2(2), fstat(2) and getdents64(2) report; [`status_of`] says what becomes of it.
+    pub fn open(&self) -> io::Result<Opened> {
+        let mut opened = Opened::from_fd(self.site.open(self.path())?)?;
+        if self.is_listing && opened.metadata.kind == FileType::Directory {
+            opened.listing = Some(listing::page(&self.site, &opened.file, self.path())?);
+        }
+        Ok(opened)
+    }
+
+    /// Carries the request out if the kernel's caches alone can (`RESOLVE_CACHED`, Linux 5.12); `None` when only
+    /// [`open`](Self::open) can.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_cached(&self) -> io::Result<Option<Opened>> {
+        if self.is_listing {
+            return Ok(None);
+        }
+        match self.site.open_cached(self.path()) {
+            Err(Errno::AGAIN | Errno::INVAL) => Ok(None),
+            other => Opened::from_fd(other?).map(Some),
+        }
+    }
+}
+
+/// An open file, and what was read of it while it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The descriptor.
+    pub file: OwnedFd,
+    /// What it is.
+    pub metadata: Metadata,
+    /// The page that lists the directory, where that was asked for.
+    pub(crate) listing: Option<Vec<u8>>,
+}
+
+impl Opened {
+    /// What follows an open: fstat(2).
+    ///
+    /// # Errors
+    /// What fstat(2) reports.
+    pub fn from_fd(file: OwnedFd) -> io::Result<Opened> {
+        let metadata = Metadata::of(&file)?;
+        Ok(Opened { file, metadata, listing: None })
+    }
+}
+
+/// What a client is told when a file can't be opened.
+///
+/// A path that leads outside the root (`EXDEV`), through a forbidden link (`ELOOP`), to a socket or a device
+/// without a driver (`ENXIO`, `ENODEV`) doesn't exist as far as a client can tell.
+#[must_use]
+pub fn status_of(error: &io::Error) -> Status {
+    match Errno::from_io_error(error) {
+        Some(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::NAMETOOLONG
+            | Errno::NXIO
+            | Errno::NODEV,
+        ) => Status::NotFound,
+        Some(Errno::ACCESS | Errno::PERM) => Status::Forbidden,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN) => Status::ServiceUnavailable,
+        _ => Status::InternalServerError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::root::{SiteOptions, Symlinks};
+    use proptest::prelude::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn site(options: SiteOptions) -> (tempfile::TempDir, Arc<Site>) {
+        let outer = tempfile::tempdir().expect("a directory");
+        let root = outer.path().join("root");
+        fs::create_dir_all(root.join("dir")).expect("made");
+        fs::write(outer.path().join("secret"), "outside").expect("written");
+        fs::write(root.join("file"), "inside").expect("written");
+        symlink("../secret", root.join("out")).expect("linked");
+        symlink("/etc/passwd", root.join("absolute")).expect("linked");
+        symlink("../file", root.join("dir/in")).expect("linked");
+        symlink("/proc/self/root", root.join("magic")).expect("linked");
+        let site = Site::open_root(&root, options).expect("opened");
+        (outer, Arc::new(site))
+    }
+
+    fn open(site: &Arc<Site>, path: &str) -> Result<u64, Errno> {
+        let mut request = OpenRequest::new(Arc::clone(site));
+        request.set_file(site, path.as_bytes(), b"");
+        request
+            .open()
+            .map(|opened| opened.metadata.size)
+            .map_err(|error| Errno::from_io_error(&error).expect("an errno"))
+    }
+
+    #[test]
+    fn links_that_stay_beneath_are_followed_others_never() {
+        let (_outer, site) = site(SiteOptions::default());
+        assert_eq!(open(&site, "file"), Ok(6));
+        assert_eq!(open(&site, "dir/in"), Ok(6));
+        for path in ["out", "absolute", "../secret", "/etc/passwd", "dir/../../secret", "magic/etc/passwd"] {
+            assert_eq!(open(&site, path), Err(Errno::XDEV), "{path}");
+        }
+        assert_eq!(open(&site, "none"), Err(Errno::NOENT));
+        assert_eq!(open(&site, "file/x"), Err(Errno::NOTDIR));
+    }
+
+    #[test]
+    fn links_can_be_denied() {
+        let (_outer, site) = site(SiteOptions { symlinks: Symlinks::Deny, ..SiteOptions::default() });
+        assert_eq!(open(&site, "file"), Ok(6));
+        assert_eq!(open(&site, "dir/in"), Err(Errno::LOOP));
+    }
+
+    #[test]
+    fn a_cached_open_tells_or_passes() {
+        let (_outer, site) = site(SiteOptions::default());
+        let mut request = OpenRequest::new(Arc::clone(&site));
+        request.set_file(&site, b"file", b"");
+        request.open().expect("now it is cached");
+        if let Some(opened) = request.open_cached().expect("no error") {
+            assert_eq!(opened.metadata.size, 6);
+        }
+        request.set_listing(&site, b"dir");
+        assert!(request.open_cached().expect("no error").is_none(), "a listing reads the disk");
+    }
+
+    #[test]
+    fn a_root_that_cannot_be_served_says_why() {
+        let (outer, _site) = site(SiteOptions::default());
+        for (path, expected) in
+            [("none", "no such directory; name an existing one"), ("secret", "not a directory; name")]
+        {
+            let error =
+                Site::open_root(&outer.path().join(path), SiteOptions::default()).expect_err("refused");
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the target, what is opened is never the file outside.
+        #[test]
+        fn nothing_resolves_above_the_root(target in "/([.]{1,2}|%2e|%2E%2e|dir|out|in|magic|absolute|secret|file|/|%2f){0,8}") {
+            let (_outer, site) = site(SiteOptions::default());
+            let mut path = Vec::new();
+            if crate::http::target::resolve(target.as_bytes(), &mut path).is_ok() {
+                let mut request = OpenRequest::new(Arc::clone(&site));
+                request.set_file(&site, &path, b"");
+                if let Ok(opened) = request.open() {
+                    prop_assert!(opened.metadata.kind == FileType::Directory || opened.metadata.size == 6);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errno_becomes_a_status() {
+        for (errno, status) in [
+            (Errno::NOENT, Status::NotFound),
+            (Errno::NOTDIR, Status::NotFound),
+            (Errno::XDEV, Status::NotFound),
+            (Errno::LOOP, Status::NotFound),
+            (Errno::ACCESS, Status::Forbidden),
+            (Errno::MFILE, Status::ServiceUnavailable),
+            (Errno::IO, Status::InternalServerError),
+        ] {
+            assert_eq!(status_of(&errno.into()), status, "{errno}");
+        }
+    }
+}

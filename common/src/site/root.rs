@@ -1,0 +1,195 @@
+//! The root of a site: a directory beneath which files are opened, and nowhere else.
+//!
+//! Every open is an `openat2(2)` (Linux 5.6) relative to a descriptor of the root with `RESOLVE_BENEATH`: the kernel
+//! itself refuses a symbolic link that leads out, or a directory that is swapped for one at the wrong moment.
+//! `O_NONBLOCK` keeps a FIFO from holding up the opener; only regular files are served.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
+
+use crate::site::file::Metadata;
+
+/// How often an open is repeated that lost a race against a rename (`EAGAIN`, openat2(2)).
+const RACES_MAX: usize = 8;
+
+/// Which symbolic links are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Symlinks {
+    /// Those that stay beneath the root.
+    #[default]
+    Beneath,
+    /// None.
+    Deny,
+}
+
+/// What of a directory is served.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SiteOptions {
+    /// Whether names that begin with a dot are served.
+    pub hidden: bool,
+    /// Which symbolic links are followed.
+    pub symlinks: Symlinks,
+    /// Whether a directory without an `index.html` is listed.
+    pub listing: bool,
+}
+
+/// A directory that is served.
+#[derive(Debug)]
+pub struct Site {
+    root: OwnedFd,
+    how: OpenHow,
+    options: SiteOptions,
+}
+
+/// `struct open_how` of openat2(2), with its layout.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+#[expect(missing_docs, reason = "the names are the manual page's")]
+pub struct OpenHow {
+    pub flags: u64,
+    pub mode: u64,
+    pub resolve: u64,
+}
+
+/// How files are opened.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
+
+impl Site {
+    /// Opens the root.
+    ///
+    /// # Errors
+    /// When it doesn't exist, isn't a directory, may not be read, or the kernel lacks openat2(2).
+    pub fn open_root(root: &Path, options: SiteOptions) -> Result<Site, RootError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fail = |errno| RootError::new(root, errno);
+        let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve: resolve_flags(options).bits() };
+        let site = Site { root: openat(CWD, root, flags, Mode::empty()).map_err(fail)?, how, options };
+        match site.openat2(c".", FLAGS, ResolveFlags::empty()) {
+            Ok(_root) => Ok(site),
+            Err(Errno::NOSYS | Errno::PERM) => Err(RootError(
+                "openat2(2) is missing or forbidden: it needs Linux 5.6, and a container policy that allows it"
+                    .to_owned(),
+            )),
+            Err(errno) => Err(fail(errno)),
+        }
+    }
+
+    /// Opens a path beneath the root for reading. This may wait for a disk.
+    pub(crate) fn open(&self, path: &CStr) -> rustix::io::Result<OwnedFd> {
+        let mut races = 0;
+        loop {
+            match self.openat2(path, FLAGS, ResolveFlags::empty()) {
+                Err(Errno::AGAIN) if races < RACES_MAX => races += 1,
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`open`](Self::open), if the kernel's caches alone can tell where the path leads (`RESOLVE_CACHED`).
+    ///
+    /// # Errors
+    /// `EAGAIN` when only a disk can tell, `EINVAL` before Linux 5.12, else as [`open`](Self::open).
+    pub(crate) fn open_cached(&self, path: &CStr) -> rustix::io::Result<OwnedFd> {
+        self.openat2(path, FLAGS, ResolveFlags::CACHED)
+    }
+
+    /// What a path leads to, if it is served: links are followed as an open follows them.
+    pub(crate) fn kind_of(&self, path: &CStr) -> Option<FileType> {
+        let found = self.openat2(path, OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::empty()).ok()?;
+        Some(FileType::from_raw_mode(fstat(&found).ok()?.st_mode))
+    }
+
+    /// Opens a path once more and tells what it is now, if the kernel's caches alone can.
+    ///
+    /// # Errors
+    /// As [`open_cached`](Self::open_cached).
+    pub(crate) fn reopen(&self, path: &[u8]) -> rustix::io::Result<Metadata> {
+        Metadata::of(&self.openat2(path, FLAGS, ResolveFlags::CACHED)?)
+    }
+
+    /// As [`reopen`](Self::reopen), for a path with neither a symbolic link nor a mount point on it.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link, `EXDEV` for a mount, else as [`reopen`](Self::reopen).
+    pub(crate) fn reopen_plain(&self, path: &[u8]) -> rustix::io::Result<Metadata> {
+        Metadata::of(&self.openat2(path, FLAGS, PLAIN)?)
+    }
+
+    /// A directory beneath the root as an `O_PATH` descriptor; the empty path is the root. Otherwise as
+    /// [`reopen_plain`](Self::reopen_plain).
+    pub(crate) fn directory_cached(&self, path: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { b"." } else { path };
+        self.openat2(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, PLAIN)
+    }
+
+    /// The descriptor that every path is relative to.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// How paths are opened, for a ring that does it itself. It stays in place as long as the site lives.
+    #[must_use]
+    pub fn how(&self) -> &OpenHow {
+        &self.how
+    }
+
+    /// What is served.
+    #[must_use]
+    pub fn options(&self) -> SiteOptions {
+        self.options
+    }
+
+    fn openat2(
+        &self,
+        path: impl rustix::path::Arg,
+        flags: OFlags,
+        resolve: ResolveFlags,
+    ) -> rustix::io::Result<OwnedFd> {
+        openat2(&self.root, path, flags, Mode::empty(), resolve_flags(self.options) | resolve)
+    }
+}
+
+/// Only what the kernel's caches hold, without a link or a mount on the way.
+const PLAIN: ResolveFlags =
+    ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_XDEV).union(ResolveFlags::CACHED);
+
+fn resolve_flags(options: SiteOptions) -> ResolveFlags {
+    let links = match options.symlinks {
+        Symlinks::Beneath => ResolveFlags::empty(),
+        Symlinks::Deny => ResolveFlags::NO_SYMLINKS,
+    };
+    ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | links
+}
+
+/// Why a directory can't be served: one line for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootError(String);
+
+impl RootError {
+    fn new(root: &Path, errno: Errno) -> RootError {
+        let (what, todo) = match errno {
+            Errno::NOENT => ("no such directory".to_owned(), "name an existing one"),
+            Errno::NOTDIR => ("not a directory".to_owned(), "name the directory that holds the files"),
+            Errno::ACCESS => {
+                ("permission denied".to_owned(), "make it readable for the user that runs the server")
+            }
+            _ => (io::Error::from(errno).to_string(), "name another directory"),
+        };
+        RootError(format!("root {}: {what}; {todo}", root.display()))
+    }
+}
+
+impl fmt::Display for RootError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RootError {}

@@ -1,0 +1,191 @@
+//! Sending a file without a copy: its pages go to the socket by reference (sendfile(2)).
+//!
+//! A call of `sendfile` can be told not to wait for its socket, but not to keep from waiting for a disk. So it
+//! is only asked for what the page cache holds. This is what the two event loops have in common; a thread
+//! that may wait needs none of it.
+
+use std::io::IoSliceMut;
+use std::os::fd::AsFd;
+
+use rustix::fs::sendfile;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+use rustix::net::{SendFlags, send};
+
+use crate::site::file::{FileRange, SharedFile};
+
+/// From so many bytes of a file on, sending them without a copy is worth the additional system calls
+/// (NOTES.md has the figures).
+pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
+
+/// Bytes of a file that are sent by one call: then it is the turn of others. A megabyte takes about 75 µs.
+pub const SENDFILE_BYTES_MAX: usize = 2 << 20;
+
+/// The page cache is asked for one byte in so many: as many as a disk usually reads ahead.
+const PROBE_BYTES: usize = 128 * 1024;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// So many bytes have left, the head's first. `full`: the socket has no room for more.
+    Bytes {
+        /// How many.
+        count: usize,
+        /// Whether the socket will tell when there is room again.
+        full: bool,
+    },
+    /// Nothing has left. A read that may wait has to come first, or files of this kind can't be sent so.
+    Unready,
+    /// Nothing has left. The file is shorter than it was when the answer was planned.
+    Shorter,
+}
+
+/// Sends the head, and behind it what the page cache holds of the range, at most [`SENDFILE_BYTES_MAX`] of it.
+/// The socket has to be one that doesn't wait (`O_NONBLOCK`).
+///
+/// # Errors
+/// Those of send(2) and sendfile(2), `EAGAIN` among them, if nothing has left.
+pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>) -> rustix::io::Result<Sent> {
+    let wanted = usize::try_from(range.length).unwrap_or(SENDFILE_BYTES_MAX).min(SENDFILE_BYTES_MAX);
+    let cached = cached_bytes(range.file, range.offset, wanted);
+    if cached == 0 {
+        return Ok(Sent::Unready);
+    }
+    if !head.is_empty() {
+        let count = send(socket, head, SendFlags::NOSIGNAL | SendFlags::MORE)?;
+        if count < head.len() {
+            return Ok(Sent::Bytes { count, full: true });
+        }
+    }
+    let mut offset = range.offset;
+    match sendfile(socket, range.file, Some(&mut offset), cached) {
+        Ok(count) if count == cached => Ok(Sent::Bytes { count: head.len() + count, full: false }),
+        // One of the two ends has run out: the file's, if its next byte isn't there any more.
+        Ok(count) if count > 0 => {
+            let full = cached_bytes(range.file, range.offset + count as u64, 1) == 1;
+            Ok(Sent::Bytes { count: head.len() + count, full })
+        }
+        Err(Errno::AGAIN) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: true }),
+        // The next call, which has no head to send, tells what is wrong.
+        Ok(_) | Err(_) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: false }),
+        Ok(_) => Ok(Sent::Shorter),
+        // A file system that can't (sendfile(2), "Notes"), or a file that can't be read, which a read will tell.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::IO) => Ok(Sent::Unready),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// How many of the wanted bytes the page cache holds, from the first on, as far as single bytes can tell
+/// (`RWF_NOWAIT`, preadv2(2)). None where a file system or a policy knows no such reads.
+fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
+    let mut cached = 0;
+    while cached < wanted {
+        let next = (cached + PROBE_BYTES).min(wanted);
+        let mut byte = [0];
+        let last = offset + (next - 1) as u64;
+        match preadv2(file, &mut [IoSliceMut::new(&mut byte)], last, ReadWriteFlags::NOWAIT) {
+            Ok(1) => cached = next,
+            Ok(_) | Err(_) => break,
+        }
+    }
+    cached
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    const BYTES: usize = 3 * PROBE_BYTES + 1;
+
+    /// A file that has just been written, so that it is cached; none where the file system can't tell.
+    fn cached_file() -> Option<(File, Arc<SharedFile>, Vec<u8>)> {
+        let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
+        let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[n % 3]).collect();
+        file.write_all(&content).expect("written");
+        let shared = SharedFile::new(OwnedFd::from(file.try_clone().expect("a descriptor")), 0);
+        (cached_bytes(&shared, 0, 1) == 1).then(|| (file, Arc::new(shared), content))
+    }
+
+    fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let ours = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        let (theirs, _) = listener.accept().expect("accepted");
+        ours.set_nonblocking(true).expect("non-blocking");
+        (ours, theirs)
+    }
+
+    #[test]
+    fn the_head_goes_first_and_the_range_behind_it() {
+        let Some((_file, shared, content)) = cached_file() else { return };
+        let (ours, mut theirs) = connected();
+        let range = FileRange { file: &shared, offset: 5, length: (BYTES - 5) as u64 };
+        let mut sent = 0;
+        let mut received = vec![0; 4 + BYTES - 5];
+        while sent < received.len() {
+            let head = &b"head"[sent.min(4)..];
+            let done = sent.saturating_sub(4) as u64;
+            let rest = FileRange { offset: range.offset + done, length: range.length - done, ..range };
+            match send_cached(&ours, head, &rest) {
+                Ok(Sent::Bytes { count, full: _ }) => {
+                    theirs.read_exact(&mut received[sent..sent + count]).expect("all that was sent");
+                    sent += count;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(received[..4] == *b"head" && received[4..] == content[5..]);
+    }
+
+    #[test]
+    fn a_socket_that_takes_no_more_is_full() {
+        let Some((_file, shared, _)) = cached_file() else { return };
+        let (ours, _theirs) = connected();
+        let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+        let full = std::iter::repeat_with(|| send_cached(&ours, b"", &range))
+            .find(|sent| !matches!(sent, Ok(Sent::Bytes { count, full: false }) if *count == BYTES));
+        let full = full.expect("it goes on until then");
+        assert!(matches!(full, Ok(Sent::Bytes { full: true, .. }) | Err(Errno::AGAIN)), "{full:?}");
+        assert_eq!(send_cached(&ours, b"", &range), Err(Errno::AGAIN));
+        assert_eq!(send_cached(&ours, b"head", &range), Err(Errno::AGAIN));
+    }
+
+    #[test]
+    fn a_file_that_ends_early_sends_what_there_is_and_then_nothing() {
+        let Some((file, shared, content)) = cached_file() else { return };
+        let (ours, mut theirs) = connected();
+        file.set_len(PROBE_BYTES as u64).expect("cut");
+        let range = FileRange { file: &shared, offset: 0, length: PROBE_BYTES as u64 };
+        let mut received = vec![0; PROBE_BYTES];
+        let mut sent = 0;
+        while sent < received.len() {
+            let rest = FileRange { offset: sent as u64, length: range.length - sent as u64, ..range };
+            let Ok(Sent::Bytes { count, .. }) = send_cached(&ours, b"", &rest) else { panic!("it is there") };
+            theirs.read_exact(&mut received[sent..sent + count]).expect("all that was sent");
+            sent += count;
+        }
+        assert!(received == content[..PROBE_BYTES]);
+        let behind = FileRange { offset: PROBE_BYTES as u64, length: 1, ..range };
+        assert_eq!(send_cached(&ours, b"", &behind), Ok(Sent::Unready), "a read finds the end");
+    }
+
+    #[test]
+    fn what_is_not_in_memory_or_cannot_be_asked_for_is_unready() {
+        let Some((file, shared, _)) = cached_file() else { return };
+        let (ours, _theirs) = connected();
+        file.sync_all().expect("written");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
+        let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+        if cached_bytes(&shared, BYTES as u64 - 1, 1) == 0 {
+            // The question has made the kernel fetch the end; the beginning is still missing.
+            assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
+        }
+        let unaskable =
+            Arc::new(SharedFile::new(OwnedFd::from(File::open("/proc/self/status").expect("open")), 0));
+        let range = FileRange { file: &unaskable, offset: 0, length: 1 };
+        assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
+    }
+}
