@@ -25,6 +25,7 @@
 //! | [`site`], [`pattern`] | the sites that are served |
 //! | [`backend`], [`server`], [`child`], [`program`], [`confined`], [`lesser`] | servers: in this process, in another one, the real programs, those that lack something, those that do without something |
 //! | [`soak`] | all manners of clients and changes at once, for as long as one likes |
+//! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | what is left behind, what it costs, what a thread asks of the kernel, and waiting for it |
 
 #![forbid(unsafe_code)]
@@ -47,6 +48,7 @@ pub mod robustness;
 pub mod row;
 pub mod server;
 pub mod site;
+pub mod skeleton;
 pub mod soak;
 pub mod suite;
 pub mod table;
