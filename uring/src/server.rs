@@ -206,6 +206,8 @@ impl Server {
                 self.welcome(socket);
                 None
             }
+            // Our own cancel.
+            Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => None,
             Err(error) => Some(AcceptError::from(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
         };
         if !self.has_room() {
@@ -216,7 +218,11 @@ impl Server {
         }
         let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
         match error {
-            None | Some(AcceptError::Empty | AcceptError::Connection) => listener.on_end(),
+            None | Some(AcceptError::Empty) => listener.on_end(),
+            Some(AcceptError::Connection) => {
+                listener.on_end();
+                self.worker.count_error();
+            }
             Some(AcceptError::Exhausted) => self.pause_accepting(token),
         }
         match self.drain {

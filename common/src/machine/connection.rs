@@ -51,7 +51,7 @@ impl Host {
     fn take(&mut self, peer: Option<Peer>) -> Box<Exchange> {
         let spare = self.exchanges.take();
         let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.context.files.site())));
-        exchange.begin(self.context.now(), peer);
+        exchange.responder.outgoing.begin(self.context.now(), peer);
         exchange
     }
 

@@ -6,12 +6,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::http::status::Status;
 use crate::machine::context::Context;
 use crate::machine::drain::Drain;
-use crate::machine::peer::Peer;
 use crate::machine::reader::{Completeness, Reader};
 use crate::machine::responder::Responder;
 use crate::machine::step::Close;
@@ -19,31 +17,17 @@ use crate::site::file_bytes::FileBytes;
 use crate::site::open::Opened;
 use crate::site::root::Site;
 
-/// A reader, a responder, and what ties them to a connection.
+/// A reader and a responder, for one connection at a time.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) reader: Reader,
     pub(crate) responder: Responder,
-    /// When the first byte came of what is being answered.
-    started: Instant,
-    peer: Option<Peer>,
 }
 
 impl Exchange {
     /// Memory for exchanges.
     pub(crate) fn new(site: &Arc<Site>) -> Exchange {
-        Exchange {
-            reader: Reader::default(),
-            responder: Responder::new(site),
-            started: Instant::now(),
-            peer: None,
-        }
-    }
-
-    /// Takes the memory into use for a connection.
-    pub(crate) fn begin(&mut self, now: Instant, peer: Option<Peer>) {
-        self.started = now;
-        self.peer = peer;
+        Exchange { reader: Reader::default(), responder: Responder::new(site) }
     }
 
     /// Forgets everything but the memory. What an operation still shares is left to that operation.
@@ -92,7 +76,7 @@ impl Exchange {
                 }
                 Ok((taken, Completeness::Whole)) => {
                     used += taken;
-                    let current = self.reader.current(self.peer, self.started);
+                    let current = self.reader.current();
                     self.responder.answer(context, &current);
                 }
             }
@@ -116,21 +100,21 @@ impl Exchange {
     /// Answers what can't be served, and ends the connection.
     pub(crate) fn refuse(&mut self, context: &mut Context, status: Status) {
         self.reader.give_up();
-        let current = self.reader.current(self.peer, self.started);
+        let current = self.reader.current();
         self.responder.refuse(context, &current, status);
     }
 
     /// The open has ended.
     #[inline]
     pub(crate) fn opened(&mut self, context: &mut Context, result: io::Result<Opened>) {
-        let current = self.reader.current(self.peer, self.started);
+        let current = self.reader.current();
         self.responder.opened(context, &current, result);
     }
 
     /// The read for the cache has ended.
     #[inline]
     pub(crate) fn read(&mut self, context: &mut Context, result: io::Result<FileBytes>) {
-        let current = self.reader.current(self.peer, self.started);
+        let current = self.reader.current();
         self.responder.read(context, &current, result);
     }
 
@@ -140,7 +124,6 @@ impl Exchange {
         if !self.responder.outgoing.sent(context, bytes) {
             return false;
         }
-        self.started = context.now();
         if self.responder.takes_requests() {
             self.proceed(context);
         } else if let Some(close) = &mut self.responder.close {

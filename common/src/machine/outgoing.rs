@@ -22,7 +22,7 @@ const INLINE_BYTES_MAX: u64 = 8 * 1024;
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// What is to be sent, in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outgoing {
     /// The connection's own bytes: heads, small bodies, separators.
     output: Rc<Vec<u8>>,
@@ -33,6 +33,9 @@ pub(crate) struct Outgoing {
     /// Bytes put here and bytes sent, since it was last empty.
     queued: u64,
     sent: u64,
+    peer: Option<Peer>,
+    /// When the first byte came of what is being answered.
+    started: Instant,
     /// What the log will say of each answer; empty without a log.
     pending: VecDeque<Pending>,
     /// The texts that `pending` refers to.
@@ -42,7 +45,6 @@ pub(crate) struct Outgoing {
 /// An answer that the log doesn't have yet.
 #[derive(Debug)]
 struct Pending {
-    peer: Option<Peer>,
     status: Status,
     started: Instant,
     /// Where its content begins and ends, in bytes queued.
@@ -53,6 +55,27 @@ struct Pending {
 }
 
 impl Outgoing {
+    /// Nothing to send.
+    pub(crate) fn new() -> Outgoing {
+        Outgoing {
+            output: Rc::default(),
+            lead: 0..0,
+            rest: Vec::new(),
+            queued: 0,
+            sent: 0,
+            peer: None,
+            started: Instant::now(),
+            pending: VecDeque::new(),
+            texts: Vec::new(),
+        }
+    }
+
+    /// The first byte of a request has come from this peer.
+    pub(crate) fn begin(&mut self, now: Instant, peer: Option<Peer>) {
+        self.started = now;
+        self.peer = peer;
+    }
+
     /// Whether everything has left.
     pub(crate) fn is_empty(&self) -> bool {
         self.lead.is_empty() && self.rest.is_empty()
@@ -129,7 +152,7 @@ impl Outgoing {
 
     /// Keeps what the log will say of an answer.
     fn remember(&mut self, current: &Current<'_>, status: Status, content_bytes: u64) {
-        let Current { request, head, .. } = *current;
+        let Current { request, head } = *current;
         let texts = &mut self.texts;
         let mut keep = |text: &[u8]| {
             let start = texts.len();
@@ -139,9 +162,8 @@ impl Outgoing {
         // Without a head there was no request to speak of.
         let known = !head.is_empty();
         self.pending.push_back(Pending {
-            peer: current.peer,
             status,
-            started: current.started,
+            started: self.started,
             content: self.queued - content_bytes..self.queued,
             line: keep(if known { request.line(head) } else { b"" }),
             referer: request.referer(head).filter(|_| known).map(&mut keep),
@@ -173,6 +195,7 @@ impl Outgoing {
         // What is still unlogged was cut short.
         self.log_unfinished(context);
         self.forget_output();
+        self.started = context.now();
         true
     }
 
@@ -205,7 +228,7 @@ impl Outgoing {
         let (Some(pending), Some(log)) = (self.pending.pop_front(), &context.log) else { return };
         let text = |range: Range<usize>| &self.texts[range];
         log.append(&Record {
-            peer: pending.peer,
+            peer: self.peer,
             unix_seconds: context.moment().unix_seconds,
             request_line: text(pending.line),
             status: pending.status.code(),
@@ -298,8 +321,8 @@ mod tests {
         let log = LogBuffer::default();
         let mut context = context(&log);
         let Parsed::Complete(request, _) = parse_http_get(HEAD) else { panic!("a request") };
-        let current = Current { request: &request, head: HEAD, peer: None, started: Instant::now() };
-        let mut outgoing = Outgoing::default();
+        let current = Current { request: &request, head: HEAD };
+        let mut outgoing = Outgoing::new();
         for (status, content_bytes) in [(Status::Ok, 10), (Status::NotFound, 20), (Status::Ok, 30)] {
             outgoing.append(|out| out.resize(out.len() + 100 + content_bytes, b'x'));
             outgoing.end_answer(&context, &current, status, content_bytes as u64);

@@ -1,12 +1,9 @@
 //! The reader of requests: bytes in, one request after the other out.
 
-use std::time::Instant;
-
 use crate::http::content::Content;
 use crate::http::request::{Expectation, Parsed, Request, parse_http_get};
 use crate::http::scan::{HeadScan, Scanned};
 use crate::http::status::Status;
-use crate::machine::peer::Peer;
 
 /// While an answer is under way, this many received bytes wait, then no more are wanted.
 const INPUT_BYTES_MAX: usize = 32 * 1024;
@@ -19,9 +16,6 @@ pub(crate) struct Current<'a> {
     pub(crate) request: &'a Request,
     /// The bytes that it was parsed from; none if there was no request to parse.
     pub(crate) head: &'a [u8],
-    pub(crate) peer: Option<Peer>,
-    /// When its first byte came.
-    pub(crate) started: Instant,
 }
 
 /// Whether a request is here.
@@ -49,8 +43,8 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// The request that was read last.
-    pub(crate) fn current(&self, peer: Option<Peer>, started: Instant) -> Current<'_> {
-        Current { request: &self.request, head: &self.head, peer, started }
+    pub(crate) fn current(&self) -> Current<'_> {
+        Current { request: &self.request, head: &self.head }
     }
 
     /// Forgets everything but the memory.

@@ -74,7 +74,7 @@ pub(crate) struct Responder {
 impl Responder {
     pub(crate) fn new(site: &Arc<Site>) -> Responder {
         Responder {
-            outgoing: Outgoing::default(),
+            outgoing: Outgoing::new(),
             missing: Missing::Nothing,
             close: None,
             purpose: Purpose::default(),

@@ -35,8 +35,6 @@ impl From<Errno> for AcceptError {
         match errno {
             Errno::AGAIN => AcceptError::Empty,
             Errno::INTR
-            // A ring's accept that was cancelled.
-            | Errno::CANCELED
             | Errno::CONNABORTED
             | Errno::PERM
             | Errno::PROTO
