@@ -5,17 +5,18 @@ use arrayvec::ArrayVec;
 use crate::http::date::parse_date;
 use crate::http::digits::push_hex;
 
-/// What identifies one state of a file.
+/// Identifies one version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validators {
     etag: ETag,
     /// `Last-Modified`, in seconds since the Unix epoch; never later than the answer's `Date`.
     pub last_modified: i64,
-    /// Whether `last_modified` is strong: too old for a second change within its second (§8.8.2.2).
+    /// Whether `last_modified` is a strong validator: old enough to rule out a second change in the same second
+    /// (§8.8.2.2).
     last_modified_is_strong: bool,
 }
 
-/// The longest ETag: three 64-bit numbers in hexadecimal, two dashes, two quotes.
+/// The longest ETag: three 64-bit hexadecimal numbers, two dashes, two quotes.
 const ETAG_BYTES_MAX: usize = 3 * 16 + 2 + 2;
 
 /// A strong entity tag from inode, size and modification time in nanoseconds.
@@ -27,7 +28,7 @@ pub struct ETag {
 }
 
 impl ETag {
-    /// The tag with its quotes, as it stands in the field.
+    /// The tag with its quotes, as written in the field.
     #[must_use]
     pub fn text(&self) -> ArrayVec<u8, ETAG_BYTES_MAX> {
         let mut text = ArrayVec::new();
@@ -41,7 +42,7 @@ impl ETag {
         text
     }
 
-    /// The tag's numbers, without anything that needs escaping: fit for a multipart boundary.
+    /// The tag without its quotes. Needs no escaping in a multipart boundary.
     #[must_use]
     pub fn opaque(&self) -> ArrayVec<u8, ETAG_BYTES_MAX> {
         self.text().into_iter().filter(|byte| *byte != b'"').collect()
@@ -49,7 +50,7 @@ impl ETag {
 }
 
 impl Validators {
-    /// The validators of a file, at the second `now`.
+    /// Builds a file's validators; `now` is in seconds since the Unix epoch.
     #[must_use]
     pub fn new(
         inode: u64,
@@ -58,7 +59,7 @@ impl Validators {
         modified_nanoseconds: u32,
         now: i64,
     ) -> Validators {
-        // Modulo 2⁶⁴ on purpose: a tag compares, it doesn't count.
+        // Wraps modulo 2⁶⁴ on purpose: tags are only compared for equality.
         let nanoseconds = modified_seconds
             .cast_unsigned()
             .wrapping_mul(1_000_000_000)
@@ -78,9 +79,9 @@ impl Validators {
     }
 }
 
-/// The fields of a request on which its answer depends. A list field may have several lines.
+/// The request fields that can change the response. List fields may span several lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the fields'")]
+#[expect(missing_docs, reason = "named after the header fields")]
 pub enum Condition {
     IfMatch,
     IfUnmodifiedSince,
@@ -90,20 +91,20 @@ pub enum Condition {
     Range,
 }
 
-/// More lines of condition fields than this in one request are refused with 431.
+/// A request with more condition lines than this is refused with 431.
 pub const CONDITIONS_MAX: usize = 8;
 
-/// The condition fields of one request, each with its value, in the order of their lines.
+/// The condition fields of one request with their values, in line order.
 #[derive(Clone, Debug, Default)]
 pub struct Conditions<'a>(pub ArrayVec<(Condition, &'a [u8]), CONDITIONS_MAX>);
 
 impl<'a> Conditions<'a> {
-    /// The values of all lines of a field.
+    /// The values of every line of a field.
     pub fn values(&self, condition: Condition) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |(name, _)| *name == condition).map(|(_, value)| *value)
     }
 
-    /// The value of a field that must stand once; `None` when it is missing or stands twice.
+    /// The value of a field that may occur only once; `None` if it is missing or repeated.
     #[must_use]
     pub fn single(&self, condition: Condition) -> Option<&'a [u8]> {
         let mut values = self.values(condition);
@@ -112,12 +113,12 @@ impl<'a> Conditions<'a> {
     }
 }
 
-/// What the preconditions say.
+/// The outcome of the preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Answer as usual; the range counts only if `range`.
+    /// Answer as usual.
     Proceed {
-        /// Whether a `Range` field is to be followed.
+        /// Whether to honour a `Range` field.
         range: bool,
     },
     /// 304.
@@ -149,7 +150,7 @@ pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators) -> Verdict
     Verdict::Proceed { range: range_holds(conditions, validators, &etag) }
 }
 
-/// If-Range: the range counts only for exactly this state of the file (§13.1.5).
+/// If-Range: the range is honoured only for exactly this version of the file (§13.1.5).
 fn range_holds(conditions: &Conditions<'_>, validators: &Validators, etag: &[u8]) -> bool {
     let mut values = conditions.values(Condition::IfRange);
     match (values.next(), values.next()) {
@@ -168,7 +169,7 @@ enum Strength {
     Weak,
 }
 
-/// Whether `*` or a tag of the list matches. What isn't an entity tag matches nothing.
+/// Whether the list contains `*` or a matching tag. Anything that isn't an entity tag matches nothing.
 fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
     if list.trim_ascii() == b"*" {
         return true;
@@ -179,7 +180,7 @@ fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
             Some(tag) => (true, tag),
             None => (false, rest),
         };
-        // A tag may hold commas: it ends at its closing quote.
+        // A tag may contain commas, so it ends at its closing quote.
         let Some(close) = tag.strip_prefix(b"\"").and_then(|opaque| memchr::memchr(b'"', opaque)) else {
             return false;
         };
@@ -196,7 +197,7 @@ fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
     false
 }
 
-/// What follows blanks and commas: a list may have empty elements (RFC 9110 §5.6.1.2).
+/// Skips blanks and commas: a list may have empty elements (RFC 9110 §5.6.1.2).
 fn after_separators(list: &[u8]) -> &[u8] {
     let blank = list.iter().take_while(|byte| b", \t".contains(byte)).count();
     &list[blank..]

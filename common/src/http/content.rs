@@ -1,26 +1,26 @@
-//! The content of a request: read and dropped, so that the connection can go on.
+//! Request content: read and discarded, so that the connection can be reused.
 //!
-//! No method that is served gives content a meaning. It is framed all the same, and strictly (RFC 9112 §7.1):
-//! what follows it is the next request.
+//! None of the supported methods defines a meaning for content. It is still parsed strictly (RFC 9112 §7.1), because
+//! the next request starts where it ends.
 
 use crate::http::request::Framing;
 use crate::http::status::Status;
 
-/// More content than this is refused with 413.
+/// Longer content is refused with 413.
 pub const CONTENT_BYTES_MAX: u64 = 1 << 20;
 /// A longer chunk-size line, extensions included, is refused with 400.
 pub const CHUNK_LINE_BYTES_MAX: usize = 256;
-/// More trailer bytes are refused with 431.
+/// More trailer bytes than this are refused with 431.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
-/// The part of a request's content that has not arrived.
+/// The part of a request's content that hasn't arrived yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Content {
     total: u64,
     awaits: Awaits,
 }
 
-/// What the next byte of the content belongs to.
+/// What the next byte should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Awaits {
     Nothing,
@@ -31,7 +31,7 @@ enum Awaits {
         size: u64,
         digits: usize,
     },
-    /// After the size's digits: blanks, up to a semicolon.
+    /// Blanks after the chunk size, up to a semicolon.
     ChunkBlank {
         size: u64,
         bytes: usize,
@@ -63,10 +63,10 @@ enum Awaits {
 const FIRST_CHUNK: Awaits = Awaits::ChunkSize { size: 0, digits: 0 };
 
 impl Content {
-    /// The content of a request that was framed so.
+    /// Content with the given framing.
     ///
     /// # Errors
-    /// 413 when it is announced to be longer than [`CONTENT_BYTES_MAX`].
+    /// 413 if the announced length exceeds [`CONTENT_BYTES_MAX`].
     pub fn new(framing: Framing) -> Result<Content, Status> {
         let awaits = match framing {
             Framing::Length(length) if length > CONTENT_BYTES_MAX => {
@@ -79,16 +79,16 @@ impl Content {
         Ok(Content { total: 0, awaits })
     }
 
-    /// Whether all of it has been dropped.
+    /// Whether all of the content has been discarded.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.awaits == Awaits::Nothing
     }
 
-    /// Drops what belongs to the content from the start of `bytes`; returns how many bytes that were.
+    /// Discards the content at the start of `bytes` and returns its length in bytes.
     ///
     /// # Errors
-    /// 400 for malformed chunks, 413 and 431 for what exceeds a bound.
+    /// 400 for malformed chunks, 413 or 431 when a limit is exceeded.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<usize, Status> {
         let mut used = 0;
         while used < bytes.len() && !self.is_complete() {
@@ -97,7 +97,7 @@ impl Content {
         Ok(used)
     }
 
-    /// Drops the next run of data, or the next byte of framing.
+    /// Discards the next run of data, or the next byte of framing.
     fn drop_some(&mut self, bytes: &[u8]) -> Result<usize, Status> {
         let run = |left: u64| usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         match self.awaits {
@@ -122,7 +122,7 @@ impl Content {
         }
     }
 
-    /// What comes after one byte of chunked framing.
+    /// The state after one byte of chunked framing.
     fn after(&mut self, awaits: Awaits, byte: u8) -> Result<Awaits, Status> {
         const BAD: Result<Awaits, Status> = Err(Status::BadRequest);
         match (awaits, byte) {
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// How many bytes the content takes, or why it is refused; the same however it is split.
+    /// The content's length in bytes, or the refusal. Checks that the result doesn't depend on how the bytes are split.
     fn length(framing: Framing, bytes: &[u8]) -> Option<Result<usize, u16>> {
         let once = run(framing, bytes, bytes.len().max(1));
         for step in [1, 2, 3, 7] {

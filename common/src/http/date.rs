@@ -8,18 +8,18 @@ use httpdate::HttpDate;
 /// The length of every IMF-fixdate.
 pub const DATE_BYTES: usize = 29;
 
-/// 9999-12-31T23:59:59Z, the last second that an IMF-fixdate can name.
+/// 9999-12-31T23:59:59Z, the last second an IMF-fixdate can represent.
 const LAST_SECOND: i64 = 253_402_300_799;
 
-/// A date as it stands in a header field: `Sun, 06 Nov 1994 08:49:37 GMT`.
+/// A date as written in a header field: `Sun, 06 Nov 1994 08:49:37 GMT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Date([u8; DATE_BYTES]);
 
 impl Date {
-    /// The second in which Unix time begins.
+    /// The Unix epoch.
     pub const EPOCH: Date = Date(*b"Thu, 01 Jan 1970 00:00:00 GMT");
 
-    /// Formats seconds since the Unix epoch; what an IMF-fixdate can't name becomes the nearest that it can.
+    /// Formats seconds since the Unix epoch, clamped to the range of an IMF-fixdate.
     #[must_use]
     pub fn from_unix(seconds: i64) -> Date {
         let seconds = seconds.clamp(0, LAST_SECOND).unsigned_abs();
@@ -36,7 +36,7 @@ impl Date {
     }
 }
 
-/// Reads any of the three formats that RFC 9110 asks recipients to accept: seconds since the Unix epoch.
+/// Parses any of the three formats that RFC 9110 requires recipients to accept, as seconds since the Unix epoch.
 #[must_use]
 pub fn parse_date(value: &[u8]) -> Option<i64> {
     let time = httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim_ascii()).ok()?;

@@ -1,4 +1,4 @@
-//! Numbers as text, without an allocation.
+//! Formats numbers as text without allocating.
 
 /// Appends a number in decimal.
 pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {

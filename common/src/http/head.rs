@@ -1,7 +1,7 @@
-//! Header builders: from a decision to the bytes of a response head.
+//! Builds response heads.
 //!
-//! Every head begins with the status line, `Server` and `Date`, so the date stands at a place that the
-//! status alone determines. All builders append; none allocates when the buffer is large enough.
+//! Every head begins with the status line, `Server` and `Date`, so the position of the date depends only on the status.
+//! All builders append, and don't allocate if the buffer is large enough.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use crate::http::mime::MediaType;
 use crate::http::range::ByteRange;
 use crate::http::status::Status;
 
-/// What is said about the connection (RFC 9112 §9.3, §9.6).
+/// What the `Connection` field says (RFC 9112 §9.3, §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Persistence {
-    /// Nothing: it is kept, as HTTP/1.1 expects.
+    /// No field: HTTP/1.1 keeps the connection open by default.
     Kept,
     /// `keep-alive`, for an HTTP/1.0 client that asked for it.
     KeptExplicitly,
@@ -23,16 +23,16 @@ pub enum Persistence {
     Closing,
 }
 
-/// What every head says, whatever it answers.
+/// Values used in every head.
 #[derive(Clone, Copy, Debug)]
 pub struct General {
-    /// When the answer was made.
+    /// When the response was generated.
     pub date: Date,
-    /// What becomes of the connection.
+    /// Whether the connection stays open.
     pub persistence: Persistence,
 }
 
-/// What is sent when a file is.
+/// The representation of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Representation {
     /// Its media type.
@@ -43,7 +43,7 @@ pub struct Representation {
     pub validators: Validators,
 }
 
-/// The methods that are served, for `Allow`.
+/// The supported methods.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
 /// 200: the whole file.
@@ -80,7 +80,7 @@ pub fn build_multipart_headers(
     end(out, general);
 }
 
-/// What stands before the bytes of one part.
+/// The header of one part.
 pub fn build_part_header(out: &mut Vec<u8>, file: &Representation, range: ByteRange, is_first: bool) {
     out.extend_from_slice(if is_first { b"--" } else { b"\r\n--" });
     push_boundary(out, file);
@@ -90,14 +90,14 @@ pub fn build_part_header(out: &mut Vec<u8>, file: &Representation, range: ByteRa
     out.extend_from_slice(b"\r\n");
 }
 
-/// What stands after the last part.
+/// The closing delimiter, after the last part.
 pub fn build_multipart_end(out: &mut Vec<u8>, file: &Representation) {
     out.extend_from_slice(b"\r\n--");
     push_boundary(out, file);
     out.extend_from_slice(b"--\r\n");
 }
 
-/// The length of a multipart body. `scratch` is appended to and restored.
+/// The length of a multipart body in bytes. `scratch` is appended to and restored.
 pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation, ranges: &[ByteRange]) -> u64 {
     let start = scratch.len();
     for (index, range) in ranges.iter().enumerate() {
@@ -116,7 +116,7 @@ pub fn build_not_modified(out: &mut Vec<u8>, general: &General, validators: &Val
     end(out, general);
 }
 
-/// 412: no body, so that 304 and 412 read alike.
+/// 412, without a body, like 304.
 pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, validators: &Validators) {
     begin(out, Status::PreconditionFailed, general);
     push_content_length(out, 0);
@@ -124,7 +124,7 @@ pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, validator
     end(out, general);
 }
 
-/// 416, with the size that the client didn't know.
+/// 416, with the actual size of the file.
 pub fn build_range_not_satisfiable(out: &mut Vec<u8>, general: &General, size: u64) {
     begin(out, Status::RangeNotSatisfiable, general);
     push_content(out, MediaType::TEXT, error_body_bytes(Status::RangeNotSatisfiable));
@@ -135,7 +135,7 @@ pub fn build_range_not_satisfiable(out: &mut Vec<u8>, general: &General, size: u
     push_error_body(out, Status::RangeNotSatisfiable);
 }
 
-/// 404 without a page of the site's own.
+/// 404 with the built-in text.
 pub fn build_404(out: &mut Vec<u8>, general: &General) {
     build_error(out, general, Status::NotFound);
 }
@@ -147,7 +147,7 @@ pub fn build_404_page_headers(out: &mut Vec<u8>, general: &General, media_type: 
     end(out, general);
 }
 
-/// Any other refusal, with a line of text as its body.
+/// Any other error, with a line of text as its body.
 pub fn build_error(out: &mut Vec<u8>, general: &General, status: Status) {
     begin(out, status, general);
     push_content(out, MediaType::TEXT, error_body_bytes(status));
@@ -160,13 +160,13 @@ pub fn build_error(out: &mut Vec<u8>, general: &General, status: Status) {
     push_error_body(out, status);
 }
 
-/// How long the body of [`build_error`] is: what a HEAD leaves out.
+/// The length of the body of [`build_error`] in bytes, for HEAD, which omits the body.
 #[must_use]
 pub fn error_body_bytes(status: Status) -> u64 {
     status.line().len() as u64 + 1
 }
 
-/// 301 to a path on this host: `location` begins with one slash.
+/// 301 to a path on this host. `location` begins with exactly one slash.
 pub fn build_redirect(out: &mut Vec<u8>, general: &General, location: &[u8]) {
     begin(out, Status::MovedPermanently, general);
     push_content(out, MediaType::TEXT, error_body_bytes(Status::MovedPermanently));
@@ -177,14 +177,14 @@ pub fn build_redirect(out: &mut Vec<u8>, general: &General, location: &[u8]) {
     push_error_body(out, Status::MovedPermanently);
 }
 
-/// 204 to OPTIONS.
+/// 204, for OPTIONS.
 pub fn build_options(out: &mut Vec<u8>, general: &General) {
     begin(out, Status::NoContent, general);
     out.extend_from_slice(ALLOW.as_bytes());
     end(out, general);
 }
 
-/// 200 with a page that the server made: a listing. It has no validators, and must be asked for anew.
+/// 200 with a generated page (a listing). It has no validators and must be revalidated on every use.
 pub fn build_page_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
     begin(out, Status::Ok, general);
     push_content(out, media_type, size);
@@ -192,14 +192,14 @@ pub fn build_page_headers(out: &mut Vec<u8>, general: &General, media_type: Medi
     end(out, general);
 }
 
-/// Where in a head with this status the value of `Date` stands.
+/// Position of the `Date` value in a head with this status.
 #[must_use]
 pub fn date_range(status: Status) -> Range<usize> {
     let start = VERSION.len() + status.line().len() + BEFORE_DATE.len();
     start..start + DATE_BYTES
 }
 
-/// The beginning of every head, and what stands between its status and its date.
+/// The bytes before the status and between the status and the date.
 const VERSION: &[u8] = b"HTTP/1.1 ";
 const BEFORE_DATE: &[u8] = b"\r\nServer: triptych\r\nDate: ";
 
@@ -257,7 +257,7 @@ fn push_validators(out: &mut Vec<u8>, validators: &Validators) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The same for the same state of the file, so that all servers answer alike.
+/// Depends only on the version of the file, so that all servers send the same bytes.
 fn push_boundary(out: &mut Vec<u8>, file: &Representation) {
     out.extend_from_slice(b"triptych-");
     out.extend_from_slice(&file.validators.etag().opaque());
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_multipart_body_is_as_long_as_announced() {
+    fn a_multipart_body_has_the_announced_length() {
         let ranges = [ByteRange { start: 0, length: 1 }, ByteRange { start: 200, length: 30 }];
         let mut out = b"kept".to_vec();
         let announced = multipart_bytes(&mut out, &file(), &ranges);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_the_client_needs() {
+    fn errors_carry_the_fields_the_client_needs() {
         let text = built(|out| build_error(out, &GENERAL, Status::MethodNotAllowed));
         assert!(
             text.contains("\nAllow: GET, HEAD, OPTIONS\n") && text.ends_with("\n\n405 Method Not Allowed\n"),

@@ -1,6 +1,6 @@
-//! HTTP: what a request says, and what an answer looks like. Pure: no files, no sockets, no clock.
+//! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
-//! Reading: [`scan`], [`request`], [`target`], [`content`]. Deciding: [`conditional`], [`range`], [`plan`].
+//! Parsing: [`scan`], [`request`], [`target`], [`content`]. Decisions: [`conditional`], [`range`], [`plan`].
 //! Writing: [`head`], [`status`], [`date`], [`mime`].
 
 pub mod conditional;

@@ -1,15 +1,12 @@
-//! The plan: what a GET or HEAD of a regular file is answered with. Pure.
+//! The plan: how to answer a GET or HEAD of a regular file. Pure.
 
 use crate::http::conditional::{Condition, Conditions, Validators, Verdict, evaluate};
 use crate::http::range::{ByteRange, Ranges, Selection, select};
 use crate::http::request::Method;
 
-/// What the answer is. Once its first byte is sent nothing changes it any more.
+/// The planned response. It is fixed once the first byte has been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lies on the stack for a moment; a box would be an allocation"
-)]
+#[expect(clippy::large_enum_variant, reason = "short-lived on the stack; boxing would allocate")]
 pub enum Plan {
     /// 200, the whole file.
     Whole,
@@ -25,7 +22,7 @@ pub enum Plan {
     RangeNotSatisfiable,
 }
 
-/// Decides the answer for a file of `size` bytes. Only GET has ranges (RFC 9110 §14.2).
+/// Decides the response for a file of `size` bytes. Ranges apply only to GET (RFC 9110 §14.2).
 #[must_use]
 pub fn plan(method: Method, conditions: &Conditions<'_>, validators: &Validators, size: u64) -> Plan {
     let range = match evaluate(conditions, validators) {

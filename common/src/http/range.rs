@@ -1,19 +1,20 @@
-//! Byte ranges (RFC 9110 §14): what a `Range` field asks for, of a file of a known size.
+//! Byte ranges (RFC 9110 §14): evaluates a `Range` field against a file of known size.
 
 use arrayvec::ArrayVec;
 
-/// More ranges than this in one request are ignored: the whole file is sent (RFC 9110 §14.2 allows it).
+/// If a request has more ranges than this, the `Range` field is ignored and the whole file is sent (RFC 9110 §14.2
+/// allows it).
 pub const RANGES_MAX: usize = 32;
 
-/// Ranges closer than this are merged: a part's own header costs about as much (RFC 9110 §15.3.7.2).
+/// Ranges with a smaller gap than this are merged: a separate part header costs about as much (RFC 9110 §15.3.7.2).
 pub const GAP_BYTES_MIN: u64 = 80;
 
-/// Some bytes of a file, at least one.
+/// A non-empty range of bytes in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
-    /// The first byte's position.
+    /// Offset of the first byte.
     pub start: u64,
-    /// How many bytes.
+    /// Length in bytes.
     pub length: u64,
 }
 
@@ -33,28 +34,25 @@ impl ByteRange {
     }
 }
 
-/// Up to [`RANGES_MAX`] ranges, in the order in which they were asked for.
+/// Up to [`RANGES_MAX`] ranges, in request order.
 pub type Ranges = ArrayVec<ByteRange, RANGES_MAX>;
 
-/// What becomes of a `Range` field.
+/// The outcome of a `Range` field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it lies on the stack for a moment; a box would be an allocation"
-)]
+#[expect(clippy::large_enum_variant, reason = "short-lived on the stack; boxing would allocate")]
 pub enum Selection {
-    /// The field is ignored: the whole file.
+    /// Ignore the field and send the whole file.
     Whole,
-    /// No range lies within the file: 416.
+    /// No range overlaps the file: 416.
     Unsatisfiable,
-    /// These ranges, none empty, none near another.
+    /// Send these ranges. None is empty, and no two are close enough to merge.
     Ranges(Ranges),
 }
 
-/// Reads a `Range` field for a file of `size` bytes.
+/// Evaluates a `Range` field against a file of `size` bytes.
 ///
-/// Ignored are: an unknown unit, a malformed set, more than [`RANGES_MAX`] ranges, ranges that add up to
-/// more bytes than the file has, and any range of an empty file.
+/// The field is ignored if the unit is unknown, the set is malformed, there are more than [`RANGES_MAX`] ranges, the
+/// ranges add up to more bytes than the file has, or the file is empty.
 #[must_use]
 pub fn select(value: &[u8], size: u64) -> Selection {
     let Some(set) = byte_range_set(value) else {
@@ -107,7 +105,7 @@ impl Spec {
     }
 }
 
-/// `first-last`, `first-` or `-length`. Numbers too large to hold are larger than any file.
+/// Parses `first-last`, `first-` or `-length`. Numbers that overflow saturate: they are past the end of any file.
 fn parse_spec(spec: &[u8]) -> Option<Spec> {
     let dash = memchr::memchr(b'-', spec)?;
     match (&spec[..dash], &spec[dash + 1..]) {
@@ -131,7 +129,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     )
 }
 
-/// Adds a range; whatever it overlaps or comes near to becomes one with it, in the place of the first.
+/// Adds a range. Ranges that overlap it or are near it are merged into one, at the position of the earliest.
 fn merge(ranges: &mut Ranges, mut range: ByteRange) {
     let mut place = ranges.len();
     while let Some(near) = ranges.iter().position(|other| other.is_near(range)) {
@@ -201,7 +199,7 @@ mod tests {
             format!("bytes={}", specs.join(","))
         };
         let Selection::Ranges(most) = select(set(32).as_bytes(), 10_000) else {
-            panic!("32 ranges are served")
+            panic!("32 ranges must be served")
         };
         assert_eq!(most.len(), RANGES_MAX);
         assert_eq!(select(set(33).as_bytes(), 10_000), Selection::Whole);
@@ -215,7 +213,7 @@ mod tests {
     }
 
     proptest! {
-        /// Every byte that was asked for is sent once, and gaps below the bound are all that is sent beside.
+        /// Each requested byte is sent exactly once, and nothing else is except gaps below the bound.
         #[test]
         fn merging_keeps_every_byte(specs in proptest::collection::vec((0u64..2000, 1u64..200), 1..10)) {
             let set: Vec<_> = specs.iter().map(|(start, length)| format!("{start}-{}", start + length - 1)).collect();

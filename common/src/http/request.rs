@@ -1,8 +1,8 @@
-//! The request head: bytes in, a [`Request`] or a refusal out. No I/O, no memory of its own.
+//! Parses a request head into a [`Request`] or a refusal. No I/O, no allocation.
 //!
-//! `httparse` splits the head into lines and fields; this module decides what httparse leaves open, always
-//! to the strict side, because what two servers read differently is how requests are smuggled (RFC 9112
-//! §11.2). Framing comes before everything: a smuggled POST is a 400, not a 405.
+//! `httparse` splits the head into lines and fields. This module decides what httparse leaves open, always the strict
+//! way: requests are smuggled where two servers read the same bytes differently (RFC 9112 §11.2). Framing is checked
+//! before the method, so a smuggled POST is a 400, not a 405.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -16,10 +16,10 @@ use crate::http::scan::{
 use crate::http::status::Status;
 use crate::http::target::is_authority;
 
-/// More fields in one head are refused with 431.
+/// A head with more fields than this is refused with 431.
 pub const FIELDS_MAX: usize = 100;
 
-/// A request method (RFC 9110 §9): served, known, or neither.
+/// A request method (RFC 9110 §9): supported, known, or unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// GET
@@ -28,7 +28,7 @@ pub enum Method {
     Head,
     /// OPTIONS
     Options,
-    /// A method of RFC 9110 or PATCH that a file server has no use for.
+    /// Another method of RFC 9110, or PATCH: recognized but not supported.
     Known,
     /// Anything else.
     Unknown,
@@ -46,12 +46,12 @@ impl Method {
     }
 }
 
-/// How the content of a request is framed (RFC 9112 §6).
+/// How the request content is framed (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none, or so many bytes.
+    /// By length in bytes; 0 if there is no content.
     Length(u64),
-    /// The chunked transfer coding.
+    /// By the chunked transfer coding.
     Chunked,
 }
 
@@ -62,11 +62,11 @@ pub enum Expectation {
     None,
     /// `100-continue`.
     Continue,
-    /// Something that nobody can meet.
+    /// Any other expectation, which can't be met.
     Unknown,
 }
 
-/// Some bytes of a head. A head has at most 16 KiB.
+/// A range of bytes in a head. A head has at most 16 KiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u16,
@@ -74,7 +74,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Where `part`, a slice of `whole`, lies in it.
+    /// The position of `part`, a slice of `whole`, within it.
     #[expect(clippy::cast_possible_truncation, reason = "a head is shorter than 64 KiB")]
     fn of(part: &[u8], whole: &[u8]) -> Span {
         let start = part.as_ptr().addr() - whole.as_ptr().addr();
@@ -86,16 +86,16 @@ impl Span {
     }
 }
 
-/// A request, as places in the bytes of its head: it can be kept as long as a copy of those bytes is.
+/// A parsed request, stored as positions in its head, so it is valid for any copy of those bytes.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Whether the connection may be used again (RFC 9112 §9.3).
+    /// Whether the connection may be reused (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Whether the request is HTTP/1.0, whose clients must be told of a connection that is kept.
+    /// Whether the request is HTTP/1.0. Such clients must be told explicitly that the connection stays open.
     pub is_http10: bool,
-    /// The framing of the content.
+    /// How the content is framed.
     pub framing: Framing,
     /// What the client expects before it sends the content.
     pub expectation: Expectation,
@@ -124,13 +124,13 @@ impl Default for Request {
 }
 
 impl Request {
-    /// The request target. `head` is the bytes that the request was parsed from, here and below.
+    /// The request target. Here and below, `head` is the bytes the request was parsed from.
     #[must_use]
     pub fn target<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         &head[self.target.range()]
     }
 
-    /// The request line, without its line end.
+    /// The request line without its line ending.
     #[must_use]
     pub fn line<'a>(&self, head: &'a [u8]) -> &'a [u8] {
         &head[self.line.range()]
@@ -148,37 +148,37 @@ impl Request {
         Some(&head[self.user_agent.range()]).filter(|value| !value.is_empty())
     }
 
-    /// The fields on which the answer depends.
+    /// The fields that the response depends on.
     #[must_use]
     pub fn conditions<'a>(&self, head: &'a [u8]) -> Conditions<'a> {
         Conditions(self.conditions.iter().map(|(name, span)| (*name, &head[span.range()])).collect())
     }
 
-    /// Whether the answer depends on nothing but the target.
+    /// Whether the response depends on the target alone.
     pub(crate) fn is_unconditional(&self) -> bool {
         self.conditions.is_empty()
     }
 }
 
-/// What the bytes received so far are.
+/// The result of parsing the bytes received so far.
 #[derive(Debug)]
 pub enum Parsed {
-    /// A whole head, and how many bytes it has.
+    /// A complete head and its length in bytes.
     Complete(Request, usize),
-    /// The beginning of one.
+    /// An incomplete head.
     Incomplete,
-    /// Nothing that can be served. Framing is lost: the connection must close.
+    /// A request that can't be served. Framing is lost, so the connection must close.
     Refused(Status),
 }
 
-/// Reads one request head of any method from the start of `bytes`.
+/// Parses one request head, of any method, from the start of `bytes`.
 ///
-/// Whether and how a head is refused never depends on how its bytes were split on their way.
+/// The outcome doesn't depend on how the bytes were split in transit.
 #[must_use]
 pub fn parse_http_get(bytes: &[u8]) -> Parsed {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut []);
-    // The plain case: one pass of httparse, and nothing that it would have let through.
+    // Fast path: one pass of httparse, if it accepted nothing that the strict rules refuse.
     if !bytes.first().is_some_and(u8::is_ascii_whitespace)
         && let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, &mut fields)
         && let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
@@ -199,8 +199,8 @@ pub fn parse_http_get(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Where the request line ends, if every line ends in CR LF (httparse takes a bare LF) and all is in bounds. What
-/// httparse has found says where the lines behind it begin: each field with its name, then the empty one.
+/// The end of the request line, if every line ends in CR LF (httparse accepts a bare LF) and the head is within its
+/// limits. The parsed field names tell where each line starts.
 fn line_end_if_strict(head: &[u8], fields: &[httparse::Header<'_>]) -> Option<usize> {
     if head.len() > HEAD_BYTES_MAX {
         return None;
@@ -212,7 +212,7 @@ fn line_end_if_strict(head: &[u8], fields: &[httparse::Header<'_>]) -> Option<us
         .then_some(line_end)
 }
 
-/// The rare cases: empty lines before the request line, HTTP/1.2, and heads that httparse refuses.
+/// The slow path: empty lines before the request line, HTTP/1.2, and heads that httparse refuses.
 fn parse_scanned(bytes: &[u8], line: Range<usize>, length: usize) -> Result<Request, Status> {
     let parsed = request_line(&bytes[line.clone()])?;
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
@@ -223,7 +223,7 @@ fn parse_scanned(bytes: &[u8], line: Range<usize>, length: usize) -> Result<Requ
     }
 }
 
-/// Fields that decide about framing, gathered over all lines.
+/// Connection and framing fields, collected over all lines.
 #[derive(Default)]
 struct Gathered<'a> {
     hosts: usize,
@@ -234,7 +234,7 @@ struct Gathered<'a> {
     keep_alive: bool,
 }
 
-/// What the transfer codings of a request have come to, line by line.
+/// The transfer codings seen so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Chunked,
@@ -344,7 +344,7 @@ fn note_field<'a>(
     Ok(())
 }
 
-/// One line of Content-Length: a number, or a list of the same number (RFC 9110 §8.6).
+/// Parses one Content-Length line: a number, or a list repeating the same number (RFC 9110 §8.6).
 fn content_length(value: &[u8], earlier: Option<u64>) -> Result<u64, Status> {
     let mut length = earlier;
     for item in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
@@ -363,7 +363,7 @@ fn content_length(value: &[u8], earlier: Option<u64>) -> Result<u64, Status> {
     length.ok_or(Status::BadRequest)
 }
 
-/// One more transfer coding. Only `chunked`, last and once, frames a request (RFC 9112 §6.1).
+/// Adds a transfer coding. Only `chunked`, once and last, can frame a request (RFC 9112 §6.1).
 fn next_coding(earlier: Option<Coding>, coding: &[u8]) -> Coding {
     let chunked = coding.eq_ignore_ascii_case(b"chunked");
     let is_token =
@@ -503,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_ends_in_a_bare_line_feed() {
+    fn a_bare_line_feed_is_refused() {
         for fields in ["", "A: b\r\nC:\r\nD: e \r\n"] {
             let head = String::from_utf8(get(fields)).expect("ASCII");
             for (at, _) in head.match_indices('\r') {
@@ -526,7 +526,7 @@ mod tests {
         assert!(refused(&get(&"Range: bytes=0-1\r\n".repeat(CONDITIONS_MAX + 1))));
     }
 
-    /// Pieces of heads, good and bad, so that arbitrary sequences of them come near to what parsers disagree on.
+    /// Fragments of valid and invalid heads; random sequences of them hit the cases on which parsers disagree.
     const PIECES: &[&str] = &[
         "GET",
         " ",

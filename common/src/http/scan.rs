@@ -1,8 +1,8 @@
-//! Scanning a request head as it arrives, byte after byte if need be.
+//! Scans a request head as it arrives, possibly one byte at a time.
 //!
-//! What a prefix of a head already decides is decided as soon as that prefix is here: control characters,
-//! bare line ends, a malformed request line, a bound that is exceeded. The scan remembers where it was, so a
-//! head that trickles in costs no more than one that arrives whole.
+//! Errors are reported as soon as a prefix of the head proves them: control characters, bare line endings, a malformed
+//! request line, an exceeded limit. The scan resumes where it stopped, so a head that trickles in costs no more than
+//! one that arrives whole.
 
 use std::ops::Range;
 
@@ -10,36 +10,36 @@ use crate::http::status::Status;
 
 /// A longer request line is refused with 414.
 pub const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
-/// A longer head (empty lines before it included) is refused with 431.
+/// A longer head, counting the empty lines before it, is refused with 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
-/// Empty lines that are tolerated before a request line (RFC 9112 §2.2).
+/// Empty lines tolerated before a request line (RFC 9112 §2.2).
 pub const EMPTY_LINES_MAX: usize = 2;
 
-/// What the bytes so far are.
+/// The result of scanning the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scanned {
-    /// The head goes on.
+    /// The head isn't complete yet.
     Incomplete,
-    /// The head ends here; its request line is well-formed.
+    /// The head is complete, and its request line is well-formed.
     Complete {
-        /// Where the request line stands, without its line end.
+        /// Position of the request line, without its line ending.
         line: Range<usize>,
         /// The head's length in bytes.
         length: usize,
     },
-    /// It can't become a request.
+    /// The bytes can't be a valid request.
     Refused(Status),
 }
 
-/// How far a head has been scanned.
+/// Progress of scanning one head.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadScan {
     position: usize,
     line_start: usize,
     empty_lines: usize,
-    /// No space has come yet: what isn't HTTP mostly shows here.
+    /// No space seen yet. Input that isn't HTTP usually fails here.
     in_method: bool,
-    /// Where the request line starts and ends, once it has been seen.
+    /// Start and end of the request line, once it is complete.
     request_line: Option<(usize, usize)>,
 }
 
@@ -50,13 +50,13 @@ impl Default for HeadScan {
 }
 
 impl HeadScan {
-    /// Whether a part of a head has been scanned.
+    /// Whether any bytes have been scanned.
     #[must_use]
     pub fn has_begun(&self) -> bool {
         self.position > 0
     }
 
-    /// Goes on with `bytes`: those of the last call, and what has arrived since.
+    /// Continues the scan. `bytes` holds everything received so far, including the bytes of earlier calls.
     pub fn advance(&mut self, bytes: &[u8]) -> Scanned {
         while let Some(byte) = bytes.get(self.position) {
             let decided = match byte {
@@ -87,7 +87,7 @@ impl HeadScan {
         Scanned::Incomplete
     }
 
-    /// A line ends at `position`. What it decides, if anything.
+    /// Handles the end of a line at `position`; returns a result if the line decides one.
     fn end_line(&mut self, bytes: &[u8]) -> Option<Scanned> {
         let line = self.line_start..self.position - 1;
         self.line_start = self.position + 1;
@@ -107,7 +107,7 @@ impl HeadScan {
         }
     }
 
-    /// The bound that the byte before `position` went over, if any.
+    /// The limit that the byte before `position` exceeded, if any.
     fn exceeds(&self, byte: u8) -> Option<Scanned> {
         let line_bytes = self.position - self.line_start.min(self.position);
         let line_bytes_max = REQUEST_LINE_BYTES_MAX + usize::from(byte == b'\r');

@@ -1,9 +1,9 @@
 //! Status codes.
 
-/// A status that this server sends (RFC 9110 §15).
+/// A status code that this server sends (RFC 9110 §15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
-#[expect(missing_docs, reason = "the names are the RFC's")]
+#[expect(missing_docs, reason = "named as in the RFC")]
 pub enum Status {
     Ok = 200,
     NoContent = 204,

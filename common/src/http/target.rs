@@ -1,30 +1,30 @@
-//! From a request target to a path below the root.
+//! Resolves a request target to a path below the root.
 //!
-//! A target is decoded once; dot segments and empty segments are resolved after that, so no encoding of `..`
-//! means anything else than `..`. The result is a relative path of plain names, which the kernel then opens
-//! beneath the root (`openat2(2)`, `RESOLVE_BENEATH`): two fences, each enough alone.
+//! The target is percent-decoded once, and dot segments and empty segments are resolved afterwards, so `..` can't hide
+//! behind any encoding. The kernel then opens the resulting relative path beneath the root (`openat2(2)`,
+//! `RESOLVE_BENEATH`). Either check alone is enough to contain a request.
 
 use std::ops::Range;
 
 use crate::http::status::Status;
 
-/// A target whose path has been resolved.
+/// A resolved target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The path names a directory: it ended in a slash or in a dot segment.
+    /// The path names a directory: it ends in a slash or a dot segment.
     pub directory: bool,
-    /// A segment begins with a dot, and isn't `.well-known`.
+    /// Some segment begins with a dot and isn't `.well-known`.
     pub hidden: bool,
-    /// Where in the target the query stands, with its question mark; empty without one.
+    /// Position of the query in the target, including the question mark; empty if there is none.
     pub query: Range<usize>,
 }
 
-/// Resolves an origin-form or absolute-form target (RFC 9112 §3.2) into `path`: segments joined by single
-/// slashes, no leading or trailing one; empty for the root itself. `path` is cleared first.
+/// Resolves an origin-form or absolute-form target (RFC 9112 §3.2) into `path`: segments joined by single slashes, with
+/// no leading or trailing slash; empty for the root. `path` is cleared first.
 ///
 /// # Errors
-/// 400 for a malformed escape, a NUL, a path that climbs above the root, an absolute-form whose scheme
-/// isn't http or https or whose authority is invalid, and any other form.
+/// 400 for a malformed escape, a NUL, a path that climbs above the root, an absolute-form target whose scheme isn't
+/// http or https or whose authority is invalid, and any other form.
 pub fn resolve(target: &[u8], path: &mut Vec<u8>) -> Result<Target, Status> {
     path.clear();
     if is_plain(target) {
@@ -35,20 +35,20 @@ pub fn resolve(target: &[u8], path: &mut Vec<u8>) -> Result<Target, Status> {
     let start = path_start(target)?;
     let end = memchr::memchr2(b'?', b'#', &target[start..]).map_or(target.len(), |at| start + at);
     if target[end..].contains(&b'#') {
-        return Err(Status::BadRequest); // a fragment is never sent (RFC 9110 §7.1)
+        return Err(Status::BadRequest); // clients never send a fragment (RFC 9110 §7.1)
     }
     decode(&target[start..end], path)?;
     if memchr::memchr(0, path).is_some() {
-        return Err(Status::BadRequest); // no file has such a name
+        return Err(Status::BadRequest); // no file name contains a NUL
     }
     let (directory, hidden) = remove_dot_segments(path)?;
     Ok(Target { directory, hidden, query: end..target.len() })
 }
 
-/// Whether a target is what most are: a slash, then names that stand for themselves. None is empty (the last one
-/// aside), begins with a dot, or has to be decoded, and no query follows.
+/// Fast path for the common target: no query, nothing to decode, no segment that begins with a dot, and none that is
+/// empty except the last.
 fn is_plain(target: &[u8]) -> bool {
-    // Without an early exit: several bytes are compared at once.
+    // No early exit, so that the loops can be vectorized.
     let encoded = target.iter().fold(false, |found, byte| found | matches!(byte, 0 | b'%' | b'?' | b'#'));
     let follow = |(byte, next): (&u8, &u8)| *byte == b'/' && matches!(next, b'/' | b'.');
     let dotted =
@@ -56,7 +56,7 @@ fn is_plain(target: &[u8]) -> bool {
     target.len() > 1 && target[0] == b'/' && !encoded && !dotted
 }
 
-/// Where the path begins: at once in origin-form, after the authority in absolute-form.
+/// Where the path begins: at 0 in origin-form, after the authority in absolute-form.
 fn path_start(target: &[u8]) -> Result<usize, Status> {
     if target.first() == Some(&b'/') {
         return Ok(0);
@@ -75,7 +75,7 @@ fn path_start(target: &[u8]) -> Result<usize, Status> {
     }
 }
 
-/// Appends the decoded bytes (RFC 3986 §2.1).
+/// Appends the percent-decoded bytes (RFC 3986 §2.1).
 fn decode(mut encoded: &[u8], path: &mut Vec<u8>) -> Result<(), Status> {
     while let Some(at) = memchr::memchr(b'%', encoded) {
         path.extend_from_slice(&encoded[..at]);
@@ -97,7 +97,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// Resolves segments in place; says whether the path names a directory, and whether a name in it is hidden.
+/// Resolves dot segments in place. Returns whether the path names a directory, and whether any name is hidden.
 fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
     let mut written = 0;
     let mut read = 0;
@@ -131,7 +131,7 @@ fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
     Ok((directory, hidden))
 }
 
-/// What a host consists of, percent signs and colons aside: `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3).
+/// Characters allowed in a host besides `%` and `:`: `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3).
 const OF_HOST: [bool; 256] =
     set_of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=");
 
@@ -145,7 +145,7 @@ const fn set_of(bytes: &[u8]) -> [bool; 256] {
     set
 }
 
-/// Whether the bytes are `host [":" port]` (RFC 9110 §7.2, RFC 3986 §3.2.2), the host not empty.
+/// Whether the bytes are `host [":" port]` with a non-empty host (RFC 9110 §7.2, RFC 3986 §3.2.2).
 #[must_use]
 pub fn is_authority(bytes: &[u8]) -> bool {
     let (host, port) = if bytes.first() == Some(&b'[') {
@@ -173,8 +173,8 @@ pub fn is_authority(bytes: &[u8]) -> bool {
     !host.is_empty() && port_is_valid
 }
 
-/// Appends a path so that it can stand in a header field: everything but unreserved characters and slashes
-/// is escaped (RFC 3986 §2.3).
+/// Appends a path percent-encoded for use in a header field: everything except unreserved characters and slashes is
+/// escaped (RFC 3986 §2.3).
 pub fn encode(path: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in path {
@@ -288,14 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn encoding_escapes_what_a_header_field_must_not_hold() {
+    fn encoding_escapes_everything_unsafe_in_a_header_field() {
         let mut out = Vec::new();
         encode(b"a b/\r\n\xff%?~", &mut out);
         assert_eq!(out, b"a%20b/%0D%0A%FF%25%3F~");
     }
 
     proptest! {
-        /// Whatever the target: the path is made of plain names, and never climbs.
+        /// For any target, the path consists of plain names and never climbs above the root.
         #[test]
         fn nothing_climbs(target in "[/.%2eEfFa0?#:h-]{0,40}") {
             let mut path = Vec::new();
@@ -307,7 +307,7 @@ mod tests {
             }
         }
 
-        /// Arbitrary bytes neither panic nor leave a NUL in a path.
+        /// Arbitrary bytes never panic, and never leave a NUL in the path.
         #[test]
         fn arbitrary_bytes(target in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut path = Vec::new();
@@ -316,7 +316,7 @@ mod tests {
             }
         }
 
-        /// What is encoded decodes to itself.
+        /// Decoding reverses encoding.
         #[test]
         fn encoding_round_trips(names in proptest::collection::vec(proptest::collection::vec(1u8.., 1..9), 1..5)) {
             let names: Vec<Vec<u8>> = names.into_iter().map(|name| name.into_iter().map(|byte| if byte == b'/' { b'_' } else { byte }).collect()).collect();
