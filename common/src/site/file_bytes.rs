@@ -1,18 +1,18 @@
 //! The bytes of a small file that was read whole, for the cache.
 //!
-//! They come and go for as long as files change, and in no order. On a heap they would leave holes that nothing else
-//! fits; where threads have heaps of their own, in that of whichever thread has read them. So all but the smallest lie
-//! in pages of their own: what leaves the cache goes back to the system, to the last byte.
+//! Cached bytes come and go in no particular order. On a heap they would leave holes that fit nothing else, and with
+//! per-thread arenas they would do so in the arena of whichever thread read them. So all but the smallest get pages of
+//! their own, and eviction returns their memory to the system completely.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
-/// From this size on, bytes have pages of their own. What is lost behind the last of them is at worst a third.
+/// From this size on, bytes get pages of their own. At worst a third of them is wasted, in the last page.
 pub const PAGES_BYTES_MIN: usize = 8 * 1024;
 
-/// The bytes of a small file. Wherever this moves, they stay where they are.
+/// The bytes of a small file. Their address doesn't change when this is moved.
 pub struct FileBytes {
     memory: Memory,
     length: usize,
@@ -24,16 +24,16 @@ enum Memory {
 }
 
 impl FileBytes {
-    /// So many zeros, for a file to be read into.
+    /// A zeroed buffer to read a file into.
     #[must_use]
     pub fn zeroed(length: usize) -> FileBytes {
         let pages = if length >= PAGES_BYTES_MIN { MmapMut::map_anon(length).ok() } else { None };
-        // A process has a bounded number of mappings (vm.max_map_count); beyond that the heap has to do.
+        // The number of mappings is limited (vm.max_map_count); beyond it, fall back to the heap.
         let memory = pages.map_or_else(|| Memory::Heap(vec![0; length].into()), Memory::Pages);
         FileBytes { memory, length }
     }
 
-    /// Forgets what is behind the first `length` bytes.
+    /// Shortens the buffer to `length` bytes.
     pub fn truncate(&mut self, length: usize) {
         self.length = self.length.min(length);
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_stay_what_and_where_they_are() {
+    fn bytes_keep_their_address_when_moved() {
         for length in [0, 1, PAGES_BYTES_MIN - 1, PAGES_BYTES_MIN, PAGES_BYTES_MIN + 1, 64 * 1024] {
             let content: Vec<u8> = (0..=250).cycle().take(length).collect();
             let bytes = FileBytes::from(content.as_slice());
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_shorter_is_shorter() {
+    fn truncation_shortens_the_buffer() {
         for length in [100, PAGES_BYTES_MIN] {
             let mut bytes = FileBytes::zeroed(length);
             bytes.truncate(length + 1);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn only_small_ones_are_on_the_heap() {
+    fn only_small_files_are_on_the_heap() {
         let is_on_heap = |length| matches!(FileBytes::zeroed(length).memory, Memory::Heap(_));
         assert!(is_on_heap(0) && is_on_heap(PAGES_BYTES_MIN - 1));
         assert!(!is_on_heap(PAGES_BYTES_MIN));

@@ -1,60 +1,60 @@
-//! A LIFO free list: allocations that wait to be used again, the most recent first, while they are warm.
+//! A LIFO free list: allocations kept for reuse, the most recently used first, because it is still in the CPU cache.
 //!
-//! A burst leaves more of them than will be needed for hours. What nobody has needed for a while is freed, so that a
-//! server holds what its load takes and not what its busiest moment took.
+//! A burst leaves more of them than will be needed for hours. Items unused for a while are freed, so memory follows the
+//! current load, not the peak.
 
 use std::time::{Duration, Instant};
 
-/// How long an item goes unneeded before it is freed; at most twice that.
+/// How long an item stays unused before it is freed; twice that at most.
 pub const UNNEEDED_AFTER: Duration = Duration::from_secs(10);
 
 /// Free items of one kind.
 #[derive(Debug)]
 pub struct FreeList<T> {
-    /// The most recent is at the end.
+    /// The most recently used is last.
     items: Vec<T>,
-    /// So many are never freed.
+    /// This many are never freed.
     least: usize,
-    /// More are not kept.
+    /// At most this many are kept.
     most: usize,
-    /// The fewest that there have been since the last trim: all of those went unneeded.
+    /// The low-water mark since the last trim: that many items went unused.
     fewest: usize,
 }
 
 impl<T> FreeList<T> {
-    /// Keeps up to `most` items, and `least` of them even if nobody needs them.
+    /// Keeps up to `most` items, and never trims below `least`.
     #[must_use]
     pub const fn new(least: usize, most: usize) -> FreeList<T> {
         FreeList { items: Vec::new(), least, most, fewest: 0 }
     }
 
-    /// How many there are.
+    /// The number of free items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there is none.
+    /// Whether no items are free.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Takes the most recent item.
+    /// Takes the most recently used item.
     pub fn take(&mut self) -> Option<T> {
         let taken = self.items.pop();
         self.fewest = self.fewest.min(self.items.len());
         taken
     }
 
-    /// Keeps an item for the next who needs one, if there is room.
+    /// Returns an item for reuse, or drops it if the list is full.
     pub fn put(&mut self, item: T) {
         if self.items.len() < self.most {
             self.items.push(item);
         }
     }
 
-    /// Frees the items that nobody has needed since the last trim, oldest first.
+    /// Frees the items that went unused since the last trim, oldest first.
     pub fn trim(&mut self) {
         let unneeded = self.fewest.min(self.items.len().saturating_sub(self.least));
         self.items.drain(..unneeded);
@@ -62,20 +62,20 @@ impl<T> FreeList<T> {
     }
 }
 
-/// Tells when free lists are to be trimmed: every [`UNNEEDED_AFTER`].
+/// Tells when to trim free lists: every [`UNNEEDED_AFTER`].
 #[derive(Clone, Copy, Debug)]
 pub struct TrimTimer {
     due: Instant,
 }
 
 impl TrimTimer {
-    /// A timer that starts now.
+    /// A timer that starts at `now`.
     #[must_use]
     pub fn new(now: Instant) -> TrimTimer {
         TrimTimer { due: now + UNNEEDED_AFTER }
     }
 
-    /// Whether a trim is due. Then the timer starts anew.
+    /// Whether a trim is due. If so, the timer restarts.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = now >= self.due;
         if is_due {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_that_came_goes_first() {
+    fn the_list_is_lifo() {
         let mut free_list = filled(0, 3, 1..=4);
         assert_eq!(
             [free_list.take(), free_list.take(), free_list.take(), free_list.take()],
@@ -106,23 +106,23 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_is_given_up() {
+    fn unused_items_are_freed() {
         let mut free_list = filled(2, 100, 1..=10);
         free_list.trim();
-        assert_eq!(free_list.len(), 10, "they have only just come");
-        // Three are wanted at once.
+        assert_eq!(free_list.len(), 10, "they have just been put");
+        // Three items are in use at once.
         let wanted: Vec<_> = (0..3).map_while(|_| free_list.take()).collect();
         wanted.into_iter().for_each(|item| free_list.put(item));
         free_list.trim();
         assert_eq!(free_list.len(), 3);
         free_list.trim();
-        assert_eq!(free_list.len(), 2, "some stay whatever happens");
+        assert_eq!(free_list.len(), 2, "`least` items stay");
         free_list.trim();
         assert_eq!(free_list.len(), 2);
     }
 
     #[test]
-    fn what_is_out_is_wanted() {
+    fn items_in_use_are_not_trimmed() {
         let mut free_list = filled(0, 100, 1..=5);
         free_list.trim();
         let out: Vec<_> = (0..5).map_while(|_| free_list.take()).collect();
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_follow_each_other() {
+    fn the_trim_timer_repeats() {
         let now = Instant::now();
         let mut round = TrimTimer::new(now);
         assert!(!round.is_due(now + UNNEEDED_AFTER / 2));

@@ -1,4 +1,4 @@
-//! The page that lists a directory, for `--listing`.
+//! Directory listings, for `--listing`.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -9,10 +9,10 @@ use rustix::fs::{Dir, FileType};
 use crate::http::target;
 use crate::site::root::Site;
 
-/// A page lists no more entries than this, and says so.
+/// Entries listed on one page; if there are more, the page says so.
 const ENTRIES_MAX: usize = 10_000;
 
-/// Reads a directory and makes its page: directories first, each group by name. This may wait for a disk.
+/// Reads a directory and renders its page: directories first, each group sorted by name. May block on a disk.
 pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<u8>> {
     let mut entries = entries(site, directory, path)?;
     let complete = entries.len() <= ENTRIES_MAX;
@@ -35,7 +35,7 @@ pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<
     }
     for Listed { is_file, name } in &entries {
         let slash: &[u8] = if *is_file { b"" } else { b"/" };
-        // `./` in front: a name with a colon is no scheme.
+        // The `./` prefix keeps a name with a colon from being read as a scheme.
         out.extend_from_slice(b"<li><a href=\"./");
         target::encode(name, &mut out);
         out.extend_from_slice(&[slash, b"\">"].concat());
@@ -50,7 +50,7 @@ pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<
     Ok(out)
 }
 
-/// Ordered as it is listed.
+/// Field order is sort order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Listed {
     is_file: bool,
@@ -66,7 +66,7 @@ fn entries(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<List
         if matches!(name, b"." | b"..") || (name[0] == b'.' && !hidden && name != b".well-known") {
             continue;
         }
-        // A link is listed as what it leads to; what can't be served, or is gone by now, isn't listed.
+        // A link is listed as its target. Entries that can't be served, or are gone by now, are left out.
         let kind = match entry.file_type() {
             FileType::Unknown | FileType::Symlink => {
                 let path = CString::new([path.to_bytes(), b"/", name].concat())?;
@@ -87,7 +87,7 @@ fn entries(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<List
     Ok(entries)
 }
 
-/// Appends text so that it is only text in HTML; what isn't UTF-8 is shown as such.
+/// Appends text escaped for HTML. Invalid UTF-8 becomes replacement characters.
 fn escape(text: &[u8], out: &mut Vec<u8>) {
     for character in String::from_utf8_lossy(text).chars() {
         match character {

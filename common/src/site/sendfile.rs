@@ -1,8 +1,7 @@
-//! Sending a file without a copy: its pages go to the socket by reference (sendfile(2)).
+//! Zero-copy sending: `sendfile(2)` hands a file's pages to the socket by reference.
 //!
-//! A call of `sendfile` can be told not to wait for its socket, but not to keep from waiting for a disk. So it
-//! is only asked for what the page cache holds. This is what the two event loops have in common; a thread
-//! that may wait needs none of it.
+//! A non-blocking socket doesn't make `sendfile` non-blocking: it may still wait for the disk. So it is called only for
+//! bytes that are in the page cache. Both event loops use this; a thread that may block doesn't need it.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
@@ -13,37 +12,36 @@ use rustix::net::{SendFlags, send};
 
 use crate::site::file::{FileRange, SharedFile};
 
-/// From so many bytes of a file on, sending them without a copy is worth the additional system calls
-/// (NOTES.md has the figures).
+/// From this many bytes on, avoiding the copy is worth the extra system calls (see METHODOLOGY.md for measurements).
 pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 
-/// Bytes of a file that are sent by one call: then it is the turn of others. A megabyte takes about 75 µs.
+/// Bytes of a file sent per call, so that other connections get their turn. A megabyte takes about 75 µs.
 pub const SENDFILE_BYTES_MAX: usize = 2 << 20;
 
-/// The page cache is asked for one byte in so many: as many as a disk usually reads ahead.
+/// One byte in this many is probed for in the page cache: the usual read-ahead of a disk.
 const PROBE_BYTES: usize = 128 * 1024;
 
-/// What came of it.
+/// The outcome of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// So many bytes have left, the head's first. `full`: the socket has no room for more.
+    /// This many bytes were sent, the head's first.
     Bytes {
-        /// How many.
+        /// Number of bytes.
         count: usize,
-        /// Whether the socket will tell when there is room again.
+        /// The socket buffer is full: wait until the socket is writable.
         full: bool,
     },
-    /// Nothing has left. A read that may wait has to come first, or files of this kind can't be sent so.
+    /// Nothing was sent. A read that may block must come first, or `sendfile` doesn't support this file.
     Unready,
-    /// Nothing has left. The file is shorter than it was when the answer was planned.
+    /// Nothing was sent. The file is shorter than when the response was planned.
     Shorter,
 }
 
-/// Sends the head, and behind it what the page cache holds of the range, at most [`SENDFILE_BYTES_MAX`] of it.
-/// The socket has to be one that doesn't wait (`O_NONBLOCK`).
+/// Sends the head, then the cached part of the range, at most [`SENDFILE_BYTES_MAX`] of it. The socket must be
+/// non-blocking (`O_NONBLOCK`).
 ///
 /// # Errors
-/// Those of send(2) and sendfile(2), `EAGAIN` among them, if nothing has left.
+/// Those of send(2) and sendfile(2), including `EAGAIN`, if nothing was sent.
 pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>) -> rustix::io::Result<Sent> {
     let wanted = usize::try_from(range.length).unwrap_or(SENDFILE_BYTES_MAX).min(SENDFILE_BYTES_MAX);
     let cached = cached_bytes(range.file, range.offset, wanted);
@@ -59,23 +57,24 @@ pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>)
     let mut offset = range.offset;
     match sendfile(socket, range.file, Some(&mut offset), cached) {
         Ok(count) if count == cached => Ok(Sent::Bytes { count: head.len() + count, full: false }),
-        // One of the two ends has run out: the file's, if its next byte isn't there any more.
+        // A short write: either the socket is full, or the file has ended. Probe the next byte to tell.
         Ok(count) if count > 0 => {
             let full = cached_bytes(range.file, range.offset + count as u64, 1) == 1;
             Ok(Sent::Bytes { count: head.len() + count, full })
         }
         Err(Errno::AGAIN) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: true }),
-        // The next call, which has no head to send, tells what is wrong.
+        // The next call has no head to send and will report the error.
         Ok(_) | Err(_) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: false }),
         Ok(_) => Ok(Sent::Shorter),
-        // A file system that can't (sendfile(2), "Notes"), or a file that can't be read, which a read will tell.
+        // The file system doesn't support it (sendfile(2), "Notes"), or the file can't be read, which the read will
+        // report.
         Err(Errno::INVAL | Errno::NOSYS | Errno::IO) => Ok(Sent::Unready),
         Err(errno) => Err(errno),
     }
 }
 
-/// How many of the wanted bytes the page cache holds, from the first on, as far as single bytes can tell
-/// (`RWF_NOWAIT`, preadv2(2)). None where a file system or a policy knows no such reads.
+/// How many of the wanted bytes are in the page cache, counted from the first, judging by single-byte probes
+/// (`RWF_NOWAIT`, preadv2(2)). 0 if the file system or a seccomp policy doesn't allow them.
 fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
     let mut cached = 0;
     while cached < wanted {
@@ -101,7 +100,7 @@ mod tests {
 
     const BYTES: usize = 3 * PROBE_BYTES + 1;
 
-    /// A file that has just been written, so that it is cached; none where the file system can't tell.
+    /// A file just written, so that it is cached; `None` if the file system doesn't support the probe.
     fn cached_file() -> Option<(File, Arc<SharedFile>, Vec<u8>)> {
         let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
         let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[n % 3]).collect();
@@ -119,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_goes_first_and_the_range_behind_it() {
+    fn the_head_goes_before_the_range() {
         let Some((_file, shared, content)) = cached_file() else { return };
         let (ours, mut theirs) = connected();
         let range = FileRange { file: &shared, offset: 5, length: (BYTES - 5) as u64 };
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_takes_no_more_is_full() {
+    fn a_full_socket_is_reported() {
         let Some((_file, shared, _)) = cached_file() else { return };
         let (ours, _theirs) = connected();
         let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
@@ -154,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_early_sends_what_there_is_and_then_nothing() {
+    fn a_truncated_file_is_sent_up_to_its_end() {
         let Some((file, shared, content)) = cached_file() else { return };
         let (ours, mut theirs) = connected();
         file.set_len(PROBE_BYTES as u64).expect("cut");
@@ -173,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_memory_or_cannot_be_asked_for_is_unready() {
+    fn uncached_or_unprobeable_files_are_unready() {
         let Some((file, shared, _)) = cached_file() else { return };
         let (ours, _theirs) = connected();
         file.sync_all().expect("written");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
         let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
         if cached_bytes(&shared, BYTES as u64 - 1, 1) == 0 {
-            // The question has made the kernel fetch the end; the beginning is still missing.
+            // The probe has made the kernel fetch the end; the beginning is still missing.
             assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
         }
         let unaskable =

@@ -1,23 +1,22 @@
-//! The doorkeeper: remembers, in little memory and not for long, how often a path was asked for in vain.
+//! The doorkeeper: counts recent cache misses per path in little memory, for cache admission.
 //!
-//! Most files of a large site are asked for once. To keep one costs watches and a copy, so a path is let in
-//! when it comes again, and where something else has to leave for it, when it has come several times. A scan
-//! over the whole site passes by.
+//! Most files of a large site are requested only once, and caching a file costs watches and a copy. So a path is
+//! admitted on its second request, or after several if another entry must be evicted for it. A scan over the whole site
+//! leaves the cache alone.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Paths that share a bucket: more than one, so that two that are both in demand don't keep each other out.
+/// Paths per bucket. More than one, so that two popular paths in the same bucket don't keep each other out.
 const WAYS: usize = 4;
-/// How far is counted.
+/// Counts saturate here.
 const SIGHTINGS_MAX: u8 = 15;
-/// Buckets there are, whatever the size of the cache.
+/// Minimum number of buckets, whatever the size of the cache.
 const BUCKETS_MIN: usize = 64;
-/// Buckets there are at most: 512 KiB for all of them.
+/// Maximum number of buckets: 512 KiB in total.
 const BUCKETS_MAX: usize = 16 * 1024;
 
-/// A path, by some bits of its hash, and how often it was seen; zero is nobody, seen never. It is a plain number
-/// because zeroed memory of plain numbers comes from the kernel as pages that take up room only once they are
-/// written: a small site touches few of them.
+/// Some bits of a path's hash, and how often it was seen; zero is an empty place. A plain number, because the kernel
+/// provides zeroed memory as pages that take up space only once written, and a small site touches few.
 type Sighting = u64;
 
 const COUNT_BITS: u32 = 8;
@@ -34,7 +33,7 @@ fn count_of(sighting: Sighting) -> u8 {
     sighting.to_le_bytes()[0]
 }
 
-/// Counts sightings; what comes seldom is forgotten for what comes often.
+/// Counts sightings. Frequent paths displace rare ones.
 #[derive(Debug)]
 pub(crate) struct Doorkeeper {
     buckets: Box<[[Sighting; WAYS]]>,
@@ -42,7 +41,7 @@ pub(crate) struct Doorkeeper {
 }
 
 impl Doorkeeper {
-    /// For a cache of so many entries: remembers about four times as many paths.
+    /// For a cache with this many entries; remembers about four times as many paths.
     pub(crate) fn new(entries: usize) -> Doorkeeper {
         let buckets = entries.next_power_of_two().clamp(BUCKETS_MIN, BUCKETS_MAX);
         Doorkeeper {
@@ -51,7 +50,7 @@ impl Doorkeeper {
         }
     }
 
-    /// How often the path was seen, this time included, as far as remembered.
+    /// Counts a sighting and returns how often the path has been seen, as far as remembered.
     pub(crate) fn see(&mut self, path: &[u8]) -> u8 {
         let (bucket, mark) = self.bucket(path);
         let is_known = |known: &&mut Sighting| mark_of(**known) == mark && count_of(**known) > 0;
@@ -60,7 +59,7 @@ impl Doorkeeper {
             *known = sighting(mark, count);
             return count;
         }
-        // The least seen makes room, when it has been passed over often enough.
+        // Age the least-seen path; replace it once its count is down to one.
         let least = bucket.iter_mut().min_by_key(|known| count_of(**known)).expect("several places");
         *least = match count_of(*least) {
             0 | 1 => sighting(mark, 1),
@@ -69,7 +68,7 @@ impl Doorkeeper {
         1
     }
 
-    /// The path had to leave: it has to earn its place anew.
+    /// Resets the count of an evicted path, so that it must qualify again.
     pub(crate) fn forget(&mut self, path: &[u8]) {
         let (bucket, mark) = self.bucket(path);
         if let Some(known) = bucket.iter_mut().find(|known| mark_of(**known) == mark) {
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_again_is_known() {
+    fn a_repeated_path_is_known() {
         let mut doorkeeper = Doorkeeper::new(1000);
         assert_eq!([0; 3].map(|_| doorkeeper.see(b"a")), [1, 2, 3]);
         doorkeeper.forget(b"a");
@@ -99,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scan_is_not_remembered_for_what_it_is_not() {
+    fn a_scan_is_not_mistaken_for_repeats() {
         let mut doorkeeper = Doorkeeper::new(1);
         let again = (0..100_000u32).filter(|path| doorkeeper.see(&path.to_ne_bytes()) > 1).count();
-        assert!(again < 10, "{again} strangers were taken for acquaintances");
+        assert!(again < 10, "{again} new paths were taken for known ones");
     }
 
     #[test]
-    fn two_paths_in_demand_do_not_keep_each_other_out() {
+    fn two_popular_paths_do_not_keep_each_other_out() {
         let mut doorkeeper = Doorkeeper::new(1);
         let paths: Vec<[u8; 2]> = (0..64u16).map(u16::to_ne_bytes).collect();
         for path in &paths {

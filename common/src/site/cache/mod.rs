@@ -37,7 +37,7 @@ pub(crate) use entry::{CachedFile, Source, representation};
 pub use gauge::{CacheGauge, CacheUse};
 use watches::{FilePath, Subject, Visibility, Watches};
 
-/// Files up to this size are kept as bytes.
+/// Files up to this size are cached as bytes.
 pub const BODY_BYTES_MAX: u64 = 64 * 1024;
 
 /// How long an entry is trusted if not every change to its file produces an event.
@@ -47,13 +47,13 @@ pub const UNSEEN_TTL: Duration = Duration::from_secs(1);
 /// caveats").
 pub const WATCHED_TTL: Duration = Duration::from_secs(10);
 
-/// A path is admitted when it is requested for the second time,
+/// A path is admitted on its second request,
 const SIGHTINGS_MIN: u8 = 2;
 
-/// or, where another entry has to leave for it, for the eighth.
+/// or on its eighth if another entry must be evicted for it.
 const SIGHTINGS_FULL: u8 = 8;
 
-/// How often threads look for events that no loop watches for.
+/// How often threads without an event loop check for events.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Hits that pay for one eviction.
@@ -62,7 +62,7 @@ const EVICTION_HITS: u32 = 48;
 /// Hit credit is capped: a newly popular file needn't wait, and a scan can't spend much.
 const CREDIT_MAX: u32 = 16 * EVICTION_HITS;
 
-/// Bytes of events read by one call.
+/// Bytes of events read per call.
 const EVENT_BYTES: usize = 4096;
 
 /// What the file cache keeps.
@@ -72,21 +72,21 @@ pub enum CacheLevel {
     Off,
     /// Open files, their metadata, and their heads.
     Descriptors,
-    /// The bytes of small files, too.
+    /// Also the bytes of small files.
     #[default]
     Contents,
 }
 
-/// The bounds of the file cache.
+/// The limits of the file cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheConfig {
-    /// What is kept.
+    /// What to cache.
     pub level: CacheLevel,
-    /// Bytes of bodies.
+    /// Total bytes of cached bodies.
     pub bytes: u64,
-    /// Files; a worker has at least one.
+    /// Number of files; at least one per worker.
     pub entries: usize,
-    /// Open descriptors, for files that are not kept as bytes; a worker has at least one.
+    /// Open descriptors, for files not cached as bytes; at least one per worker.
     pub descriptors: usize,
 }
 
@@ -101,10 +101,10 @@ impl CacheConfig {
     pub const OFF: CacheConfig = CacheConfig { level: CacheLevel::Off, bytes: 0, entries: 0, descriptors: 0 };
 }
 
-/// Entries in the order of their last use.
+/// Entries in LRU order.
 type Shelf = LruCache<FilePath, Arc<CachedFile>>;
 
-/// A file that was opened and might be kept.
+/// An opened file that may be admitted.
 pub(crate) struct Candidate<'a> {
     /// Relative to the root.
     pub(crate) path: &'a [u8],
@@ -112,34 +112,34 @@ pub(crate) struct Candidate<'a> {
     pub(crate) metadata: Metadata,
 }
 
-/// The moment, as the clocks of a worker tell it.
+/// The current time, by both of a worker's clocks.
 #[derive(Clone, Copy)]
 pub(crate) struct Moment {
     pub(crate) now: Instant,
     pub(crate) unix_seconds: i64,
 }
 
-/// One cache.
+/// The cache of one worker.
 #[derive(Debug)]
 pub(crate) struct Cache {
     bounds: CacheConfig,
-    /// Files as bytes.
+    /// Files cached as bytes.
     bodies: Shelf,
-    /// Files as descriptors.
+    /// Files cached as open descriptors.
     files: Shelf,
-    /// The bytes of all bodies.
+    /// Total bytes of all bodies.
     bytes: u64,
     doorkeeper: Doorkeeper,
     watches: Watches,
     gauge: Arc<CacheGauge>,
     /// Hit credit not yet spent on evictions.
     credit: u32,
-    /// When events were last looked for.
+    /// When events were last checked for.
     refreshed: Instant,
 }
 
 impl Cache {
-    /// A cache within these bounds, at least one entry and one descriptor; `None` if none is wanted.
+    /// A cache with these limits, with room for at least one entry and one descriptor; `None` if caching is off.
     pub(crate) fn new(bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Option<Cache> {
         if bounds.level == CacheLevel::Off {
             return None;
@@ -157,12 +157,12 @@ impl Cache {
         })
     }
 
-    /// Readable when files have changed: then [`refresh`](Self::refresh).
+    /// Readable when files have changed; then call [`refresh`](Self::refresh).
     pub(crate) fn events(&self) -> Option<&Arc<OwnedFd>> {
         self.watches.inotify()
     }
 
-    /// The entry for a path, if it can still be trusted.
+    /// The entry for a path, unless it has expired.
     pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<CachedFile>> {
         let entry = self.bodies.get(path).or_else(|| self.files.get(path))?;
         if entry.expires > now {
@@ -174,7 +174,7 @@ impl Cache {
         None
     }
 
-    /// Admits a file, if it is worth it and its state is certain.
+    /// Admits a file if it qualifies and its state is certain.
     pub(crate) fn admit(
         &mut self,
         site: &Site,
@@ -182,7 +182,7 @@ impl Cache {
         moment: Moment,
     ) -> Option<Arc<CachedFile>> {
         let Candidate { path, file, metadata } = candidate;
-        // Another client was first.
+        // Another client was faster.
         if let Some(entry) = self.get(path, moment.now) {
             return Some(entry);
         }
@@ -196,7 +196,7 @@ impl Cache {
         if is_full && !self.can_afford_eviction(wants_bytes, moment.now) {
             return None;
         }
-        // Modified in the future: its Last-Modified follows the clock.
+        // Modified in the future: its Last-Modified would follow the clock.
         if metadata.modified_seconds > moment.unix_seconds {
             return None;
         }
@@ -204,7 +204,7 @@ impl Cache {
         let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
             Visibility::Watched(watch) => (Some(watch), WATCHED_TTL),
             Visibility::Partly(watch) => (Some(watch), UNSEEN_TTL),
-            // Examined again: the open may have waited for a disk since.
+            // Check again: the open may have waited for a disk since.
             Visibility::Unseen if site.reopen(&path) == Ok(*metadata) => (None, UNSEEN_TTL),
             Visibility::Unseen | Visibility::Unsettled => return None,
         };
@@ -219,7 +219,7 @@ impl Cache {
         Some(entry)
     }
 
-    /// The bytes of an entry's file have been read: keeps them, if the entry is still there.
+    /// Stores the bytes read for an entry, if the entry is still cached.
     pub(crate) fn keep_bytes(
         &mut self,
         path: &[u8],
@@ -236,13 +236,13 @@ impl Cache {
         bytes
     }
 
-    /// Drops an entry whose file isn't what it was.
+    /// Drops an entry whose file has changed.
     pub(crate) fn forget(&mut self, path: &[u8]) {
         self.remove(path);
         self.publish();
     }
 
-    /// Closes all cached descriptors: the process has run out of them.
+    /// Closes all cached descriptors, because the process has run out.
     pub(crate) fn shed_descriptors(&mut self) {
         while self.evict_file() {}
         self.publish();
@@ -258,7 +258,7 @@ impl Cache {
                 Ok(event) => self.on_event(&event),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break,
-                // The events are lost.
+                // Events were lost.
                 Err(_) => {
                     self.remove_below(b"");
                     break;
@@ -268,7 +268,7 @@ impl Cache {
         self.publish();
     }
 
-    /// Looks for events unless that was done a moment ago: for threads that wait for clients, not for events.
+    /// Checks for events, but at most once per interval. For threads that wait for clients rather than for events.
     pub(crate) fn refresh_now_and_then(&mut self, now: Instant) {
         if now.saturating_duration_since(self.refreshed) >= REFRESH_INTERVAL {
             self.refreshed = now;
@@ -300,7 +300,7 @@ impl Cache {
         }
     }
 
-    /// Drops everything below a directory; the root's path is empty.
+    /// Drops every entry below a directory; the root is the empty path.
     fn remove_below(&mut self, directory: &[u8]) {
         let is_below = |path: &[u8]| match path.strip_prefix(directory) {
             Some(rest) => directory.is_empty() || rest.first() == Some(&b'/'),
@@ -319,7 +319,7 @@ impl Cache {
         }
     }
 
-    /// An entry has left its shelf.
+    /// Call after removing an entry from its list.
     fn on_removed(&mut self, path: &FilePath, entry: &CachedFile) {
         self.bytes -= entry.body_bytes();
         if let Some(watch) = entry.watch {
@@ -327,7 +327,7 @@ impl Cache {
         }
     }
 
-    /// Whether another entry has to leave for one more file of this size.
+    /// Whether admitting a file of this size requires an eviction.
     fn is_full_for(&self, wants_bytes: bool, size: u64) -> bool {
         self.bodies.len() + self.files.len() >= self.bounds.entries
             || if wants_bytes {
@@ -337,7 +337,7 @@ impl Cache {
             }
     }
 
-    /// Whether hits have paid for an eviction, or its victim has expired.
+    /// Whether enough hit credit is left for an eviction, or the victim has expired.
     fn can_afford_eviction(&self, wants_bytes: bool, now: Instant) -> bool {
         let (first, second) =
             if wants_bytes { (&self.bodies, &self.files) } else { (&self.files, &self.bodies) };
@@ -345,7 +345,7 @@ impl Cache {
         self.credit >= EVICTION_HITS || victim.is_none_or(|(_, entry)| entry.expires <= now)
     }
 
-    /// Evicts the least recently used entries until all bounds hold.
+    /// Evicts the least recently used entries until all limits hold.
     fn make_room(&mut self) {
         while self.files.len() > self.bounds.descriptors && self.evict_file() {}
         while self.bytes > self.bounds.bytes && self.evict_body() {}
@@ -396,13 +396,13 @@ mod tests {
         let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
         let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
         let moment = Moment { now: Instant::now(), unix_seconds: i64::MAX };
-        assert!(!ask(&mut cache, &site, name, moment), "once is not enough");
-        admit_at_last(&mut cache, &site, name, moment);
+        assert!(!try_admit(&mut cache, &site, name, moment), "once is not enough");
+        admit_eventually(&mut cache, &site, name, moment);
         (root, cache, moment)
     }
 
-    /// Opens a file as a request does, and whether the cache keeps it then.
-    fn ask(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) -> bool {
+    /// Opens a file as a request would; returns whether it is cached afterwards.
+    fn try_admit(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) -> bool {
         let mut request = OpenRequest::new(Arc::clone(site));
         request.set_file(site, name.as_bytes(), b"");
         let opened = request.open().expect("opened");
@@ -411,29 +411,29 @@ mod tests {
         cache.admit(site, &candidate, moment).is_some()
     }
 
-    /// Asks until the file is kept. It needn't be at once: the look that waits for nothing (openat2(2),
-    /// `RESOLVE_CACHED`) fails at a link whose time of access is to be written, which is that of a new one when it is
-    /// followed a tick of the clock later, and while something is mounted.
-    fn admit_at_last(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) {
+    /// Requests the file until it is cached. That may take several tries: the lookup that doesn't block (openat2(2),
+    /// `RESOLVE_CACHED`) fails while something is being mounted, and at a link whose access time must be written: a new
+    /// link that is followed one clock tick later.
+    fn admit_eventually(cache: &mut Cache, site: &Arc<Site>, name: &str, moment: Moment) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while !ask(cache, site, name, moment) {
+        while !try_admit(cache, site, name, moment) {
             assert!(Instant::now() < deadline, "{name} is never kept");
             std::thread::yield_now();
         }
     }
 
     #[test]
-    fn no_entry_is_believed_for_ever() {
+    fn entries_expire() {
         for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL), ("dirlink/file", UNSEEN_TTL)] {
             let (_root, mut cache, moment) = kept(name);
             let almost = moment.now + ttl - Duration::from_millis(1);
             assert!(cache.get(name.as_bytes(), almost).is_some(), "{name}");
             assert!(cache.get(name.as_bytes(), moment.now + ttl).is_none(), "{name}");
-            assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: it is gone");
+            assert!(cache.get(name.as_bytes(), almost).is_none(), "{name}: must have expired");
         }
     }
 
-    /// What leads to a file through a link is dropped with the link's first change, wherever on the way it is.
+    /// A file reached through a link is dropped on the link's first change, wherever in the path the link is.
     #[test]
     fn a_link_is_watched() {
         for (name, link, other) in [("link", "link", "other"), ("dirlink/file", "dirlink", "..")] {
@@ -444,11 +444,11 @@ mod tests {
             std::fs::rename(root.path().join("next"), root.path().join(link)).expect("renamed");
             cache.refresh();
             assert!(cache.get(name.as_bytes(), moment.now).is_none(), "{name}: {link} leads elsewhere");
-            assert!(!cache.watches.has_directory(b""), "{name}: nothing is watched any more");
+            assert!(!cache.watches.has_directory(b""), "{name}: no watch may be left");
         }
     }
 
-    /// A file behind a link is watched by itself.
+    /// A file behind a link has its own watch.
     #[test]
     fn a_file_behind_a_link_is_watched() {
         for name in ["link", "dirlink/file"] {
@@ -459,28 +459,28 @@ mod tests {
         }
     }
 
-    /// Nobody asks for what is kept any more, so there are no hits to pay with: what is asked for now gets in
-    /// when the old entry's time is over.
+    /// If nobody requests the cached files any more, no hits pay for evictions. New files are admitted once the old
+    /// entries expire.
     #[test]
-    fn old_favourites_make_room() {
+    fn expired_entries_make_room() {
         let (root, mut cache, moment) = kept("file");
         cache.bounds.entries = 1;
         let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
         std::fs::write(root.path().join("new"), "new").expect("written");
         for _ in 0..2 * SIGHTINGS_FULL {
-            assert!(!ask(&mut cache, &site, "new", moment), "there is nothing to pay with");
+            assert!(!try_admit(&mut cache, &site, "new", moment), "there is no hit credit");
         }
-        admit_at_last(&mut cache, &site, "new", Moment { now: moment.now + WATCHED_TTL, ..moment });
+        admit_eventually(&mut cache, &site, "new", Moment { now: moment.now + WATCHED_TTL, ..moment });
         assert!(cache.get(b"file", moment.now).is_none());
     }
 
     #[test]
-    fn what_leaves_takes_its_watches_along() {
+    fn removed_entries_release_their_watches() {
         let (_root, mut cache, _) = kept("file");
         assert!(cache.watches.has_directory(b""));
         cache.forget(b"file");
         assert!(!cache.watches.has_directory(b""));
-        // Only the ends of the watches are to be read, which are about nothing.
+        // Only the removals of the watches are left to read; they refer to nothing.
         cache.refresh();
         assert_eq!(cache.bodies.len() + cache.files.len(), 0);
     }

@@ -1,14 +1,15 @@
-//! Watches: the kernel's events about changes to cached files (inotify(7)).
+//! Watches: kernel events about changes to cached files (inotify(7)).
 //!
-//! An answer depends on the file's inode and on every directory from the root down to its name, so all of
-//! them are watched: the inode for its bytes and its permissions, whatever name they are changed under, and
-//! each directory for its names, its permissions and its own name. Only when all watches are in place is the
-//! path opened once more. If that leads to the same file in the same state, every later change makes an event.
-//! Where the path leads through a symbolic link or a mount, what is watched is the way to it and the inode, and
-//! what may change behind it unseen is the names there.
+//! A response depends on the file's inode and on every directory from the root down to its name, so all of them are
+//! watched: the inode for its bytes and permissions, whatever name they are changed through; each directory for the
+//! names in it, its permissions and its own name. Once all watches are in place, the path is opened again. If it still
+//! leads to the same file in the same state, every later change produces an event.
 //!
-//! Nothing here waits for a disk: paths are resolved by the kernel's caches alone (`RESOLVE_CACHED`), and
-//! watches are set through `/proc/self/fd`, on what is open already.
+//! If the path leads through a symbolic link or a mount, the inode and the directories up to the link or mount are
+//! watched. Names behind it can change unseen.
+//!
+//! Nothing here waits for a disk: paths are resolved only from the kernel's caches (`RESOLVE_CACHED`), and watches are
+//! set through `/proc/self/fd` on descriptors that are already open.
 
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -22,18 +23,19 @@ use rustix::io::Errno;
 use crate::site::file::{Metadata, SharedFile};
 use crate::site::root::Site;
 
-/// A path relative to the root, shared by the maps that hold it.
+/// A path relative to the root, shared between maps.
 pub(crate) type FilePath = Arc<[u8]>;
 
-/// What changes the answer that a file's inode gives.
+/// Inode changes that affect the response.
 const FILE_EVENTS: WatchFlags = WatchFlags::MODIFY
     .union(WatchFlags::ATTRIB)
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::MOVE_SELF)
     .union(WatchFlags::DELETE_SELF);
 
-/// What changes where the names below a directory lead, or whether they may be followed. A directory that is
-/// watched already under another name was renamed, and its event is on its way: then the watch is refused.
+/// Changes that affect where names below a directory lead, or whether they may be followed. `MASK_CREATE` refuses a
+/// second watch on the same inode: a directory already watched under another name has been renamed, and its event is
+/// pending.
 const DIRECTORY_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE)
     .union(WatchFlags::MOVE)
@@ -43,8 +45,8 @@ const DIRECTORY_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::MASK_CREATE);
 
-/// File systems all of whose changes go through this kernel's own inodes (statfs(2)). On any other, one behind
-/// a network or a user's process or in layers, a file may change and no event tell of it.
+/// File systems on which every change goes through this kernel's own inodes (statfs(2)). Network, FUSE and overlay file
+/// systems can change without an event.
 const LOCAL: [u32; 14] = [
     0x0000_ef53, // ext2, ext3, ext4
     0x5846_5342, // XFS
@@ -62,35 +64,35 @@ const LOCAL: [u32; 14] = [
     0x0000_9660, // ISO 9660
 ];
 
-/// Devices that are known. A site seldom has more than one; what is on others counts as unseen.
+/// Devices remembered. A site seldom spans more than one; files on devices beyond this count as unseen.
 const DEVICES_MAX: usize = 32;
 
-/// How far changes to a file can be seen.
+/// Which changes to a file can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Visibility {
     /// Every change makes an event; this is the watch of its inode.
     Watched(i32),
-    /// The same, but for names behind a symbolic link or a mount.
+    /// Like `Watched`, except for names behind a symbolic link or a mount.
     Partly(i32),
-    /// Changes make no events, or not all of them: foreign file systems, no more watches to be had.
+    /// Some or all changes produce no events: a foreign file system, or no watches left.
     Unseen,
-    /// It can't be told without waiting, or is changing just now.
+    /// Unknown without blocking, or the file is changing right now.
     Unsettled,
 }
 
-/// A directory with files that are kept, somewhere below it.
+/// A directory with cached files somewhere below it.
 #[derive(Debug)]
 struct Directory {
-    /// None for a symbolic link or a mount, and for what lies behind it.
+    /// `None` for a symbolic link or a mount, and for anything behind it.
     watch: Option<i32>,
     files: usize,
 }
 
-/// What an event is about.
+/// What an event refers to.
 pub(crate) enum Subject {
     /// These files.
     Files(Vec<FilePath>),
-    /// A name in this directory, or, without one, the directory itself.
+    /// A name in this directory, or the directory itself if the event carries no name.
     Directory(FilePath),
 }
 
@@ -98,17 +100,17 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct Watches {
     inotify: Option<Arc<OwnedFd>>,
-    /// The files of a watched inode; hard links make several.
+    /// The files of a watched inode; hard links can make several.
     files: HashMap<i32, Vec<FilePath>>,
     directories: HashMap<FilePath, Directory>,
-    /// The directories again, by their watches.
+    /// Directory paths by watch.
     paths: HashMap<i32, FilePath>,
-    /// Devices, and whether their changes are seen.
+    /// Devices, and whether their changes can be seen.
     devices: Vec<(u64, bool)>,
 }
 
 impl Watches {
-    /// Without inotify (`fs.inotify.max_user_instances`) nothing is seen.
+    /// If inotify isn't available (`fs.inotify.max_user_instances`), every change is unseen.
     pub(crate) fn new() -> Watches {
         Watches {
             inotify: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok().map(Arc::new),
@@ -119,7 +121,7 @@ impl Watches {
         }
     }
 
-    /// Readable when there are events.
+    /// Readable when events are pending.
     pub(crate) fn inotify(&self) -> Option<&Arc<OwnedFd>> {
         self.inotify.as_ref()
     }
@@ -175,7 +177,7 @@ impl Watches {
         }
     }
 
-    /// Ends the watch of a file, and those of directories that nothing is kept of any more.
+    /// Removes the watch of a file, and those of directories without any cached files left.
     pub(crate) fn unwatch(&mut self, path: &FilePath, watch: i32) {
         if let Some(paths) = self.files.get_mut(&watch) {
             paths.retain(|known| known != path);
@@ -187,7 +189,7 @@ impl Watches {
         self.leave(ancestors(path));
     }
 
-    /// What the event of a watch is about; `None` if that is over.
+    /// What an event of this watch refers to; `None` if the watch has been removed.
     pub(crate) fn subject(&self, watch: i32) -> Option<Subject> {
         if let Some(paths) = self.files.get(&watch) {
             return Some(Subject::Files(paths.clone()));
@@ -195,12 +197,12 @@ impl Watches {
         self.paths.get(&watch).map(|path| Subject::Directory(Arc::clone(path)))
     }
 
-    /// Whether this is a directory that something is kept of, or leads to one.
+    /// Whether this directory has cached files somewhere below it.
     pub(crate) fn has_directory(&self, path: &[u8]) -> bool {
         self.directories.contains_key(path)
     }
 
-    /// Whether the directory is watched now.
+    /// Counts one more file below the directory, watching it if it is new. Returns whether it is watched.
     fn enter(&mut self, site: &Site, inotify: &OwnedFd, path: &[u8]) -> rustix::io::Result<bool> {
         if let Some(directory) = self.directories.get_mut(path) {
             directory.files += 1;
@@ -238,21 +240,21 @@ impl Watches {
 
     fn end(&self, watch: i32) {
         if let Some(inotify) = &self.inotify {
-            // It is gone already where the inode is.
+            // Fails if the inode is gone: the kernel has removed the watch already.
             let _ended = inotify::remove_watch(inotify, watch);
         }
     }
 
-    /// Whether changes on this device, which the file is on, can be seen.
+    /// Whether changes on this device can be seen. `file` is on it.
     fn sees(&mut self, device: u64, file: &SharedFile) -> bool {
         if let Some((_, sees)) = self.devices.iter().find(|(known, _)| *known == device) {
             return *sees;
         }
-        // A foreign file system may be slow to tell what it is, so it is asked once.
+        // A foreign file system may be slow to answer, so ask only once.
         if self.devices.len() == DEVICES_MAX {
             return false;
         }
-        // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
+        // The type is a 32-bit magic number in a field whose width and sign depend on the architecture.
         let is_local = |magic: i128| LOCAL.iter().any(|local| i128::from(*local) == magic & 0xffff_ffff);
         let sees = fstatfs(file).is_ok_and(|stat| is_local(i128::from(stat.f_type)));
         self.devices.push((device, sees));
@@ -260,21 +262,20 @@ impl Watches {
     }
 }
 
-/// What the failure of a watch, or of the look behind it, means for the file.
+/// What a failure to set a watch or to reopen the path means for the file.
 fn visibility_of(errno: Errno) -> Visibility {
     match errno {
-        // Not in the kernel's caches; renamed, replaced (by a link or a mount, too) or removed in this moment; out
-        // of descriptors.
+        // Not in the kernel's caches, or just renamed, replaced (also by a link or a mount) or removed.
         Errno::AGAIN | Errno::EXIST | Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => {
             Visibility::Unsettled
         }
         Errno::MFILE | Errno::NFILE => Visibility::Unsettled,
-        // No more watches (ENOSPC), unreadable.
+        // No watches left (ENOSPC), or unreadable.
         _ => Visibility::Unseen,
     }
 }
 
-/// The directories above a path, from the root, which is empty, down.
+/// The directories above a path, from the root (the empty path) down.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let slashes = memchr::memchr_iter(b'/', path);
     std::iter::once(&path[..0]).chain(slashes.map(|slash| &path[..slash]))
@@ -289,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directories_above_a_path() {
+    fn ancestors_start_at_the_root() {
         let above = |path: &'static str| ancestors(path.as_bytes()).collect::<Vec<_>>();
         assert_eq!(above("file"), [b""]);
         assert_eq!(above("a/bc/file"), [&b""[..], b"a", b"a/bc"]);
