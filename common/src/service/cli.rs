@@ -1,4 +1,4 @@
-//! The command line: one set of flags, and what makes a program of a server.
+//! The command line: the flags, and the program around a server.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,12 +24,12 @@ use crate::service::tune::{CopyMode, Tune};
 use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::{Site, SiteOptions, Symlinks};
 
-/// Descriptors that are left for files, rings and the rest when connections take all others.
+/// Descriptors reserved for files, rings and everything else that isn't a connection.
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// What `--connections-max` is unless it is given, if the limit of descriptors allows.
+/// The default of `--connections-max`, if the descriptor limit allows it.
 const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
 
-/// The cache takes one descriptor in so many at most: the others are for connections.
+/// The cache may use at most one in this many descriptors; the others are for connections.
 const CACHE_SHARE: u64 = 8;
 
 /// A backend's `serve`.
@@ -42,35 +42,35 @@ struct Flags {
     /// The directory to serve
     #[arg(default_value = ".", env = "TRIPTYCH_ROOT")]
     root: PathBuf,
-    /// Where to listen, repeatable; port 0 picks a free one, [::]:8080 takes IPv4 too
+    /// Address to listen on, repeatable; port 0 picks a free port, [::]:8080 also accepts IPv4
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
     #[arg(env = "TRIPTYCH_LISTEN")]
     listen: Vec<Endpoint>,
-    /// Worker threads [default: one for each available core]
+    /// Worker threads [default: one per available core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(env = "TRIPTYCH_WORKERS")]
     workers: Option<u16>,
-    /// Connections at once; more wait in the kernel's queue [default: what the descriptors allow]
+    /// Maximum number of connections; more wait in the kernel's queue [default: what the descriptor limit allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CONNECTIONS_MAX")]
     connections_max: Option<u32>,
-    /// For a whole request head, from its first byte
+    /// Time to receive a request head, from its first byte
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_HEAD_TIMEOUT")]
     head_timeout: Duration,
-    /// Between two requests of a connection
+    /// Time between two requests on a connection
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_IDLE_TIMEOUT")]
     idle_timeout: Duration,
-    /// Without any progress while an answer is sent
+    /// Time without progress while sending a response
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
     send_timeout: Duration,
-    /// From SIGINT or SIGTERM to the end, for answers under way
+    /// Time to finish responses after SIGINT or SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
     #[arg(env = "TRIPTYCH_GRACE")]
     grace: Duration,
-    /// Serve names that begin with a dot
+    /// Serve files whose names begin with a dot
     #[arg(long, env = "TRIPTYCH_HIDDEN")]
     hidden: bool,
     /// Which symbolic links to follow: those that stay beneath the root, or none
@@ -82,29 +82,29 @@ struct Flags {
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     copy: CopyMode,
-    /// Do without a technique, to see what it buys; repeatable
+    /// Disable an optimization, to measure what it gains; repeatable
     #[arg(long, value_enum, value_name = "SWITCH", value_delimiter = ',', env = "TRIPTYCH_TUNE")]
     tune: Vec<Tune>,
-    /// What to keep of files that are asked for again: nothing, open files, or small files' bytes, too
+    /// What to cache: nothing, open files, or also the bytes of small files
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "contents", env = "TRIPTYCH_CACHE")]
     cache: CacheLevel,
-    /// Bytes of files in the cache, over all workers
+    /// Total bytes of cached files, over all workers
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     #[arg(env = "TRIPTYCH_CACHE_BYTES")]
     cache_bytes: u64,
-    /// Files in the cache, over all workers
+    /// Number of cached files, over all workers
     #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CACHE_ENTRIES")]
     cache_entries: u32,
-    /// Files that the cache holds open, over all workers; at most an eighth of all descriptors
+    /// Files the cache may hold open, over all workers; at most an eighth of all descriptors
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS")]
     cache_descriptors: u32,
-    /// Log requests to a file, or to standard output [combined format, with the duration in seconds]
+    /// Log requests to a file, or to standard output [combined format, plus the duration in seconds]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     #[arg(env = "TRIPTYCH_ACCESS_LOG")]
     access_log: Option<PathBuf>,
-    /// Show connections, requests, bytes and events at every interval, and totals at the end
+    /// Print connections, requests, bytes and events at every interval, and totals at exit
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
     stats: Option<Duration>,
@@ -128,9 +128,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Runs a server as a program: flags, signals, one line for each address once it accepts, an exit code.
+/// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
 ///
-/// The code is 0 after a drain, 1 when the server could not start, 2 for bad usage.
+/// The exit code is 0 after a drain, 1 if the server can't start, 2 for bad usage.
 pub fn run(name: &'static str, serve: Serve) -> ExitCode {
     let flags = match parse(name, std::env::args_os()) {
         Ok(flags) => flags,
@@ -163,7 +163,7 @@ fn parse<T: Into<std::ffi::OsString> + Clone>(
     if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
         return Err(command.error(
             clap::error::ErrorKind::ArgumentConflict,
-            format!("--tune={} is for `{}` alone", switch.name(), switch.server()),
+            format!("--tune={} applies to `{}` alone", switch.name(), switch.server()),
         ));
     }
     Ok(flags)
@@ -227,7 +227,7 @@ impl Flags {
         }
     }
 
-    /// What was asked for, with as many descriptors as the cache may take of these.
+    /// The requested cache limits, with the descriptors capped at the cache's share.
     fn cache(&self, descriptors: u64) -> CacheConfig {
         if self.cache == CacheLevel::Off {
             return CacheConfig::OFF;
@@ -241,7 +241,7 @@ impl Flags {
         }
     }
 
-    /// What was asked for, as far as the limit of descriptors allows beside the cache.
+    /// The requested maximum, as far as the descriptor limit allows besides the cache.
     fn connections_max(&self, name: &str, workers: usize, descriptors: u64, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
         let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + cached);
@@ -257,7 +257,7 @@ impl Flags {
     }
 }
 
-/// Raises the soft limit to the hard one; returns the limit in force.
+/// Raises the soft limit to the hard limit and returns it.
 fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -265,7 +265,7 @@ fn raise_descriptor_limit() -> u64 {
     current.unwrap_or(u64::MAX)
 }
 
-/// The first SIGINT or SIGTERM starts the drain, the second ends the process at once, as the signal would.
+/// The first SIGINT or SIGTERM starts the drain. A second one ends the process at once, with the signal's exit code.
 fn drain_on_signal(service: &Arc<Service>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let service = Arc::clone(service);
@@ -280,7 +280,7 @@ fn drain_on_signal(service: &Arc<Service>) -> io::Result<()> {
     Ok(())
 }
 
-/// One line at every interval, to standard error.
+/// Prints one line to standard error at every interval.
 fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("stats".to_owned()).spawn(move || {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_have_the_defaults_that_help_names() {
+    fn flags_default_to_what_the_help_says() {
         let defaults = flags(&[]).expect("no flags are good flags");
         let config = Config::default();
         assert_eq!(defaults.root, PathBuf::from("."));
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_values_are_refused_with_a_word_on_what_is_good() {
+    fn bad_values_are_refused_with_a_hint() {
         for (arguments, expected) in [
             (&["--head-timeout", "0s"][..], "longer than nothing"),
             (&["--idle-timeout", "soon"], "write it like"),
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_leaves_descriptors_to_connections() {
+    fn the_cache_leaves_descriptors_for_connections() {
         let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
         let cache = parsed.cache(800);
         assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));

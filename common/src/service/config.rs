@@ -1,4 +1,4 @@
-//! What the operator decides: the settings that all three servers share.
+//! The settings that all three servers share.
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use crate::site::cache::CacheConfig;
 /// The settings of one server.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Worker threads, each with listeners of its own; at least 1. (`blocking`: threads that accept.)
+    /// Worker threads, each with its own listeners; at least 1. For `blocking`: accepting threads.
     pub workers: usize,
-    /// Connections at once, over all workers; at least as many as workers.
+    /// Maximum number of connections over all workers; at least the number of workers.
     pub connections_max: usize,
-    /// For a whole request head, from its first byte; again for the content that follows it.
+    /// Time to receive a request head, from its first byte; again for the content that follows it.
     pub head_timeout: Duration,
-    /// Between requests.
+    /// Idle time between requests.
     pub idle_timeout: Duration,
-    /// Without any progress while an answer is sent.
+    /// Time without progress while sending a response.
     pub send_timeout: Duration,
-    /// From the signal to the end of the process.
+    /// From the signal to the exit of the process.
     pub grace: Duration,
-    /// How a file moves to a socket.
+    /// How a file gets to a socket.
     pub copy: CopyMode,
-    /// Optimizations that are disabled.
+    /// Disabled optimizations.
     pub tune: Vec<Tune>,
     /// The file cache.
     pub cache: CacheConfig,
-    /// `SO_SNDBUF` of every connection; `None` leaves it to the kernel's own tuning.
+    /// `SO_SNDBUF` of every connection; `None` keeps the kernel's auto-tuning.
     pub send_buffer_bytes: Option<usize>,
 }
 
@@ -50,7 +50,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The shortest time ahead that a deadline of a connection can be set: what a timer wheel turns on.
+    /// The shortest time ahead that any connection deadline is set; sizes the timer wheel.
     #[must_use]
     pub fn shortest_timeout(&self) -> Duration {
         self.head_timeout.min(self.idle_timeout).min(self.send_timeout).min(LINGER_TIMEOUT)
@@ -68,7 +68,7 @@ impl Config {
         self.tune.contains(&switch)
     }
 
-    /// The share of the cache's bounds that falls to one worker.
+    /// One worker's share of the cache limits.
     #[must_use]
     pub fn cache_of_worker(&self) -> CacheConfig {
         let CacheConfig { level, bytes, entries, descriptors } = self.cache;
@@ -80,7 +80,7 @@ impl Config {
         }
     }
 
-    /// The share of `connections_max` that falls to one worker. The shares add up to the whole.
+    /// One worker's share of `connections_max`. The shares add up to the total.
     #[must_use]
     pub fn connections_max_of(&self, worker: usize) -> usize {
         let remainder = usize::from(worker < self.connections_max % self.workers);

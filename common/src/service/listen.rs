@@ -1,4 +1,4 @@
-//! Listening: one socket for each endpoint and worker.
+//! Listening sockets: one per endpoint and worker.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,15 +11,15 @@ use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::start::StartError;
 
-/// Connections that wait for an accept, per socket; `net.core.somaxconn` may cap it.
+/// Connections that may wait for an accept, per socket; `net.core.somaxconn` may cap it.
 pub const BACKLOG: i32 = 4096;
 
-/// A non-blocking TCP socket that listens on `address`, sharing its port with its siblings
-/// (`SO_REUSEPORT`, socket(7)). An IPv6 wildcard takes IPv4 too. Accepted connections inherit `TCP_NODELAY`
-/// and the send buffer.
+/// A non-blocking TCP socket that listens on `address` and shares its port with the other workers' sockets
+/// (`SO_REUSEPORT`, socket(7)). An IPv6 wildcard also accepts IPv4. Accepted connections inherit `TCP_NODELAY` and the
+/// send buffer size.
 ///
 /// # Errors
-/// What socket(2), bind(2) and listen(2) report.
+/// Errors of socket(2), bind(2) and listen(2).
 pub fn listen_socket(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Result<OwnedFd> {
     let socket = bind_socket(address, true)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -43,7 +43,7 @@ fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The sockets of a server that is about to start: already listening, so no connection is refused from here on.
+/// The sockets of a server that is about to start. They are already listening, so no connection is refused any more.
 #[derive(Debug)]
 pub struct Listeners {
     endpoints: Vec<Endpoint>,
@@ -51,10 +51,10 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds every address once for each worker. Port 0 becomes a free port, the same for all workers.
+    /// Binds every address once per worker. Port 0 picks a free port, the same for all workers.
     ///
     /// # Errors
-    /// One line that says which address failed, why, and what to do.
+    /// One line with the address, the reason and a remedy.
     pub fn bind(endpoints: &[Endpoint], config: &Config) -> Result<Listeners, StartError> {
         let mut listeners = Listeners { endpoints: Vec::new(), workers: Vec::new() };
         listeners.workers.resize_with(config.workers, Vec::new);
@@ -67,8 +67,8 @@ impl Listeners {
 
     fn bind_tcp(&mut self, mut address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
         if address.port() != 0 {
-            // SO_REUSEPORT would share the port with another server of the same user, without a word.
-            // A socket that doesn't ask for it finds out.
+            // SO_REUSEPORT would silently share the port with another server of the same user. Binding once without it
+            // detects that.
             drop(bind_socket(address, false)?);
         }
         for sockets in &mut self.workers {
@@ -79,13 +79,13 @@ impl Listeners {
         Ok(address)
     }
 
-    /// What is listened on, with real ports.
+    /// The endpoints, with their actual ports.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
     }
 
-    /// The sockets, a list for each worker.
+    /// The sockets, one list per worker.
     pub(crate) fn into_workers(self) -> Vec<Vec<OwnedFd>> {
         self.workers
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn port_zero_is_one_free_port_for_all_workers() {
+    fn port_zero_picks_one_free_port_for_all_workers() {
         let any: Endpoint = "127.0.0.1:0".parse().expect("an address");
         let listeners = Listeners::bind(&[any, any], &config(3)).expect("bound");
         let ports: Vec<_> =
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_in_use_is_an_error_even_between_our_own() {
+    fn a_port_in_use_is_an_error_even_if_shared() {
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = Listeners::bind(&[any], &config(1)).expect("bound");
         let taken = first.endpoints()[0];

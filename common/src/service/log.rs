@@ -1,7 +1,7 @@
 //! The access log: combined format, with the duration appended.
 //!
-//! A worker appends lines to a buffer of its own; one thread writes what has gathered, ten times a second. A
-//! slow or blocked output therefore never holds up a loop: its buffers fill, and what exceeds their bound is
+//! Each worker appends lines to its own buffer, and one thread writes them out ten times a second. So a slow or blocked
+//! output never stalls an event loop: lines beyond the buffer's limit are dropped and counted.
 //! dropped and counted.
 
 use std::fs::{File, OpenOptions};
@@ -23,7 +23,7 @@ struct Shared {
     end: Condvar,
 }
 
-/// The log of a server: its buffers, and the thread that writes them. Dropping it writes the rest.
+/// The log of a server: its buffers, and the thread that writes them. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
@@ -31,10 +31,10 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// A log that goes to the file, appended to; `-` is standard output.
+    /// A log appended to a file; `-` is standard output.
     ///
     /// # Errors
-    /// When the file can't be opened for appending.
+    /// If the file can't be opened for appending.
     pub fn open(path: &Path) -> Result<AccessLog, StartError> {
         let fail = |error: io::Error| {
             StartError::new(format!(
@@ -50,10 +50,10 @@ impl AccessLog {
         }
     }
 
-    /// A log that goes to `output`.
+    /// A log written to `output`.
     ///
     /// # Errors
-    /// When the writing thread can't be started.
+    /// If the writer thread can't be started.
     pub fn start(output: impl Write + Send + 'static) -> io::Result<AccessLog> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -62,7 +62,7 @@ impl AccessLog {
         Ok(AccessLog { shared, writer: Mutex::new(Some(writer)) })
     }
 
-    /// A buffer for one more worker.
+    /// A buffer for another worker.
     #[must_use]
     pub fn buffer(&self) -> LogBuffer {
         let buffer = LogBuffer::default();
@@ -72,7 +72,7 @@ impl AccessLog {
 }
 
 impl AccessLog {
-    /// Writes what is waiting and ends the log: what is appended later is lost.
+    /// Writes the pending lines and closes the log. Lines appended later are lost.
     pub fn close(&self) {
         *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.shared.end.notify_all();
@@ -100,7 +100,7 @@ impl Shared {
             }
             let result = output.write_all(&batch).and_then(|()| output.flush());
             if let (Err(error), false) = (&result, failed) {
-                eprintln!("access log: {error}; lines are lost until it can be written again");
+                eprintln!("access log: {error}; lines are lost until writing succeeds again");
             }
             failed = result.is_err();
             batch.clear();
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// Waits for the next turn; true when it is the last.
+    /// Waits until the next write is due; true if the log is closing.
     fn wait(&self) -> bool {
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let (ended, _timeout) = self
@@ -120,7 +120,7 @@ impl Shared {
         *ended
     }
 
-    /// Moves the waiting lines of all workers into the batch; returns how many were dropped.
+    /// Moves the pending lines of all workers into the batch and returns how many were dropped.
     fn collect(&self, batch: &mut Vec<u8>) -> u64 {
         let mut dropped = 0;
         for buffer in &*self.buffers.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_the_log_writes_the_rest() {
+    fn dropping_the_log_writes_what_is_left() {
         let output = Output::default();
         let log = AccessLog::start(output.clone()).expect("started");
         let buffers = [log.buffer(), log.buffer()];

@@ -1,4 +1,4 @@
-//! Draining: the switch that starts it, and when its phases ([`Drain`]) begin.
+//! Shutdown: the switch that starts a drain, and the timing of its phases ([`Drain`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
@@ -8,10 +8,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::machine::drain::{Drain, DrainFlag};
 
-/// How long a drain leaves idle connections open for the request that may be on its way.
+/// How long a drain keeps idle connections open, for requests that may already be on their way.
 pub const QUIET: Duration = Duration::from_millis(250);
 
-/// The switch that starts a drain; one for all workers of a server.
+/// Starts a drain; shared by all workers.
 #[derive(Debug)]
 pub struct Shutdown {
     begun: OnceLock<Instant>,
@@ -23,17 +23,17 @@ impl Shutdown {
     /// A switch that is off.
     ///
     /// # Errors
-    /// When the process is out of descriptors (`eventfd(2)`).
+    /// If the process is out of descriptors (`eventfd(2)`).
     pub fn new() -> std::io::Result<Shutdown> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Shutdown { begun: OnceLock::new(), flag: Arc::default(), event })
     }
 
-    /// Starts the drain; a second call changes nothing.
+    /// Starts the drain. Further calls have no effect.
     pub fn drain(&self) {
         if self.begun.set(Instant::now()).is_ok() {
             self.flag.raise();
-            // The counter starts at zero and is written once: this can't fail.
+            // Can't fail: the counter starts at zero and is written only once.
             let _written = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
     }
@@ -44,12 +44,12 @@ impl Shutdown {
         self.begun.get().is_some()
     }
 
-    /// Raised when the drain begins.
+    /// Set when the drain begins.
     pub(crate) fn flag(&self) -> &Arc<DrainFlag> {
         &self.flag
     }
 
-    /// How far the drain has come.
+    /// The current phase of the drain.
     #[must_use]
     pub fn phase(&self, now: Instant, grace: Duration) -> Drain {
         let Some(begun) = self.begun.get() else {
@@ -65,7 +65,7 @@ impl Shutdown {
         }
     }
 
-    /// How long until the phase changes; `None` while there is no drain, and when it is over.
+    /// Time until the phase changes; `None` before the drain and after it.
     #[must_use]
     pub fn wait(&self, now: Instant, grace: Duration) -> Option<Duration> {
         let begun = *self.begun.get()?;
@@ -78,7 +78,7 @@ impl Shutdown {
     }
 }
 
-/// An eventfd that turns readable when the drain begins and stays so: nobody reads it.
+/// An eventfd that becomes readable when the drain begins and stays so, because nobody reads it.
 impl AsFd for Shutdown {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()

@@ -1,28 +1,28 @@
-//! Slots: a table of connections whose keys name the tenant, not only the place.
+//! Slots: a table of connections whose keys detect stale references.
 //!
-//! A [`Token`] is a slot and a generation. When a connection ends its slot is used again with the next
-//! generation, so a stale event, a late pool result or an old completion finds nobody instead of a stranger.
+//! A [`Token`] is a slot and a generation. When a connection ends, its slot is reused with the next generation, so a
+//! stale event, a late pool result or an old completion finds nothing, instead of another connection.
 
-/// A key that names one tenant of one slot.
+/// A key that identifies one entry of one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// The place in the table.
+    /// The index in the table.
     pub slot: u32,
-    /// How many tenants the place had before, modulo [`GENERATIONS`].
+    /// How many entries the slot held before, modulo [`GENERATIONS`].
     pub generation: u32,
 }
 
-/// Generations wrap after this many tenants: 24 bits, so that a ring's `user_data` has room for an operation.
+/// Generations wrap after this many: 24 bits, so that a ring's `user_data` has room for an operation.
 pub const GENERATIONS: u32 = 1 << 24;
 
 impl Token {
-    /// The token in the low 56 bits: generation above slot. The top 8 bits are free for the caller.
+    /// The token in the low 56 bits, generation above slot. The top 8 bits are free for the caller.
     #[must_use]
     pub fn to_u64(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.slot)
     }
 
-    /// Reads a token from the low 56 bits; the top 8 are ignored.
+    /// Reads a token from the low 56 bits and ignores the top 8.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "each half is masked to its width")]
     pub fn from_u64(value: u64) -> Token {
@@ -32,23 +32,23 @@ impl Token {
 
 struct Slot<T> {
     generation: u32,
-    tenant: Option<T>,
+    entry: Option<T>,
 }
 
-/// Slots that the table grows by: memory is taken as it is needed, and nobody has to move.
+/// The table grows by this many slots at a time. Rows never move when it grows.
 const ROW_SLOTS: usize = 256;
 
-/// A growing table of tenants. Vacant slots are used again last in, first out, while they are warm.
+/// A growing table. Free slots are reused last in, first out, because recent ones are still in the CPU cache.
 pub struct Slots<T> {
-    /// Each full but the last.
+    /// All full except the last.
     rows: Vec<Vec<Slot<T>>>,
     vacant: Vec<u32>,
-    tenants: usize,
+    length: usize,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Slots { rows: Vec::new(), vacant: Vec::new(), tenants: 0 }
+        Slots { rows: Vec::new(), vacant: Vec::new(), length: 0 }
     }
 }
 
@@ -59,28 +59,28 @@ impl<T> Slots<T> {
         Slots::default()
     }
 
-    /// How many tenants there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tenants
+        self.length
     }
 
-    /// Whether there is no tenant.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tenants == 0
+        self.length == 0
     }
 
-    /// Moves a tenant in.
+    /// Adds an entry.
     ///
     /// # Panics
-    /// With 2³² tenants at once, which no descriptor limit allows.
-    pub fn insert(&mut self, tenant: T) -> Token {
-        self.tenants += 1;
+    /// At 2³² entries, more than any descriptor limit allows.
+    pub fn insert(&mut self, entry: T) -> Token {
+        self.length += 1;
         if let Some(slot) = self.vacant.pop()
             && let Some(place) = self.place_mut(slot)
         {
-            place.tenant = Some(tenant);
+            place.entry = Some(entry);
             return Token { slot, generation: place.generation };
         }
         if self.rows.last().is_none_or(|row| row.len() == ROW_SLOTS) {
@@ -89,48 +89,48 @@ impl<T> Slots<T> {
         let last = self.rows.len() - 1;
         let row = &mut self.rows[last];
         let slot = u32::try_from(last * ROW_SLOTS + row.len()).expect("fewer than 2^32 connections");
-        row.push(Slot { generation: 0, tenant: Some(tenant) });
+        row.push(Slot { generation: 0, entry: Some(entry) });
         Token { slot, generation: 0 }
     }
 
-    /// The tenant that the token names, if it still lives here.
+    /// The entry with this token, unless it has been removed.
     pub fn get_mut(&mut self, token: Token) -> Option<&mut T> {
         let place = self.place_mut(token.slot)?;
-        if place.generation == token.generation { place.tenant.as_mut() } else { None }
+        if place.generation == token.generation { place.entry.as_mut() } else { None }
     }
 
-    /// The tenant that the token names, if it still lives here.
+    /// The entry with this token, unless it has been removed.
     #[must_use]
     pub fn get(&self, token: Token) -> Option<&T> {
         let place = self.place(token.slot)?;
-        if place.generation == token.generation { place.tenant.as_ref() } else { None }
+        if place.generation == token.generation { place.entry.as_ref() } else { None }
     }
 
-    /// The tenant moves out; every token of it is stale from now on.
+    /// Removes an entry; all copies of its token are stale from now on.
     pub fn remove(&mut self, token: Token) -> Option<T> {
         let place = self.place_mut(token.slot)?;
         if place.generation != token.generation {
             return None;
         }
-        let tenant = place.tenant.take()?;
+        let entry = place.entry.take()?;
         place.generation = (place.generation + 1) % GENERATIONS;
         self.vacant.push(token.slot);
-        self.tenants -= 1;
-        Some(tenant)
+        self.length -= 1;
+        Some(entry)
     }
 
-    /// The token of whoever lives in this slot now.
+    /// The token of the entry that is in this slot now.
     #[must_use]
     pub fn token_at(&self, slot: u32) -> Option<Token> {
         let place = self.place(slot)?;
-        place.tenant.as_ref().map(|_| Token { slot, generation: place.generation })
+        place.entry.as_ref().map(|_| Token { slot, generation: place.generation })
     }
 
-    /// The tokens of all tenants, in the order of their slots.
+    /// The tokens of all entries, in slot order.
     pub fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
         (0u32..)
             .zip(self.rows.iter().flatten())
-            .filter(|(_, place)| place.tenant.is_some())
+            .filter(|(_, place)| place.entry.is_some())
             .map(|(slot, place)| Token { slot, generation: place.generation })
     }
 
@@ -150,12 +150,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stale_token_finds_nobody() {
+    fn a_stale_token_finds_nothing() {
         let mut slots = Slots::new();
         let first = slots.insert("first");
         assert_eq!(slots.remove(first), Some("first"));
         let second = slots.insert("second");
-        assert_eq!(second.slot, first.slot, "the vacant slot is used again");
+        assert_eq!(second.slot, first.slot, "the free slot is reused");
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
         assert_eq!(slots.get_mut(second), Some(&mut "second"));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_survive_the_way_through_a_u64() {
+    fn tokens_round_trip_through_a_u64() {
         for token in [
             Token { slot: 0, generation: 0 },
             Token { slot: u32::MAX, generation: GENERATIONS - 1 },
@@ -186,20 +186,20 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_several_rows_finds_everybody() {
+    fn a_table_of_several_rows_finds_every_entry() {
         let mut slots = Slots::new();
         let tokens: Vec<_> = (0..3 * ROW_SLOTS + 1).map(|n| slots.insert(n)).collect();
         assert!(tokens.iter().enumerate().all(|(n, token)| slots.get(*token) == Some(&n)));
         assert_eq!(slots.tokens().collect::<Vec<_>>(), tokens);
-        assert_eq!(slots.get(Token { slot: u32::MAX, generation: 0 }), None, "a place that isn't there");
+        assert_eq!(slots.get(Token { slot: u32::MAX, generation: 0 }), None, "no such slot");
         let between = tokens[ROW_SLOTS];
         assert_eq!(slots.remove(between), Some(ROW_SLOTS));
         assert_eq!(slots.len(), 3 * ROW_SLOTS);
-        assert_eq!(slots.insert(0).slot, between.slot, "the vacant slot is used again");
+        assert_eq!(slots.insert(0).slot, between.slot, "the free slot is reused");
     }
 
     #[test]
-    fn tokens_lists_the_tenants() {
+    fn tokens_lists_all_entries() {
         let mut slots = Slots::new();
         let tokens: Vec<_> = (0..4).map(|n| slots.insert(n)).collect();
         slots.remove(tokens[1]);

@@ -1,4 +1,4 @@
-//! Counters: what `--stats` shows and what the tests look at.
+//! Counters, for `--stats` and for the tests.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::machine::context::Counts;
 use crate::site::cache::{CacheGauge, CacheUse};
 
-/// The counters of one worker. Only sums over workers mean anything; reading is never exact to the moment.
+/// The counters of one worker. Only sums over all workers are meaningful. Readings are approximate.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
     accepted: AtomicU64,
@@ -24,7 +24,7 @@ pub struct WorkerStats {
 }
 
 impl WorkerStats {
-    /// Adds what has gathered, and empties it.
+    /// Adds the collected counts and resets them.
     pub fn add(&self, counts: &mut Counts) {
         let Counts {
             accepted,
@@ -55,7 +55,7 @@ impl WorkerStats {
     }
 
     fn read(&self) -> Counts {
-        // `closed` first: a connection that ends meanwhile must not make the difference negative.
+        // Read `closed` first, so that a connection ending meanwhile can't make the difference negative.
         let closed = self.closed.load(Relaxed);
         Counts {
             closed,
@@ -70,20 +70,20 @@ impl WorkerStats {
         }
     }
 
-    /// The fill of the worker's cache.
+    /// The gauge of the worker's cache.
     pub(crate) fn cache(&self) -> &Arc<CacheGauge> {
         &self.cache
     }
 }
 
-/// The counters of all workers of a server.
+/// The counters of all workers.
 #[derive(Debug, Default)]
 pub struct Stats {
     workers: Mutex<Vec<Arc<WorkerStats>>>,
 }
 
 impl Stats {
-    /// Counters for one more worker.
+    /// Counters for another worker.
     pub fn register(&self) -> Arc<WorkerStats> {
         let worker = Arc::new(WorkerStats::default());
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
@@ -97,7 +97,7 @@ impl Stats {
         workers.iter().map(|worker| worker.read()).fold(Counts::default(), Counts::plus)
     }
 
-    /// What the caches of all workers keep.
+    /// What the caches of all workers hold.
     #[must_use]
     pub fn cached(&self) -> CacheUse {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -109,7 +109,7 @@ impl Stats {
         })
     }
 
-    /// Connections that are open now.
+    /// Connections open now.
     #[must_use]
     pub fn active(&self) -> u64 {
         self.totals().active()
@@ -117,7 +117,7 @@ impl Stats {
 }
 
 impl Counts {
-    /// Connections accepted and not closed.
+    /// Connections accepted and not yet closed.
     #[must_use]
     pub fn active(&self) -> u64 {
         self.accepted.saturating_sub(self.closed)
@@ -137,14 +137,14 @@ impl Counts {
         }
     }
 
-    /// One line for what happened between two readings.
+    /// The difference between two readings.
     #[must_use]
     pub fn since(self, earlier: Counts, elapsed: Duration) -> Interval {
         Interval { earlier, later: self, elapsed }
     }
 }
 
-/// What happened between two readings, shown as one line.
+/// The difference between two readings, displayed as one line.
 #[derive(Clone, Copy, Debug)]
 pub struct Interval {
     earlier: Counts,
@@ -174,7 +174,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The totals, shown as one line.
+/// Displayed as one line.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -192,7 +192,7 @@ impl fmt::Display for Counts {
     }
 }
 
-/// The state of the caches, as the end of a line.
+/// Displayed at the end of a line.
 impl fmt::Display for CacheUse {
     #[expect(clippy::cast_precision_loss, reason = "sizes are shown with three digits")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,39 +1,39 @@
-//! Optimizations that can be disabled, so that a comparison shows what each of them buys.
+//! Optimizations that can be disabled, to measure what each of them gains.
 //!
-//! Nobody who serves a directory needs this: each switch makes a server slower and leaves its answers as they are. A
-//! switch takes effect when the server starts, never per request.
+//! Not for production: each switch makes a server slower and doesn't change its responses. Switches are read once at
+//! startup, never per request.
 
-/// How a file moves to a socket.
+/// How a file gets to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CopyMode {
-    /// `sendfile(2)`, without a copy: in the loops of `epoll` and `uring` what is large and in the page cache.
+    /// `sendfile(2)`, without a copy; in `epoll` and `uring` only for large files in the page cache.
     #[default]
     Sendfile,
-    /// Read into a buffer and sent from there, always: as in the textbook, or by the ring alone.
+    /// Always read into a buffer and send from it: the textbook way, and in `uring` the ring alone.
     Read,
 }
 
 /// An optimization that can be disabled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Tune {
-    /// epoll: level-triggered events instead of edges
+    /// epoll: level-triggered events instead of edge-triggered ones
     LevelTriggered,
-    /// epoll: every file is opened and read in the pool, without a look at what is cached
+    /// epoll: open and read every file in the pool, without trying the kernel's caches first
     AlwaysPool,
-    /// uring: an accept for each connection instead of one that goes on
+    /// uring: one accept per connection instead of a multishot accept
     SingleAccept,
-    /// uring: a receive for each request, into a buffer of its own, instead of one that goes on and picks buffers
+    /// uring: one receive per request, into its own buffer, instead of a multishot receive into provided buffers
     SingleReceive,
-    /// uring: completions are worked off in any system call instead of waiting until the server asks (no DEFER_TASKRUN)
+    /// uring: process completions in any system call instead of when the server waits (no DEFER_TASKRUN)
     CoopTaskrun,
-    /// uring: a piece of a file is sent when its read has come back, instead of linking the two
+    /// uring: send a piece of a file after its read has completed, instead of linking the two
     UnlinkedSend,
-    /// uring: a system call for each operation instead of one for a batch
+    /// uring: one system call per operation instead of one per batch
     Unbatched,
 }
 
 impl Tune {
-    /// All of them, in the order in which they are always shown.
+    /// All switches, in display order.
     pub const ALL: [Tune; 7] = [
         Tune::LevelTriggered,
         Tune::AlwaysPool,
@@ -44,7 +44,7 @@ impl Tune {
         Tune::Unbatched,
     ];
 
-    /// The name of the server that has the optimization.
+    /// The server that has this optimization.
     #[must_use]
     pub fn server(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Tune {
         }
     }
 
-    /// How files have to be sent for it to matter to all of them.
+    /// The copy mode in which this optimization applies to every file.
     #[must_use]
     pub fn copy(self) -> CopyMode {
         match self {
@@ -71,7 +71,7 @@ impl Tune {
         }
     }
 
-    /// Its name on the command line.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -92,7 +92,7 @@ mod tests {
     use clap::ValueEnum;
 
     #[test]
-    fn names_are_those_of_the_command_line() {
+    fn names_match_the_command_line() {
         assert_eq!(Tune::value_variants(), Tune::ALL);
         for switch in Tune::ALL {
             let value = switch.to_possible_value().expect("none is hidden");

@@ -1,26 +1,26 @@
-//! Deadlines for thousands of connections at next to no cost.
+//! A timer wheel that makes deadlines for thousands of connections nearly free.
 //!
-//! A connection's deadline moves with every request; the wheel doesn't. It holds at most one entry for a
-//! slot, and an entry never lies further ahead than the shortest timeout there is. When an entry comes due
-//! the loop looks at the connection's own deadline: passed, it acts; not yet, it puts the slot back. A
-//! deadline that is set at some moment lies at least the shortest timeout after that moment, and the slot's
-//! entry at most so: no deadline is missed by more than a tick, and setting one costs a store.
+//! A connection's deadline moves with every request, but its entry in the wheel stays. Each slot has at most one entry,
+//! never further ahead than the shortest timeout. When the entry comes due, the loop checks the connection's own
+//! deadline: if it has passed, the loop acts; if not, it puts the slot back. Every deadline is set at least the
+//! shortest timeout ahead, and the slot's entry is due no later than that, so a deadline is late by at most one tick,
+//! and setting one costs a single store.
 
 use std::time::{Duration, Instant};
 
 const TICKS: u32 = 16;
-/// One bucket for each tick up to the shortest timeout, one for rounding up, one for the tick under way.
+/// One bucket per tick of the shortest timeout, one for rounding up, and one for the current tick.
 const BUCKETS: usize = TICKS as usize + 2;
 
 /// A coarse timer wheel, keyed by slot.
 pub struct Wheel {
     buckets: [Vec<u32>; BUCKETS],
-    /// Whether the slot has an entry.
+    /// Whether a slot has an entry.
     watched: Vec<bool>,
     entries: usize,
     origin: Instant,
     tick: Duration,
-    /// Every tick before this one has been swept.
+    /// All ticks before this one have been swept.
     swept: u64,
 }
 
@@ -32,8 +32,8 @@ impl Wheel {
         Wheel { buckets: Default::default(), watched: Vec::new(), entries: 0, origin: now, tick, swept: 0 }
     }
 
-    /// Sees to it that the slot is looked at when `deadline` has passed, or earlier. A slot that is already
-    /// watched keeps its entry.
+    /// Makes sure the slot is checked no later than about one tick after `deadline`, possibly earlier. A slot that has
+    /// an entry keeps it.
     pub fn watch(&mut self, slot: u32, deadline: Option<Instant>, now: Instant) {
         let index = slot as usize;
         if index >= self.watched.len() {
@@ -49,14 +49,14 @@ impl Wheel {
         self.entries += 1;
     }
 
-    /// Moves the slots that came due into `due`. They are watched no longer.
+    /// Moves the slots that are due into `due` and removes their entries.
     pub fn sweep(&mut self, now: Instant, due: &mut Vec<u32>) {
         let current = self.tick_of(now);
-        // After a long sleep one round over all buckets has swept everything.
+        // After a long sleep, one round sweeps all buckets.
         let last = current.min(self.swept + BUCKETS as u64 - 1);
         for tick in self.swept..=last {
             let from = due.len();
-            // With its memory: few buckets are full at once.
+            // Takes the bucket's memory as well: few buckets are full at once.
             due.extend(std::mem::take(self.bucket(tick)));
             for slot in &due[from..] {
                 self.watched[*slot as usize] = false;
@@ -66,7 +66,7 @@ impl Wheel {
         self.swept = self.swept.max(current + 1);
     }
 
-    /// How long a loop may sleep until the next sweep finds something; `None` without entries.
+    /// How long the loop may sleep until the next sweep finds something; `None` if there are no entries.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
         if self.entries == 0 {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_comes_due_after_its_deadline_and_within_two_ticks() {
+    fn an_entry_is_due_within_two_ticks_of_its_deadline() {
         let start = Instant::now();
         for after in [0, 1, 99, 100, 101, 550, 1600] {
             let mut wheel = Wheel::new(SHORTEST, start);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_far_deadline_is_looked_at_after_the_shortest_timeout() {
+    fn a_far_deadline_is_checked_after_the_shortest_timeout() {
         let start = Instant::now();
         let mut wheel = Wheel::new(SHORTEST, start);
         wheel.watch(0, Some(start + Duration::from_secs(60)), start);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_leads_to_the_next_entry() {
+    fn the_wait_ends_at_the_next_entry() {
         let start = Instant::now();
         let mut wheel = Wheel::new(SHORTEST, start);
         assert_eq!(wheel.wait(start), None);

@@ -1,4 +1,4 @@
-//! The threads of a server: one for each worker, set up and ended together.
+//! The worker threads of a server: set up together, ended together.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,14 +9,14 @@ use crate::service::listen::Listeners;
 use crate::service::shared::Service;
 use crate::service::worker::Worker;
 
-/// Runs one thread for each worker and returns when all of them have ended.
+/// Runs one thread per worker and returns when all of them have ended.
 ///
-/// `setup` makes the worker's server in the thread that will run it (a ring belongs to the thread that made
-/// it). When every worker is set up `ready` is called, and `run` begins in each. When a setup fails, no worker
-/// runs and its error is returned.
+/// `setup` builds the worker's server on the thread that will run it, because a ring belongs to the thread that created
+/// it. `ready` is called once every worker is set up; then `run` starts in each. If a setup fails, no worker runs and
+/// its error is returned.
 ///
 /// # Errors
-/// The first error of a `setup` or a `run`, or that a thread can't be started.
+/// The first error of a `setup` or `run`, or the failure to start a thread.
 pub fn run_workers<S>(
     listeners: Listeners,
     service: &Arc<Service>,
@@ -36,7 +36,7 @@ pub fn run_workers<S>(
                 let server = setup(Worker::new(service, index), sockets);
                 match server {
                     Ok(server) => {
-                        // The other ends live until every report is in and every start is given or given up.
+                        // A failed send means that another worker's setup failed; `started` then ends this one, too.
                         let _delivered = report.send(Ok(()));
                         drop(report);
                         if started.recv().is_err() { Ok(()) } else { run(server) }
