@@ -1,18 +1,18 @@
-//! The page cache: what files give without a wait for a disk.
+//! The page cache: opens and reads that don't wait for a disk.
 
 use std::io::{self, IoSliceMut};
 
 use common::{Config, OpenRequest, Opened, SharedFile, Tune};
 use rustix::io::{ReadWriteFlags, preadv2};
 
-/// How the loop tries a file before it hands it to the pool. Chosen when it starts.
+/// How the loop tries a file before submitting it to the pool. Chosen at startup.
 pub(crate) struct PageCache {
     open: fn(&OpenRequest) -> Option<io::Result<Opened>>,
     read: fn(&SharedFile, u64, &mut [u8]) -> usize,
 }
 
 impl PageCache {
-    /// With `--tune=always-pool` nothing is ever found.
+    /// With `--tune=always-pool`, everything is a miss.
     pub(crate) fn of(config: &Config) -> PageCache {
         if config.tuned(Tune::AlwaysPool) {
             PageCache { open: |_| None, read: |_, _, _| 0 }
@@ -21,16 +21,16 @@ impl PageCache {
         }
     }
 
-    /// What the request asks for, if nothing of its path has to be read from a disk.
+    /// Opens the request's path if the kernel's caches suffice; `None` if the disk would have to be read.
     pub(crate) fn open(&self, request: &OpenRequest) -> Option<io::Result<Opened>> {
         (self.open)(request)
     }
 
-    /// Reads the bytes from `offset` on that are there, and returns how many.
+    /// Reads the cached bytes from `offset` on and returns how many there are.
     ///
-    /// If none are, it may be for any reason: not cached, a file system without `RWF_NOWAIT`, a policy that forbids
-    /// it, the end that Linux 5.9 and 5.10 report for a miss, the true end of a file that shrank. A plain read
-    /// will tell, and that one may wait.
+    /// 0 can mean several things: not cached, a file system without `RWF_NOWAIT`, a seccomp policy that forbids it, the
+    /// end of file that Linux 5.9 and 5.10 report for a miss, or the real end of a file that shrank. A plain read,
+    /// which may block, tells them apart.
     pub(crate) fn read(&self, file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
         (self.read)(file, offset, bytes)
     }

@@ -1,32 +1,30 @@
-//! The poller: epoll(7), edge-triggered, every source registered once at most and never modified. For comparison, clients
-//! may be level-triggered.
+//! The poller: epoll(7), edge-triggered. Every source is registered at most once and never modified. For comparison,
+//! clients can be level-triggered instead.
 //!
-//! # The contract of edges
+//! # The edge-triggered contract
 //!
-//! 1. **An edge tells news, not state.** It is told once. Whoever owns the source remembers `readable` and
-//!    `writable` until it has proof of the contrary.
-//! 2. **The proof** is `EAGAIN`, or a transfer shorter than was asked for: epoll(7) allows stopping there on
-//!    a stream, because the kernel has then seen the buffer empty (or full), and the next byte (or the next
-//!    free space) makes a new edge.
-//! 3. **After a hang-up there is no such proof but the end itself.** When the peer has shut down its side, the
-//!    bytes before it and the end after it may have been told by one edge, so a short read proves nothing:
-//!    read until the end. For this [`Event::hung_up`] is told apart (`EPOLLRDHUP`, since 2.6.17).
-//! 4. **A handler that stops before `EAGAIN` must requeue its client.** A client that used up its share of a turn goes
-//!    to a run queue; no edge will come for it.
-//! 5. **An error is both.** `EPOLLERR` and `EPOLLHUP` count as readable and writable: the next system call on
-//!    the socket reports what happened, in the place that handles it anyway.
-//! 6. **Events may be stale.** Earlier events of the same batch may have ended the client that a later one is
-//!    for. Its source names slot and generation, so that a stale event finds nobody.
-//! 7. **Closing the descriptor unregisters it**, as long as it was never duplicated (epoll(7), question 6).
+//! 1. **An edge reports a change, not a state,** and it is reported once. The owner of a source remembers `readable`
+//!    and `writable` until it has proof of the opposite.
+//! 2. **The proof** is `EAGAIN`, or a transfer shorter than requested. On a stream, epoll(7) allows stopping there: the
+//!    kernel has seen the buffer empty (or full), so the next byte (or the next free space) makes a new edge.
+//! 3. **After a hang-up, only end of file is proof.** When the peer has shut down its side, one edge may have reported
+//!    both the last bytes and the end, so a short read proves nothing: read until the end. For this, [`Event::hung_up`]
+//!    is reported separately (`EPOLLRDHUP`, since 2.6.17).
+//! 4. **A handler that stops before `EAGAIN` must requeue its client.** A client that has used up its share of a turn
+//!    goes to the run queue; no edge will come for it.
+//! 5. **An error is both.** `EPOLLERR` and `EPOLLHUP` count as readable and writable: the next system call on the
+//!    socket reports the error where it is handled anyway.
+//! 6. **Events may be stale.** An earlier event of the same batch may have closed the client of a later one. A source
+//!    contains slot and generation, so a stale event finds no client.
+//! 7. **Closing the descriptor unregisters it**, provided it was never duplicated (epoll(7), question 6).
 //!
-//! A [`Waker`] is an eventfd under the same contract. Nobody reads it: each write is an edge of its own.
+//! A [`Waker`] is an eventfd under the same contract. It is never read: each write makes a new edge.
 //!
-//! # The contract of levels
+//! # The level-triggered contract
 //!
-//! A level tells state, in every wait, whether anybody asked or not. So a source is registered for what its owner
-//! waits for ([`Interest::Bytes`] or [`Interest::Space`]), and [modified](Poller::modify) when that changes: a
-//! system call each time. Who waits for neither must not be told, or the loop never sleeps:
-//! [`Interest::Nothing`].
+//! A level reports the state on every wait, wanted or not. So a source is registered for what its owner waits for
+//! ([`Interest::Bytes`] or [`Interest::Space`]) and [modified](Poller::modify) when that changes, at one system call
+//! each time. A source that waits for neither must be set to [`Interest::Nothing`], or the loop would never sleep.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,10 +36,10 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
-/// What an event is about.
+/// What an event refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventSource {
-    /// A client, or whoever was one under this token.
+    /// The client with this token, which may be gone.
     Client(Token),
     /// A listening socket, by its index.
     Listener(u32),
@@ -53,7 +51,7 @@ pub enum EventSource {
     Cache,
 }
 
-/// The kind of a source lies above the 56 bits of a token.
+/// The kind of source is stored above the 56 bits of a token.
 const KIND_SHIFT: u32 = 56;
 const CLIENT: u64 = 0;
 const LISTENER: u64 = 1;
@@ -80,23 +78,23 @@ impl EventSource {
             POOL => EventSource::Pool,
             SHUTDOWN => EventSource::Shutdown,
             CACHE => EventSource::Cache,
-            kind => unreachable!("no source was registered as kind {kind}"),
+            kind => unreachable!("no source is registered as kind {kind}"),
         }
     }
 }
 
-/// What a source is asked for.
+/// The events to watch a source for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
-    /// Bytes, free space and the peer's end, for a connected socket.
+    /// Bytes, free space and the peer's end of a connected socket. Edge-triggered.
     Stream,
-    /// Something to take: a connection from a listening socket, a count from an eventfd.
+    /// A connection on a listening socket, or a count in an eventfd.
     Arrival,
-    /// Bytes and the peer's end, for a connected socket, as long as they are there: a level.
+    /// Bytes and the peer's end of a connected socket. Level-triggered.
     Bytes,
-    /// Free space, for a connected socket, as long as it is there: a level.
+    /// Free space of a connected socket. Level-triggered.
     Space,
-    /// Nothing. Errors and hang-ups can't be declined (`epoll_ctl(2)`), so these are told once: an edge.
+    /// Nothing. Errors and hang-ups can't be masked (`epoll_ctl(2)`), so they are reported once, edge-triggered.
     Nothing,
 }
 
@@ -112,57 +110,57 @@ impl Interest {
     }
 }
 
-/// News of one source.
+/// An event of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Whom it is for.
+    /// The source.
     pub source: EventSource,
     flags: EventFlags,
 }
 
 impl Event {
-    /// A read may find bytes, the end, or an error.
+    /// A read may return bytes, the end, or an error.
     #[must_use]
     pub fn readable(self) -> bool {
         self.flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 
-    /// A write may find space, or an error.
+    /// A write may succeed, or return an error.
     #[must_use]
     pub fn writable(self) -> bool {
         self.flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)
     }
 
-    /// The peer has sent its last byte: from now on only the end of the stream proves that all was read.
+    /// The peer has shut down its side: from now on, only end of file proves that everything was read.
     #[must_use]
     pub fn hung_up(self) -> bool {
         self.flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 }
 
-/// Room for the events of one wait. It belongs to the loop, so that handling an event may use the poller.
+/// A buffer for the events of one wait. Owned by the loop, so that event handlers may use the poller.
 pub struct Events {
     list: Vec<epoll::Event>,
 }
 
 impl Events {
-    /// Room for up to `events_max` events a wait; what doesn't fit comes with the next.
+    /// A buffer for up to `events_max` events per wait; further events come with the next wait.
     ///
     /// # Panics
-    /// With room for nothing.
+    /// If `events_max` is 0.
     #[must_use]
     pub fn with_capacity(events_max: usize) -> Events {
-        assert!(events_max > 0, "epoll_wait(2) wants room for an event");
+        assert!(events_max > 0, "epoll_wait(2) needs room for at least one event");
         Events { list: Vec::with_capacity(events_max) }
     }
 
-    /// How many events the last wait brought.
+    /// The number of events of the last wait.
     #[must_use]
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether the last wait brought nothing.
+    /// Whether the last wait returned no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -182,38 +180,37 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// A poller without sources.
+    /// A poller with no sources.
     ///
     /// # Errors
-    /// When the process is out of descriptors or memory (`epoll_create1(2)`).
+    /// If the process is out of descriptors or memory (`epoll_create1(2)`).
     pub fn new() -> io::Result<Poller> {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
-    /// Registers a source for as long as its descriptor is open. If it is ready already, that is the first edge.
+    /// Registers a source until its descriptor is closed. If it is ready already, that makes the first edge.
     ///
     /// # Errors
-    /// When a limit of memory or of watches is reached (`epoll_ctl(2)`).
+    /// If a limit on memory or watches is reached (`epoll_ctl(2)`).
     pub fn register(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
-    /// Changes what a registered source is watched for.
+    /// Changes the events a registered source is watched for.
     ///
     /// # Errors
-    /// None that a correct program can meet (`epoll_ctl(2)`).
+    /// None in a correct program (`epoll_ctl(2)`).
     pub fn modify(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
-    /// Waits for events, at most `timeout`; without one, for as long as it takes. A signal ends the wait too,
-    /// without events.
+    /// Waits for events, at most for `timeout` (`None`: indefinitely). A signal also ends the wait, without events.
     ///
     /// # Errors
-    /// None that a correct program can meet (`epoll_wait(2)`).
+    /// None in a correct program (`epoll_wait(2)`).
     pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
-        // A timeout that doesn't fit is longer than any machine runs.
+        // A timeout too long for a `Timespec` is as good as none.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match epoll::wait(&self.epoll, spare_capacity(&mut events.list), timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -221,10 +218,10 @@ impl Poller {
         }
     }
 
-    /// A new waker whose events carry `source`.
+    /// A new waker; its events carry `source`.
     ///
     /// # Errors
-    /// When the process is out of descriptors or memory (`eventfd(2)`, `epoll_ctl(2)`).
+    /// If the process is out of descriptors or memory (`eventfd(2)`, `epoll_ctl(2)`).
     pub fn waker(&self, source: EventSource) -> io::Result<Waker> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.register(&eventfd, source, Interest::Arrival)?;
@@ -232,16 +229,16 @@ impl Poller {
     }
 }
 
-/// Makes a poller's wait return, from any thread.
+/// Wakes a poller from any thread.
 #[derive(Debug)]
 pub struct Waker {
     eventfd: OwnedFd,
 }
 
 impl Waker {
-    /// Makes an edge. A wake before the wait is not lost.
+    /// Makes an edge. A wake before the wait isn't lost.
     pub fn wake(&self) {
-        // The one possible failure is a full counter, after 2^64 - 2 wakes.
+        // Fails only if the counter is full, after 2^64 - 2 wakes.
         let _written = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
 }
@@ -253,7 +250,7 @@ mod tests {
     use std::net::{Shutdown, TcpListener, TcpStream};
 
     const NOW: Option<Duration> = Some(Duration::ZERO);
-    /// Long enough for any machine; a test that is right never waits it out.
+    /// Long enough for any machine; a passing test never waits this long.
     const SOON: Option<Duration> = Some(Duration::from_secs(10));
     const CLIENT: EventSource = EventSource::Client(Token { slot: 7, generation: 3 });
 
@@ -275,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_survive_the_way_through_the_kernel() {
+    fn keys_round_trip_through_the_kernel() {
         for key in [
             CLIENT,
             EventSource::Client(Token {
@@ -293,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fresh_socket_is_writable_and_says_so_once() {
+    fn a_new_socket_reports_writable_once() {
         let poller = Poller::new().expect("a poller");
         let (ours, _theirs) = connected();
         poller.register(&ours, CLIENT, Interest::Stream).expect("registered");
@@ -301,17 +298,17 @@ mod tests {
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].source, CLIENT);
         assert!(events[0].writable() && !events[0].readable() && !events[0].hung_up());
-        assert_eq!(wait(&poller, NOW), [], "an edge is told once");
+        assert_eq!(wait(&poller, NOW), [], "an edge is reported once");
     }
 
     #[test]
-    fn bytes_left_unread_make_no_second_edge_but_new_ones_do() {
+    fn unread_bytes_make_no_second_edge_but_new_bytes_do() {
         let poller = Poller::new().expect("a poller");
         let (mut ours, mut theirs) = connected();
         poller.register(&ours, CLIENT, Interest::Stream).expect("registered");
         theirs.write_all(b"one").expect("written");
         while !wait(&poller, SOON).iter().any(|event| event.readable()) {}
-        assert_eq!(wait(&poller, NOW), [], "told once, though unread");
+        assert_eq!(wait(&poller, NOW), [], "reported once, though unread");
         theirs.write_all(b"two").expect("written");
         assert!(wait(&poller, SOON)[0].readable());
         let mut bytes = [0; 16];
@@ -327,7 +324,7 @@ mod tests {
         let (mut ours, mut theirs) = connected();
         theirs.write_all(b"last words").expect("written");
         theirs.shutdown(Shutdown::Write).expect("shut down");
-        // Registered when both have arrived: one edge for both. A blocking peek sees to it.
+        // The blocking peek makes sure that both have arrived before the registration: one edge for both.
         ours.set_nonblocking(false).expect("blocking");
         let mut bytes = [0; 64];
         assert_eq!(ours.peek(&mut bytes).expect("bytes"), 10);
@@ -351,11 +348,11 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_told_until_nobody_asks() {
+    fn a_level_is_reported_until_masked() {
         let poller = Poller::new().expect("a poller");
         let (mut ours, mut theirs) = connected();
         poller.register(&ours, CLIENT, Interest::Bytes).expect("registered");
-        assert_eq!(wait(&poller, NOW), [], "space wasn't asked for");
+        assert_eq!(wait(&poller, NOW), [], "space was not requested");
         theirs.write_all(b"one").expect("written");
         for _ in 0..2 {
             let events = wait(&poller, SOON);
@@ -367,7 +364,7 @@ mod tests {
             assert!(events[0].writable() && !events[0].readable());
         }
         poller.modify(&ours, CLIENT, Interest::Nothing).expect("modified");
-        assert_eq!(wait(&poller, NOW), [], "neither was asked for");
+        assert_eq!(wait(&poller, NOW), [], "neither was requested");
         poller.modify(&ours, CLIENT, Interest::Bytes).expect("modified");
         assert!(wait(&poller, SOON)[0].readable(), "the bytes are still there");
         assert_eq!(ours.read(&mut [0; 16]).expect("bytes"), 3);
@@ -375,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_can_not_be_declined_but_is_told_once() {
+    fn a_reset_cannot_be_masked_but_is_reported_once() {
         let poller = Poller::new().expect("a poller");
         let (ours, theirs) = connected();
         poller.register(&ours, CLIENT, Interest::Nothing).expect("registered");
@@ -385,7 +382,7 @@ mod tests {
         assert!(wait(&poller, SOON)[0].hung_up());
         assert_eq!(wait(&poller, NOW), [], "told once");
         poller.modify(&ours, CLIENT, Interest::Bytes).expect("modified");
-        assert!(wait(&poller, SOON)[0].hung_up(), "and again when bytes are asked for");
+        assert!(wait(&poller, SOON)[0].hung_up(), "reported again once bytes are requested");
     }
 
     #[test]
@@ -406,7 +403,7 @@ mod tests {
                 Err(error) => panic!("a short write comes first: {error}"),
             }
         }
-        // Whatever was told before the buffer was full is old news.
+        // Discard everything reported before the buffer was full.
         let _old = wait(&poller, NOW);
         let reader = std::thread::spawn(move || {
             let mut bytes = vec![0; 1 << 20];
@@ -421,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_source_is_forgotten() {
+    fn closing_the_descriptor_unregisters_it() {
         let poller = Poller::new().expect("a poller");
         let (ours, mut theirs) = connected();
         poller.register(&ours, CLIENT, Interest::Stream).expect("registered");
@@ -460,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_comes_with_the_next_wait() {
+    fn excess_events_come_with_the_next_wait() {
         let poller = Poller::new().expect("a poller");
         let wakers: Vec<_> =
             (0..3).map(|n| poller.waker(EventSource::Listener(n)).expect("a waker")).collect();
@@ -472,7 +469,7 @@ mod tests {
             assert!(!events.is_empty() && events.len() <= 2);
             seen.extend(events.iter().map(|event| match event.source {
                 EventSource::Listener(index) => index,
-                other => panic!("nobody registered {other:?}"),
+                other => panic!("{other:?} is not registered"),
             }));
         }
         seen.sort_unstable();

@@ -1,18 +1,18 @@
-//! The pool: threads that wait for the disk, so that no loop does.
+//! The pool: threads that block on the disk so that the event loops don't have to.
 //!
 //! One pool serves all workers of a server. It opens and reads files and never touches a socket. A worker submits a job
-//! through its [`Submitter`] and goes on; the result comes back through the submitter's queue, and its waker makes the
+//! through its [`Submitter`] and goes on. The result comes back through the submitter's queue, and the waker makes the
 //! worker's poller return.
 //!
 //! # The life of a buffer
 //!
-//! 1. A [`Submitter`] owns the buffers of its worker. A read takes one along.
-//! 2. The thread that carries out the job fills it; nobody else can reach it.
+//! 1. A [`Submitter`] owns its worker's buffers. A read job takes one.
+//! 2. The pool thread fills it. Only that thread can access it.
 //! 3. It comes back in the [`Outcome`], and the loop sends from it.
-//! 4. The loop puts it back in the same turn, sent or not: a slow reader holds no buffer, what didn't fit is
-//!    read again, from the page cache by then.
+//! 4. The loop puts it back in the same turn, sent completely or not. Slow readers hold no buffers: the unsent rest is
+//!    read again, by then from the page cache.
 //!
-//! So there are never more buffers than jobs in flight and the one in hand.
+//! So there are never more buffers than jobs in flight plus the one being sent.
 
 use std::collections::VecDeque;
 use std::io;
@@ -28,39 +28,39 @@ use rustix::fs::{Advice, fadvise};
 
 use crate::poller::Waker;
 
-/// Threads of a pool: reads that a disk is asked for at once.
+/// Maximum number of threads, that is, of concurrent disk reads.
 pub const THREADS_MAX: usize = 32;
 
-/// Jobs of one worker that are queued, under way or done and not yet looked at.
+/// Maximum number of jobs per worker, from submission until the result has been handled.
 pub const JOBS_MAX: usize = 64;
 
-/// Bytes of one read, and of a buffer.
+/// Size of a read, and of a buffer, in bytes.
 pub const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes beyond a read that the kernel is told to fetch when the answer goes on.
+/// Read-ahead beyond a read, in bytes, if more of the file will be sent.
 pub const READ_AHEAD_BYTES_MAX: u64 = 1024 * 1024;
 
-/// A job opens, reads or lists; none of it recurses.
+/// A job opens, reads or lists, without recursion.
 const STACK_BYTES: usize = 128 * 1024;
 
-/// How long the end of a pool waits for jobs under way. A thread that hangs on a dead disk is left behind.
+/// How long closing the pool waits for running jobs. A thread stuck on a dead disk is abandoned.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What may have to wait for the disk.
+/// A job that may block on the disk.
 #[derive(Debug)]
 pub enum Job {
-    /// Open beneath the root, stat, list.
+    /// Open beneath the root, stat, or list.
     Open(Arc<OpenRequest>),
-    /// Read the file from `offset` on.
+    /// Read the file from `offset`.
     Read {
-        /// Kept open by the job, whatever becomes of its client.
+        /// The job keeps the file open even if its client is gone.
         file: Arc<SharedFile>,
         /// Where the unsent part of the answer begins.
         offset: u64,
-        /// How long it is; the job reads up to [`READ_BYTES_MAX`] of it, and has some of the rest fetched.
+        /// Its length; the job reads up to [`READ_BYTES_MAX`] of it and prefetches part of the rest.
         length: u64,
     },
-    /// Wait for a number of other jobs like this one to be under way.
+    /// Block until a number of jobs like this one are running.
     #[cfg(test)]
     Meet(Arc<std::sync::Barrier>),
 }
@@ -72,25 +72,25 @@ impl Job {
     }
 }
 
-/// What came of a job.
+/// The result of a job.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Of an open.
+    /// The result of an open.
     Opened(io::Result<Opened>),
-    /// Of a read. The buffer is to be [put back](Submitter::put_back).
+    /// The result of a read. The buffer must be [put back](Submitter::put_back).
     Read(io::Result<Buffer>),
 }
 
-/// What came of a job, and whose job it was.
+/// The result of a job, with the client it belongs to.
 #[derive(Debug)]
 pub struct Done {
-    /// The client that asked; it may be gone.
+    /// The client that submitted the job; it may be gone.
     pub token: Token,
-    /// What came of it.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// Memory of a submitter, filled by a read.
+/// A submitter's buffer, filled by a read.
 #[derive(Debug)]
 pub struct Buffer {
     memory: Box<[u8]>,
@@ -98,18 +98,18 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// What was read; empty at the end of the file, short before it.
+    /// The bytes read; shorter than requested if the file ends, empty at its end.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.memory[..self.filled]
     }
 }
 
-/// A worker has [`JOBS_MAX`] jobs in flight: come back after the next result.
+/// The worker has [`JOBS_MAX`] jobs in flight: retry after the next result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// How many jobs a pool has taken on since its start.
+/// The number of jobs accepted by a pool since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobCounts {
     /// Opens.
@@ -118,16 +118,16 @@ pub struct JobCounts {
     pub reads: u64,
 }
 
-/// A job as a thread takes it: with everything that it needs.
+/// A job with everything a thread needs to run it.
 struct Task {
     token: Token,
     job: Job,
-    /// A buffer for a read; nothing for an open.
+    /// The buffer of a read; empty for an open.
     memory: Box<[u8]>,
     results: Arc<Results>,
 }
 
-/// The results of one worker's jobs, on their way back.
+/// The results of one worker's jobs.
 struct Results {
     done: Mutex<Vec<Done>>,
     waker: Waker,
@@ -139,7 +139,7 @@ impl Results {
         list.push(done);
         let first = list.len() == 1;
         drop(list);
-        // Who takes results takes them all: only the first after that has to make an edge.
+        // The worker takes all results at once, so only the first one after that needs to wake it.
         if first {
             self.waker.wake();
         }
@@ -148,9 +148,9 @@ impl Results {
 
 struct Queue {
     tasks: VecDeque<Task>,
-    /// Threads that wait for a task.
+    /// Threads waiting for a task.
     idle: usize,
-    /// Threads that run.
+    /// Running threads, idle ones included.
     threads: usize,
     closed: bool,
 }
@@ -158,29 +158,29 @@ struct Queue {
 struct Shared {
     threads_max: usize,
     queue: Mutex<Queue>,
-    /// There is a task, or the pool is closed.
+    /// Signalled when there is a task, or when the pool closes.
     task: Condvar,
-    /// A thread has ended.
+    /// Signalled when a thread ends.
     ended: Condvar,
     opens: AtomicU64,
     reads: AtomicU64,
 }
 
-/// A panic in a job leaves the lists whole: they are only touched by one push or pop.
+/// Ignores poisoning: every change to the lists is a single push or pop, so a panic can't leave them inconsistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The threads. They end with this value.
+/// The threads. Dropping it ends them.
 pub struct Pool {
     shared: Arc<Shared>,
 }
 
 impl Pool {
-    /// A pool that grows from one thread to at most `threads_max` as jobs have to wait.
+    /// A pool of one thread that grows to at most `threads_max` while jobs are waiting.
     ///
     /// # Errors
-    /// When the first thread can't be started.
+    /// If the first thread can't be started.
     pub fn start(threads_max: usize) -> io::Result<Pool> {
         let queue = Queue { tasks: VecDeque::new(), idle: 0, threads: 1, closed: false };
         let pool = Pool {
@@ -197,7 +197,7 @@ impl Pool {
         Ok(pool)
     }
 
-    /// What one worker hands in jobs with; `waker` is how it learns of results.
+    /// A submitter for one worker; `waker` notifies it of results.
     #[must_use]
     pub fn submitter(&self, waker: Waker) -> Submitter {
         let results = Results { done: Mutex::new(Vec::with_capacity(JOBS_MAX)), waker };
@@ -210,7 +210,7 @@ impl Pool {
         }
     }
 
-    /// How many jobs there were.
+    /// The number of jobs accepted so far.
     #[must_use]
     pub fn counts(&self) -> JobCounts {
         JobCounts { opens: self.shared.opens.load(Relaxed), reads: self.shared.reads.load(Relaxed) }
@@ -229,7 +229,7 @@ impl Drop for Pool {
     }
 }
 
-/// Starts a thread that `queue.threads` already counts.
+/// Starts a thread; the caller has already counted it in `queue.threads`.
 fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
     let counted = Counted { shared: Arc::clone(shared) };
     let body = move || {
@@ -237,12 +237,12 @@ fn spawn(shared: &Arc<Shared>) -> io::Result<()> {
             counted.shared.carry_out(task);
         }
     };
-    // A thread that doesn't start drops its body, and is counted no longer.
+    // If the thread doesn't start, dropping `body` uncounts it.
     thread::Builder::new().name("pool".to_owned()).stack_size(STACK_BYTES).spawn(body)?;
     Ok(())
 }
 
-/// A thread's part in the count of threads, given up however the thread ends.
+/// Counts a running thread; uncounts it on drop, however the thread ends.
 struct Counted {
     shared: Arc<Shared>,
 }
@@ -255,8 +255,8 @@ impl Drop for Counted {
 }
 
 impl Shared {
-    /// Waits for a task; `None` when the pool is closed. Before the thread turns to a task it sees to it that
-    /// another waits for the next: whatever the task waits for, it holds up nobody until all threads wait.
+    /// Waits for a task; `None` when the pool closes. Before running a task, a thread makes sure that another one waits
+    /// for the next, so a blocking task holds up nothing until every thread is blocked.
     fn next_task(self: &Arc<Shared>) -> Option<Task> {
         let mut queue = lock(&self.queue);
         queue.idle += 1;
@@ -275,7 +275,7 @@ impl Shared {
         }
         drop(queue);
         if grow {
-            // Without another thread the pool goes on with those it has, and tries again with the next task.
+            // If this fails, the existing threads go on, and the next task tries again.
             let _started = spawn(self);
         }
         task
@@ -301,13 +301,13 @@ impl Shared {
     }
 }
 
-/// Reads what fits into the memory, and has the kernel fetch what the next reads will want.
+/// Reads as much as fits into the memory, and prefetches for the reads that will follow.
 fn read(file: &SharedFile, offset: u64, length: u64, mut memory: Box<[u8]>) -> io::Result<Buffer> {
     let wanted = usize::try_from(length).map_or(memory.len(), |length| length.min(memory.len()));
     let beyond = length - wanted as u64;
     if beyond > 0 {
         let ahead = NonZeroU64::new(wanted as u64 + beyond.min(READ_AHEAD_BYTES_MAX));
-        // Advice: without it the reads are slower, not wrong.
+        // Only advice: without it, reads are slower but still correct.
         let _advised = fadvise(file, offset, ahead, Advice::WillNeed);
     }
     let filled = read_full(file, &mut memory[..wanted], offset)?;
@@ -318,24 +318,24 @@ fn read(file: &SharedFile, offset: u64, length: u64, mut memory: Box<[u8]>) -> i
 pub struct Submitter {
     shared: Arc<Shared>,
     results: Arc<Results>,
-    /// Results that were collected and not yet looked at, last one first.
+    /// Results collected but not yet handled, last one first.
     collected: Vec<Done>,
     in_flight: usize,
-    /// Free buffers, the one that was used last on top. As many are made as jobs were ever in flight at once.
+    /// Free buffers, the most recently used last. Their number is the highest number of reads ever in flight.
     buffers: Vec<Box<[u8]>>,
 }
 
 impl Submitter {
-    /// Whether the pool takes another job of this worker.
+    /// Whether the pool accepts another job from this worker.
     #[must_use]
     pub fn has_room(&self) -> bool {
         self.in_flight < JOBS_MAX
     }
 
-    /// Queues a job; its result will carry `token`.
+    /// Queues a job; its result carries `token`.
     ///
     /// # Errors
-    /// [`Full`] when there is no room.
+    /// [`Full`] if there is no room.
     pub fn submit(&mut self, token: Token, job: Job) -> Result<(), Full> {
         if !self.has_room() {
             return Err(Full);
@@ -353,14 +353,14 @@ impl Submitter {
         Ok(())
     }
 
-    /// Takes in all results that there are: what follows an edge of the waker.
+    /// Collects all results that are ready. Call it after an edge of the waker.
     pub fn collect(&mut self) {
-        assert!(self.collected.is_empty(), "the results of the last edge were looked at");
+        assert!(self.collected.is_empty(), "the previously collected results must be handled first");
         std::mem::swap(&mut *lock(&self.results.done), &mut self.collected);
         self.collected.reverse();
     }
 
-    /// The next of the collected results, in the order in which they came.
+    /// The next collected result, in order of arrival.
     pub fn next_done(&mut self) -> Option<Done> {
         let done = self.collected.pop()?;
         self.in_flight -= 1;
@@ -373,13 +373,13 @@ impl Submitter {
         self.in_flight == 0
     }
 
-    /// Gives a buffer back to be filled again.
+    /// Puts a buffer back for reuse.
     pub fn put_back(&mut self, buffer: Buffer) {
         self.buffers.push(buffer.memory);
     }
 
     fn buffer(&mut self) -> Box<[u8]> {
-        // Zeroed memory this large comes as fresh pages, which take up room only where they are written.
+        // Zeroed memory of this size comes as fresh pages, which take up memory only when written.
         self.buffers.pop().unwrap_or_else(|| vec![0; READ_BYTES_MAX].into_boxed_slice())
     }
 }
@@ -422,7 +422,7 @@ mod tests {
             self.submitter.submit(TOKEN, job)
         }
 
-        /// Waits for edges until `count` results are there.
+        /// Waits for edges until `count` results have arrived.
         fn results(&mut self, count: usize) -> Vec<Done> {
             let mut events = Events::with_capacity(4);
             let mut results = Vec::new();
@@ -439,13 +439,13 @@ mod tests {
             self.submit(Job::Read { file: Arc::clone(file), offset, length }).expect("room");
             match self.results(1).pop() {
                 Some(Done { token: TOKEN, outcome: Outcome::Read(result) }) => result,
-                other => panic!("a read answers as a read: {other:?}"),
+                other => panic!("not the result of a read: {other:?}"),
             }
         }
     }
 
     #[test]
-    fn a_read_brings_what_the_file_holds() {
+    fn a_read_returns_the_content_of_the_file() {
         let mut bench = bench(2);
         let content: Vec<u8> = (0..700_000u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
         let file = bench.file(&content);
@@ -465,7 +465,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_read_says_so() {
+    fn a_failed_read_reports_its_error() {
         let mut bench = bench(1);
         let folder =
             Arc::new(SharedFile::new(OwnedFd::from(File::open(bench.root.path()).expect("opened")), 0));
@@ -490,11 +490,11 @@ mod tests {
         for _ in 0..JOBS_MAX {
             bench.submit(Job::Read { file: Arc::clone(&file), offset: 0, length: 5 }).expect("room");
         }
-        assert!(bench.submitter.buffers.is_empty(), "they are used again");
+        assert!(bench.submitter.buffers.is_empty(), "they are reused");
     }
 
     #[test]
-    fn jobs_in_flight_are_bounded_until_their_results_are_looked_at() {
+    fn jobs_are_bounded_until_their_results_are_handled() {
         let mut bench = bench(2);
         let file = bench.file(b"bytes");
         let job = || Job::Read { file: Arc::clone(&file), offset: 0, length: 5 };
@@ -505,18 +505,18 @@ mod tests {
         let mut events = Events::with_capacity(4);
         bench.poller.wait(&mut events, Some(Duration::from_secs(10))).expect("waited");
         bench.submitter.collect();
-        assert_eq!(bench.submit(job()), Err(Full), "done is not yet looked at");
+        assert_eq!(bench.submit(job()), Err(Full), "the result is not yet handled");
         assert!(bench.submitter.next_done().is_some());
         assert_eq!(bench.submit(job()), Ok(()));
         assert_eq!(bench.submit(job()), Err(Full));
     }
 
     #[test]
-    fn a_job_that_waits_holds_up_nobody() {
+    fn a_blocked_job_does_not_hold_up_others() {
         const THREADS: usize = 4;
         let mut bench = bench(THREADS);
         let barrier = Arc::new(Barrier::new(THREADS));
-        // They meet only if each has a thread of its own.
+        // They can meet only if each has its own thread.
         for _ in 0..THREADS {
             bench.submit(Job::Meet(Arc::clone(&barrier))).expect("room");
         }
@@ -526,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_pool_drops_what_is_queued_and_waits_for_what_is_under_way() {
+    fn closing_the_pool_drops_queued_jobs_and_waits_for_running_ones() {
         let mut bench = bench(1);
         let barrier = Arc::new(Barrier::new(2));
         bench.submit(Job::Meet(Arc::clone(&barrier))).expect("room");
@@ -537,7 +537,7 @@ mod tests {
         bench.submit(Job::Read { file: Arc::clone(&file), offset: 0, length: 5 }).expect("room");
         let shared = Arc::clone(&bench.pool.shared);
         let helper = thread::spawn(move || {
-            // Closed by the drop below; only then does the job get to its end.
+            // The drop below closes the queue; only then may the job finish.
             while !lock(&shared.queue).closed {
                 thread::yield_now();
             }
@@ -548,11 +548,11 @@ mod tests {
         helper.join().expect("met");
         assert_eq!(lock(&shared.queue).threads, 0);
         assert_eq!(shared.reads.load(Relaxed), 0);
-        assert_eq!(Arc::strong_count(&file), 1, "the dropped job let go of its file");
+        assert_eq!(Arc::strong_count(&file), 1, "the dropped job released its file");
     }
 
     #[test]
-    fn results_for_a_worker_that_is_gone_go_nowhere() {
+    fn results_for_a_dropped_worker_are_discarded() {
         let mut bench = bench(1);
         let barrier = Arc::new(Barrier::new(2));
         bench.submit(Job::Meet(Arc::clone(&barrier))).expect("room");
@@ -561,6 +561,6 @@ mod tests {
         drop(bench.poller);
         barrier.wait();
         drop(bench.pool);
-        assert_eq!(results.strong_count(), 0, "the last job took the queue with it");
+        assert_eq!(results.strong_count(), 0, "the last job freed the queue");
     }
 }

@@ -1,4 +1,4 @@
-//! The loop, turned by hand: what happens in which turn is up to the test.
+//! The event loop, driven one turn at a time by the test.
 
 use super::*;
 use std::fs::File;
@@ -14,7 +14,7 @@ use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::net::sockopt;
 use tempfile::TempDir;
 
-/// Longer than any test takes that passes.
+/// Longer than any passing test takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Bench {
@@ -26,7 +26,7 @@ struct Bench {
     address: SocketAddr,
 }
 
-/// A folder beside the test executable: on a disk, where the system's own may be in memory.
+/// A folder next to the test executable, on a disk; the system's temporary folder may be in memory.
 fn folder() -> TempDir {
     let executable = std::env::current_exe().expect("a path");
     TempDir::new_in(executable.parent().expect("a folder")).expect("a folder")
@@ -53,16 +53,16 @@ impl Bench {
         File::create(self.path(name)).expect("created").write_all(bytes).expect("written");
     }
 
-    /// Drives the file out of the page cache, where that can be done, and if nothing of it was sent: a socket's
-    /// buffers hold its pages for some time. Whether it is gone must not be asked, for the question would make the
-    /// kernel fetch it again.
+    /// Evicts the file from the page cache. This works only on some file systems, and only if nothing of the file was
+    /// sent lately: socket buffers hold its pages for some time. Don't check whether it is gone: the check would make
+    /// the kernel fetch it again.
     fn evict(&self, name: &str) {
         let file = File::open(self.path(name)).expect("opened");
         fsync(&file).expect("synced");
         fadvise(&file, 0, None, Advice::DontNeed).expect("advised");
     }
 
-    /// Whether files can be driven out; those of a file system in memory can't.
+    /// Whether files can be evicted here; on a file system in memory they can't.
     fn evicts(&self) -> bool {
         self.file("scratch", b"scratch");
         self.evict("scratch");
@@ -101,7 +101,7 @@ impl Bench {
         }
     }
 
-    /// Turns the loop until so many answers were begun and everybody waits for the next request.
+    /// Turns the loop until this many responses were started and every client waits for its next request.
     fn serve(&mut self, requests: u64) {
         let service = Arc::clone(&self.service);
         self.turn_until("an answer", |server| {
@@ -136,7 +136,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n")
 }
 
-/// Reads one answer with a Content-Length: status and body.
+/// Reads one response with a Content-Length: status and body.
 fn answer(stream: &mut TcpStream) -> (u16, Vec<u8>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -154,12 +154,12 @@ fn answer(stream: &mut TcpStream) -> (u16, Vec<u8>) {
 
 #[test]
 fn an_idle_client_is_small() {
-    // The slot, its generation, the entry in the wheel and the mark that it has one.
+    // The slot, its generation, its entry in the wheel, and the flag for that entry.
     let bytes = size_of::<Option<Client>>() + size_of::<u32>() * 2 + 1;
     assert!(bytes <= 128, "{bytes} bytes");
 }
 
-/// Requests every name on one connection, one after the other.
+/// Requests all names on one connection, one after the other.
 fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
     let mut stream = bench.connect();
     for name in names {
@@ -170,7 +170,7 @@ fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
     }
 }
 
-/// Files that were never sent, driven out of the page cache.
+/// Files that were never sent, evicted from the page cache.
 fn cold_files(bench: &Bench, count: usize, batch: usize, content: &[u8]) -> Vec<String> {
     let names: Vec<String> = (0..count).map(|n| format!("cold{batch}-{n}")).collect();
     names.iter().for_each(|name| bench.file(name, content));
@@ -179,34 +179,34 @@ fn cold_files(bench: &Bench, count: usize, batch: usize, content: &[u8]) -> Vec<
 }
 
 #[test]
-fn what_is_cached_is_served_in_the_loop_and_what_is_not_by_the_pool() {
+fn cached_files_are_served_in_the_loop_and_others_by_the_pool() {
     const FILES: usize = 16;
     let mut bench = bench(Config::default());
     let content = vec![b'c'; 100_000];
     let warm: Vec<String> = (0..FILES).map(|n| format!("warm{n}")).collect();
     warm.iter().for_each(|name| bench.file(name, &content));
     if !warm.iter().all(|name| bench.is_cached(name)) {
-        return; // a file system without RWF_NOWAIT: all reads are the pool's
+        return; // a file system without RWF_NOWAIT: the pool does all reads
     }
-    // Names that the kernel has forgotten, and a mount anywhere on this machine, send an open to the pool.
+    // If the kernel has dropped a name from its cache, or something is being mounted, the open goes to the pool.
     let begun = Instant::now();
     loop {
         let opens = bench.pool.counts().opens;
         visit(&mut bench, &warm, &content);
-        assert_eq!(bench.pool.counts().reads, 0, "what was just written is cached");
+        assert_eq!(bench.pool.counts().reads, 0, "files just written are cached");
         if bench.pool.counts().opens == opens {
             break;
         }
-        assert!(begun.elapsed() < PATIENCE, "what is cached is opened by the pool");
+        assert!(begun.elapsed() < PATIENCE, "cached files are opened by the pool");
     }
     if !bench.evicts() {
         return; // a file system in memory
     }
-    // The loop's question makes the kernel fetch the file. A disk that is quicker than this thread, which may have
-    // to wait for a processor, needs no pool; it isn't so every time.
+    // The loop's probe makes the kernel fetch the file. If the disk is faster than this thread, which may have to wait
+    // for a CPU, the pool isn't needed. So try several times.
     let begun = Instant::now();
     let cold = (0..).find_map(|batch| {
-        assert!(begun.elapsed() < PATIENCE, "nothing is read by the pool alone");
+        assert!(begun.elapsed() < PATIENCE, "the pool never reads without opening");
         let names = cold_files(&bench, FILES, batch, &content);
         let before = bench.pool.counts();
         visit(&mut bench, &names, &content);
@@ -218,14 +218,14 @@ fn what_is_cached_is_served_in_the_loop_and_what_is_not_by_the_pool() {
     assert_eq!(bench.pool.counts().reads, reads, "cached by the reads before");
 }
 
-/// How often this thread has gone to sleep by itself (proc_pid_status(5)).
+/// How often this thread has blocked (voluntary context switches, proc_pid_status(5)).
 fn sleeps() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.expect("a count").trim().parse().expect("a number")
 }
 
-/// Has every client served that is connected, without ever waiting for an event.
+/// Serves all connected clients without ever waiting for an event.
 fn spin(bench: &mut Bench, bytes_out: u64) {
     let begun = Instant::now();
     while bench.service.stats.totals().bytes_out < bytes_out && begun.elapsed() < PATIENCE {
@@ -236,7 +236,7 @@ fn spin(bench: &mut Bench, bytes_out: u64) {
 }
 
 #[test]
-fn the_loop_waits_for_no_disk() {
+fn the_loop_never_waits_for_the_disk() {
     const FILES: usize = JOBS_MAX;
     const BYTES: usize = 200_000;
     let mut bench = bench(Config::default());
@@ -245,11 +245,11 @@ fn the_loop_waits_for_no_disk() {
         return; // a file system in memory
     }
     let (mut slept, begun) = (0, Instant::now());
-    // The first round makes the buffers, for which the loop may have to wait for the kernel's memory maps. What a
-    // disk has fetched before the loop could ask twice is no round.
+    // The first round allocates the buffers, for which the loop may wait on the kernel's memory-map lock. A round
+    // doesn't count if the disk fetched the files before the loop's second probe.
     let (mut rounds, mut batch, mut bytes_out) = (0, 0, 0);
     while rounds < 2 {
-        assert!(begun.elapsed() < PATIENCE, "nothing is read by the pool");
+        assert!(begun.elapsed() < PATIENCE, "the pool never reads");
         let names = cold_files(&bench, FILES, batch, &content);
         let mut streams: Vec<_> = names.iter().map(|name| bench.request(&format!("/{name}"))).collect();
         let (reads, before) = (bench.pool.counts().reads, sleeps());
@@ -262,7 +262,7 @@ fn the_loop_waits_for_no_disk() {
         rounds += usize::from(bench.pool.counts().reads >= reads + FILES as u64 / 2);
         batch += 1;
     }
-    // A lock that a thread of the pool holds may put the loop to sleep for a moment, now and then.
+    // A lock held by a pool thread may put the loop to sleep now and then.
     assert!(slept < FILES as u64 / 4, "the loop slept {slept} times");
 }
 
@@ -279,7 +279,7 @@ fn a_large_cold_file_arrives_whole() {
 }
 
 #[test]
-fn a_download_leaves_the_others_their_turn() {
+fn a_download_does_not_starve_others() {
     let mut bench = bench(Config::default());
     bench.file("large", &vec![b'l'; 10 << 20]);
     bench.file("small", b"small");
@@ -288,10 +288,10 @@ fn a_download_leaves_the_others_their_turn() {
     let mut small = bench.request("/small");
     bench.turn_until("the small client", |server| server.clients.len() == 2);
     let service = Arc::clone(&bench.service);
-    // Both are told of in the same turn; then the download may go on for one share.
+    // Both become ready in the same turn; the download may then send one more share.
     bench.turn_until("the small answer", |_| service.stats.totals().requests == 2);
     let share = (SHARE_BYTES + SENDFILE_BYTES_MAX) as u64;
-    assert!(service.stats.totals().bytes_out <= share * 2, "nobody gets more than a share in a turn");
+    assert!(service.stats.totals().bytes_out <= share * 2, "at most one share per client and turn");
     assert_eq!(answer(&mut small), (200, b"small".to_vec()));
     let reader = std::thread::spawn(move || answer(&mut large));
     bench.serve(2);
@@ -299,7 +299,7 @@ fn a_download_leaves_the_others_their_turn() {
 }
 
 #[test]
-fn a_client_with_many_requests_leaves_the_others_their_turn() {
+fn a_pipelining_client_does_not_starve_others() {
     const REQUESTS: usize = 100;
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
@@ -326,39 +326,39 @@ fn a_client_with_many_requests_leaves_the_others_their_turn() {
 }
 
 #[test]
-fn a_late_result_does_not_reach_the_next_tenant() {
+fn a_late_result_does_not_reach_the_next_client() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
     let _first = bench.request("/");
-    // Listings are always the pool's.
+    // Listings always go to the pool.
     bench.turn_until("the job", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Job));
     let stale = bench.server.only_token();
     bench.server.close(stale, Close::Drop);
     let mut second = bench.request("/small");
-    bench.turn_until("the next tenant", |server| server.clients.len() == 1);
+    bench.turn_until("the next client", |server| server.clients.len() == 1);
     assert_eq!(bench.server.only_token().slot, stale.slot, "the same place");
     assert_ne!(bench.server.only_token(), stale);
     bench.serve(1);
     assert_eq!(answer(&mut second), (200, b"small".to_vec()));
     bench.turn_until("the late result", |server| server.pool.is_idle());
-    assert_eq!(bench.service.stats.totals().requests, 1, "nobody answered the first");
+    assert_eq!(bench.service.stats.totals().requests, 1, "the first request got no response");
     assert_eq!(bench.service.stats.totals().errors, 0);
 }
 
 #[test]
-fn a_stale_event_does_not_reach_the_next_tenant() {
+fn a_stale_event_does_not_reach_the_next_client() {
     let mut bench = bench(Config::default());
     let mut first = bench.connect();
     bench.turn_until("the first client", |server| server.clients.len() == 1);
     let stale = bench.server.only_token();
-    // What the registration made an edge of.
+    // Discard the edge made by the registration.
     while !bench.events.is_empty() {
         bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
     }
     first.write_all(get("/small").as_bytes()).expect("written");
     bench.server.poller.wait(&mut bench.events, Some(PATIENCE)).expect("waited");
     assert!(bench.events.iter().all(|event| event.source == EventSource::Client(stale) && event.readable()));
-    // The event is told, but its client goes, and another moves in before anybody looks at it.
+    // The event has been reported, but before it is handled its client closes and another takes the slot.
     bench.server.close(stale, Close::Drop);
     let _second = bench.connect();
     bench.server.listeners[0].acceptable = true;
@@ -369,15 +369,18 @@ fn a_stale_event_does_not_reach_the_next_tenant() {
     let token = bench.server.only_token();
     assert_eq!(token.slot, stale.slot, "the same place");
     bench.server.turn(&bench.events);
-    assert!(!bench.server.clients.get(token).expect("the tenant").readable, "that was for the one before");
+    assert!(
+        !bench.server.clients.get(token).expect("the client").readable,
+        "the event was for the old client"
+    );
 }
 
 #[test]
-fn who_finds_the_pool_full_stands_in_line() {
+fn clients_queue_when_the_pool_is_full() {
     const CLIENTS: usize = JOBS_MAX + 20;
     let mut bench = bench(Config::default());
     let mut streams: Vec<_> = (0..CLIENTS).map(|_| bench.request("/")).collect();
-    // The loop isn't turned while results come in, so none of them is looked at.
+    // Results aren't handled here, because the loop isn't turned while they arrive.
     bench.turn_until("all clients", |server| server.clients.len() == CLIENTS);
     bench.serve(CLIENTS as u64);
     for stream in &mut streams {
@@ -388,7 +391,7 @@ fn who_finds_the_pool_full_stands_in_line() {
 }
 
 #[test]
-fn over_the_limit_the_kernel_keeps_the_connections() {
+fn over_the_limit_connections_stay_in_the_backlog() {
     let mut bench = bench(Config { connections_max: 2, ..Config::default() });
     bench.file("small", b"small");
     let mut streams: Vec<_> = (0..3).map(|_| bench.request("/small")).collect();
@@ -406,7 +409,7 @@ fn over_the_limit_the_kernel_keeps_the_connections() {
 }
 
 #[test]
-fn out_of_descriptors_accepting_rests_until_one_is_free() {
+fn out_of_descriptors_accepting_pauses_until_one_is_free() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
     let first = bench.request("/small");
@@ -425,11 +428,11 @@ fn out_of_descriptors_accepting_rests_until_one_is_free() {
     bench.server.pause_accepting();
     let mut third = bench.request("/small");
     bench.serve(3);
-    assert_eq!(answer(&mut third), (200, b"small".to_vec()), "after the pause it goes on by itself");
+    assert_eq!(answer(&mut third), (200, b"small".to_vec()), "accepting resumes by itself after the pause");
 }
 
 #[test]
-fn a_request_and_the_end_in_one_edge_are_both_seen() {
+fn a_request_and_the_end_in_one_edge_are_both_handled() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
     let mut stream = bench.request("/small");
@@ -454,14 +457,14 @@ fn a_file_that_shrinks_ends_its_connection() {
         stream.read_to_end(&mut bytes).map(|_| bytes.len())
     });
     bench.turn_until("the end", |server| server.clients.is_empty());
-    // What was sent before isn't lost to a reset.
+    // What was sent before must not be lost to a reset.
     let bytes = reader.join().expect("read").expect("an end");
     assert!(bytes < 20 << 20);
     assert_eq!(bench.service.stats.totals().errors, 1);
 }
 
-/// Returns how often the pool has read. Where a disk was quicker than the loop, and it had nothing to read, the
-/// client lags once more.
+/// Returns how often the pool has read. Repeats the download if the disk was faster than the loop and the pool had
+/// nothing to read.
 fn lag(config: Config) -> u64 {
     let begun = Instant::now();
     loop {
@@ -469,7 +472,7 @@ fn lag(config: Config) -> u64 {
         if reads > 0 || !evicts {
             return reads;
         }
-        assert!(begun.elapsed() < PATIENCE, "nothing is read by the pool");
+        assert!(begun.elapsed() < PATIENCE, "the pool never reads");
     }
 }
 
@@ -481,8 +484,8 @@ fn lag_once(config: Config) -> (bool, u64) {
     let mut stream = bench.request("/large");
     bench
         .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
-    assert!(bench.server.pool.is_idle(), "it holds no buffer");
-    // From here on the pages are gone, and the pool brings them back.
+    assert!(bench.server.pool.is_idle(), "the waiting client holds no buffer");
+    // From here on, the pool must read the pages again.
     bench.evict("large");
     let reader = std::thread::spawn(move || answer(&mut stream));
     bench.serve(1);
@@ -491,23 +494,26 @@ fn lag_once(config: Config) -> (bool, u64) {
 }
 
 #[test]
-fn a_reader_that_lags_gets_all_of_it_in_the_end() {
+fn a_slow_reader_gets_the_whole_file() {
     lag(Config::default());
 }
 
 #[test]
-fn without_a_technique_it_does_too() {
+fn a_slow_reader_gets_the_whole_file_in_every_mode() {
     lag(levels());
     lag(Config { copy: CopyMode::Read, ..Config::default() });
     let always_pool = Config { tune: vec![Tune::AlwaysPool], ..Config::default() };
     let reads = lag(always_pool);
-    assert!(reads >= (20 << 20) / pool::READ_BYTES_MAX as u64, "every byte is the pool's, not {reads} reads");
+    assert!(
+        reads >= (20 << 20) / pool::READ_BYTES_MAX as u64,
+        "the pool must read every byte, not {reads} times"
+    );
     let tune = vec![Tune::AlwaysPool, Tune::LevelTriggered];
     lag(Config { copy: CopyMode::Read, tune, ..Config::default() });
 }
 
 #[test]
-fn always_the_pool_although_all_is_cached() {
+fn always_pool_uses_the_pool_for_cached_files() {
     const FILES: u64 = 4;
     let cache = common::CacheConfig::OFF;
     let mut bench = bench(Config { tune: vec![Tune::AlwaysPool], cache, ..Config::default() });
@@ -521,7 +527,7 @@ fn levels() -> Config {
     Config { tune: vec![Tune::LevelTriggered], ..Config::default() }
 }
 
-/// The client's events of one look at the poller; the loop is told of them, and of nothing else.
+/// Handles the clients' events of one wait, ignores all others, and returns their number.
 fn clients_events(bench: &mut Bench) -> usize {
     bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
     let events: Vec<_> =
@@ -531,7 +537,7 @@ fn clients_events(bench: &mut Bench) -> usize {
 }
 
 #[test]
-fn levels_that_nobody_waits_for_are_told_once() {
+fn unwanted_levels_are_reported_once() {
     let mut bench = bench(levels());
     bench.file("small", b"small");
     let mut stream = bench.request("/");
@@ -542,13 +548,13 @@ fn levels_that_nobody_waits_for_are_told_once() {
     while clients_events(&mut bench) == 0 {
         assert!(begun.elapsed() < PATIENCE, "the level never came");
     }
-    assert!(bench.server.all_wait_for(Waits::Job), "nobody has looked for the job's result");
+    assert!(bench.server.all_wait_for(Waits::Job), "the job's result must not be handled yet");
     assert_eq!(clients_events(&mut bench), 0, "or the loop would never sleep");
-    // A reset can't be declined, but is told once.
+    // A reset can't be masked, but is reported only once.
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("set");
     drop(stream);
     assert_eq!((clients_events(&mut bench), clients_events(&mut bench)), (1, 0));
-    // The waker may have spent its edge on a look from above.
+    // The waker's edge may have been consumed by the waits above.
     while !bench.server.clients.is_empty() {
         assert!(begun.elapsed() < PATIENCE, "the client stays");
         bench.server.on_done();
@@ -556,13 +562,13 @@ fn levels_that_nobody_waits_for_are_told_once() {
 }
 
 #[test]
-fn levels_leave_a_full_socket_alone() {
+fn levels_do_not_report_a_full_socket() {
     let mut bench = bench(levels());
     bench.file("large", &vec![b'l'; 20 << 20]);
     let mut stream = bench.request("/large");
     bench
         .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
-    // More requests, and the end: nobody reads them before there is space.
+    // More requests, and the end: not read until the socket has room.
     stream.write_all(get("/large").as_bytes()).expect("written");
     stream.shutdown(std::net::Shutdown::Write).expect("shut down");
     assert_eq!(clients_events(&mut bench), 0, "or the loop would never sleep");
@@ -573,13 +579,13 @@ fn levels_leave_a_full_socket_alone() {
 }
 
 #[test]
-fn the_drain_empties_the_backlog_and_closes_who_is_idle() {
+fn the_drain_serves_the_backlog_and_closes_idle_connections() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
     let mut idle = bench.request("/small");
     bench.serve(1);
     assert_eq!(answer(&mut idle), (200, b"small".to_vec()));
-    // In the kernel's queue when the drain begins.
+    // In the backlog when the drain begins.
     let mut late = bench.request("/small");
     bench.service.shutdown.drain();
     let reader = std::thread::spawn(move || (answer(&mut late), late.read(&mut [0]).expect("the end")));
