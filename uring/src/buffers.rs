@@ -1,28 +1,27 @@
-//! Memory that the kernel writes into while a request is in flight.
+//! Memory that the kernel writes into while an operation is in flight.
 //!
-//! Three kinds, and for each one a life that is a numbered list.
+//! There are three kinds of buffer, each with its life cycle as a numbered list.
 //!
 //! A **receive buffer** belongs to the ring of provided buffers ([`ProvidedBuffers`], Linux 5.19):
-//! 1. the server writes its address into the shared ring and moves the tail: it is the kernel's now, and the
-//!    server neither reads nor writes it;
-//! 2. a receive takes it from the head, fills it, and names it in its completion: it is the server's again,
-//!    as a [`RecvBuffer`], and no other completion can name it;
-//! 3. the guard is dropped: back to 1.
+//! 1. The server writes its address into the shared ring and moves the tail. The kernel owns it now, and the server
+//!    neither reads nor writes it.
+//! 2. A receive takes it from the head of the ring, fills it, and names it in its completion. The server owns it again,
+//!    as a [`RecvBuffer`], and no other completion can name it.
+//! 3. The guard is dropped: back to 1.
 //!
-//! The buffers and the shared ring live in one allocation that is held by an `Rc`, which every guard shares.
-//! It is freed when the last holder is gone; the ring of operations never lets go of its share while a
-//! receive is in flight.
+//! The buffers and the shared ring live in one allocation, held by an `Rc` that every guard shares. It is freed with
+//! its last holder. The [ring of operations](crate::ring) keeps its share while any receive is in flight.
 //!
-//! A **single buffer** ([`SingleBuffer`]) is for one receive, where a ring does without provided ones:
-//! 1. it is taken from the pool, and moves into the table of operations in flight: only the kernel touches it,
-//!    however long the client is silent;
-//! 2. the completion has come: the guard has it;
-//! 3. the guard is dropped: back to the pool.
+//! A **single buffer** ([`SingleBuffer`]) is for one receive, when provided buffers are disabled:
+//! 1. It is taken from the pool and moves into the table of operations in flight. Only the kernel touches it, however
+//!    long the client stays silent.
+//! 2. The completion arrives: the guard owns it.
+//! 3. The guard is dropped: back to the pool.
 //!
 //! A **read buffer** ([`ReadBuffer`]) carries one piece of a file from a READ to a SEND:
-//! 1. it is taken from the pool, and the head of the answer is put right in front of the place of the body;
-//! 2. it moves into the table of operations in flight, and only the kernel touches its memory;
-//! 3. the completion has come: it goes back to the pool, to be taken first, while it is warm.
+//! 1. It is taken from the pool, and the head of the response is written directly in front of the body's position.
+//! 2. It moves into the table of operations in flight, and only the kernel touches its memory.
+//! 3. The completion arrives: it returns to the pool and is reused first, while it is in the CPU cache.
 
 use std::alloc::{self, Layout};
 use std::cell::{Cell, RefCell};
@@ -36,53 +35,54 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use common::site::free_list::FreeList;
 use io_uring::types::BufRingEntry;
 
-/// The size of a receive buffer: a page holds any usual request, and several pipelined ones.
+/// Size of a receive buffer. A page holds any usual request, and several pipelined ones.
 pub const RECEIVE_BUFFER_BYTES: u32 = 4096;
 
-/// How many receive buffers the kernel has at first. It gets more when a burst uses them up: few buffers stay
-/// in the processor's cache, and memory that was never needed is never touched.
+/// Receive buffers the kernel gets at first; it gets more when a burst uses them up. A few buffers stay in the CPU
+/// cache, and memory that is never needed is never touched.
 const FIRST_GRANT: u16 = 64;
 
-/// Idle single buffers that are kept: as many as the answers of one batch can leave.
+/// Idle single buffers kept for reuse: as many as one batch of completions can return.
 const SINGLE_IDLE_MAX: usize = 1024;
 
-/// The shared ring must begin on a page (`io_uring_register_buf_ring(3)`).
+/// The shared ring must be page-aligned (`io_uring_register_buf_ring(3)`).
 const PAGE_BYTES: usize = 4096;
 
-/// The ring of provided buffers: the kernel takes a buffer when data arrives, not before, so thousands of
-/// idle connections share a few.
+/// The ring of provided buffers. The kernel takes a buffer only when data arrives, so thousands of idle connections
+/// share a few.
 pub struct ProvidedBuffers {
-    /// The shared ring, `count` entries; its first page-aligned address is that of the whole allocation.
+    /// The shared ring of `count` entries, at the page-aligned start of the allocation.
     entries: NonNull<BufRingEntry>,
-    /// The first buffer, behind the entries.
+    /// The first buffer, after the entries.
     memory: NonNull<u8>,
     layout: Layout,
     count: u16,
-    /// Buffers with a lower number than this are in circulation; the others wait for a burst.
+    /// Buffers numbered below this are in circulation; the others are kept for a burst.
     granted: Cell<u16>,
-    /// The tail of the shared ring; wraps with its type, as the kernel's copy does.
+    /// The tail of the shared ring; wraps like the kernel's copy.
     tail: Cell<u16>,
-    /// Which buffers are the kernel's.
+    /// Which buffers the kernel owns.
     lent: Box<[Cell<bool>]>,
 }
 
 impl ProvidedBuffers {
-    /// `count` buffers, the first of them ready for the kernel. The memory is the operating system's promise
-    /// until it is touched.
+    /// `count` buffers, of which the kernel gets the first ones now. Untouched buffers take up no memory.
     ///
     /// # Panics
-    /// When `count` isn't a power of two up to 2¹⁵, which is what the kernel takes.
+    /// If `count` isn't a power of two up to 2¹⁵, as the kernel requires.
     #[must_use]
     pub fn new(count: u16) -> Rc<ProvidedBuffers> {
-        assert!(count.is_power_of_two() && count <= 1 << 15, "a power of two up to 2^15, not {count}");
+        assert!(
+            count.is_power_of_two() && count <= 1 << 15,
+            "must be a power of two up to 2^15, not {count}"
+        );
         let entries_bytes = (usize::from(count) * size_of::<BufRingEntry>()).next_multiple_of(PAGE_BYTES);
         let bytes = entries_bytes + usize::from(count) * RECEIVE_BUFFER_BYTES as usize;
         let layout = Layout::from_size_align(bytes, PAGE_BYTES).expect("less than 2^15 pages of buffers");
-        // SAFETY: `alloc` wants a layout of a size that isn't zero: there is at least one buffer.
+        // SAFETY: `alloc` requires a layout of non-zero size: there is at least one buffer.
         let start = unsafe { alloc::alloc(layout) };
         let Some(start) = NonNull::new(start) else { alloc::handle_alloc_error(layout) };
-        // SAFETY: `write_bytes` wants valid memory of this length: the entries are the allocation's
-        // beginning.
+        // SAFETY: `write_bytes` requires valid memory of this length: the entries are at the start of the allocation.
         unsafe { start.write_bytes(0, entries_bytes) };
         // SAFETY: `add` must stay within the allocation: the buffers follow the entries.
         let memory = unsafe { start.add(entries_bytes) };
@@ -99,25 +99,25 @@ impl ProvidedBuffers {
         buffers
     }
 
-    /// Where the shared ring is, for `IORING_REGISTER_PBUF_RING`.
+    /// The address of the shared ring, for `IORING_REGISTER_PBUF_RING`.
     #[must_use]
     pub fn address(&self) -> u64 {
         self.entries.as_ptr().expose_provenance() as u64
     }
 
-    /// How many buffers there are, in circulation or not.
+    /// The number of buffers, in circulation or not.
     #[must_use]
     pub fn count(&self) -> u16 {
         self.count
     }
 
-    /// How many buffers are the kernel's at this moment.
+    /// The number of buffers the kernel owns right now.
     #[must_use]
     pub fn lent(&self) -> usize {
         self.lent.iter().filter(|lent| lent.get()).count()
     }
 
-    /// Puts as many buffers into circulation as there are already: a burst has used those up.
+    /// Doubles the number of buffers in circulation, after a burst has used them up.
     pub fn grow(&self) {
         self.grant(self.granted.get());
     }
@@ -129,14 +129,14 @@ impl ProvidedBuffers {
         (granted..target).for_each(|id| self.lend(id));
     }
 
-    /// Gives buffer `id` to the kernel.
+    /// Hands buffer `id` to the kernel.
     fn lend(&self, id: u16) {
         let index = self.tail.get() & (self.count - 1);
         // SAFETY: `add` must stay within the allocation: the index is below the number of entries.
         let mut entry = unsafe { self.entries.add(usize::from(index)) };
-        // SAFETY: `as_mut` wants a valid entry that nobody else uses: the memory was zeroed, which is a valid
-        // entry, and the kernel reads only entries between head and tail. This one is behind the tail,
-        // because there are as many entries as buffers and this buffer isn't in the ring.
+        // SAFETY: `as_mut` requires a valid entry that nothing else accesses: zeroed memory is a valid entry, and the
+        // kernel reads only entries between head and tail. This one is beyond the tail, because there are as many
+        // entries as buffers and this buffer isn't in the ring.
         let entry = unsafe { entry.as_mut() };
         entry.set_addr(self.buffer(id).as_ptr().expose_provenance() as u64);
         entry.set_len(RECEIVE_BUFFER_BYTES);
@@ -146,27 +146,27 @@ impl ProvidedBuffers {
         self.publish_tail();
     }
 
-    /// Lets the kernel see the entries up to the tail.
+    /// Makes the entries up to the tail visible to the kernel.
     fn publish_tail(&self) {
-        // SAFETY: `tail` wants the address of the first entry of an initialised ring: so it is.
+        // SAFETY: `tail` requires the address of the first entry of an initialised ring, which `entries` is.
         let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
-        // SAFETY: `from_ptr` wants an aligned, valid address that is only accessed atomically while the
-        // reference lives: it is a field of the first entry, which lives as long as `self`; the setters of an
-        // entry don't touch it, and the kernel reads it with load-acquire.
+        // SAFETY: `from_ptr` requires an aligned, valid address that is accessed only atomically while the reference
+        // lives: it is a field of the first entry, which lives as long as `self`. An entry's setters don't touch it,
+        // and the kernel reads it with load-acquire.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail.get(), Ordering::Release);
     }
 
     fn buffer(&self, id: u16) -> NonNull<u8> {
         debug_assert!(id < self.count, "buffer {id} of {}", self.count);
-        // SAFETY: `add` must stay within the allocation: it holds `count` buffers from here on.
+        // SAFETY: `add` must stay within the allocation, which holds `count` buffers from `memory` on.
         unsafe { self.memory.add(usize::from(id) * RECEIVE_BUFFER_BYTES as usize) }
     }
 
     /// Takes over buffer `id`, which a completion has named, with `length` bytes received into it.
     ///
     /// # Panics
-    /// When the buffer isn't the kernel's to name, or is shorter: then memory is already corrupt.
+    /// If the kernel doesn't own the buffer, or `length` exceeds it: memory is corrupt then.
     pub(crate) fn take(self: &Rc<Self>, id: u16, length: usize) -> RecvBuffer {
         let lent = self.lent.get(usize::from(id)).is_some_and(|lent| lent.replace(false));
         assert!(lent, "a completion names only a buffer that the kernel was given, not {id}");
@@ -177,22 +177,22 @@ impl ProvidedBuffers {
 
 impl Drop for ProvidedBuffers {
     fn drop(&mut self) {
-        // SAFETY: `dealloc` wants what `alloc` returned for this layout: `new` allocated it, and the last
-        // holder of the `Rc` is going, so no guard and no receive in flight has a share (see the module).
+        // SAFETY: `dealloc` requires what `alloc` returned for this layout: `new` allocated it. This is the last holder
+        // of the `Rc`, so no guard and no receive in flight has a share (see the module docs).
         unsafe { alloc::dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
 }
 
-/// Bytes that have arrived, in a buffer that goes back to where it came from when this is dropped.
+/// Received bytes, in a buffer that returns to its pool on drop.
 pub enum Received {
-    /// In one of the provided buffers.
+    /// In a provided buffer.
     Provided(RecvBuffer),
-    /// In memory of their own.
+    /// In a buffer of their own.
     Single(SingleBuffer),
 }
 
 impl Received {
-    /// What has arrived; never empty.
+    /// The bytes; never empty.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         match self {
@@ -202,7 +202,7 @@ impl Received {
     }
 }
 
-/// A provided buffer that bytes have arrived in.
+/// A provided buffer with received bytes.
 pub struct RecvBuffer {
     home: Rc<ProvidedBuffers>,
     id: u16,
@@ -210,11 +210,11 @@ pub struct RecvBuffer {
 }
 
 impl RecvBuffer {
-    /// What has arrived; never empty.
+    /// The bytes; never empty.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: `from_raw_parts` wants initialised memory that nobody writes while the slice lives: the
-        // kernel has written `length` bytes, and the buffer is this guard's alone until it is dropped.
+        // SAFETY: `from_raw_parts` requires initialised memory that nothing writes while the slice lives: the kernel
+        // has written `length` bytes, and the buffer belongs to this guard alone until it is dropped.
         unsafe { slice::from_raw_parts(self.home.buffer(self.id).as_ptr(), self.length) }
     }
 }
@@ -225,25 +225,25 @@ impl Drop for RecvBuffer {
     }
 }
 
-/// Single buffers that wait for work. The last one that came back is the first to go.
+/// Idle single buffers; the most recently used is reused first.
 #[derive(Default)]
 pub struct SingleBuffers {
     idle: RefCell<Vec<Vec<u8>>>,
 }
 
 impl SingleBuffers {
-    /// Memory for one receive, all of it initialised.
+    /// A buffer for one receive, fully initialised.
     pub(crate) fn take(&self) -> Vec<u8> {
         self.idle.borrow_mut().pop().unwrap_or_else(|| vec![0; RECEIVE_BUFFER_BYTES as usize])
     }
 
-    /// `length` bytes have been received into this memory; none: nothing more will come.
+    /// Wraps a completed receive of `length` bytes; `None` if `length` is 0, the end of the stream.
     pub(crate) fn received(self: &Rc<Self>, memory: Vec<u8>, length: usize) -> Option<SingleBuffer> {
         Some(SingleBuffer { home: Rc::clone(self), memory, length }).filter(|_| length > 0)
     }
 }
 
-/// Memory that bytes of one receive have arrived in.
+/// A buffer filled by a single receive.
 pub struct SingleBuffer {
     home: Rc<SingleBuffers>,
     memory: Vec<u8>,
@@ -265,37 +265,37 @@ impl Drop for SingleBuffer {
     }
 }
 
-/// Room in front of the body for the head of the answer, so that one SEND carries both.
+/// Space before the body for the head of the response, so that one SEND carries both.
 pub const HEAD_ROOM_BYTES: usize = 2048;
 
-/// The body of a small read buffer.
+/// Body size of a small read buffer, in bytes.
 pub const SMALL_BODY_BYTES: usize = 16 * 1024;
 
-/// The body of a large read buffer.
+/// Body size of a large read buffer, in bytes.
 pub const LARGE_BODY_BYTES: usize = 128 * 1024;
 
-/// Large buffers in flight at once. Past it a large file goes in small pieces: thousands of slow readers must
-/// not cost a large buffer each.
+/// Maximum number of large buffers in flight. Beyond it, large files are sent in small pieces, so that thousands of
+/// slow readers don't hold a large buffer each.
 pub const LARGE_OUT_MAX: usize = 128;
 
-/// Idle read buffers that are kept, of each kind.
+/// Idle read buffers kept for reuse, of each kind.
 const IDLE_MAX: usize = 64;
 
-/// So many of them stay, however little there is to do.
+/// This many are kept even if unused.
 const IDLE_MIN: usize = 1;
 
-/// The body begins on a cache line.
+/// The body is aligned to a cache line.
 const BODY_ALIGN: usize = 64;
 
-/// Memory for one piece of a file with the head of its answer in front.
+/// A buffer for one piece of a file, with space for the response head in front.
 pub struct ReadBuffer(Box<ReadMemory>);
 
 struct ReadMemory {
     memory: Vec<u8>,
-    /// Where the body begins.
+    /// Offset of the body.
     body_start: usize,
     body_bytes_max: usize,
-    /// What is to be sent: from somewhere before the body to somewhere in it.
+    /// The unsent bytes: from somewhere in the head or body to somewhere in the body.
     unsent: Range<usize>,
 }
 
@@ -312,10 +312,10 @@ impl ReadBuffer {
         }))
     }
 
-    /// Puts the head right in front of the body, which will have so many bytes.
+    /// Writes the head directly in front of the body, which will be `body_bytes` long.
     ///
     /// # Panics
-    /// When the head is longer than [`HEAD_ROOM_BYTES`], or the body than there is room for.
+    /// If the head is longer than [`HEAD_ROOM_BYTES`], or the body doesn't fit.
     pub fn put_head(&mut self, head: &[u8], body_bytes: usize) {
         let ReadMemory { memory, body_start, body_bytes_max, unsent } = &mut *self.0;
         assert!(body_bytes <= *body_bytes_max, "a body of {body_bytes} bytes in {body_bytes_max}");
@@ -323,7 +323,7 @@ impl ReadBuffer {
         memory[unsent.start..*body_start].copy_from_slice(head);
     }
 
-    /// How long a piece of a file this buffer can carry.
+    /// The capacity for the body, in bytes.
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {
         self.0.body_bytes_max
@@ -335,22 +335,21 @@ impl ReadBuffer {
         &mut memory[*body_start..unsent.end]
     }
 
-    /// Where what has not been sent begins, and how long it is: head, then body. Good while the buffer lives,
-    /// wherever it moves.
+    /// Address and length of the unsent bytes: head, then body. Valid while the buffer lives, even if it moves.
     #[must_use]
     pub fn unsent(&self) -> (*const u8, usize) {
         let ReadMemory { memory, unsent, .. } = &*self.0;
         (memory.as_ptr().wrapping_add(unsent.start), unsent.len())
     }
 
-    /// So many bytes have left.
+    /// Marks this many bytes as sent.
     pub fn advance(&mut self, bytes: usize) {
         let unsent = &mut self.0.unsent;
         unsent.start = unsent.end.min(unsent.start + bytes);
     }
 }
 
-/// Read buffers that wait for work. The last one that came back is the first to go.
+/// Idle read buffers; the most recently used is reused first.
 pub struct ReadBuffers {
     small: FreeList<ReadBuffer>,
     large: FreeList<ReadBuffer>,
@@ -365,7 +364,7 @@ impl Default for ReadBuffers {
 }
 
 impl ReadBuffers {
-    /// A buffer for as much as possible of `body_bytes`.
+    /// A buffer for as much of `body_bytes` as possible.
     pub fn take(&mut self, body_bytes: u64) -> ReadBuffer {
         if body_bytes <= SMALL_BODY_BYTES as u64 || self.large_out == LARGE_OUT_MAX {
             return self.small.take().unwrap_or_else(|| ReadBuffer::new(SMALL_BODY_BYTES));
@@ -374,7 +373,7 @@ impl ReadBuffers {
         self.large.take().unwrap_or_else(|| ReadBuffer::new(LARGE_BODY_BYTES))
     }
 
-    /// The kernel may write into the buffer for all time: it is leaked.
+    /// Leaks the buffer, because the kernel may write into it at any time.
     pub(crate) fn give_up(&mut self, buffer: ReadBuffer) {
         if buffer.body_bytes_max() == LARGE_BODY_BYTES {
             self.large_out -= 1;
@@ -382,7 +381,7 @@ impl ReadBuffers {
         mem::forget(buffer);
     }
 
-    /// The buffer's operation is over.
+    /// Returns a buffer whose operation has completed.
     pub fn give_back(&mut self, buffer: ReadBuffer) {
         let kind = if buffer.body_bytes_max() == LARGE_BODY_BYTES {
             self.large_out -= 1;
@@ -393,7 +392,7 @@ impl ReadBuffers {
         kind.put(buffer);
     }
 
-    /// Frees the idle buffers that have gone unneeded since the last call.
+    /// Frees the buffers unused since the last call.
     pub fn trim(&mut self) {
         self.small.trim();
         self.large.trim();
@@ -405,7 +404,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_receive_buffer_is_either_the_kernels_or_a_guards() {
+    fn a_receive_buffer_belongs_to_the_kernel_or_to_a_guard() {
         let buffers = ProvidedBuffers::new(128);
         assert_eq!(buffers.lent(), usize::from(FIRST_GRANT));
         let guard = buffers.take(3, 0);
@@ -448,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_stands_right_in_front_of_the_body() {
+    fn the_head_is_directly_in_front_of_the_body() {
         let mut buffers = ReadBuffers::default();
         for body_bytes in [1, 1 << 40] {
             let mut buffer = buffers.take(body_bytes);
@@ -467,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn read_buffers_come_back_last_in_first_out() {
+    fn read_buffers_are_reused_last_in_first_out() {
         let mut buffers = ReadBuffers::default();
         let (one, two) = (buffers.take(1), buffers.take(1));
         let last = two.unsent();
@@ -477,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn read_buffers_that_nobody_wants_are_freed() {
+    fn unused_read_buffers_are_freed() {
         let mut buffers = ReadBuffers::default();
         let out: Vec<_> = [1, 1, 1, u64::MAX, u64::MAX].map(|body_bytes| buffers.take(body_bytes)).into();
         out.into_iter().for_each(|buffer| buffers.give_back(buffer));
@@ -486,7 +485,7 @@ mod tests {
         let out = [buffers.take(1), buffers.take(1), buffers.take(u64::MAX)];
         out.into_iter().for_each(|buffer| buffers.give_back(buffer));
         buffers.trim();
-        assert_eq!((buffers.small.len(), buffers.large.len()), (2, 1), "so many were wanted");
+        assert_eq!((buffers.small.len(), buffers.large.len()), (2, 1), "that many were used");
         buffers.trim();
         assert_eq!((buffers.small.len(), buffers.large.len()), (IDLE_MIN, IDLE_MIN));
     }

@@ -1,25 +1,25 @@
-//! Chains: pairs of entries in the submission queue that must be submitted together.
+//! Chains: pairs of submission queue entries that must be submitted together.
 //!
-//! The kernel ends a chain where a submission ends. When it runs out of memory between a READ and the SEND that
-//! is linked behind it, it takes the READ alone, and the SEND would go with the next submission, without
-//! waiting: it would send what the buffer held before.
+//! The kernel ends a chain at the end of a submission. If it runs out of memory between a READ and the SEND linked to
+//! it, it takes only the READ. The SEND would go with the next submission, unlinked, and would send the buffer's
+//! previous content.
 
 use std::collections::VecDeque;
 
 use common::Token;
 use io_uring::squeue::Entry as Sqe;
 
-/// Where the chains are that the kernel has not taken yet.
+/// Where the chains are that the kernel hasn't taken yet.
 #[derive(Default)]
 pub(crate) struct Chains {
-    /// How many entries were ever pushed, modulo 2³²: the tail of the submission queue.
+    /// The number of entries ever pushed, modulo 2³²: the tail of the submission queue.
     pushed: u32,
-    /// The place of a chain's first entry, and its operation.
+    /// The position of a chain's first entry, and its operation.
     queued: VecDeque<(u32, Token)>,
 }
 
 impl Chains {
-    /// An entry was pushed, or a chain of two.
+    /// Call after pushing an entry, or a chain of two.
     pub(crate) fn on_pushed(&mut self, entries: &[Sqe]) {
         if let [first, _second] = entries {
             self.queued.push_back((self.pushed, Token::from_u64(first.get_user_data())));
@@ -29,7 +29,8 @@ impl Chains {
         }
     }
 
-    /// The kernel has taken all but the last `left` entries: the operation whose chain it has torn, if it has.
+    /// Call when the kernel has taken all but the last `left` entries. Returns the operation whose chain was torn, if
+    /// any.
     pub(crate) fn on_submitted(&mut self, left: u32) -> Option<Token> {
         let head = self.pushed.wrapping_sub(left);
         let mut last_begun = None;
@@ -48,9 +49,9 @@ mod tests {
     use io_uring::opcode::Nop;
 
     #[test]
-    fn a_chain_is_torn_between_its_entries_and_nowhere_else() {
+    fn a_chain_is_torn_only_between_its_entries() {
         let entry = |slot| Nop::new().build().user_data(Token { slot, generation: 0 }.to_u64());
-        // The queue: a chain, one alone, a chain, a chain. For each length of what is left, who is torn.
+        // The queue: a chain, a single entry, a chain, a chain. For each number of entries left, the torn operation.
         let expected = [None, Some(3), None, Some(2), None, None, Some(0), None];
         for (left, torn) in (0..).zip(expected) {
             let mut chains = Chains { pushed: u32::MAX - 2, ..Chains::default() };

@@ -1,4 +1,4 @@
-//! A listener: a socket that connections come from, and what its accept is doing.
+//! A listener: a listening socket and the state of its accept.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -10,32 +10,32 @@ use rustix::net::SocketFlags;
 
 use crate::ring::{Flight, Ring};
 
-/// A socket that connections come from.
+/// A listening socket.
 pub(crate) struct Listener {
     socket: Rc<OwnedFd>,
     accepting: Accepting,
 }
 
-/// What the accept of a listener is doing.
+/// The state of a listener's accept.
 #[derive(Clone, Copy)]
 enum Accepting {
-    /// It is in flight.
+    /// In flight.
     Armed(Flight),
-    /// It was cancelled, and has not ended yet.
+    /// Cancelled, but not ended yet.
     Ending,
-    /// It is not in flight: there are as many connections as there may be. It goes on when one is closed.
+    /// Not in flight, because the connection limit is reached. Re-armed when a connection closes.
     Off,
-    /// Descriptors have run out. It goes on when one is closed, or at this moment.
+    /// Out of descriptors. Re-armed when a connection closes, or at this time.
     Paused(Instant),
 }
 
 impl Listener {
-    /// A listener that accepts nobody yet.
+    /// A listener that doesn't accept yet.
     pub(crate) fn new(socket: OwnedFd) -> Listener {
         Listener { socket: Rc::new(socket), accepting: Accepting::Off }
     }
 
-    /// Accepts, unless it does so already, or pauses.
+    /// Arms the accept, unless it is armed already or paused.
     pub(crate) fn accept(&mut self, ring: &mut Ring, token: Token, now: Instant) {
         let is_due = match self.accepting {
             Accepting::Off => true,
@@ -47,7 +47,7 @@ impl Listener {
         }
     }
 
-    /// Asks for the end of the accept.
+    /// Cancels the accept.
     pub(crate) fn cancel(&mut self, ring: &mut Ring) {
         if let Accepting::Armed(flight) = self.accepting {
             ring.cancel(flight);
@@ -55,17 +55,17 @@ impl Listener {
         }
     }
 
-    /// The accept has ended.
+    /// Call when the accept has ended.
     pub(crate) fn on_end(&mut self) {
         self.accepting = Accepting::Off;
     }
 
-    /// The accept has ended because something has run out. Armed again at once it would fail again at once.
+    /// Call when the accept has ended for lack of a resource. Re-arming it at once would only fail again.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.accepting = Accepting::Paused(now + ACCEPT_PAUSE);
     }
 
-    /// Until when it pauses, if it does.
+    /// When the pause ends, if there is one.
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match self.accepting {
             Accepting::Paused(until) => Some(until),
@@ -73,14 +73,14 @@ impl Listener {
         }
     }
 
-    /// There is a descriptor again.
+    /// Call when a descriptor has become free.
     pub(crate) fn end_pause(&mut self) {
         if self.paused_until().is_some() {
             self.accepting = Accepting::Off;
         }
     }
 
-    /// Whether its accept is not in flight.
+    /// Whether the accept isn't in flight.
     pub(crate) fn has_ended(&self) -> bool {
         match self.accepting {
             Accepting::Off | Accepting::Paused(_) => true,
@@ -88,7 +88,7 @@ impl Listener {
         }
     }
 
-    /// The first connection in the kernel's queue, at once: for the end of a listener.
+    /// Accepts the next connection of the backlog without waiting; used when a listener closes.
     pub(crate) fn accept_now(&self) -> Option<OwnedFd> {
         loop {
             match accept(&self.socket, SocketFlags::empty(), false) {

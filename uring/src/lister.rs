@@ -1,8 +1,7 @@
-//! The lister: one thread that does what the ring has no operation for.
+//! The lister: one thread for what the ring has no operation for.
 //!
-//! A listing reads a directory (getdents64(2)), which may wait for the disk. The thread is started with the
-//! first one. It opens, and hands the result back through a queue and an eventfd that the ring polls; it
-//! never touches a socket.
+//! A listing reads a directory (getdents64(2)), which may wait for the disk. The thread is started with the first
+//! listing. It returns results through a queue and an eventfd that the ring polls, and never touches a socket.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,9 +15,9 @@ use rustix::event::{EventfdFlags, eventfd};
 type Job = (Token, Arc<OpenRequest>);
 type Outcome = (Token, io::Result<Opened>);
 
-/// The thread, and the way there and back. A client has at most one open under way, which bounds the queues.
+/// The thread, and the queues to it and back. A client has at most one open in flight, which bounds the queues.
 pub(crate) struct Lister {
-    /// `None` only while the lister is dropped: that ends the thread.
+    /// `None` only during drop; closing it ends the thread.
     jobs: Option<mpsc::Sender<Job>>,
     outcomes: mpsc::Receiver<Outcome>,
     event: Rc<OwnedFd>,
@@ -29,7 +28,7 @@ impl Lister {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When there is no thread or no descriptor to be had.
+    /// If a thread or a descriptor isn't available.
     pub(crate) fn start() -> io::Result<Lister> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (jobs, todo) = mpsc::channel::<Job>();
@@ -38,12 +37,12 @@ impl Lister {
         let body = move || {
             for (token, request) in todo {
                 let outcome = request.open();
-                // The request goes before the answer: the connection wants it for itself again.
+                // Release the request before sending the outcome: the connection needs sole ownership to reuse it.
                 drop(request);
                 if done.send((token, outcome)).is_err() {
                     return;
                 }
-                // It fails only if the counter is at its end, and then the loop has been woken often enough.
+                // Fails only if the counter is full, and then the loop has been woken anyway.
                 let _woken = rustix::io::write(&wake, &1u64.to_ne_bytes());
             }
         };
@@ -57,14 +56,14 @@ impl Lister {
         jobs.send((token, Arc::clone(request))).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// Readable when there are outcomes.
+    /// Readable when outcomes are ready.
     pub(crate) fn event(&self) -> &Rc<OwnedFd> {
         &self.event
     }
 
-    /// Clears the event. Before the outcomes are taken, so that none is left without one.
+    /// Clears the event. Call it before taking outcomes, so that none is left without an event.
     pub(crate) fn clear(&self) {
-        // It would block, which is as good, when the event is clear.
+        // Would block if the event is already clear, which is fine.
         let _cleared = rustix::io::read(&*self.event, &mut [0; 8]);
     }
 
@@ -78,7 +77,7 @@ impl Drop for Lister {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // It ends with the open that it is at.
+            // The thread ends after its current open.
             let _ended = thread.join();
         }
     }

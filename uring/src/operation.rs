@@ -1,6 +1,6 @@
-//! Operations: what is started, what it owns while it is in flight, and what it comes to.
+//! Operations: what can be started, what each owns while in flight, and its result.
 //!
-//! The rules of ownership are [`ring`](crate::ring)'s; this is the list of what they hold for.
+//! The ownership rules are in [`ring`](crate::ring).
 
 use std::io;
 use std::mem;
@@ -19,40 +19,40 @@ use rustix::net::{self, Shutdown};
 
 use crate::buffers::{ReadBuffer, Received};
 
-/// A socket, shared by a client and its operations in flight. A number that the kernel will look up later
-/// must still mean the same socket then.
+/// A socket, shared by a client and its operations in flight. The kernel may look up the descriptor later, when it must
+/// still refer to the same socket.
 pub type Socket = Rc<OwnedFd>;
 
-/// A part of a file, and the bytes that go before it.
+/// A part of a file, preceded by a head.
 pub struct FilePart<'a> {
-    /// The bytes in front: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
+    /// Sent before the part: at most [`HEAD_ROOM_BYTES`](crate::buffers::HEAD_ROOM_BYTES).
     pub head: &'a [u8],
     /// The file.
     pub file: &'a Arc<SharedFile>,
-    /// Where the part begins.
+    /// Offset of the part.
     pub offset: u64,
-    /// How long it is; the operation carries as much of it as fits a buffer.
+    /// Length of the part; one operation sends as much of it as fits a buffer.
     pub length: u64,
 }
 
-/// An operation in flight, for [`Ring::cancel`](crate::ring::Ring::cancel). It outlives its operation without harm.
+/// An operation in flight, for [`Ring::cancel`](crate::ring::Ring::cancel). Harmless after the operation has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flight(pub(crate) Token);
 
-/// What has happened. `token` is the one that the operation was started with.
+/// A completed step of an operation. `token` is the one passed when the operation was started.
 pub enum Completion {
-    /// A connection was accepted, or can't be. `armed`: the accept goes on.
+    /// A connection was accepted, or accepting failed.
     Accepted {
-        /// Of the listener.
+        /// The listener.
         token: Token,
         /// The new socket.
         result: io::Result<OwnedFd>,
         /// Whether more will come without another [`Ring::arm_accept`](crate::ring::Ring::arm_accept).
         armed: bool,
     },
-    /// Bytes have arrived; `None`: the client closed its side.
+    /// Bytes were received; `None` if the client has closed its side.
     Received {
-        /// Of the client.
+        /// The client.
         token: Token,
         /// The bytes.
         result: io::Result<Option<Received>>,
@@ -60,74 +60,75 @@ pub enum Completion {
         armed: bool,
     },
     /// Bytes of a [`Ring::send`](crate::ring::Ring::send) or a
-    /// [`Ring::read_then_send`](crate::ring::Ring::read_then_send) have left, in order; or the send has failed.
+    /// [`Ring::read_then_send`](crate::ring::Ring::read_then_send) were sent, in order, or the send failed.
     Sent {
-        /// Of the client.
+        /// The client.
         token: Token,
-        /// How many, since the last report.
+        /// Number of bytes since the last report.
         result: io::Result<usize>,
-        /// Whether the rest is on its way.
+        /// Whether the rest is being sent.
         armed: bool,
     },
-    /// The read of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) failed, or the file ended early: nothing
-    /// was sent, and the send will not happen.
+    /// The read of a [`Ring::read_then_send`](crate::ring::Ring::read_then_send) failed, or the file ended early.
+    /// Nothing was sent, and nothing will be.
     ReadShort {
-        /// Of the client.
+        /// The client.
         token: Token,
     },
-    /// A [`Ring::read`](crate::ring::Ring::read) is over.
+    /// A [`Ring::read`](crate::ring::Ring::read) has completed.
     Read {
-        /// Of the client.
+        /// The client.
         token: Token,
-        /// As much as was there.
+        /// The bytes; fewer than requested if the file ends early.
         result: io::Result<FileBytes>,
     },
-    /// An [`Ring::open`](crate::ring::Ring::open) is over.
+    /// An [`Ring::open`](crate::ring::Ring::open) has completed.
     Opened {
-        /// Of the client.
+        /// The client.
         token: Token,
-        /// What was asked for.
+        /// The request.
         request: Arc<OpenRequest>,
         /// The open file.
         result: io::Result<OwnedFd>,
     },
-    /// A [`Ring::poll_readable`](crate::ring::Ring::poll_readable) is over: the descriptor is readable. Or a
-    /// [`Ring::poll_writable`](crate::ring::Ring::poll_writable): the socket has room. Or there is an error to be met.
+    /// A [`Ring::poll_readable`](crate::ring::Ring::poll_readable) or
+    /// [`Ring::poll_writable`](crate::ring::Ring::poll_writable) has completed: the descriptor is readable, the socket
+    /// has room, or there is an error to report.
     Polled {
-        /// Of whoever polls.
+        /// The polling client or listener.
         token: Token,
     },
 }
 
-/// Pieces of memory that are sent with one SENDMSG (sendmsg(2)). It lies on the heap: the kernel looks at the header and
-/// the slices when the operation begins; the pieces belong to it until it ends.
+/// Pieces of memory sent with one SENDMSG (sendmsg(2)). Kept on the heap: the kernel reads the header and the slices
+/// when the operation begins, and the pieces until it ends.
 pub(crate) struct Message {
     header: libc::msghdr,
     slices: [libc::iovec; PIECES_MAX],
-    /// None while the memory waits to be used again.
+    /// Empty while the message is idle.
     pieces: ArrayVec<SharedPiece, PIECES_MAX>,
     more: bool,
 }
 
 impl Message {
-    /// Memory for messages. The header is an empty one.
+    /// An empty message.
     pub(crate) fn new(header: libc::msghdr) -> Box<Message> {
         let nowhere = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         Box::new(Message { header, slices: [nowhere; PIECES_MAX], pieces: ArrayVec::new(), more: false })
     }
 
-    /// Takes pieces over. `more`: what follows belongs to them (`MSG_MORE`).
+    /// Fills in the pieces. `more`: more data of the same response follows (`MSG_MORE`).
     pub(crate) fn fill(&mut self, pieces: ArrayVec<SharedPiece, PIECES_MAX>, more: bool) {
         self.pieces = pieces;
         self.more = more;
     }
 
-    /// Lets go of the pieces.
+    /// Releases the pieces.
     pub(crate) fn clear(&mut self) {
         self.pieces.clear();
     }
 
-    /// The SENDMSG of what has not left yet, if there is anything left of it.
+    /// The SENDMSG for the unsent rest, if any.
     fn rest(&mut self, socket: &Socket) -> Option<Sqe> {
         if self.pieces.iter().all(|piece| piece.bytes().is_empty()) {
             return None;
@@ -142,7 +143,7 @@ impl Message {
         Some(send.flags(send_flags(self.more).cast_unsigned()).build())
     }
 
-    /// So many bytes have left, of the first piece, then of the next.
+    /// Marks this many bytes as sent, in order.
     fn advance(&mut self, bytes: usize) {
         let mut left = bytes;
         for piece in &mut self.pieces {
@@ -159,7 +160,7 @@ pub(crate) enum Memory {
     Receive {
         _socket: Socket,
     },
-    /// A RECV into memory of its own.
+    /// A RECV into its own buffer.
     ReceiveOnce {
         _socket: Socket,
         bytes: Vec<u8>,
@@ -174,23 +175,23 @@ pub(crate) enum Memory {
         socket: Socket,
         message: Box<Message>,
     },
-    /// A READ alone, into memory of its own.
+    /// A READ without a SEND.
     Read {
         _file: Arc<SharedFile>,
         bytes: FileBytes,
     },
-    /// A READ and the SEND that is linked behind it, or the SEND alone.
+    /// A READ and its linked SEND, or the SEND alone.
     Pair {
         socket: Socket,
         _file: Arc<SharedFile>,
         buffer: ReadBuffer,
         more: bool,
     },
-    /// The SEND of a [`Pair`](Memory::Pair) whose READ was taken without it. What both name is leaked.
+    /// The SEND of a [`Pair`](Memory::Pair) whose READ was submitted without it. The memory both refer to is leaked.
     Abandoned {
         _socket: Socket,
     },
-    /// An OPENAT2: the request owns its path, and its site the root and the way to open.
+    /// An OPENAT2. The request owns its path; its site owns the root and the open flags.
     Open {
         request: Arc<OpenRequest>,
     },
@@ -200,7 +201,7 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
-    /// The SEND of what has not left yet, if this is something to be sent and there is anything left of it.
+    /// The SEND for the unsent rest, if this operation sends and anything is left.
     pub(crate) fn rest(&mut self) -> Option<Sqe> {
         let (socket, (bytes, length), more) = match self {
             Memory::Send { socket, piece, more } => {
@@ -221,7 +222,7 @@ impl Memory {
         (length > 0).then(|| send.flags(send_flags(more)).build())
     }
 
-    /// So many bytes have left.
+    /// Marks this many bytes as sent.
     pub(crate) fn advance(&mut self, bytes: usize) {
         match self {
             Memory::Send { piece, .. } => drop(piece.advance(bytes)),
@@ -237,11 +238,11 @@ impl Memory {
         }
     }
 
-    /// Makes sure that a SEND which the kernel has yet to take sends nothing: the socket is shut for it. What
-    /// its READ may still write into is the caller's to keep.
+    /// Makes sure that a SEND still in the submission queue sends nothing, by shutting down the socket. The caller must
+    /// keep the returned buffer alive: the READ may still write into it.
     pub(crate) fn abandon(&mut self) -> Option<ReadBuffer> {
         let Memory::Pair { socket, .. } = self else { return None };
-        // It only fails on a socket that isn't connected any more, which takes no bytes either.
+        // Fails only if the socket isn't connected any more; then nothing can be sent either.
         let _shut = net::shutdown(&*socket, Shutdown::Write);
         let abandoned = Memory::Abandoned { _socket: Rc::clone(socket) };
         match mem::replace(self, abandoned) {
@@ -250,12 +251,12 @@ impl Memory {
         }
     }
 
-    /// Gives up the memory that the kernel may still touch; closes the rest.
+    /// Leaks the memory the kernel may still access, and closes everything else.
     pub(crate) fn leak(self) {
         match self {
-            // What receives write into is the ring's, which leaks it once for all of them.
+            // Receives write into the ring's buffers, which the ring leaks as a whole.
             Memory::Accept { .. } | Memory::Receive { .. } | Memory::Poll { .. } => {}
-            // The ring leaked it when it gave it up.
+            // The ring leaked the buffer when it abandoned the operation.
             Memory::Abandoned { .. } => {}
             Memory::Send { piece, .. } => mem::forget(piece),
             Memory::Message { message, .. } => mem::forget(message),
@@ -267,22 +268,22 @@ impl Memory {
     }
 }
 
-/// An operation in flight, for whom, and what it owns.
+/// An operation in flight: its client and what it owns.
 pub(crate) struct InFlight {
     pub(crate) token: Token,
     pub(crate) memory: Memory,
 }
 
-/// The kind of an operation: the top byte of `user_data`, above place and generation.
+/// The kind of an operation, stored in the top byte of `user_data`, above slot and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Accept = 1,
     Receive,
     ReceiveOnce,
     Send,
-    /// A READ that stands alone, or that a SEND is linked behind.
+    /// A READ alone, or one with a linked SEND.
     Read,
-    /// A READ that a SEND will follow.
+    /// A READ whose SEND is submitted after its completion.
     ReadFirst,
     Open,
     Poll,
@@ -314,12 +315,12 @@ impl Operation {
     }
 }
 
-/// No signal on a broken connection, and `MSG_MORE` if what follows belongs to it.
+/// No SIGPIPE on a broken connection; `MSG_MORE` if more data of the same response follows.
 fn send_flags(more: bool) -> i32 {
     libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 }
 }
 
-/// Lengths of an entry have 32 bits.
+/// Entry lengths have 32 bits.
 pub(crate) fn length_of(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a buffer is shorter than 4 GiB")
 }

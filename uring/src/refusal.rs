@@ -1,13 +1,13 @@
-//! Why io_uring can't serve here: one line for the operator.
+//! Why io_uring can't be used here, as one line for the operator.
 
 use std::fmt;
 use std::fs;
 use std::io;
 
-/// The kernel refused. Shown as one line: what forbids it, how to allow it, and what serves meanwhile.
+/// The kernel refused. Displayed as one line: what forbids it, how to allow it, and which server works meanwhile.
 #[derive(Debug)]
 pub enum Refusal {
-    /// The ring itself: `io_uring_setup(2)`, or a limit of it.
+    /// The ring itself: `io_uring_setup(2)`, or one of its limits.
     Setup(io::Error),
     /// The ring of provided buffers (Linux 5.19).
     Buffers(io::Error),
@@ -22,7 +22,7 @@ impl Refusal {
         }
     }
 
-    /// What is wrong, and what to do.
+    /// The reason, and the remedy.
     fn reason(&self, disabled: Option<&str>) -> String {
         let error = self.error();
         let reason = match (self, error.raw_os_error()) {
@@ -52,7 +52,7 @@ impl Refusal {
     }
 }
 
-/// `EPERM`: who forbids it? `disabled` is the value of the sysctl.
+/// Explains `EPERM`. `disabled` is the value of the sysctl.
 fn forbidden(disabled: Option<&str>) -> &'static str {
     match disabled {
         Some("2") => "kernel.io_uring_disabled is 2; `sysctl kernel.io_uring_disabled=0` allows it",

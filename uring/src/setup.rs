@@ -1,11 +1,11 @@
-//! The setup of a ring: its sizes, and the flags that a kernel can be asked for.
+//! Ring setup: sizes, and the flags each kernel supports.
 
 use std::io;
 
 use common::Tune;
 use io_uring::IoUring;
 
-/// The sizes of a ring, and what it does without.
+/// The sizes of a ring, and its disabled optimizations.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Entries of the submission queue.
@@ -16,7 +16,7 @@ pub struct Options {
     pub receive_buffers: u16,
     /// The first rung of the [`LADDER`] to try.
     pub rung: usize,
-    /// Techniques that the ring does without.
+    /// Disabled optimizations.
     pub without: Vec<Tune>,
 }
 
@@ -36,18 +36,17 @@ impl Options {
 
 type Builder = io_uring::Builder;
 
-/// Setup flags that came with one version of the kernel.
+/// The setup flags introduced by one kernel version.
 pub struct Rung {
-    /// The version.
+    /// The kernel version.
     pub kernel: &'static str,
-    /// Whether completions wait until they are asked for (`DEFER_TASKRUN`), or are worked off in any system
-    /// call.
+    /// Whether completions are processed only when the server waits (`DEFER_TASKRUN`), or in any system call.
     pub defers: bool,
     flags: fn(&mut Builder) -> &mut Builder,
 }
 
-/// From the newest kernel to the oldest. Every rung has `SUBMIT_ALL` (5.18) besides, without which one
-/// refused entry would hold up all that follow.
+/// From the newest kernel to the oldest. Every rung also sets `SUBMIT_ALL` (5.18), without which one refused entry
+/// would hold up all that follow.
 pub const LADDER: [Rung; 3] = [
     Rung {
         kernel: "6.6",
@@ -58,7 +57,7 @@ pub const LADDER: [Rung; 3] = [
     Rung { kernel: "6.0", defers: false, flags: |to| to.setup_single_issuer().setup_coop_taskrun() },
 ];
 
-/// A ring with the best flags that the kernel knows, and the version that they came with.
+/// A ring with the best flags this kernel supports, and the version that introduced them.
 pub(crate) fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
     let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
     for Rung { kernel, flags, .. } in options.ladder() {
@@ -66,7 +65,7 @@ pub(crate) fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
         flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
         match builder.build(options.submissions) {
             Ok(io) => return Ok((io, kernel)),
-            // Flags that this kernel doesn't know: one rung down.
+            // This kernel doesn't know the flags: try the next rung.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
             Err(error) => return Err(error),
         }

@@ -1,9 +1,8 @@
-//! Volumes: how the files of a file system are best read.
+//! Volumes: the best way to read files on each file system.
 //!
-//! A READ in the ring is tried without waiting first. A file system whose driver can't promise that (no
-//! `FMODE_NOWAIT`: tmpfs, some overlays) has every READ done by a kernel thread, two context switches away,
-//! even if the bytes are in memory. Which kind it is, `RWF_NOWAIT` (preadv2(2)) tells; asked once for each
-//! device.
+//! The kernel first tries a READ without blocking. If the file system doesn't support that (no `FMODE_NOWAIT`: tmpfs,
+//! some overlays), a kernel thread does every READ, at two context switches each, even if the bytes are in memory.
+//! `RWF_NOWAIT` (preadv2(2)) tells which kind it is; we probe once per device.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
@@ -12,11 +11,10 @@ use common::SharedFile;
 use rustix::fs::fstatfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-/// Devices that are remembered. A site seldom has more than one.
+/// Devices remembered. A site seldom spans more than one.
 const VOLUMES_MAX: usize = 32;
 
-/// File systems behind a network or a user process (statfs(2)): a kernel thread may wait for them, the loop
-/// must not.
+/// Network and user-space file systems (statfs(2)): a kernel thread may wait for them, but the event loop must not.
 const REMOTE: [u32; 10] = [
     0x0000_6969, // NFS
     0x0000_517b, // SMB
@@ -30,24 +28,24 @@ const REMOTE: [u32; 10] = [
     0x7375_7245, // Coda
 ];
 
-/// How a file is read.
+/// How to read a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// Through the ring: at once if the bytes are in memory, else when they have arrived.
+    /// Through the ring: completes at once if the bytes are in memory, otherwise once they have been read.
     #[default]
     Ring,
-    /// With pread(2), on the spot.
+    /// Directly, with pread(2).
     Direct,
 }
 
-/// What is known of the devices that files were opened on.
+/// How to read the files of each device seen so far.
 #[derive(Debug, Default)]
 pub(crate) struct Volumes {
     known: Vec<(u64, Reading)>,
 }
 
 impl Volumes {
-    /// How this file is read.
+    /// How to read this file.
     pub(crate) fn reading(&mut self, file: &SharedFile) -> Reading {
         let device = file.device();
         if let Some((_, reading)) = self.known.iter().find(|(known, _)| *known == device) {
@@ -65,13 +63,13 @@ fn probe(file: &SharedFile) -> Reading {
     let mut byte = [0];
     match preadv2(file, &mut [IoSliceMut::new(&mut byte)], 0, ReadWriteFlags::NOWAIT) {
         Err(Errno::OPNOTSUPP) if !is_remote(file) => Reading::Direct,
-        // Anything else is READ's to find out: a kernel thread at worst.
+        // Leave anything else to the ring: at worst, a kernel thread does the READ.
         Ok(_) | Err(_) => Reading::Ring,
     }
 }
 
 fn is_remote(file: &impl AsFd) -> bool {
-    // The type is a magic number of 32 bits in a field whose width and sign depend on the machine.
+    // The type is a 32-bit magic number in a field whose width and sign depend on the architecture.
     fstatfs(file).is_ok_and(|stat| {
         REMOTE.iter().any(|magic| i128::from(*magic) == i128::from(stat.f_type) & 0xffff_ffff)
     })
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_read_on_the_spot() {
+    fn files_in_memory_are_read_directly() {
         let Ok(file) = tempfile::tempfile_in("/dev/shm") else { return };
         const TMPFS: i128 = 0x0102_1994;
         if i128::from(fstatfs(&file).expect("a file system").f_type) == TMPFS {

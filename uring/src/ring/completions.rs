@@ -1,4 +1,4 @@
-//! What completions say, and whose they are.
+//! Decodes completions and matches them to their operations.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::buffers::Received;
 use crate::operation::{InFlight, Memory, Operation};
 
 impl Ring {
-    /// The next completion of those that the last [`submit_and_wait`](Ring::submit_and_wait) has brought.
+    /// The next completion collected by the last [`submit_and_wait`](Ring::submit_and_wait).
     pub fn completion(&mut self) -> Option<Completion> {
         while let Some(cqe) = self.batch.pop_front() {
             if let Some(completion) = self.complete(cqe) {
@@ -20,7 +20,7 @@ impl Ring {
         None
     }
 
-    /// Whose completion it is, and what it says.
+    /// Decodes a completion and finds its operation.
     fn complete(&mut self, cqe: Cqe) -> Option<Completion> {
         let operation = Operation::of(cqe.user_data)?;
         let place = Token::from_u64(cqe.user_data);
@@ -56,13 +56,13 @@ impl Ring {
                 Some(Completion::Opened { token, request, result })
             }
             Operation::Poll => Some(Completion::Polled { token: self.land(place, armed)? }),
-            // They report only that there was nothing to cancel, or that a close failed, which frees the
-            // number all the same (close(2)).
+            // Reported only if there was nothing to cancel, or if a close failed, which frees the descriptor all the
+            // same (close(2)).
             Operation::Close | Operation::Cancel => None,
         }
     }
 
-    /// The token of an operation, which leaves the table unless it goes on.
+    /// The token of an operation. Removes the operation from the table unless it stays armed.
     fn land(&mut self, place: Token, armed: bool) -> Option<Token> {
         if armed {
             return self.in_flight.get(place).map(|in_flight| in_flight.token);
@@ -80,7 +80,7 @@ impl Ring {
         Ok(buffer.filter(|_| length > 0).map(Received::Provided))
     }
 
-    /// A READ has completed: one that stands alone, or one that fell short or failed before its SEND.
+    /// Handles a READ: one without a SEND, or one that failed or fell short before its SEND.
     fn on_read(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         match self.in_flight.get_mut(place)? {
             InFlight { memory: Memory::Read { .. }, .. } => {
@@ -95,18 +95,18 @@ impl Ring {
             InFlight { token, memory: Memory::Pair { buffer, .. } } => {
                 let (token, body_bytes) = (*token, buffer.body().len());
                 if result.as_ref().is_ok_and(|count| *count == body_bytes) {
-                    // A success that was not skipped: the send is on its way and still needs the buffer.
+                    // A success completion that was not skipped: the send is in flight and still needs the buffer.
                     return None;
                 }
                 self.retire(place);
                 Some(Completion::ReadShort { token })
             }
-            // The read of a torn chain: its send has yet to fail.
+            // The read of a torn chain: wait for its send to fail.
             _ => None,
         }
     }
 
-    /// A READ has completed whose SEND was left to this moment.
+    /// Handles a READ whose SEND hasn't been submitted yet.
     fn on_read_first(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory: Memory::Pair { buffer, .. } } = self.in_flight.get_mut(place)? else {
             return None;
@@ -119,7 +119,7 @@ impl Ring {
         Some(Completion::ReadShort { token })
     }
 
-    /// The operation is over: its memory goes back to where it came from.
+    /// Ends an operation and returns its memory to its pool.
     pub(super) fn retire(&mut self, place: Token) {
         match self.in_flight.remove(place).map(|in_flight| in_flight.memory) {
             Some(Memory::Pair { buffer, .. }) => self.read_buffers.give_back(buffer),

@@ -1,4 +1,4 @@
-//! The operations that there are two ways for.
+//! Operations with two variants: optimized, or with the optimization disabled.
 
 use std::ptr;
 
@@ -12,21 +12,21 @@ use super::{Flight, Pair, Ring, Socket};
 /// Starts a receive.
 type Receive = fn(&mut Ring, Token, &Socket) -> Flight;
 
-/// With a technique, or without it; chosen when the ring is made.
+/// The variant of each operation, chosen when the ring is created.
 pub(super) struct Ways {
     pub(super) accept: fn(Fd) -> Sqe,
     pub(super) receive: Receive,
     pub(super) receive_first: Receive,
     pub(super) pair: Pair,
-    /// Whether an operation waits for others to be submitted with.
+    /// Whether operations are batched into one submission.
     pub(super) batches: bool,
 }
 
 impl Ways {
-    pub(super) fn without(techniques: &[Tune]) -> Ways {
-        let has = |technique| !techniques.contains(&technique);
+    pub(super) fn without(disabled: &[Tune]) -> Ways {
+        let has = |switch| !disabled.contains(&switch);
         Ways {
-            accept: if has(Tune::SingleAccept) { accept_on } else { accept_once },
+            accept: if has(Tune::SingleAccept) { accept_multishot } else { accept_once },
             receive: if has(Tune::SingleReceive) {
                 Ring::receive_provided::<true>
             } else {
@@ -43,7 +43,7 @@ impl Ways {
     }
 }
 
-fn accept_on(listener: Fd) -> Sqe {
+fn accept_multishot(listener: Fd) -> Sqe {
     opcode::AcceptMulti::new(listener).flags(libc::SOCK_CLOEXEC).build()
 }
 
