@@ -1,4 +1,4 @@
-//! The file cache behind the step machine: what is kept, for how long, and what a hit costs.
+//! The file cache behind the state machine: what is cached, for how long, and what a hit costs.
 
 mod script;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{CacheConfig, CacheLevel, Config, Connection, FileBytes, SiteOptions, Step};
 use script::{BIG_BYTES, Script, get, text};
 
-/// Larger than what is copied next to a head, and small enough to be kept as bytes.
+/// Too large to be copied next to a head, small enough to be cached as bytes.
 const MEDIUM_BYTES: usize = 40_000;
 
 fn cached(level: CacheLevel) -> Script {
@@ -24,7 +24,7 @@ fn bounded(cache: CacheConfig) -> Script {
     script
 }
 
-/// The answer to one request, whole.
+/// The complete response to one request.
 fn ask(script: &mut Script, request: &[u8]) -> Vec<u8> {
     script.worker.tick();
     script.worker.files().refresh_cache();
@@ -32,7 +32,7 @@ fn ask(script: &mut Script, request: &[u8]) -> Vec<u8> {
     script.run(usize::MAX)
 }
 
-/// How many of the files that were needed meanwhile came from the cache.
+/// The number of cache hits during `act`.
 fn hits(script: &mut Script, act: impl FnOnce(&mut Script)) -> u64 {
     script.worker.flush();
     let before = script.service.stats.totals().cache_hits;
@@ -41,7 +41,7 @@ fn hits(script: &mut Script, act: impl FnOnce(&mut Script)) -> u64 {
     script.service.stats.totals().cache_hits - before
 }
 
-/// Asks until the path is answered from the cache.
+/// Requests the path until the response comes from the cache.
 fn warm(script: &mut Script, path: &str) {
     let is_hit = |script: &mut Script| hits(script, |script| drop(ask(script, &get(path)))) > 0;
     assert!((0..10).any(|_| is_hit(script)), "{path} is never cached");
@@ -59,7 +59,7 @@ fn undated(answer: &[u8]) -> String {
 }
 
 #[test]
-fn a_hit_is_answered_as_a_miss_is() {
+fn a_hit_gets_the_same_response_as_a_miss() {
     let requests = [
         get("/a.txt"),
         get("/medium"),
@@ -94,7 +94,7 @@ fn a_hit_is_answered_as_a_miss_is() {
 }
 
 #[test]
-fn levels_keep_what_they_say() {
+fn levels_cache_what_they_promise() {
     for (level, descriptors, bytes) in
         [(CacheLevel::Descriptors, 3, 0), (CacheLevel::Contents, 1, 5 + MEDIUM_BYTES as u64)]
     {
@@ -110,7 +110,7 @@ fn levels_keep_what_they_say() {
 }
 
 #[test]
-fn one_request_is_not_worth_an_entry() {
+fn one_request_does_not_admit_a_file() {
     let mut script = cached(CacheLevel::Contents);
     ask(&mut script, &get("/a.txt"));
     assert_eq!(script.service.stats.cached().entries, 0);
@@ -120,7 +120,7 @@ fn one_request_is_not_worth_an_entry() {
 }
 
 #[test]
-fn a_hit_makes_no_step_but_the_send() {
+fn a_hit_goes_straight_to_the_send() {
     let mut script = cached(CacheLevel::Contents);
     for path in ["/a.txt", "/medium"] {
         warm(&mut script, path);
@@ -151,7 +151,7 @@ fn a_hit_allocates_nothing() {
     }
 }
 
-/// Every way in which an answer can become another one, with how it is done.
+/// A change that affects the response: its name, and how to make it.
 type Change = (&'static str, fn(&Path));
 
 const CHANGES: &[Change] = &[
@@ -199,7 +199,7 @@ const CHANGES: &[Change] = &[
     }),
 ];
 
-/// A file two directories deep, with a second name.
+/// A file two directories deep, with a hard link.
 fn deep(level: CacheLevel) -> Script {
     let script = cached(level);
     fs::create_dir_all(script.root().join("dir/sub")).expect("made");
@@ -209,7 +209,7 @@ fn deep(level: CacheLevel) -> Script {
 }
 
 #[test]
-fn no_change_goes_unseen() {
+fn every_change_is_seen() {
     for (what, change) in CHANGES {
         for level in [CacheLevel::Descriptors, CacheLevel::Contents] {
             let mut script = deep(level);
@@ -217,7 +217,7 @@ fn no_change_goes_unseen() {
             change(script.root());
             let seen = undated(&ask(&mut script, &get("/dir/sub/file")));
             let mut without = bounded(CacheConfig::OFF);
-            // The same site, asked by somebody who remembers nothing.
+            // The same site without a cache, for comparison.
             let site = common::Site::open_root(script.root(), SiteOptions::default()).expect("opened");
             let service = std::sync::Arc::new(
                 common::Service::new(site, Config { cache: CacheConfig::OFF, ..Config::default() })
@@ -230,9 +230,9 @@ fn no_change_goes_unseen() {
     }
 }
 
-/// Whoever may read everything sees no difference in the answer, so what is looked at is that the entry goes.
+/// As root the response doesn't change, so check that the entry is dropped.
 #[test]
-fn permissions_are_looked_at_anew() {
+fn a_permission_change_drops_the_entry() {
     for path in ["dir/sub/file", "dir/sub", "dir", ""] {
         let mut script = deep(CacheLevel::Contents);
         warm(&mut script, "/dir/sub/file");
@@ -243,9 +243,9 @@ fn permissions_are_looked_at_anew() {
     }
 }
 
-/// A writer that comes between the admission of a file and the reading of its bytes.
+/// A write between the admission of a file and the read of its bytes.
 #[test]
-fn bytes_that_changed_while_they_were_read_are_not_kept() {
+fn bytes_that_changed_while_being_read_are_not_kept() {
     let mut script = cached(CacheLevel::Contents);
     ask(&mut script, &get("/medium"));
     script.receive(&get("/medium"));
@@ -258,14 +258,14 @@ fn bytes_that_changed_while_they_were_read_are_not_kept() {
     let mut torn = vec![b'm'; MEDIUM_BYTES];
     torn[MEDIUM_BYTES / 2..].fill(b'n');
     script.connection.read(&mut script.worker, Ok(FileBytes::from(torn.as_slice())));
-    assert!(body(&script.run(usize::MAX)) == torn, "the answer under way is as torn as the file was");
+    assert!(body(&script.run(usize::MAX)) == torn, "this response is as torn as the file was");
     for _ in 0..3 {
         let answer = ask(&mut script, &get("/medium"));
         assert!(body(&answer).iter().all(|byte| *byte == b'n'), "a mixture was kept");
     }
 }
 
-/// A change that comes between the open of a file and its admission makes no event: it has to be looked for.
+/// A change between the open of a file and its admission makes no event, so it must be checked for.
 #[test]
 fn a_file_that_changed_since_it_was_opened_is_not_kept() {
     const NEW: &str = "the file as it is.";
@@ -296,13 +296,14 @@ fn a_file_that_changed_since_it_was_opened_is_not_kept() {
         change(script.root());
         script.connection.opened(&mut script.worker, opened);
         script.run(usize::MAX);
-        // Whoever asks at once must not get the file that was opened before the change.
+        // The next request must not get the file that was opened before the change.
         script.receive(&get("/dir/sub/file"));
         assert_eq!(text(body(&script.run(usize::MAX))), NEW, "change {index}");
     }
 }
 
-/// The queue of events is bounded (`fs.inotify.max_queued_events`): what comes then is lost, and said to be.
+/// The event queue is bounded (`fs.inotify.max_queued_events`). Beyond that, events are lost and an overflow event says
+/// so.
 #[test]
 fn lost_events_empty_the_cache() {
     let mut script = deep(CacheLevel::Contents);
@@ -316,7 +317,7 @@ fn lost_events_empty_the_cache() {
     assert_eq!(body(&ask(&mut script, &get("/dir/sub/file"))), b"new");
 }
 
-/// The bytes of a file that has changed come late, when the new file has an entry already.
+/// The bytes of a changed file arrive when the new file already has an entry.
 #[test]
 fn bytes_of_another_entry_are_not_kept() {
     let mut script = cached(CacheLevel::Contents);
@@ -342,7 +343,7 @@ fn bytes_of_another_entry_are_not_kept() {
 }
 
 #[test]
-fn a_load_that_falls_short_ends_as_it_does_without_a_cache() {
+fn a_short_load_ends_as_without_a_cache() {
     let mut script = cached(CacheLevel::Contents);
     ask(&mut script, &get("/medium"));
     script.receive(&get("/medium"));
@@ -351,7 +352,7 @@ fn a_load_that_falls_short_ends_as_it_does_without_a_cache() {
     script.connection.opened(&mut script.worker, opened);
     script.connection.read(&mut script.worker, Ok(FileBytes::from(&b"short"[..])));
     let Step::Send(answer) = script.connection.step() else { panic!("a send") };
-    assert!(answer.has_file(), "from the file, which will tell");
+    assert!(answer.has_file(), "from the file, which reports the error");
     assert_eq!(script.service.stats.cached().entries, 0);
 }
 
@@ -370,7 +371,7 @@ fn a_file_in_flight_outlives_its_entry() {
 }
 
 #[test]
-fn the_bounds_hold() {
+fn the_limits_hold() {
     let bounds = CacheConfig { bytes: 100_000, entries: 30, descriptors: 3, ..CacheConfig::default() };
     let mut script = bounded(bounds);
     for index in 0..200 {
@@ -378,7 +379,7 @@ fn the_bounds_hold() {
         fs::write(script.root().join(format!("f{index}")), vec![b'f'; size]).expect("written");
     }
     for index in 0..200 {
-        // So often that it is let in, and pays for the next.
+        // Often enough to be admitted, and to pay for the next eviction.
         for _ in 0..60 {
             let answer = ask(&mut script, &get(&format!("/f{index}")));
             assert!(body(&answer).iter().all(|byte| *byte == b'f'));
@@ -393,8 +394,7 @@ fn the_bounds_hold() {
     assert!(cached.evictions > 0 && cached.bytes > 50_000 && cached.descriptors >= 2, "{cached:?}");
 }
 
-/// What pushes another one out must be paid for by hits: a site that is too large makes few entries, not one for
-/// every request.
+/// Evictions must be paid for by hits, so a site that is too large doesn't cause an admission per request.
 #[test]
 fn a_cache_that_is_too_small_does_not_churn() {
     let mut script = bounded(CacheConfig { entries: 10, ..CacheConfig::default() });
@@ -412,7 +412,7 @@ fn a_cache_that_is_too_small_does_not_churn() {
 }
 
 #[test]
-fn descriptors_are_given_back_when_there_are_none() {
+fn descriptors_are_released_when_they_run_out() {
     let mut script = cached(CacheLevel::Descriptors);
     warm(&mut script, "/big");
     script.receive(&get("/none"));
@@ -422,7 +422,7 @@ fn descriptors_are_given_back_when_there_are_none() {
 }
 
 #[test]
-fn what_cannot_be_seen_to_change_is_believed_for_a_second() {
+fn unseen_changes_show_after_a_second() {
     let mut script = cached(CacheLevel::Contents);
     fs::write(script.root().join("one"), "1").expect("written");
     fs::write(script.root().join("two"), "2").expect("written");
@@ -442,18 +442,18 @@ fn what_cannot_be_seen_to_change_is_believed_for_a_second() {
 }
 
 #[test]
-fn a_date_to_come_is_not_frozen() {
+fn a_future_date_is_not_cached() {
     let mut script = cached(CacheLevel::Contents);
     let file = File::options().write(true).open(script.root().join("a.txt")).expect("opened");
     file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).expect("touched");
     for _ in 0..5 {
         ask(&mut script, &get("/a.txt"));
     }
-    assert_eq!(script.service.stats.cached().entries, 0, "Last-Modified is now, and now is never the same");
+    assert_eq!(script.service.stats.cached().entries, 0, "its Last-Modified changes every second");
 }
 
 #[test]
-fn the_date_is_todays() {
+fn the_date_of_a_hit_is_current() {
     let mut script = cached(CacheLevel::Contents);
     warm(&mut script, "/a.txt");
     let answer = text(&ask(&mut script, &get("/a.txt")));

@@ -1,4 +1,4 @@
-//! The step machine, driven by a script in place of a backend.
+//! The state machine, driven by a script instead of a backend.
 
 mod script;
 
@@ -10,7 +10,7 @@ use common::{CacheConfig, Close, Config, Connection, SiteOptions, Step};
 use script::{BIG_BYTES, Script, get, in_memory, text};
 
 #[test]
-fn a_file_is_served_however_short_the_sends() {
+fn a_file_is_served_whole_despite_short_writes() {
     let mut whole = Script::new();
     whole.receive(&get("/big"));
     let expected = whole.run(usize::MAX);
@@ -37,7 +37,7 @@ fn requests_in_one_buffer_are_answered_in_order() {
 }
 
 #[test]
-fn answers_from_memory_gather_in_one_send() {
+fn responses_from_memory_are_sent_together() {
     let mut script = Script::new();
     script.receive(&b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n".repeat(20));
     let Step::Send(answer) = script.connection.step() else { panic!("something to send") };
@@ -45,7 +45,7 @@ fn answers_from_memory_gather_in_one_send() {
 }
 
 #[test]
-fn bytes_that_come_early_are_kept_up_to_a_bound() {
+fn early_bytes_are_kept_up_to_a_limit() {
     let mut script = Script::new();
     script.receive(&get("/big"));
     assert!(matches!(script.connection.step(), Step::Open(_)));
@@ -61,7 +61,7 @@ fn bytes_that_come_early_are_kept_up_to_a_bound() {
 }
 
 #[test]
-fn a_client_that_half_closes_gets_its_answer() {
+fn a_client_that_half_closes_gets_its_response() {
     let mut script = Script::new();
     script.receive(&get("/a.txt"));
     script.receive(b"");
@@ -75,7 +75,7 @@ fn a_request_cut_short_is_refused() {
     script.receive(b"GET / HT");
     script.receive(b"");
     assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 400 "));
-    assert_eq!(script.closes(), Some(Close::Drop), "nobody is left to linger for");
+    assert_eq!(script.closes(), Some(Close::Drop), "the client is gone, no need to linger");
 }
 
 #[test]
@@ -108,9 +108,9 @@ fn deadlines_follow_the_state() {
     let deadline = script.connection.deadline();
     script.worker.tick();
     script.receive(b" /big");
-    assert_eq!(script.connection.deadline(), deadline, "a trickle doesn't push it back");
+    assert_eq!(script.connection.deadline(), deadline, "trickling bytes don't extend it");
     script.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(left(&script), None, "a disk may take its time");
+    assert_eq!(left(&script), None, "a disk has no deadline");
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
     let result = request.open();
     script.connection.opened(&mut script.worker, result);
@@ -124,7 +124,7 @@ fn deadlines_follow_the_state() {
 }
 
 #[test]
-fn a_slow_request_is_told_so() {
+fn a_slow_request_gets_a_408() {
     let config = Config { head_timeout: Duration::from_millis(1), ..Config::default() };
     let mut script = Script::with(config, SiteOptions::default());
     script.receive(b"GET / HTTP/1.1\r\n");
@@ -165,7 +165,7 @@ fn a_drain_tells_busy_connections_and_closes_idle_ones() {
 }
 
 #[test]
-fn a_broken_answer_ends_the_connection() {
+fn a_failed_response_resets_the_connection() {
     let mut script = Script::new();
     script.receive(&get("/big"));
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
@@ -176,7 +176,7 @@ fn a_broken_answer_ends_the_connection() {
     assert_eq!(script.closes(), Some(Close::Reset));
 }
 
-/// The client has reset the connection before it could be closed gracefully.
+/// The client resets the connection before it is closed gracefully.
 #[test]
 fn a_half_close_that_fails_drops_the_connection() {
     let mut script = Script::new();
@@ -187,9 +187,9 @@ fn a_half_close_that_fails_drops_the_connection() {
     assert_eq!(script.closes(), Some(Close::Drop));
 }
 
-/// What is queued in front of a body that can't be finished still leaves; the next request gets no answer.
+/// Bytes queued before an unfinished body are still sent; the next request gets no response.
 #[test]
-fn an_answer_that_is_cut_short_ends_the_connection_behind_its_head() {
+fn a_truncated_response_ends_the_connection_after_its_head() {
     for sent in [0, 5, 500] {
         let mut script = Script::new();
         script.receive(&[get("/big"), get("/a.txt")].concat());
@@ -210,7 +210,7 @@ fn an_answer_that_is_cut_short_ends_the_connection_behind_its_head() {
 }
 
 #[test]
-fn listings_show_what_can_be_asked_for() {
+fn listings_show_only_what_is_served() {
     let options = SiteOptions { listing: true, ..SiteOptions::default() };
     let mut script = Script::with(Config::default(), options);
     script.receive(&get("/"));
@@ -220,7 +220,7 @@ fn listings_show_what_can_be_asked_for() {
     {
         assert!(page.contains(expected), "{page}");
     }
-    assert!(!page.contains("../"), "nothing above the root");
+    assert!(!page.contains("../"), "no link above the root");
     script.receive(&get("/dir/"));
     assert!(text(&script.run(usize::MAX)).contains("<a href=\"../\">"));
     script.receive(&get("/none/"));
@@ -230,7 +230,7 @@ fn listings_show_what_can_be_asked_for() {
     assert!(text(&without.run(usize::MAX)).starts_with("HTTP/1.1 404 "));
 }
 
-/// A share of the output outlives its connection: the memory stays as it was for as long as it is held.
+/// A share of the output outlives its connection, unmodified while it is held.
 #[test]
 fn an_operation_in_flight_keeps_its_bytes() {
     let mut script = Script::new();

@@ -1,5 +1,5 @@
-//! What the ring promises, each promise with a test: whoever goes away, whatever is full, late or broken,
-//! nothing is freed under the kernel's hands and nothing is lost.
+//! The guarantees of the ring, one test each. Whether clients leave, queues fill up or events come late: no memory is
+//! freed while the kernel uses it, and no operation is lost.
 
 mod pairs;
 mod switches;
@@ -20,37 +20,37 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use uring::buffers::{LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
 use uring::ring::{Completion, FilePart, LADDER, Options, Ring, Socket};
 
-/// No test waits longer than this for anything.
+/// No test waits longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Outcome = Result<(), Failed>;
 
-/// A name, and what is tested.
+/// The name of a test, and its function.
 type Test = (&'static str, fn() -> Outcome);
 
 const TESTS: &[Test] = &[
     ("every_rung_of_the_ladder_serves", every_rung_of_the_ladder_serves),
-    ("recv::goes_on_until_the_client_closes", recv_goes_on_until_the_client_closes),
-    ("recv::for_once_takes_what_comes_first_and_ends", recv_for_once_takes_what_comes_first_and_ends),
-    ("recv::runs_out_of_buffers_and_is_armed_again", recv_runs_out_of_buffers_and_is_armed_again),
+    ("recv::is_multishot_until_the_client_closes", recv_is_multishot_until_the_client_closes),
+    ("recv::one_shot_takes_the_first_bytes_and_ends", recv_one_shot_takes_the_first_bytes_and_ends),
+    ("recv::runs_out_of_buffers_and_is_rearmed", recv_runs_out_of_buffers_and_is_rearmed),
     ("recv::buffers_grow_with_a_burst", recv_buffers_grow_with_a_burst),
-    ("recv::is_cancelled_and_armed_again", recv_is_cancelled_and_armed_again),
-    ("accept::goes_on_until_it_is_cancelled", accept_goes_on_until_it_is_cancelled),
+    ("recv::is_cancelled_and_rearmed", recv_is_cancelled_and_rearmed),
+    ("accept::is_multishot_until_cancelled", accept_is_multishot_until_cancelled),
     ("send::outlives_the_client", send_outlives_the_client),
     ("send::is_cancelled", send_is_cancelled),
     ("send::carries_two_pieces", send_carries_two_pieces),
     ("send::of_two_pieces_outlives_both", send_of_two_pieces_outlives_both),
-    ("read::brings_what_the_file_holds", read_brings_what_the_file_holds),
+    ("read::returns_the_content_of_the_file", read_returns_the_content_of_the_file),
     ("poll::reports_once", poll_reports_once),
     ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
     ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
-    ("flight::that_is_over_cancels_nobody", flight_that_is_over_cancels_nobody),
+    ("flight::of_an_ended_operation_cancels_nothing", flight_of_an_ended_operation_cancels_nothing),
     ("drop::leaks_what_is_in_flight", drop_leaks_what_is_in_flight),
-    ("drop::closes_what_was_to_be_closed", drop_closes_what_was_to_be_closed),
+    ("drop::submits_pending_closes", drop_submits_pending_closes),
     ("finish::frees_what_was_in_flight", finish_frees_what_was_in_flight),
 ];
 
-/// The switches that change nothing of what a ring reports.
+/// Switches that don't change what a ring reports.
 const SILENT: [Tune; 3] = [Tune::CoopTaskrun, Tune::UnlinkedSend, Tune::Unbatched];
 
 fn main() -> ExitCode {
@@ -75,7 +75,7 @@ fn named(switch: Tune, name: &str) -> String {
 }
 
 thread_local! {
-    /// What the rings of this thread's test do without.
+    /// The optimization disabled in this thread's rings.
     static WITHOUT: Cell<Option<Tune>> = const { Cell::new(None) };
 }
 
@@ -104,7 +104,7 @@ fn token(slot: u32) -> Token {
     Token { slot, generation: 0 }
 }
 
-/// The next completion; `Err` when there is none for too long.
+/// The next completion, or an error after a timeout.
 fn next(ring: &mut Ring) -> Result<Completion, Failed> {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -119,7 +119,7 @@ fn next(ring: &mut Ring) -> Result<Completion, Failed> {
     }
 }
 
-/// What a received completion says: the bytes (none: closed) and whether more will come.
+/// Decodes a receive: the bytes (`None` if the client closed its side), and whether more will come.
 fn received(completion: Completion) -> Result<(Token, Option<Vec<u8>>, bool), Failed> {
     let Completion::Received { token, result, armed } = completion else {
         return Err("not a receive".into());
@@ -127,7 +127,7 @@ fn received(completion: Completion) -> Result<(Token, Option<Vec<u8>>, bool), Fa
     Ok((token, result?.map(|buffer| buffer.bytes().to_vec()), armed))
 }
 
-/// How many bytes a send has sent when it has ended.
+/// Waits until a send has ended; returns how many bytes it sent.
 fn sent(ring: &mut Ring) -> Result<usize, Failed> {
     let mut sum = 0;
     loop {
@@ -142,7 +142,7 @@ fn sent(ring: &mut Ring) -> Result<usize, Failed> {
     }
 }
 
-/// Bytes that differ wherever one looks.
+/// Non-repeating bytes, so that misplaced ones are found.
 fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|index| (index * 7 + index / 251).to_le_bytes()[0]).collect()
 }
@@ -153,7 +153,7 @@ fn file_of(directory: &tempfile::TempDir, content: &[u8]) -> io::Result<Arc<Shar
     Ok(Arc::new(SharedFile::new(OwnedFd::from(File::open(path)?), 0)))
 }
 
-/// A directory on the file system of the build, which is a real one; `/tmp` may be memory.
+/// A directory on the build's file system, which is on a disk; `/tmp` may be in memory.
 fn directory() -> io::Result<tempfile::TempDir> {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -164,7 +164,7 @@ fn every_rung_of_the_ladder_serves() -> Outcome {
     for (rung, expected) in LADDER.iter().enumerate() {
         let mut ring = Ring::new(&Options { rung, ..options() })?;
         if ring.rung() != expected.kernel {
-            continue; // an older kernel takes the next rung
+            continue; // an older kernel uses the next rung
         }
         let (socket, mut theirs) = pair()?;
         ring.arm_recv(token(0), &socket);
@@ -186,7 +186,7 @@ fn every_rung_of_the_ladder_serves() -> Outcome {
     Ok(())
 }
 
-fn recv_goes_on_until_the_client_closes() -> Outcome {
+fn recv_is_multishot_until_the_client_closes() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     ring.arm_recv(token(3), &socket);
@@ -199,11 +199,11 @@ fn recv_goes_on_until_the_client_closes() -> Outcome {
     let (_, bytes, armed) = received(next(&mut ring)?)?;
     assert_eq!((bytes, armed), (None, false));
     assert_eq!(ring.in_flight(), 0);
-    assert_eq!(ring.receive_buffers().lent(), 8, "all buffers are back");
+    assert_eq!(ring.receive_buffers().lent(), 8, "all buffers are returned");
     Ok(())
 }
 
-fn recv_for_once_takes_what_comes_first_and_ends() -> Outcome {
+fn recv_one_shot_takes_the_first_bytes_and_ends() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     ring.recv(token(3), &socket);
@@ -212,17 +212,17 @@ fn recv_for_once_takes_what_comes_first_and_ends() -> Outcome {
     assert_eq!(ring.in_flight(), 0);
     theirs.write_all(b"two")?;
     ring.submit_and_wait(Some(Duration::ZERO))?;
-    assert!(ring.completion().is_none(), "nothing is received unasked");
+    assert!(ring.completion().is_none(), "nothing more is received unless asked for");
     ring.recv(token(4), &socket);
     assert_eq!(received(next(&mut ring)?)?, (token(4), Some(b"two".to_vec()), false));
     drop(theirs);
     ring.recv(token(5), &socket);
     assert_eq!(received(next(&mut ring)?)?, (token(5), None, false));
-    assert_eq!((ring.in_flight(), ring.receive_buffers().lent()), (0, 8), "all buffers are back");
+    assert_eq!((ring.in_flight(), ring.receive_buffers().lent()), (0, 8), "all buffers are returned");
     Ok(())
 }
 
-fn recv_runs_out_of_buffers_and_is_armed_again() -> Outcome {
+fn recv_runs_out_of_buffers_and_is_rearmed() -> Outcome {
     let mut ring = Ring::new(&Options { receive_buffers: 2, ..options() })?;
     let (socket, mut theirs) = pair()?;
     ring.arm_recv(token(0), &socket);
@@ -255,7 +255,7 @@ fn recv_runs_out_of_buffers_and_is_armed_again() -> Outcome {
 fn recv_buffers_grow_with_a_burst() -> Outcome {
     let mut ring = Ring::new(&Options { receive_buffers: 512, ..options() })?;
     let before = ring.receive_buffers().lent();
-    assert!(before < 512, "memory that no burst has needed is not handed out");
+    assert!(before < 512, "memory not needed yet is not handed out");
     let mut pairs = Vec::new();
     for slot in 0..300 {
         let (socket, mut theirs) = pair()?;
@@ -282,7 +282,7 @@ fn recv_buffers_grow_with_a_burst() -> Outcome {
     Ok(())
 }
 
-fn recv_is_cancelled_and_armed_again() -> Outcome {
+fn recv_is_cancelled_and_rearmed() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     let flight = ring.arm_recv(token(0), &socket);
@@ -297,7 +297,7 @@ fn recv_is_cancelled_and_armed_again() -> Outcome {
     Ok(())
 }
 
-fn accept_goes_on_until_it_is_cancelled() -> Outcome {
+fn accept_is_multishot_until_cancelled() -> Outcome {
     let mut ring = small_ring()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
@@ -322,7 +322,7 @@ fn accept_goes_on_until_it_is_cancelled() -> Outcome {
     Ok(())
 }
 
-/// More than any socket buffer holds.
+/// More than a socket buffer holds.
 const MUCH: usize = 16 << 20;
 
 fn send_outlives_the_client() -> Outcome {
@@ -334,13 +334,13 @@ fn send_outlives_the_client() -> Outcome {
     ring.send(token(0), &socket, [SharedPiece::Output(output, 0..MUCH)], false);
     drop(socket);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
-    assert!(watch.upgrade().is_some(), "the operation holds what it sends");
+    assert!(watch.upgrade().is_some(), "the operation owns what it sends");
     let reader = std::thread::spawn(move || {
         let mut got = vec![0; MUCH];
         theirs.read_exact(&mut got).map(|()| got)
     });
-    assert_eq!(sent(&mut ring)?, MUCH, "all of it, step by step");
-    assert!(watch.upgrade().is_none(), "and lets go with its completion");
+    assert_eq!(sent(&mut ring)?, MUCH, "everything, step by step");
+    assert!(watch.upgrade().is_none(), "and releases it on completion");
     assert!(reader.join().expect("the reader reads")? == content);
     Ok(())
 }
@@ -357,7 +357,7 @@ fn send_is_cancelled() -> Outcome {
     };
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
     ring.cancel(flight);
-    let error = sent(&mut ring).expect_err("the rest can't leave");
+    let error = sent(&mut ring).expect_err("the rest can't be sent");
     assert!(error.message().is_some_and(|message| message.contains("os error 125")), "{error:?}");
     assert_eq!(Rc::strong_count(&output), 1);
     drop(theirs);
@@ -387,7 +387,7 @@ fn send_carries_two_pieces() -> Outcome {
     Ok(())
 }
 
-/// Both pieces are larger than the socket has room for, so each is cut by short sends.
+/// Both pieces exceed the socket buffer, so each is sent in several short writes.
 fn send_of_two_pieces_outlives_both() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
@@ -398,7 +398,7 @@ fn send_of_two_pieces_outlives_both() -> Outcome {
     ring.send(token(0), &socket, pieces, false);
     drop(socket);
     ring.submit_and_wait(Some(Duration::from_millis(1)))?;
-    assert!(head_watch.upgrade().is_some() && body_watch.upgrade().is_some(), "the operation holds both");
+    assert!(head_watch.upgrade().is_some() && body_watch.upgrade().is_some(), "the operation owns both");
     let reader = std::thread::spawn(move || {
         let mut got = vec![0; expected.len()];
         theirs.read_exact(&mut got).map(|()| got == expected)
@@ -409,7 +409,7 @@ fn send_of_two_pieces_outlives_both() -> Outcome {
     Ok(())
 }
 
-fn read_brings_what_the_file_holds() -> Outcome {
+fn read_returns_the_content_of_the_file() -> Outcome {
     let directory = directory()?;
     let content = pattern(50_000);
     let file = file_of(&directory, &content)?;
@@ -521,13 +521,13 @@ fn queue_overflow_of_completions_loses_nothing() -> Outcome {
     Ok(())
 }
 
-fn flight_that_is_over_cancels_nobody() -> Outcome {
+fn flight_of_an_ended_operation_cancels_nothing() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     let old = ring.arm_recv(token(0), &socket);
     ring.cancel(old);
     assert!(matches!(next(&mut ring)?, Completion::Received { armed: false, .. }));
-    // The place in the table is used again, with the next generation.
+    // The slot is reused with the next generation.
     let new = ring.arm_recv(token(1), &socket);
     assert_ne!(old, new);
     ring.cancel(old);
@@ -553,7 +553,7 @@ fn drop_leaks_what_is_in_flight() -> Outcome {
     drop((ring, socket, idle));
     assert!(watch.upgrade().is_some(), "output in flight is leaked, not freed");
     assert!(buffers.upgrade().is_some(), "and so are receive buffers");
-    // The descriptors are closed: both clients come to an end.
+    // The descriptors are closed: both clients see the end of the stream.
     assert!(theirs.read_to_end(&mut Vec::new())? < MUCH);
     assert_eq!(their_idle.read_to_end(&mut Vec::new())?, 0);
 
@@ -564,7 +564,7 @@ fn drop_leaks_what_is_in_flight() -> Outcome {
     Ok(())
 }
 
-fn drop_closes_what_was_to_be_closed() -> Outcome {
+fn drop_submits_pending_closes() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     ring.close(Rc::into_inner(socket).expect("the only share"));

@@ -1,5 +1,5 @@
-//! What is this server's own business: clients that leave in the middle, places and descriptors that run out,
-//! the end with answers under way. What it answers is tested elsewhere, for all three servers alike.
+//! Tests specific to the io_uring server: clients that leave midway, exhausted slots and descriptors, shutdown during
+//! responses. HTTP behaviour is tested in `conformance`, for all three servers.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,38 +14,35 @@ use common::{CacheConfig, Config, Endpoint, Listeners, Service, Site, SiteOption
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// No test waits longer than this for anything.
+/// No test waits longer than this.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Outcome = Result<(), Failed>;
 
-/// A name, and what is tested.
+/// The name of a test, and its function.
 type Test = (&'static str, fn() -> Outcome);
 
 const TESTS: &[Test] = &[
     ("serves_files_of_every_size", serves_files_of_every_size),
     ("answers_a_pipeline_in_order", answers_a_pipeline_in_order),
-    ("a_client_that_never_reads_stops_being_read", a_client_that_never_reads_stops_being_read),
+    ("a_client_that_never_reads_is_not_read_forever", a_client_that_never_reads_is_not_read_forever),
     ("answers_a_client_that_has_closed_its_side", answers_a_client_that_has_closed_its_side),
     ("lists_a_directory", lists_a_directory),
-    (
-        "serves_files_that_are_in_memory_without_kernel_threads",
-        serves_files_that_are_in_memory_without_kernel_threads,
-    ),
+    ("serves_files_in_memory_without_kernel_threads", serves_files_in_memory_without_kernel_threads),
     ("a_hot_run_needs_no_kernel_threads", a_hot_run_needs_no_kernel_threads),
-    ("clients_that_leave_at_any_moment_leave_nothing", clients_that_leave_at_any_moment_leave_nothing),
+    ("clients_that_leave_midway_leave_nothing_behind", clients_that_leave_midway_leave_nothing_behind),
     ("a_file_that_shrinks_ends_its_connection", a_file_that_shrinks_ends_its_connection),
-    ("a_reader_that_stalls_is_reset", a_reader_that_stalls_is_reset),
-    ("a_reader_that_is_slow_is_served", a_reader_that_is_slow_is_served),
-    ("more_than_connections_max_wait", more_than_connections_max_wait),
-    ("goes_on_when_descriptors_run_out", goes_on_when_descriptors_run_out),
+    ("a_stalled_reader_is_reset", a_stalled_reader_is_reset),
+    ("a_slow_reader_is_served", a_slow_reader_is_served),
+    ("connections_beyond_the_maximum_wait", connections_beyond_the_maximum_wait),
+    ("survives_running_out_of_descriptors", survives_running_out_of_descriptors),
     ("idle_connections_share_a_few_buffers", idle_connections_share_a_few_buffers),
-    ("drain::finishes_the_answers_under_way", drain_finishes_the_answers_under_way),
-    ("drain::serves_whoever_stands_in_the_queue", drain_serves_whoever_stands_in_the_queue),
-    ("drain::drops_the_rest_when_the_grace_is_over", drain_drops_the_rest_when_the_grace_is_over),
+    ("drain::finishes_responses_in_flight", drain_finishes_responses_in_flight),
+    ("drain::serves_the_backlog", drain_serves_the_backlog),
+    ("drain::drops_the_rest_after_the_grace_period", drain_drops_the_rest_after_the_grace_period),
 ];
 
-/// Every test with every technique, without each of those that can be done without, and without any of them.
+/// Runs every test with all optimizations, with each one disabled, and with all disabled.
 fn main() -> ExitCode {
     let all = Tune::ALL.into_iter().filter(|switch| switch.server() == "uring");
     let mut trials: Vec<_> = TESTS.iter().map(|(name, test)| trial(name.to_string(), &[], *test)).collect();
@@ -69,10 +66,10 @@ fn trial(name: String, without: &[Tune], test: fn() -> Outcome) -> Trial {
     Trial::test(name, move || alone(without, test))
 }
 
-/// What the servers of the test that has its turn do without.
+/// The optimizations disabled in the current test's servers.
 static WITHOUT: Mutex<Vec<Tune>> = Mutex::new(Vec::new());
 
-/// Descriptors and threads are counted, and limits set, for the whole process: one test at a time.
+/// Descriptors, threads and limits belong to the whole process, so only one test runs at a time.
 fn alone(without: Vec<Tune>, test: fn() -> Outcome) -> Outcome {
     static ONE: Mutex<()> = Mutex::new(());
     let _turn: MutexGuard<'_, ()> = ONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -97,7 +94,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> io::Result<bool>) -> Outcom
     Ok(())
 }
 
-/// A server in a thread of its own, for one directory.
+/// A server for one directory, in its own thread.
 struct Running {
     service: Arc<Service>,
     address: SocketAddr,
@@ -126,7 +123,7 @@ impl Running {
         Ok(stream)
     }
 
-    /// Drains, and waits for the end.
+    /// Drains the server and waits for it to end.
     fn stop(self) -> Outcome {
         self.service.shutdown.drain();
         self.end()
@@ -134,7 +131,7 @@ impl Running {
 
     fn end(self) -> Outcome {
         self.thread.join().expect("the server doesn't panic")?;
-        assert_eq!(self.service.stats.active(), 0, "every connection was counted out");
+        assert_eq!(self.service.stats.active(), 0, "every connection was counted as closed");
         Ok(())
     }
 }
@@ -143,7 +140,7 @@ fn request(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").into_bytes()
 }
 
-/// Reads one answer: its head, and as much body as Content-Length says.
+/// Reads one response: its head, and a body of Content-Length bytes.
 fn answer(stream: &mut TcpStream) -> Result<(String, Vec<u8>), Failed> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -169,12 +166,12 @@ fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|index| (index * 7 + index / 251).to_le_bytes()[0]).collect()
 }
 
-/// A directory on the file system of the build, which is a real one; `/tmp` may be memory.
+/// A directory on the build's file system, which is on a disk; `/tmp` may be in memory.
 fn directory() -> io::Result<tempfile::TempDir> {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// More than any socket buffer holds.
+/// More than a socket buffer holds.
 const MUCH: usize = 32 << 20;
 
 fn serves_files_of_every_size() -> Outcome {
@@ -216,7 +213,7 @@ fn answers_a_pipeline_in_order() -> Outcome {
     server.stop()
 }
 
-fn a_client_that_never_reads_stops_being_read() -> Outcome {
+fn a_client_that_never_reads_is_not_read_forever() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(MUCH))?;
     let config = Config { send_timeout: Duration::from_secs(5), ..Config::default() };
@@ -225,17 +222,17 @@ fn a_client_that_never_reads_stops_being_read() -> Outcome {
     stream.set_write_timeout(Some(Duration::from_millis(300)))?;
     let requests = request("/file").repeat(1000);
     let mut written = 0;
-    // The server takes what it may keep, the kernel what its buffers hold, and then the client can't go on.
+    // The client can write until the server's and the kernel's buffers are full.
     let blocked = loop {
         match stream.write(&requests) {
             Ok(bytes) => written += bytes,
             Err(error) => break error,
         }
-        assert!(written < 64 << 20, "the server reads without end");
+        assert!(written < 64 << 20, "the server never stops reading");
     };
     assert_eq!(blocked.kind(), io::ErrorKind::WouldBlock);
     assert!(server.service.stats.totals().bytes_in < 1 << 20);
-    // It reads on as soon as the answers are taken.
+    // The server resumes reading once the responses are read.
     let (_, body) = answer(&mut stream)?;
     assert!(body == pattern(MUCH));
     let (_, body) = answer(&mut stream)?;
@@ -255,7 +252,7 @@ fn answers_a_client_that_has_closed_its_side() -> Outcome {
     for size in [100, MUCH / 8, 100] {
         assert!(answer(&mut stream)?.1 == pattern(size));
     }
-    assert_eq!(stream.read(&mut [0])?, 0, "then the server closes, too");
+    assert_eq!(stream.read(&mut [0])?, 0, "then the server closes its side, too");
     eventually("the connection is closed", || Ok(server.service.stats.active() == 0))?;
     drop(stream);
     server.stop()
@@ -275,22 +272,22 @@ fn lists_a_directory() -> Outcome {
     server.stop()
 }
 
-/// The threads of this process whose names begin so.
+/// The number of threads in this process whose names have this prefix.
 fn threads(prefix: &str) -> io::Result<usize> {
     let mut count = 0;
     for task in fs::read_dir("/proc/self/task")? {
-        // A thread may end meanwhile.
+        // A thread may end while the directory is read.
         let name = fs::read_to_string(task?.path().join("comm")).unwrap_or_default();
         count += usize::from(name.starts_with(prefix));
     }
     Ok(count)
 }
 
-/// Serves one file over and over, after a first time, and counts the kernel's threads.
+/// Requests one file many times after a warm-up, and counts the kernel's worker threads.
 fn hot_run(directory: &Path) -> Outcome {
     let content = pattern(200_000);
     fs::write(directory.join("file"), &content)?;
-    // An open that must wait for the disk would be a kernel thread's, rightly.
+    // Warm the caches: an open that waits for the disk may use a kernel thread.
     drop(File::open(directory.join("file"))?);
     let server = Running::start(directory, Config::default())?;
     let mut stream = server.connect()?;
@@ -302,7 +299,7 @@ fn hot_run(directory: &Path) -> Outcome {
     server.stop()
 }
 
-fn serves_files_that_are_in_memory_without_kernel_threads() -> Outcome {
+fn serves_files_in_memory_without_kernel_threads() -> Outcome {
     let Ok(directory) = tempfile::tempdir_in("/dev/shm") else { return Ok(()) };
     hot_run(directory.path())
 }
@@ -311,7 +308,7 @@ fn a_hot_run_needs_no_kernel_threads() -> Outcome {
     hot_run(directory()?.path())
 }
 
-fn clients_that_leave_at_any_moment_leave_nothing() -> Outcome {
+fn clients_that_leave_midway_leave_nothing_behind() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(3 << 20))?;
     let server = Running::start(directory.path(), Config::default())?;
@@ -319,7 +316,7 @@ fn clients_that_leave_at_any_moment_leave_nothing() -> Outcome {
     for round in 0..300 {
         let mut stream = server.connect()?;
         if round % 2 == 0 {
-            // Closed with unread bytes, or with this, a connection is reset.
+            // Linger 0 or unread bytes make the close a reset.
             rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
         }
         stream.write_all(&whole[..whole.len() - round % 3])?;
@@ -349,7 +346,7 @@ fn a_file_that_shrinks_ends_its_connection() -> Outcome {
     stream.read_exact(&mut some)?;
     File::options().write(true).open(&path)?.set_len(1000)?;
     let mut rest = Vec::new();
-    // What was sent before isn't lost to a reset.
+    // What was sent before must not be lost to a reset.
     stream.read_to_end(&mut rest)?;
     assert!(rest.len() < MUCH);
     drop(stream);
@@ -357,7 +354,7 @@ fn a_file_that_shrinks_ends_its_connection() -> Outcome {
     server.stop()
 }
 
-fn a_reader_that_stalls_is_reset() -> Outcome {
+fn a_stalled_reader_is_reset() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(MUCH))?;
     let config = Config { send_timeout: Duration::from_millis(200), ..Config::default() };
@@ -371,7 +368,7 @@ fn a_reader_that_stalls_is_reset() -> Outcome {
     server.stop()
 }
 
-fn a_reader_that_is_slow_is_served() -> Outcome {
+fn a_slow_reader_is_served() -> Outcome {
     const SIZE: usize = 300_000;
     const SEND_TIMEOUT: Duration = Duration::from_millis(1200);
     let directory = directory()?;
@@ -385,23 +382,23 @@ fn a_reader_that_is_slow_is_served() -> Outcome {
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&request("/file"))?;
-    // A piece takes longer than the timeout, but never is there a timeout without progress.
+    // Each piece takes longer than the timeout, but there is always some progress within it.
     let begun = Instant::now();
     let mut got = Vec::new();
     while !got.ends_with(&pattern(SIZE)[SIZE - 100..]) {
         let mut some = [0; 2000];
         let bytes = stream.read(&mut some)?;
-        assert!(bytes > 0, "the answer is whole");
+        assert!(bytes > 0, "the response must be complete");
         got.extend_from_slice(&some[..bytes]);
         thread::sleep(Duration::from_millis(20));
     }
-    assert!(got.ends_with(&pattern(SIZE)), "the body is what it should be");
-    assert!(begun.elapsed() > SEND_TIMEOUT * 2, "the test was slow enough");
+    assert!(got.ends_with(&pattern(SIZE)), "wrong body");
+    assert!(begun.elapsed() > SEND_TIMEOUT * 2, "the test was too fast");
     drop(stream);
     server.stop()
 }
 
-fn more_than_connections_max_wait() -> Outcome {
+fn connections_beyond_the_maximum_wait() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), "x")?;
     let server = Running::start(directory.path(), Config { connections_max: 3, ..Config::default() })?;
@@ -411,7 +408,7 @@ fn more_than_connections_max_wait() -> Outcome {
         stream.write_all(&request("/file"))?;
         streams.push(stream);
     }
-    // Three at a time, in the order in which they came; who leaves makes room.
+    // Three at a time, in order of arrival; each connection that closes makes room for the next.
     for round in 0..4 {
         for stream in &mut streams[..3] {
             answer(stream)?;
@@ -425,14 +422,14 @@ fn more_than_connections_max_wait() -> Outcome {
         }
         drop(streams.drain(..3));
     }
-    // Accepting has resumed for good.
+    // Accepting has fully resumed.
     for _ in 0..20 {
         get(&mut server.connect()?, "/file")?;
     }
     server.stop()
 }
 
-/// Puts the limit of descriptors back when a test ends, however it ends.
+/// Restores the descriptor limit when a test ends, also on failure.
 struct Limit(Rlimit);
 
 impl Limit {
@@ -447,11 +444,11 @@ impl Drop for Limit {
     }
 }
 
-fn goes_on_when_descriptors_run_out() -> Outcome {
+fn survives_running_out_of_descriptors() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), "x")?;
     let limit = Limit(getrlimit(Resource::Nofile));
-    // Before the start: an accept in flight goes by the limit under which it was armed.
+    // Set it before the start: an accept in flight uses the limit in force when it was armed.
     limit.set(descriptors()? as u64 + 100)?;
     let server = Running::start(directory.path(), Config::default())?;
     let spare = File::open(directory.path())?;
@@ -466,7 +463,8 @@ fn goes_on_when_descriptors_run_out() -> Outcome {
         let counts = server.service.stats.totals();
         Ok(counts.active() == streams.len() as u64 || counts.errors > 0)
     })?;
-    // If they ran out evenly: one for the client, none for the server.
+    // If every accept has succeeded so far, free one descriptor: the next client takes it, and none is left for the
+    // server.
     drop(spare);
     streams.extend(server.connect());
     eventually("an accept has failed", || Ok(server.service.stats.totals().errors > 0))?;
@@ -475,14 +473,14 @@ fn goes_on_when_descriptors_run_out() -> Outcome {
     let used = cpu_time() - used;
     assert!(
         used < Duration::from_millis(150),
-        "who can't accept waits, and doesn't try all the time: {used:?}"
+        "the server must pause accepting instead of retrying all the time: {used:?}"
     );
-    // A file can't be opened now, but the connection is served on.
+    // A file can't be opened now, but the connection stays open.
     streams[0].write_all(&request("/file"))?;
     let refused = answer(&mut streams[0])?.0;
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
     streams.truncate(20);
-    // Whoever stood in the queue is accepted now, and found to have left; until then a file may be refused.
+    // The connections in the backlog are accepted now and found closed. Until then, an open may fail.
     for stream in &mut streams {
         eventually("files can be opened again", || Ok(get(stream, "/file").is_ok()))?;
     }
@@ -506,7 +504,7 @@ fn idle_connections_share_a_few_buffers() -> Outcome {
         streams.push(server.connect()?);
     }
     eventually("all are accepted", || Ok(server.service.stats.active() == 2000))?;
-    // All at once: more than there are buffers.
+    // All at once: more clients than buffers.
     for stream in &mut streams {
         stream.write_all(&request("/file"))?;
     }
@@ -517,7 +515,7 @@ fn idle_connections_share_a_few_buffers() -> Outcome {
     server.stop()
 }
 
-fn drain_finishes_the_answers_under_way() -> Outcome {
+fn drain_finishes_responses_in_flight() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(MUCH))?;
     let server = Running::start(directory.path(), Config::default())?;
@@ -539,7 +537,7 @@ fn drain_finishes_the_answers_under_way() -> Outcome {
     server.end()
 }
 
-fn drain_serves_whoever_stands_in_the_queue() -> Outcome {
+fn drain_serves_the_backlog() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), "x")?;
     let server = Running::start(directory.path(), Config::default())?;
@@ -557,7 +555,7 @@ fn drain_serves_whoever_stands_in_the_queue() -> Outcome {
     server.end()
 }
 
-fn drain_drops_the_rest_when_the_grace_is_over() -> Outcome {
+fn drain_drops_the_rest_after_the_grace_period() -> Outcome {
     let directory = directory()?;
     fs::write(directory.path().join("file"), pattern(MUCH))?;
     let config = Config { grace: Duration::from_millis(400), workers: 2, ..Config::default() };
@@ -576,11 +574,11 @@ fn drain_drops_the_rest_when_the_grace_is_over() -> Outcome {
     Ok(())
 }
 
-/// What a field of the only ring's `fdinfo` says (io_uring writes the positions of its queues there).
+/// A field of the ring's `fdinfo`, where io_uring reports the positions of its queues. There must be only one ring.
 fn of_ring(field: &str) -> Result<u32, Failed> {
     for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
-        // The descriptor of this very walk is gone by the time it is looked at.
+        // The descriptor of this directory walk is closed by the time it is resolved.
         let Ok(target) = fs::read_link(Path::new("/proc/self/fd").join(&name)) else { continue };
         if target == Path::new("anon_inode:[io_uring]") {
             let text = fs::read_to_string(Path::new("/proc/self/fdinfo").join(&name))?;
@@ -594,8 +592,7 @@ fn of_ring(field: &str) -> Result<u32, Failed> {
 const DIALOGUES: u32 = 5;
 const REQUESTS: u32 = 4;
 
-/// How many operations a server submits, and how many completions it gets, for some clients that ask for
-/// some files, one after the other.
+/// The numbers of submissions and completions of a server while a few clients request a few files, one after the other.
 fn queued(without: &[Tune]) -> Result<(u32, u32), Failed> {
     *WITHOUT.lock().unwrap_or_else(PoisonError::into_inner) = without.to_vec();
     let directory = directory()?;
@@ -614,15 +611,15 @@ fn queued(without: &[Tune]) -> Result<(u32, u32), Failed> {
     Ok(counts)
 }
 
-/// By the ring's own account: what isn't seen there (system calls, setup) is tested on the ring alone.
+/// Checks the ring's own counters. Other effects (system calls, setup) are tested on the ring alone.
 fn switches_are_in_force() -> Outcome {
     const ANSWERS: u32 = DIALOGUES * REQUESTS;
     let (submitted, completed) = queued(&[])?;
-    // Arms of the accept: one for all, or one more for each connection.
+    // Accepts: one multishot accept, or one more per connection.
     assert_eq!(queued(&[Tune::SingleAccept])?, (submitted + DIALOGUES, completed));
-    // After a connection's first receive one for the rest, or one for each request and for the connection's end.
+    // Receives: after a connection's first, one multishot receive, or one per request and one for the end.
     assert_eq!(queued(&[Tune::SingleReceive])?, (submitted + ANSWERS - DIALOGUES, completed));
-    // A read of a chain that goes through has no completion.
+    // The READ of a successful chain has no completion.
     assert_eq!(queued(&[Tune::UnlinkedSend])?, (submitted, completed + ANSWERS));
     for switch in [Tune::CoopTaskrun, Tune::Unbatched] {
         assert_eq!(queued(&[switch])?, (submitted, completed));

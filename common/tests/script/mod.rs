@@ -1,6 +1,6 @@
-//! A script in place of a backend: it carries out the steps of one connection.
+//! A scripted backend: executes the steps of one connection.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses only a part")]
 
 use std::fs;
 use std::path::Path;
@@ -44,7 +44,7 @@ impl Script {
         self.connection.received(&mut self.worker, bytes);
     }
 
-    /// Carries out opens, reads and sends, `most` bytes at a time, until the machine wants to receive or close.
+    /// Executes opens, reads and sends, at most `most` bytes at a time, until the machine wants to receive or close.
     pub(crate) fn run(&mut self, most: usize) -> Vec<u8> {
         let mut wire = Vec::new();
         loop {
@@ -62,10 +62,10 @@ impl Script {
                     let mut bytes = in_memory(chunks);
                     if let Some(range) = file {
                         let body = range.read().expect("read");
-                        assert_eq!(body.len() as u64, range.length, "a file that is whole");
+                        assert_eq!(body.len() as u64, range.length, "the file must not be short");
                         bytes.extend_from_slice(&body);
                     }
-                    assert!(!bytes.is_empty(), "a send of nothing");
+                    assert!(!bytes.is_empty(), "an empty send");
                     bytes.truncate(most);
                     self.connection.sent(&mut self.worker, bytes.len());
                     wire.extend_from_slice(&bytes);
@@ -83,7 +83,7 @@ impl Script {
     }
 }
 
-/// The bytes in memory in front of what is to be sent.
+/// The bytes in memory before any part of a file.
 pub(crate) fn in_memory(chunks: Chunks<'_>) -> Vec<u8> {
     chunks.front().0.iter().flat_map(|piece| piece.bytes()).copied().collect()
 }

@@ -1,4 +1,4 @@
-//! Pairs of a READ and the SEND of what it reads.
+//! Pairs: a READ and the SEND of what it reads.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -14,11 +14,11 @@ pub(super) const TESTS: &[Test] = &[
     ("pair::carries_head_and_file", carries_head_and_file),
     ("pair::of_a_short_file_sends_nothing", of_a_short_file_sends_nothing),
     ("pair::outlives_the_client", outlives_the_client),
-    ("pair::reads_at_once_where_it_must", reads_at_once_where_it_must),
+    ("pair::reads_directly_when_asked", reads_directly_when_asked),
     ("pair::of_hot_files_needs_no_kernel_thread", of_hot_files_needs_no_kernel_thread),
 ];
 
-/// What only rings do that link and batch.
+/// Tests for rings that link and batch.
 pub(super) const OF_CHAINS: &[Test] =
     &[("pair::torn_apart_ends_its_client_alone", torn_apart_ends_its_client_alone)];
 
@@ -48,7 +48,7 @@ fn carries_head_and_file() -> Outcome {
         }
         assert!(reader.join().expect("the reader reads")? == expected, "head of {head_bytes}, from {offset}");
     }
-    assert_eq!(ring.in_flight(), 0, "one completion a pair, and it ends the operation");
+    assert_eq!(ring.in_flight(), 0, "one completion per pair, which ends the operation");
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn of_a_short_file_sends_nothing() -> Outcome {
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
     ring.submit_and_wait(Some(Duration::from_millis(20)))?;
-    assert!(ring.completion().is_none(), "one completion a pair");
+    assert!(ring.completion().is_none(), "one completion per pair");
     assert_eq!(ring.in_flight(), 0);
     theirs.set_nonblocking(true)?;
     assert_eq!(theirs.read(&mut [0; 16]).expect_err("nothing to read").kind(), io::ErrorKind::WouldBlock);
@@ -89,13 +89,13 @@ fn outlives_the_client() -> Outcome {
     assert!(watch.upgrade().is_some(), "the file is in flight");
     assert_eq!(ring.in_flight(), 1);
     drop(theirs);
-    let error = sent(&mut ring).expect_err("nobody takes the rest");
+    let error = sent(&mut ring).expect_err("the peer is gone");
     assert!(error.message().is_some_and(|message| message.contains("Broken pipe")), "{error:?}");
     assert!(watch.upgrade().is_none());
     Ok(())
 }
 
-fn reads_at_once_where_it_must() -> Outcome {
+fn reads_directly_when_asked() -> Outcome {
     let directory = directory()?;
     let content = pattern(LARGE_BODY_BYTES / 2);
     let file = file_of(&directory, &content)?;
@@ -111,12 +111,12 @@ fn reads_at_once_where_it_must() -> Outcome {
     Ok(())
 }
 
-/// The kernel's threads for the rings of this thread: `iou-wrk-` and its number.
+/// The number of kernel worker threads (`iou-wrk-` and a number) of this thread's rings.
 fn kernel_threads() -> io::Result<usize> {
     let ours = format!("iou-wrk-{}", rustix::thread::gettid());
     let mut count = 0;
     for task in fs::read_dir("/proc/self/task")? {
-        // A thread may end meanwhile.
+        // A thread may end while the directory is read.
         let name = fs::read_to_string(task?.path().join("comm")).unwrap_or_default();
         count += usize::from(name.trim_end() == ours);
     }
@@ -142,7 +142,7 @@ fn of_hot_files_needs_no_kernel_thread() -> Outcome {
     Ok(())
 }
 
-/// The kernel takes the READ of the second of three pairs, and not its SEND.
+/// The kernel takes the READ of the second of three pairs without its SEND.
 fn torn_apart_ends_its_client_alone() -> Outcome {
     let directory = directory()?;
     let content = pattern(LARGE_BODY_BYTES);
@@ -164,7 +164,7 @@ fn torn_apart_ends_its_client_alone() -> Outcome {
             }));
         }
         ring.submit_only(3)?;
-        // What has left, or that the send has failed.
+        // The number of bytes sent, or `None` once the send has failed.
         let mut outcomes = [Some(0); 3];
         let mut under_way = 3;
         while under_way > 0 {
@@ -179,7 +179,7 @@ fn torn_apart_ends_its_client_alone() -> Outcome {
         assert_eq!(outcomes, [whole, None, whole], "cached: {cached}");
         assert_eq!(ring.in_flight(), 0);
         ring.submit_and_wait(Some(Duration::from_millis(20)))?;
-        assert!(ring.completion().is_none(), "nothing else is told");
+        assert!(ring.completion().is_none(), "there are no other completions");
         let got: Vec<_> = ends.into_iter().map(|end| end.join().expect("the reader reads")).collect();
         for (slot, got) in got.into_iter().enumerate() {
             let expected = [&b"head"[..], &content].concat();

@@ -1,4 +1,4 @@
-//! What each switch changes, as far as the ring can tell; each test runs with its switch.
+//! The effect of each switch that the ring can see. Each test runs with its switch.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,13 +15,13 @@ use super::{
     Outcome, PATIENCE, Test, directory, file_of, next, options, pair, pattern, sent, small_ring, token,
 };
 
-/// A switch, and what is tested.
+/// A switch, and its test.
 pub(super) const SWITCHES: &[(Tune, Test)] = &[
     (Tune::SingleAccept, ("accepts_one_at_a_time", accepts_one_at_a_time)),
     (Tune::SingleReceive, ("receives_one_at_a_time_into_its_own_memory", receives_one_at_a_time)),
-    (Tune::SingleReceive, ("memory_in_flight_is_not_freed", single_receives_end_well)),
-    (Tune::CoopTaskrun, ("asks_for_nothing_that_defers", asks_for_nothing_that_defers)),
-    (Tune::UnlinkedSend, ("sends_when_the_read_has_come_back", sends_when_the_read_has_come_back)),
+    (Tune::SingleReceive, ("memory_in_flight_is_not_freed", one_shot_receives_in_flight_are_not_freed)),
+    (Tune::CoopTaskrun, ("does_not_defer_completions", does_not_defer_completions)),
+    (Tune::UnlinkedSend, ("sends_after_the_read_completes", sends_after_the_read_completes)),
     (Tune::Unbatched, ("enters_the_kernel_for_each_operation", enters_the_kernel_for_each_operation)),
 ];
 
@@ -42,7 +42,7 @@ fn accepts_one_at_a_time() -> Outcome {
         assert_eq!(of, token(round));
         assert_eq!(ring.in_flight(), 0);
         ring.submit_and_wait(Some(Duration::from_millis(20)))?;
-        assert!(ring.completion().is_none(), "the other one waits");
+        assert!(ring.completion().is_none(), "the other connection waits");
     }
     let flight = ring.arm_accept(token(2), &listener);
     ring.cancel(flight);
@@ -53,7 +53,7 @@ fn accepts_one_at_a_time() -> Outcome {
     Ok(())
 }
 
-/// What a receive that is for once has come to.
+/// Decodes a one-shot receive.
 fn received_once(completion: Completion) -> Result<Option<Vec<u8>>, Failed> {
     let Completion::Received { result, .. } = completion else { return Err("not a receive".into()) };
     Ok(result?.map(|buffer| buffer.bytes().to_vec()))
@@ -66,7 +66,7 @@ fn receives_one_at_a_time() -> Outcome {
     theirs.write_all(&content)?;
     for expected in [&content[..content.len() - 5], &content[content.len() - 5..]] {
         ring.submit_and_wait(Some(Duration::ZERO))?;
-        assert!(ring.completion().is_none(), "nothing is received unasked");
+        assert!(ring.completion().is_none(), "nothing more is received unless asked for");
         ring.arm_recv(token(0), &socket);
         assert!(received_once(next(&mut ring)?)?.as_deref() == Some(expected));
         assert_eq!((ring.in_flight(), ring.receive_buffers().lent()), (0, 8), "no provided buffer was taken");
@@ -82,19 +82,15 @@ fn receives_one_at_a_time() -> Outcome {
     Ok(())
 }
 
-/// Receives in flight when the client, the ring's owner or the ring goes.
-fn single_receives_end_well() -> Outcome {
+/// One-shot receives in flight when the client, the owner of the ring or the ring itself goes away.
+fn one_shot_receives_in_flight_are_not_freed() -> Outcome {
     let mut ring = small_ring()?;
     let (socket, mut theirs) = pair()?;
     ring.arm_recv(token(0), &socket);
     drop(socket);
     theirs.write_all(b"late")?;
     assert_eq!(received_once(next(&mut ring)?)?.as_deref(), Some(&b"late"[..]));
-    assert_eq!(
-        theirs.read_to_end(&mut Vec::new())?,
-        0,
-        "the operation held the socket, and has let go of it"
-    );
+    assert_eq!(theirs.read_to_end(&mut Vec::new())?, 0, "the operation held the socket, and has released it");
 
     let (idle, mut their_idle) = pair()?;
     ring.arm_recv(token(1), &idle);
@@ -113,14 +109,14 @@ fn single_receives_end_well() -> Outcome {
     Ok(())
 }
 
-fn asks_for_nothing_that_defers() -> Outcome {
+fn does_not_defer_completions() -> Outcome {
     let ring = small_ring()?;
     let rung = LADDER.iter().find(|rung| rung.kernel == ring.rung()).ok_or("not on the ladder")?;
     assert!(!rung.defers, "{}", rung.kernel);
     Ok(())
 }
 
-/// How often the kernel is entered until a pair of a file that is in memory has been sent.
+/// How often the kernel is entered to send a pair from a file in memory.
 fn enters_of_a_pair(options: &Options) -> Result<u64, Failed> {
     let directory = directory()?;
     let content = pattern(1000);
@@ -135,8 +131,8 @@ fn enters_of_a_pair(options: &Options) -> Result<u64, Failed> {
     Ok(ring.enters())
 }
 
-fn sends_when_the_read_has_come_back() -> Outcome {
-    assert_eq!(enters_of_a_pair(&Options::default())?, 1, "the chain runs by itself");
+fn sends_after_the_read_completes() -> Outcome {
+    assert_eq!(enters_of_a_pair(&Options::default())?, 1, "the chain needs no further system call");
     assert!(enters_of_a_pair(&options())? >= 2, "the send is submitted after the read");
     Ok(())
 }
