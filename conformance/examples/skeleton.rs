@@ -1,4 +1,4 @@
-//! Writes the names of the three servers' functions, side by side, into `ARCHITECTURE.md`.
+//! Updates the side-by-side list of the three servers' functions in `ARCHITECTURE.md`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Mixed load on files that change, for as long as one likes:
+//! Mixed load on changing files, for any length of time:
 //! `cargo run --release -p conformance --example soak -- --minutes 30`.
 
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use conformance::soak::{self, Options};
 const USAGE: &str = "usage: soak [--minutes N] [--backend blocking|epoll|uring]... \
                      [--cache off|descriptors|contents] [--seed N]";
 
-/// After so long the level is taken that memory must not leave.
+/// When the reference level of memory use is measured.
 const FIRST: Duration = Duration::from_secs(60);
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options, String> {

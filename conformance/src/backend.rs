@@ -1,4 +1,4 @@
-//! The three servers, as one name each.
+//! The three servers by name.
 
 use std::fmt;
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use common::{Listeners, Service};
 
-/// One of the three.
+/// One of the three servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Backend {
     /// A thread per connection.
@@ -36,7 +36,7 @@ impl Backend {
     /// Runs the server in this thread until it has drained.
     ///
     /// # Errors
-    /// What the backend reports.
+    /// Those of the backend.
     pub fn serve(self, listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
         match self {
             Backend::Blocking => blocking::serve(listeners, service, ready),
@@ -45,10 +45,9 @@ impl Backend {
         }
     }
 
-    /// Why this backend can't run on this machine at all; `None` when it can.
+    /// Why this backend can't run on this machine; `None` if it can.
     ///
-    /// Only the machine excuses: a uring server that doesn't start where the kernel gives out rings fails
-    /// its tests.
+    /// Asks only the kernel: if the kernel provides rings, a uring server that doesn't start fails its tests.
     #[must_use]
     pub fn missing(self) -> Option<&'static str> {
         static RING: OnceLock<Option<String>> = OnceLock::new();
@@ -59,10 +58,10 @@ impl Backend {
     }
 }
 
-/// Multishot receive, the youngest operation that the ring server can't do without, came with 6.0.
+/// Multishot receive, the newest operation the ring server requires, came with 6.0.
 const KERNEL_MIN: (u32, u32) = (6, 0);
 
-/// Asks the kernel, and not the server that is to be tested.
+/// Asks the kernel directly, not the server under test.
 fn why_no_ring() -> Option<String> {
     if let Err(error) = io_uring::IoUring::new(8) {
         return Some(format!("no io_uring: {error}"));

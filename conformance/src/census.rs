@@ -1,4 +1,4 @@
-//! What a test may not leave behind: descriptors, threads, connections.
+//! Leak checks: descriptors, threads and connections that a test must not leave behind.
 
 use std::fs;
 use std::io;
@@ -12,7 +12,7 @@ use crate::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The descriptors that a process has open.
+/// The number of descriptors a process has open.
 ///
 /// # Errors
 /// When the process is gone.
@@ -20,7 +20,7 @@ pub fn descriptors(process: impl std::fmt::Display) -> io::Result<usize> {
     count(&format!("/proc/{process}/fd"))
 }
 
-/// The threads that a process has.
+/// The number of threads of a process.
 ///
 /// # Errors
 /// When the process is gone.
@@ -32,7 +32,7 @@ fn count(folder: &str) -> io::Result<usize> {
     Ok(fs::read_dir(folder)?.count())
 }
 
-/// What this process held at one moment.
+/// The resources this process held at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
     descriptors: usize,
@@ -40,7 +40,7 @@ pub struct Census {
 }
 
 impl Census {
-    /// Counts.
+    /// Counts the resources.
     ///
     /// # Errors
     /// When /proc can't be read.
@@ -48,10 +48,10 @@ impl Census {
         Ok(Census { descriptors: descriptors("self")?, threads: threads("self")? })
     }
 
-    /// Waits until everything that came since has gone: for after a server has ended.
+    /// Waits until the counts are back to these; call it after a server has ended.
     ///
     /// # Errors
-    /// When something stays.
+    /// If something remains.
     pub fn returns(self) -> Result<(), Failed> {
         self.descriptors_return()?;
         deadline::within(PATIENCE, "the threads to end", || {
@@ -59,10 +59,10 @@ impl Census {
         })
     }
 
-    /// Waits until no more descriptors are open than then.
+    /// Waits until no more descriptors are open than at the time of the count.
     ///
     /// # Errors
-    /// When some stay open: how many, and what they are.
+    /// If some stay open: how many, and which.
     pub fn descriptors_return(self) -> Result<(), Failed> {
         let gone = || descriptors("self").is_ok_and(|now| now <= self.descriptors);
         deadline::within(PATIENCE, "the descriptors to be closed", gone).map_err(|_late| {
@@ -79,8 +79,8 @@ fn list_descriptors() -> String {
     format!("{}: {}", targets.len(), targets.join(", "))
 }
 
-/// Waits until a server has counted so many connections since it began. A loop counts at the end of a turn, so a
-/// client may have its answer before.
+/// Waits until a server has counted this many connections since it started. An event loop counts at the end of a turn,
+/// so a client may get its response earlier.
 ///
 /// # Errors
 /// When there are fewer.
@@ -92,17 +92,17 @@ pub fn connections_begin(server: &Server, count: u64) -> Result<(), Failed> {
 /// Waits until a server has no connection left.
 ///
 /// # Errors
-/// When one stays.
+/// If one remains.
 pub fn connections_end(server: &Server) -> Result<(), Failed> {
     let stats = &server.service().stats;
     deadline::within(PATIENCE, "the connections to end", || stats.active() == 0)
         .map_err(|_late| format!("{} connections are still open", stats.active()).into())
 }
 
-/// Raises the soft limit of descriptors to the hard one: client and server share a process in most tests.
+/// Raises the soft descriptor limit to the hard limit: in most tests, client and server share a process.
 ///
 /// # Errors
-/// What setrlimit(2) reports.
+/// Those of setrlimit(2).
 pub fn raise_descriptor_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?)

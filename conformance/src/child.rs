@@ -1,7 +1,7 @@
-//! A server in a process of its own: for tests that take a process to its limits, or look at what it costs.
+//! A server in its own process, for tests that exhaust a process's limits or measure its cost.
 //!
-//! The child is the test executable again, with hidden arguments. It serves until its standard input ends,
-//! which it does at the latest when the test's own process does.
+//! The child is the test executable, restarted with hidden arguments. It serves until its standard input ends, at the
+//! latest when the test's process does.
 
 use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
@@ -21,19 +21,19 @@ use crate::deadline;
 use crate::process::Process;
 use crate::server::Server;
 
-/// The first argument of a child.
+/// The first argument of a child process.
 const HIDDEN: &str = "--serve-in-a-child";
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a child's server is set to.
+/// The settings of a child's server.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// `Config::connections_max`
     pub connections_max: usize,
-    /// The limit of descriptors, if the child shall have a lower one than the test.
+    /// A lower descriptor limit for the child.
     pub descriptors_max: Option<u64>,
-    /// The user to become, if the test may.
+    /// The user to switch to, if permitted.
     pub user: Option<u32>,
     /// Whether files are copied: [`CopyMode::Read`].
     pub copies: bool,
@@ -46,17 +46,17 @@ impl Default for Settings {
     }
 }
 
-/// A server in another process, with one worker. It ends when this is dropped.
+/// A server in another process, with one worker. Dropping it ends the process.
 #[derive(Debug)]
 pub struct ChildServer {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     child: Child,
     input: Option<ChildStdin>,
 }
 
 impl ChildServer {
-    /// Starts a child and waits until it accepts.
+    /// Starts a child and waits until it accepts connections.
     ///
     /// # Errors
     /// When the process or the server can't be started.
@@ -72,23 +72,23 @@ impl ChildServer {
         let input = child.stdin.take();
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
-            // Ends without a line when the child does: it has said why on standard error.
+            // An early end of file means the child has ended; it reports why on standard error.
             BufReader::new(output).read_line(&mut line)?;
         }
         let address = line.trim_end().parse().map_err(|_| format!("{backend} didn't start in a child"))?;
         Ok(ChildServer { address, child, input })
     }
 
-    /// Its process.
+    /// The child's process.
     #[must_use]
     pub fn process(&self) -> Process {
         Process::new(self.child.id())
     }
 
-    /// Drains it and waits for the end.
+    /// Drains the server and waits for the child to end.
     ///
     /// # Errors
-    /// When it doesn't end, or not well.
+    /// If the child doesn't end, or fails.
     pub fn stop(mut self) -> Result<(), Failed> {
         drop(self.input.take());
         let mut status = None;
@@ -105,13 +105,13 @@ impl ChildServer {
 
 impl Drop for ChildServer {
     fn drop(&mut self) {
-        // After `stop` both find that it is gone.
+        // Both fail harmlessly after `stop`.
         let _killed = self.child.kill();
         let _waited = self.child.wait();
     }
 }
 
-/// Does the work of a child, if this process is one.
+/// Runs the server if this process is a child.
 #[must_use]
 pub fn run_if_child() -> Option<ExitCode> {
     let mut arguments = std::env::args().skip(1);
@@ -127,7 +127,7 @@ pub fn run_if_child() -> Option<ExitCode> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "standard output is how the child tells its address")]
+#[expect(clippy::print_stdout, reason = "the child reports its address on standard output")]
 fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let backend: Backend = parse(arguments.next())?;
     let root = arguments.next().ok_or("no root")?;
@@ -136,7 +136,7 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let mut cache = CacheConfig::default();
     if let Some(descriptors) = arguments.next().filter(|argument| !argument.is_empty()) {
         let limit = parse(Some(descriptors))?;
-        // Who has a file in the cache doesn't notice that it couldn't be opened.
+        // With a cached file, running out of descriptors wouldn't show.
         cache = CacheConfig::OFF;
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     } else {

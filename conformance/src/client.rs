@@ -1,5 +1,5 @@
-//! A client that speaks bytes: it sends exactly what it is told, in the pieces that it is told, and reads
-//! answers by their framing. Every read and write has a deadline.
+//! A client that works on raw bytes: it sends exactly the given bytes, in the given pieces, and reads responses by
+//! their framing. Every read and write has a deadline.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -11,30 +11,30 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt
 use crate::response::{Framing, Response, find_head};
 use crate::row::get;
 
-/// How long any single wait for the server may take.
+/// The longest single wait for the server.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// More than any head of this server has.
+/// Larger than any response head of this server.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
-    /// Received, and not yet part of a response that was handed out.
+    /// Bytes received but not yet returned as part of a response.
     received: Vec<u8>,
 }
 
-/// What a wait for bytes ended with.
+/// The result of waiting for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// So many bytes.
+    /// This many bytes.
     Bytes(usize),
-    /// The server closed its side, in order.
+    /// The server closed its side in an orderly way.
     End,
     /// The server reset the connection.
     Reset,
-    /// Nothing, until the deadline.
+    /// Nothing arrived before the deadline.
     Silence,
 }
 
@@ -42,15 +42,15 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// What connect(2) reports.
+    /// Those of connect(2).
     pub fn connect(address: SocketAddr) -> io::Result<Client> {
         Client::wrap(TcpStream::connect_timeout(&address, PATIENCE)?)
     }
 
-    /// Connects with a small receive buffer, so that an answer that isn't read soon holds up the server.
+    /// Connects with a small receive buffer, so that an unread response soon blocks the server.
     ///
     /// # Errors
-    /// What connect(2) reports.
+    /// Those of connect(2).
     pub fn connect_narrow(address: SocketAddr, receive_buffer_bytes: usize) -> io::Result<Client> {
         let socket = net::socket_with(
             AddressFamily::INET,
@@ -58,7 +58,7 @@ impl Client {
             SocketFlags::CLOEXEC,
             Some(ipproto::TCP),
         )?;
-        // Before connect(2): the window is agreed on in the handshake (tcp(7)).
+        // Set before connect(2): the window is negotiated in the handshake (tcp(7)).
         sockopt::set_socket_recv_buffer_size(&socket, receive_buffer_bytes)?;
         net::connect(&socket, &address)?;
         Client::wrap(TcpStream::from(socket))
@@ -74,23 +74,24 @@ impl Client {
     /// Sends the bytes in one piece.
     ///
     /// # Errors
-    /// What write(2) reports: a server that has closed shows here, or at the next read.
+    /// Those of write(2). If the server has closed, the error shows here or at the next read.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Another handle of the connection, to write to it while this one reads.
+    /// A second handle to the connection, for writing while this one reads.
     ///
     /// # Errors
-    /// What dup(2) reports.
+    /// Those of dup(2).
     pub fn writer(&self) -> io::Result<TcpStream> {
         self.stream.try_clone()
     }
 
-    /// Sends as much as the connection takes without waiting for longer than `patience`; how much that was.
+    /// Sends as much as the connection takes, blocking for at most `patience` at a time. Returns the number of bytes
+    /// sent.
     ///
     /// # Errors
-    /// What write(2) reports, would-block aside.
+    /// Those of write(2), except would-block.
     pub fn send_some(&mut self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
         self.stream.set_write_timeout(Some(patience))?;
         let sent = match self.stream.write(bytes) {
@@ -101,35 +102,35 @@ impl Client {
         sent
     }
 
-    /// Asks for a target, and waits for the whole answer.
+    /// Requests a target and waits for the complete response.
     ///
     /// # Errors
-    /// As for [`Client::send`] and [`Client::response`].
+    /// See [`Client::send`] and [`Client::response`].
     pub fn get(&mut self, target: &str) -> Result<Response, Failed> {
         self.send(&get(target, &[]))?;
         self.response(Framing::Content)
     }
 
-    /// Ends the client's side: no more bytes will come from here.
+    /// Shuts down the client's side.
     ///
     /// # Errors
-    /// What shutdown(2) reports.
+    /// Those of shutdown(2).
     pub fn half_close(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// Closes with a reset instead of an orderly end; also leaves no port behind in TIME-WAIT.
+    /// Closes with a reset instead of an orderly close, which also avoids TIME-WAIT.
     ///
     /// # Errors
-    /// What setsockopt(2) reports.
+    /// Those of setsockopt(2).
     pub fn reset(self) -> io::Result<()> {
         Ok(sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO))?)
     }
 
-    /// Waits for some bytes, at most until the deadline; what came stays for the next reader.
+    /// Waits for bytes until the deadline. They stay buffered for the next read.
     ///
     /// # Errors
-    /// What read(2) reports, a reset and a timeout aside.
+    /// Those of read(2), except a reset and a timeout.
     pub fn hear(&mut self, deadline: Instant) -> io::Result<Heard> {
         let mut chunk = [0; 64 * 1024];
         let heard = self.read_until(deadline, &mut chunk)?;
@@ -140,7 +141,7 @@ impl Client {
     }
 
     fn read_until(&mut self, deadline: Instant, chunk: &mut [u8]) -> io::Result<Heard> {
-        // A zero timeout would mean none at all.
+        // A zero timeout would mean no timeout.
         let patience = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(patience))?;
         loop {
@@ -157,30 +158,30 @@ impl Client {
         }
     }
 
-    /// Bytes that have come and wait in the socket.
+    /// The number of bytes waiting in the socket.
     ///
     /// # Errors
-    /// What `ioctl(FIONREAD)` reports (tcp(7)).
+    /// Those of `ioctl(FIONREAD)` (tcp(7)).
     pub fn unread_bytes(&self) -> io::Result<u64> {
         Ok(rustix::io::ioctl_fionread(&self.stream)?)
     }
 
-    /// What was received and not yet handed out.
+    /// The buffered bytes.
     #[must_use]
     pub fn received(&self) -> &[u8] {
         &self.received
     }
 
-    /// Takes what was received and not yet handed out.
+    /// Takes the buffered bytes.
     #[must_use]
     pub fn take_received(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.received)
     }
 
-    /// Reads one response by its framing, interim ones (1xx) included as responses of their own.
+    /// Reads one response by its framing. Interim responses (1xx) count as responses of their own.
     ///
     /// # Errors
-    /// When the server ends, resets or falls silent in the middle, and for every breach of syntax.
+    /// If the server closes, resets or stalls in the middle, and for every syntax error.
     pub fn response(&mut self, framing: Framing) -> Result<Response, Failed> {
         let mut response = self.head(framing)?;
         let content = response.content_bytes;
@@ -189,10 +190,10 @@ impl Client {
         Ok(response)
     }
 
-    /// Reads a response's head only. `content_bytes` says how much follows.
+    /// Reads only a response's head; `content_bytes` tells how much follows.
     ///
     /// # Errors
-    /// As for [`Client::response`].
+    /// See [`Client::response`].
     pub fn head(&mut self, framing: Framing) -> Result<Response, Failed> {
         loop {
             if let Some(length) = find_head(&self.received) {
@@ -200,16 +201,16 @@ impl Client {
                 return Response::parse(head, framing);
             }
             if self.received.len() > HEAD_BYTES_MAX {
-                return Err("the head of a response never ends".into());
+                return Err("the response head never ends".into());
             }
             self.fill(self.received.len() + 1, "a head")?;
         }
     }
 
-    /// Reads the next `count` bytes of content, handing each piece on with its position.
+    /// Reads the next `count` bytes of content and passes each piece to `each` with its position.
     ///
     /// # Errors
-    /// When the server doesn't send them all, and what `each` reports.
+    /// If the server doesn't send all of them, and the errors of `each`.
     pub fn content(
         &mut self,
         count: u64,
@@ -231,7 +232,7 @@ impl Client {
     /// Reads until the server closes its side; a reset is an error.
     ///
     /// # Errors
-    /// When the server resets the connection or doesn't close it.
+    /// If the server resets the connection or doesn't close it.
     pub fn rest(&mut self) -> Result<Vec<u8>, Failed> {
         loop {
             match self.hear(Instant::now() + PATIENCE)? {
@@ -243,7 +244,7 @@ impl Client {
         }
     }
 
-    /// Waits until so many bytes are there.
+    /// Waits until this many bytes are buffered.
     fn fill(&mut self, count: usize, what: &str) -> Result<(), Failed> {
         let deadline = Instant::now() + PATIENCE;
         while self.received.len() < count {
@@ -263,7 +264,7 @@ impl Client {
         format!("{what}; received {} bytes: \"{}\"", self.received.len(), shown.escape_ascii()).into()
     }
 
-    /// Takes the first bytes of what was received.
+    /// Takes the first buffered bytes.
     pub(crate) fn take(&mut self, count: usize) -> Vec<u8> {
         let rest = self.received.split_off(count);
         std::mem::replace(&mut self.received, rest)

@@ -1,7 +1,7 @@
-//! A program that may not use io_uring, as in a container whose policy forbids it.
+//! Runs a program without access to io_uring, like a container with a strict seccomp policy.
 //!
-//! The test executable starts itself with hidden arguments, puts a system call filter on itself (seccomp(2)),
-//! and becomes the program: a filter outlives execve(2).
+//! The test executable restarts itself with hidden arguments, installs a system call filter (seccomp(2)), and executes
+//! the program: filters survive execve(2).
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -11,20 +11,20 @@ use std::process::{Command, ExitCode};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 
-/// The first argument of the executable that becomes another.
+/// The first argument of the restarted executable.
 const HIDDEN: &str = "--become-without-io-uring";
 
 /// The command, with `io_uring_setup(2)` failing with this errno.
 ///
 /// # Errors
-/// When this executable can't be found.
+/// If this executable can't be found.
 pub fn without_io_uring(command: &Command, errno: i32) -> io::Result<Command> {
     let mut confined = Command::new(std::env::current_exe()?);
     confined.arg(HIDDEN).arg(errno.to_string()).arg(command.get_program()).args(command.get_args());
     Ok(confined)
 }
 
-/// Becomes the program that this process was asked to be, if it was.
+/// Executes the program, if this process was restarted for that.
 #[must_use]
 pub fn become_if_asked() -> Option<ExitCode> {
     let mut arguments = std::env::args_os().skip(1);

@@ -1,19 +1,19 @@
-//! Waiting for what another thread or the kernel brings about: by looking, up to a deadline.
+//! Waits for something done by another thread or by the kernel, by polling until a deadline.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-/// What a server on another core does at once is awaited by yielding; sleeping would take longer.
+/// A server on another core is usually fast, so yield first; a sleep would take longer.
 const YIELDS: u32 = 50;
-/// How long to wait before looking again: short against any deadline, long against a look.
+/// The poll interval: short compared with any deadline, long compared with a check.
 const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
 /// Waits until the condition holds.
 ///
 /// # Errors
-/// When it still doesn't after `patience`.
+/// If it doesn't within `patience`.
 pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) -> Result<(), Failed> {
     let deadline = Instant::now() + patience;
     for _ in 0..YIELDS {

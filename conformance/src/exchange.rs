@@ -1,4 +1,4 @@
-//! Carrying out a row: whole, split at every byte, and as a transcript to compare.
+//! Executes a row of the table: whole, split at every byte, and as a transcript for comparison.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use crate::response::{Framing, Response};
 use crate::row::{Answer, Row, Then, digits, get};
 use crate::server::Server;
 
-/// Every byte that the server sent, with the value of each Date masked.
+/// Every byte the server sent, with Date values masked.
 pub type Transcript = Vec<u8>;
 
-/// Longer requests are split at some of their bytes only.
+/// Longer requests are split only at some positions.
 const SPLIT_EVERYWHERE_BYTES_MAX: usize = 300;
-/// Connections that wait at their split point at once.
+/// Connections held at their split point at the same time.
 const SPLITS_AT_ONCE: usize = 64;
-/// How long a server may take to read what is there to be read.
+/// How long a server may take to read the available bytes.
 const READING_PATIENCE: Duration = Duration::from_secs(5);
-/// So many small answers surely fit between server and client while nobody reads them.
+/// This many small responses fit into the buffers between server and client unread.
 const UNREAD_ANSWERS_MAX: usize = 20;
 
-/// A row made ready for one site: the entity tag is known.
+/// A row prepared for one site: its entity tag is known.
 #[derive(Debug)]
 pub struct Exchange<'a> {
     row: &'a Row,
@@ -32,24 +32,23 @@ pub struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    /// Asks the server for the entity tag that the row may speak of.
+    /// Asks the server for the entity tag the row may refer to.
     ///
     /// # Errors
-    /// When the server doesn't tell.
+    /// If the server doesn't provide one.
     pub fn new(row: &'a Row, address: SocketAddr) -> Result<Exchange<'a>, Failed> {
         let etag = ask_for_digits(address)?.require("ETag")?.to_owned();
         if !(etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"')) {
-            return Err(format!("the entity tag isn't a strong one: {etag}").into());
+            return Err(format!("not a strong entity tag: {etag}").into());
         }
         let request = replace(&row.request, b"{etag}", etag.as_bytes());
         Ok(Exchange { row, etag, request })
     }
 
-    /// Exchanges that make a server open whatever it opens only when it is first needed: for a file, for what
-    /// isn't there, for a listing.
+    /// Requests a file, a missing file and a listing, so that the server opens everything it opens lazily.
     ///
     /// # Errors
-    /// When the server can't carry them out.
+    /// If an exchange fails.
     pub fn warm_up(address: SocketAddr) -> Result<(), Failed> {
         let mut client = Client::connect(address)?;
         for target in ["/digits.txt", "/missing", "/bare/"] {
@@ -69,11 +68,11 @@ impl<'a> Exchange<'a> {
         self.finish(client)
     }
 
-    /// Sends the request in two pieces, once for each place where it can be cut, and byte by byte: the
-    /// transcript must never change.
+    /// Sends the request in two pieces, split at each position in turn, and byte by byte. The transcript must always be
+    /// the same.
     ///
     /// # Errors
-    /// The first difference, and where the request was cut.
+    /// The first difference, with the position of the split.
     pub fn run_split(&self, server: &Server) -> Result<(), Failed> {
         let whole = self.run(server.address)?;
         for cuts in self.cuts().chunks(SPLITS_AT_ONCE) {
@@ -93,7 +92,7 @@ impl<'a> Exchange<'a> {
         (1..length).filter(|cut| cut % step == 0 || *cut < 48 || length - cut < 48).collect()
     }
 
-    /// Many connections, each held at its cut until the server has read everything that was sent so far.
+    /// Opens many connections and holds each at its split point until the server has read what was sent so far.
     fn run_cuts(&self, server: &Server, cuts: &[usize], whole: &Transcript) -> Result<(), Failed> {
         let received = server.service().stats.totals().bytes_in;
         let mut clients = Vec::new();
@@ -104,7 +103,7 @@ impl<'a> Exchange<'a> {
         }
         self.await_reading(server, received + cuts.iter().map(|cut| *cut as u64).sum::<u64>())?;
         for (cut, mut client) in clients {
-            // A server that has refused the first piece may be gone: the transcript tells.
+            // A server that refused the first piece may have closed already; the transcript shows it.
             let _sent = client.send(&self.request[cut..]);
             let split = self.finish(client).and_then(|transcript| compare(whole, &transcript));
             split.map_err(|failed| complaint(&format!("cut after byte {cut}"), &failed))?;
@@ -112,7 +111,7 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// One byte at a time, each read by the server before the next is sent.
+    /// Sends one byte at a time, after the server has read the previous one.
     fn trickle(&self, server: &Server) -> Result<Transcript, Failed> {
         let mut client = Client::connect(server.address)?;
         let mut received = server.service().stats.totals().bytes_in;
@@ -126,9 +125,9 @@ impl<'a> Exchange<'a> {
         self.finish(client)
     }
 
-    /// Waits until the server has read so many bytes since it started, so that what is sent next arrives alone.
+    /// Waits until the server has read this many bytes since its start, so that the next piece arrives alone.
     fn await_reading(&self, server: &Server, bytes: u64) -> Result<(), Failed> {
-        // A server isn't bound to read on where its answers aren't read, or after the last of them.
+        // A server may stop reading if its responses aren't read, or after the last one.
         if self.row.then == Then::Dropped || self.row.answers.len() > UNREAD_ANSWERS_MAX {
             return Ok(());
         }
@@ -138,10 +137,10 @@ impl<'a> Exchange<'a> {
         })
     }
 
-    /// Reads the answers, and what becomes of the connection.
+    /// Reads the responses, then checks the state of the connection.
     fn finish(&self, mut client: Client) -> Result<Transcript, Failed> {
         if self.row.half_close {
-            // Fails when the server has closed already: what it sent is still to be read.
+            // Fails if the server has closed already; its bytes can still be read.
             let _closed = client.half_close();
         }
         let mut transcript = Transcript::new();
@@ -157,7 +156,7 @@ impl<'a> Exchange<'a> {
             Then::Closed => {
                 let rest = client.rest()?;
                 if !rest.is_empty() {
-                    return Err(format!("more than was asked for: \"{}\"", rest.escape_ascii()).into());
+                    return Err(format!("unexpected bytes: \"{}\"", rest.escape_ascii()).into());
                 }
             }
             Then::Dropped => match client.hear(Instant::now() + PATIENCE)? {
@@ -192,7 +191,7 @@ fn ask_for_digits(address: SocketAddr) -> Result<Response, Failed> {
     Ok(response)
 }
 
-/// A head with its Date replaced by letters.
+/// A head with its Date value masked.
 #[must_use]
 pub fn mask_date(head: &[u8]) -> Vec<u8> {
     const NAME: &[u8] = b"\r\nDate: ";
@@ -208,7 +207,7 @@ pub fn mask_date(head: &[u8]) -> Vec<u8> {
 /// Compares two transcripts.
 ///
 /// # Errors
-/// When they differ: from where on, and how.
+/// If they differ: where, and how.
 pub fn compare(one: &[u8], other: &[u8]) -> Result<(), Failed> {
     if one == other {
         return Ok(());

@@ -1,5 +1,5 @@
-//! Servers that do without a technique: each of [`Tune::ALL`] by itself, the plain copy, and all that a backend has
-//! at once. Their answers are those of the server that has them all.
+//! Servers with optimizations disabled: each of [`Tune::ALL`] alone, the plain copy, and all of a backend's at once.
+//! Their responses must not differ from those of the full server.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use common::{CacheConfig, Config, CopyMode, Tune};
 
 use crate::backend::Backend;
 
-/// A backend, and what it does without.
+/// A backend, and its disabled optimizations.
 #[derive(Clone, Debug)]
 pub struct Lesser {
-    /// Which server.
+    /// The server.
     pub backend: Backend,
     name: String,
     tune: Vec<Tune>,
@@ -18,7 +18,7 @@ pub struct Lesser {
 }
 
 impl Lesser {
-    /// Every one that there is.
+    /// All combinations that are tested.
     #[must_use]
     pub fn all() -> Vec<Lesser> {
         Backend::ALL.into_iter().flat_map(Lesser::of).collect()
@@ -42,7 +42,7 @@ impl Lesser {
         all
     }
 
-    /// These settings, but without the techniques, and without the cache: what comes from there needs none.
+    /// These settings with the optimizations and the cache disabled: a cache hit would bypass most of them.
     #[must_use]
     pub fn config(&self, config: Config) -> Config {
         Config { tune: self.tune.clone(), copy: self.copy, cache: CacheConfig::OFF, ..config }

@@ -1,21 +1,21 @@
-//! One suite for three servers.
+//! One test suite for three servers.
 //!
-//! A backend is right when a client can't tell it from the others. So there is one table of exchanges
-//! ([`table`]): the bytes that a client sends, and everything that it must see. Every row is run
+//! A backend is correct if a client can't tell it from the others. So there is one table of exchanges ([`table`]): the
+//! bytes a client sends, and everything it must receive. Every row runs
 //!
 //! - against every backend, over real sockets: `uring::range::suffix`;
-//! - with the request cut in two at every byte, and sent byte by byte: `uring::split::range`;
-//! - against all backends, whose answers must be the same bytes, the Date aside: `transcript::range`;
-//! - against every backend without its techniques, each by itself and all at once: `epoll::always-pool::range`.
+//! - with the request split in two at every byte, and sent byte by byte: `uring::split::range`;
+//! - against all backends, whose responses must be identical except for the Date: `transcript::range`;
+//! - against every backend with optimizations disabled, each alone and all at once: `epoll::always-pool::range`.
 //!
-//! What a table of exchanges can't say is in [`robustness`]: time limits, clients that vanish or never read,
-//! files that change while they are sent, draining, running out of descriptors, ten thousand idle
-//! connections. `tests/programs.rs` runs the three programs themselves. [`soak`] is for hours: mixed load on files
-//! that change, with every answer judged; `tests/soak.rs` runs seconds of it, `examples/soak.rs` as much as asked.
+//! Tests that don't fit a table of exchanges are in [`robustness`]: time limits, clients that vanish or never read,
+//! files that change while they are sent, draining, running out of descriptors, ten thousand idle connections.
+//! `tests/programs.rs` runs the three programs themselves. [`soak`] is for hours: mixed load on changing files, with
+//! every response checked. `tests/soak.rs` runs seconds of it, `examples/soak.rs` as long as you like.
 //!
-//! Servers run in the test's own process, on a free port. After each test the open descriptors and the live
-//! connections must have returned to where they were; so the tests of one executable run one after the
-//! other. Where the kernel has no io_uring the tests of that backend are *ignored*, with the reason.
+//! Servers run in the test's own process, on a free port. After each test, the open descriptors and connections must be
+//! back to their previous numbers, so the tests of one executable run one after the other. If the kernel has no
+//! io_uring, that backend's tests are *ignored*, with the reason.
 //!
 //! | module | |
 //! |---|---|
@@ -58,9 +58,10 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// What the test executables share: a child's work if this process is one, else the tests, one at a time.
+/// The `main` of the test executables: runs the child's server if this process is one, otherwise the tests, one at a
+/// time.
 ///
-/// Descriptors are counted for the whole process, so `--test-threads` has no say.
+/// Descriptors are counted per process, so `--test-threads` is ignored.
 pub fn main(trials: impl FnOnce() -> Result<Vec<Trial>, Failed>) -> ExitCode {
     if let Some(code) = confined::become_if_asked().or_else(child::run_if_child) {
         return code;

@@ -1,4 +1,4 @@
-//! Clients that keep a server busy: for whoever drains it meanwhile.
+//! Clients that keep a server busy, for tests that drain it meanwhile.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,22 +13,22 @@ use crate::response::Framing;
 use crate::row::get;
 use crate::site::pattern_of;
 
-/// The size of `/8m.bin`, more than all buffers between the two ends of a narrow connection hold.
+/// The size of `/8m.bin`: more than fits into all buffers of a narrow connection.
 const LARGE_BYTES: u64 = 8 << 20;
-/// So much of it has been read when a download has begun.
+/// A download counts as begun once this much has been read.
 const BEGUN_BYTES: u64 = 50_000;
 
-/// A client in the middle of a large answer, most of which can't have left the server.
+/// A client in the middle of a large response, most of which is still in the server.
 #[derive(Debug)]
 pub struct Download {
     client: Client,
 }
 
 impl Download {
-    /// Asks, and reads the beginning.
+    /// Sends the request and reads the beginning.
     ///
     /// # Errors
-    /// When the answer isn't what it must be.
+    /// If the response is wrong.
     pub fn begin(address: SocketAddr) -> Result<Download, Failed> {
         let mut client = Client::connect_narrow(address, 16 * 1024)?;
         client.send(&get("/8m.bin", &[]))?;
@@ -37,20 +37,20 @@ impl Download {
         Ok(Download { client })
     }
 
-    /// Reads the rest, which must be whole, and the end of the connection behind it.
+    /// Reads the rest, which must be complete, and then the end of the connection.
     ///
     /// # Errors
-    /// When something is missing or wrong, or more is to come.
+    /// If something is missing, wrong, or follows it.
     pub fn finish(&mut self) -> Result<(), Failed> {
         let rest = LARGE_BYTES - BEGUN_BYTES;
         self.client.content(rest, |at, bytes| pattern_of(LARGE_BYTES).check(BEGUN_BYTES + at, bytes))?;
         expect_end(&mut self.client)
     }
 
-    /// Reads what is still to be had of an answer that the server has given up.
+    /// Reads what is left of a response that the server has aborted.
     ///
     /// # Errors
-    /// When the answer is whole after all, or never ends.
+    /// If the response is complete after all, or never ends.
     pub fn expect_cut(mut self) -> Result<(), Failed> {
         let mut taken = BEGUN_BYTES + self.client.received().len() as u64;
         loop {
@@ -58,28 +58,26 @@ impl Download {
                 Heard::Bytes(count) => taken += count as u64,
                 Heard::End | Heard::Reset if taken < LARGE_BYTES => return Ok(()),
                 heard => {
-                    return Err(
-                        format!("{heard:?} after {taken} bytes of an answer that was given up").into()
-                    );
+                    return Err(format!("{heard:?} after {taken} bytes of an aborted response").into());
                 }
             }
         }
     }
 }
 
-/// Asks for a target again and again until the server says that it closes. Every answer must be whole, and
-/// after the last one the server must have closed.
+/// Requests a target repeatedly until the server announces that it closes. Every response must be complete, and the
+/// server must close after the last one.
 ///
-/// A client that was kept from asking for so long that a draining server may have taken it for idle can find
-/// its connection closed instead.
+/// If the client was delayed so long that a draining server may have considered it idle, the connection may be closed
+/// without an announcement.
 ///
 /// # Errors
-/// When an answer is cut, isn't 200, or the connection ends without a word.
+/// If a response is truncated or isn't 200, or the connection ends unannounced.
 pub fn ask_until_closed(address: SocketAddr, target: &str, answers: &AtomicUsize) -> Result<(), Failed> {
     let mut client = Client::connect(address)?;
     let mut asked = Instant::now();
     loop {
-        // At least as long as the server has been waiting.
+        // At least as long as the server has waited for the request.
         let seemed_idle = asked.elapsed() > QUIET / 2;
         asked = Instant::now();
         let response = match client.get(target) {
@@ -98,10 +96,10 @@ pub fn ask_until_closed(address: SocketAddr, target: &str, answers: &AtomicUsize
     }
 }
 
-/// The server closes in order, and says nothing more.
+/// Expects the server to close in an orderly way without sending more.
 ///
 /// # Errors
-/// When it says more, resets, or doesn't close.
+/// If it sends more, resets, or doesn't close.
 pub fn expect_end(client: &mut Client) -> Result<(), Failed> {
     match client.rest()?.as_slice() {
         [] => Ok(()),
@@ -109,10 +107,10 @@ pub fn expect_end(client: &mut Client) -> Result<(), Failed> {
     }
 }
 
-/// Waits for clients that run in threads; the first failure counts.
+/// Joins client threads and returns the first failure.
 ///
 /// # Errors
-/// That failure.
+/// The first failure.
 pub fn join_all<'scope>(
     clients: impl IntoIterator<Item = ScopedJoinHandle<'scope, Result<(), Failed>>>,
 ) -> Result<(), Failed> {

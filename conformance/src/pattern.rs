@@ -1,5 +1,5 @@
-//! Content that knows its place: every byte is a function of the file's seed and the byte's position, so any
-//! range of any file can be checked without keeping it, and a failure names the first wrong byte.
+//! Verifiable content: every byte is a function of the file's seed and the byte's position, so any range of any file
+//! can be checked without storing it, and a failure names the first wrong byte.
 
 use libtest_mimic::Failed;
 
@@ -12,7 +12,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The content that belongs to the seed.
+    /// The content for this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Pattern {
         Pattern { seed }
@@ -33,10 +33,10 @@ impl Pattern {
         bytes
     }
 
-    /// Compares what was received for the bytes from `start` on.
+    /// Checks the bytes received for positions from `start` on.
     ///
     /// # Errors
-    /// When they differ: where, first.
+    /// If they differ: the first position.
     pub fn check(self, start: u64, received: &[u8]) -> Result<(), Failed> {
         let expected = self.bytes(start, received.len());
         if expected == received {
@@ -53,7 +53,8 @@ impl Pattern {
         .into())
     }
 
-    /// A scrambled word (the finalizer of splitmix64), so that neighbours and files share nothing.
+    /// A scrambled word (the finalizer of splitmix64), so that neighbouring words and different files have nothing in
+    /// common.
     fn word(self, index: u64) -> [u8; 8] {
         let mut word = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index);
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! A process from outside: what it holds and what it costs, as proc(5) tells.
+//! A process seen from outside: its resources and costs according to proc(5).
 
 use std::fs;
 use std::io;
@@ -33,22 +33,22 @@ impl Process {
         self.id
     }
 
-    /// Descriptors that it has open.
+    /// The number of open descriptors.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process is gone.
     pub fn descriptors(self) -> io::Result<usize> {
         census::descriptors(self.id)
     }
 
-    /// The names of its threads, the kernel's own for it included.
+    /// The names of its threads, including the kernel's threads for it.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process is gone.
     pub fn thread_names(self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(format!("/proc/{}/task", self.id))? {
-            // A thread may end between the two looks.
+            // A thread may end between the two reads.
             if let Ok(name) = fs::read_to_string(entry?.path().join("comm")) {
                 names.push(name.trim_end().to_owned());
             }
@@ -56,10 +56,10 @@ impl Process {
         Ok(names)
     }
 
-    /// The id of its thread of this name.
+    /// The id of the thread with this name.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn thread(self, name: &str) -> Result<u32, Failed> {
         for entry in fs::read_dir(format!("/proc/{}/task", self.id))? {
             let path = entry?.path();
@@ -71,21 +71,20 @@ impl Process {
         Err(format!("no thread {name}").into())
     }
 
-    /// Bytes that disks were asked for on its behalf so far (`read_bytes` of `/proc/PID/io`); `None` where the
-    /// kernel doesn't tell.
+    /// Bytes read from disk for it so far (`read_bytes` of `/proc/PID/io`); `None` if the kernel doesn't report it.
     #[must_use]
     pub fn disk_bytes_read(self) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/io", self.id)).ok()?;
         text.lines().find_map(|line| line.strip_prefix("read_bytes:")?.trim().parse().ok())
     }
 
-    /// Processor time of all its threads so far, user and system; counted in hundredths of a second.
+    /// CPU time of all its threads so far, user and system, in hundredths of a second.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process is gone.
     pub fn processor_time(self) -> Result<Duration, Failed> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.id))?;
-        // The name, in parentheses, may hold anything: fields count from behind it.
+        // The name in parentheses may contain anything, so parse the fields after it.
         let (_, fields) = stat.rsplit_once(')').ok_or("no name in /proc/*/stat")?;
         let mut ticks = fields.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
         let total = ticks
@@ -96,10 +95,10 @@ impl Process {
         Ok(Duration::from_millis(total * 1000 / rustix::param::clock_ticks_per_second()))
     }
 
-    /// Memory that it has in use, in bytes.
+    /// Its resident memory in bytes.
     ///
     /// # Errors
-    /// When it is gone.
+    /// If the process is gone.
     pub fn resident_bytes(self) -> Result<u64, Failed> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id))?;
         let line = status

@@ -1,4 +1,4 @@
-//! The three programs themselves: built by the cargo that runs the tests, started, told to end.
+//! The three programs: built by the cargo that runs the tests, started, and stopped.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,20 +18,20 @@ use crate::deadline;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub struct Programs {
     paths: BTreeMap<Backend, PathBuf>,
 }
 
 impl Programs {
-    /// Builds all three, in the profile and the build directory of the running test.
+    /// Builds all three programs in the profile and the build directory of the running test.
     ///
-    /// `CARGO_BIN_EXE_*` names programs of the same package only, and a test may run without them having been
-    /// built at all. Where they have been, this only looks.
+    /// `CARGO_BIN_EXE_*` covers only programs of the same package, and the programs may not have been built at all. If
+    /// they have been, this is quick.
     ///
     /// # Errors
-    /// What cargo says.
+    /// The output of cargo.
     pub fn build() -> Result<Programs, Failed> {
         // target/debug/deps/programs-0123456789abcdef
         let executable = std::env::current_exe()?;
@@ -73,31 +73,31 @@ impl Programs {
     /// The program of this backend.
     ///
     /// # Errors
-    /// When cargo didn't name it.
+    /// If cargo didn't report it.
     pub fn path(&self, backend: Backend) -> Result<&Path, Failed> {
         Ok(self.paths.get(&backend).ok_or_else(|| format!("cargo has built no program {backend}"))?)
     }
 }
 
-/// The path in a message of cargo's that the backend's program has been built.
+/// The path of the backend's program, if this cargo message reports it as built.
 fn executable_of(backend: Backend, message: &[u8]) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_slice(message).ok()?;
     let is_program = message["target"]["name"] == backend.name() && message["target"]["kind"][0] == "bin";
     is_program.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
-/// What a program that has ended left behind.
+/// The outcome of a program that has ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// How it ended.
+    /// Its exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard output.
+    /// Its standard output.
     pub output: String,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub errors: String,
 }
 
-/// A program that runs.
+/// A running program.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -105,7 +105,7 @@ pub struct Running {
     errors: Captured,
 }
 
-/// What a program writes, gathered by a thread so that it never has to wait.
+/// A program's output, collected by a thread so that the program never blocks on it.
 #[derive(Debug)]
 struct Captured {
     text: Arc<Mutex<String>>,
@@ -135,7 +135,7 @@ impl Captured {
 
     fn end(&mut self) -> String {
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread shows as text that is missing.
+            // If the thread panicked, the text is incomplete and the test fails on that.
             let _ended = thread.join();
         }
         self.so_far()
@@ -143,7 +143,7 @@ impl Captured {
 }
 
 impl Running {
-    /// Starts a program, without any of the settings of this process's own environment.
+    /// Starts a program without this server's settings from the test's environment.
     ///
     /// # Errors
     /// When it can't be started.
@@ -165,22 +165,22 @@ impl Running {
         self.child.id()
     }
 
-    /// What it has written to standard error so far.
+    /// Its standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {
         self.errors.so_far()
     }
 
-    /// What it has written to standard output so far.
+    /// Its standard output so far.
     #[must_use]
     pub fn output(&self) -> String {
         self.output.so_far()
     }
 
-    /// Waits until it says where it serves, and returns so many addresses.
+    /// Waits until it reports where it serves, and returns this many addresses.
     ///
     /// # Errors
-    /// When it doesn't say so, or ends.
+    /// If it doesn't report them, or ends.
     pub fn addresses(&mut self, count: usize) -> Result<Vec<SocketAddr>, Failed> {
         let mut addresses = Vec::new();
         let mut ended = false;
@@ -204,10 +204,10 @@ impl Running {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Waits for the end.
+    /// Waits for the program to end.
     ///
     /// # Errors
-    /// When it doesn't come in time.
+    /// If it doesn't end in time.
     pub fn wait(mut self, patience: Duration) -> Result<Ended, Failed> {
         let mut status = None;
         deadline::within(patience, "the program to end", || {
@@ -221,7 +221,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After `wait` both find that it is gone.
+        // Both fail harmlessly after `wait`.
         let _killed = self.child.kill();
         let _waited = self.child.wait();
     }

@@ -1,16 +1,16 @@
-//! Responses, read with no tolerance: whatever breaks RFC 9112's syntax or this server's own promises (every
-//! answer has a Date, `Server: triptych` and `nosniff`) fails the test that received it.
+//! A strict response parser: any violation of RFC 9112's syntax or of this server's own promises (every response has a
+//! Date, `Server: triptych` and `nosniff`) fails the test.
 
 use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Failed;
 
-/// How a response is delimited, beyond what its own head says (RFC 9112 §6.3).
+/// What delimits a response, besides its own head (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// By its status and `Content-Length`.
+    /// Its status and `Content-Length`.
     Content,
-    /// The answer to HEAD: no content, whatever `Content-Length` says.
+    /// A response to HEAD: no content, whatever `Content-Length` says.
     HeadOnly,
 }
 
@@ -19,30 +19,30 @@ pub enum Framing {
 pub struct Response {
     /// The status code.
     pub status: u16,
-    /// The fields in their order, names as they were sent.
+    /// The fields in order, with names as sent.
     pub fields: Vec<(String, String)>,
     /// How many bytes of content follow the head.
     pub content_bytes: usize,
-    /// The content; empty while only the head has been read.
+    /// The content; empty if only the head has been read.
     pub content: Vec<u8>,
-    /// The head as it was sent, with its empty line.
+    /// The head as sent, including the empty line.
     pub head: Vec<u8>,
 }
 
-/// How far the server's clock may seem to be from ours.
+/// The tolerated difference between the server's clock and ours.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(60);
 
-/// The length of the head at the beginning of `bytes`, once it is complete.
+/// The length of the head at the start of `bytes`, once it is complete.
 #[must_use]
 pub fn find_head(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
 impl Response {
-    /// Reads a complete head.
+    /// Parses a complete head.
     ///
     /// # Errors
-    /// Every breach of syntax.
+    /// Any syntax error.
     pub fn parse(head: Vec<u8>, framing: Framing) -> Result<Response, Failed> {
         let (status, fields) = parse_head(&head).map_err(|problem| complaint(&problem, &head))?;
         let mut response = Response { status, fields, content_bytes: 0, content: Vec::new(), head };
@@ -51,7 +51,7 @@ impl Response {
         Ok(response)
     }
 
-    /// The value of a field, names compared case-blind.
+    /// The value of a field; names are case-insensitive.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields
@@ -60,15 +60,15 @@ impl Response {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The value of a field that must be there.
+    /// The value of a required field.
     ///
     /// # Errors
-    /// When it isn't.
+    /// If it is missing.
     pub fn require(&self, name: &str) -> Result<&str, Failed> {
         self.field(name).ok_or_else(|| complaint(&format!("{name} is missing"), &self.head))
     }
 
-    /// Whether the server says that it will close the connection.
+    /// Whether the server announces that it will close the connection.
     #[must_use]
     pub fn closes(&self) -> bool {
         self.field("Connection").is_some_and(|options| {
@@ -76,19 +76,19 @@ impl Response {
         })
     }
 
-    /// An interim response (1xx), after which the final one comes.
+    /// Whether this is an interim response (1xx), to be followed by the final one.
     #[must_use]
     pub fn is_interim(&self) -> bool {
         self.status < 200
     }
 
-    /// The whole response as it was sent.
+    /// The complete response as sent.
     #[must_use]
     pub fn bytes(&self) -> Vec<u8> {
         [&self.head[..], &self.content].concat()
     }
 
-    /// Checks what every response must be; how many bytes of content follow.
+    /// Checks what every response must fulfil; returns the length of the content.
     fn check(&self, framing: Framing) -> Result<usize, String> {
         for (index, (name, _)) in self.fields.iter().enumerate() {
             if self.fields[..index].iter().any(|(earlier, _)| earlier.eq_ignore_ascii_case(name)) {
@@ -96,7 +96,7 @@ impl Response {
             }
         }
         if self.field("Transfer-Encoding").is_some() {
-            return Err("a transfer coding, where every length is known".to_owned());
+            return Err("a transfer coding, although every length is known".to_owned());
         }
         let length = self.field("Content-Length").map(parse_length).transpose()?;
         if self.is_interim() {
@@ -113,7 +113,7 @@ impl Response {
         }
     }
 
-    /// 1xx and 204 have no content, and must not speak of its length (RFC 9110 §8.6).
+    /// 1xx and 204 have no content and must not have a Content-Length (RFC 9110 §8.6).
     fn check_without_content(&self, length: Option<usize>) -> Result<usize, String> {
         match length {
             None => Ok(0),
@@ -152,7 +152,7 @@ fn complaint(problem: &str, head: &[u8]) -> Failed {
     format!("{problem}, in \"{}\"", head.escape_ascii()).into()
 }
 
-/// An IMF-fixdate and nothing else: the obsolete formats are for reading only (RFC 9110 §5.6.7).
+/// Accepts only an IMF-fixdate: the obsolete formats must not be sent (RFC 9110 §5.6.7).
 fn parse_imf_fixdate(text: &str) -> Option<SystemTime> {
     let time = httpdate::parse_http_date(text).ok()?;
     (httpdate::fmt_http_date(time) == text).then_some(time)
@@ -174,14 +174,14 @@ fn parse_head(head: &[u8]) -> Result<Head, String> {
     Ok((status, fields))
 }
 
-/// `HTTP/1.1 200 OK` (RFC 9112 §4), with the registered phrase.
+/// `HTTP/1.1 200 OK` (RFC 9112 §4), with the registered reason phrase.
 fn parse_status_line(line: &str) -> Result<u16, String> {
     let rest = line.strip_prefix("HTTP/1.1 ").ok_or_else(|| format!("no status line: {line}"))?;
     let known = REASONS.iter().find(|(status, reason)| rest == format!("{status} {reason}"));
-    known.map(|(status, _)| *status).ok_or_else(|| format!("not a status that this server has: {line}"))
+    known.map(|(status, _)| *status).ok_or_else(|| format!("not a status of this server: {line}"))
 }
 
-/// Every status that may be sent, with its phrase (RFC 9110 §15, RFC 6585 §5).
+/// Every status that may be sent, with its reason phrase (RFC 9110 §15, RFC 6585 §5).
 const REASONS: [(u16, &str); 21] = [
     (100, "Continue"),
     (200, "OK"),

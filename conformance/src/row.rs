@@ -1,4 +1,4 @@
-//! A row of the table: what a client sends, and everything that it must see.
+//! A row of the table: what a client sends, and everything it must receive.
 
 use std::borrow::Cow;
 use std::ops::Deref;
@@ -8,10 +8,10 @@ use libtest_mimic::Failed;
 use crate::response::{Framing, Response};
 use crate::site::{DIGITS, MODIFIED};
 
-/// Which server a row is sent to.
+/// The server a row is sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Variant {
-    /// The main site, with every setting as it comes.
+    /// The main site with default settings.
     Plain,
     /// The site with a `404.html`.
     Custom,
@@ -23,35 +23,35 @@ pub enum Variant {
     Listing,
 }
 
-/// One exchange: bytes to send, and what must come back.
+/// One exchange: bytes to send, and the expected result.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// The row's name within its group.
     pub name: &'static str,
-    /// The server it is for.
+    /// The server it is sent to.
     pub variant: Variant,
-    /// What the client sends. `{etag}` stands for the entity tag of `/digits.txt`, quotes included.
+    /// The bytes to send. `{etag}` stands for the entity tag of `/digits.txt`, quotes included.
     pub request: Vec<u8>,
-    /// Whether the client half-closes after that.
+    /// Whether the client then half-closes.
     pub half_close: bool,
-    /// The answers, in their order.
+    /// The expected responses, in order.
     pub answers: Vec<Answer>,
-    /// What becomes of the connection.
+    /// The expected state of the connection.
     pub then: Then,
 }
 
-/// What must become of the connection after the last answer.
+/// The expected state of the connection after the last response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// It stays open: one more request is answered.
+    /// It stays open: another request is answered.
     Open,
-    /// The server closes it, in order, and sends nothing more.
+    /// The server closes it in an orderly way and sends nothing more.
     Closed,
-    /// The server closes it while the client goes on sending, against its own word: a reset may be its part.
+    /// The server closes it while the client keeps sending more than announced; a reset is allowed.
     Dropped,
 }
 
-/// A row; the connection's end follows from the last answer.
+/// A row. Whether the connection closes follows from the last response.
 #[must_use]
 pub fn row(name: &'static str, request: impl Into<Vec<u8>>, answers: impl Into<Answers>) -> Row {
     let answers = answers.into().0;
@@ -60,20 +60,19 @@ pub fn row(name: &'static str, request: impl Into<Vec<u8>>, answers: impl Into<A
 }
 
 impl Row {
-    /// For another server.
+    /// Uses another server.
     #[must_use]
     pub fn on(self, variant: Variant) -> Row {
         Row { variant, ..self }
     }
 
-    /// The client sends more than it said it would.
+    /// The client sends more than it announced.
     #[must_use]
     pub fn dropped(self) -> Row {
         Row { then: Then::Dropped, ..self }
     }
 
-    /// How many of its answers are about files that are there, the one included that shows that the connection
-    /// is still open.
+    /// The number of responses that need an existing file, counting the one that proves the connection is still open.
     #[must_use]
     pub fn files(&self) -> u64 {
         let of_answers = match self.variant {
@@ -87,14 +86,14 @@ impl Row {
         of_answers as u64 + u64::from(self.then == Then::Open)
     }
 
-    /// The client half-closes after it has sent everything; the server closes when it has answered.
+    /// The client half-closes after sending everything; the server closes after its responses.
     #[must_use]
     pub fn half_closed(self) -> Row {
         Row { half_close: true, then: Then::Closed, ..self }
     }
 }
 
-/// One answer or several.
+/// One response or several.
 #[derive(Clone, Debug)]
 pub struct Answers(Vec<Answer>);
 
@@ -116,8 +115,8 @@ impl<const COUNT: usize> From<[Answer; COUNT]> for Answers {
     }
 }
 
-/// What one answer must be. Beside what is said here, every answer must pass [`Response::parse`], and carry
-/// `Connection: close` exactly when the connection then closes.
+/// The requirements on one response. In addition, every response must pass [`Response::parse`], and carry `Connection:
+/// close` exactly if the connection then closes.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
@@ -130,15 +129,15 @@ pub struct Answer {
 
 #[derive(Clone, Debug)]
 enum Content {
-    /// Some, whatever it says.
+    /// Some content, unspecified.
     Some,
-    /// None at all.
+    /// No content.
     None,
-    /// Exactly this.
+    /// Exactly these bytes.
     Exactly(Vec<u8>),
-    /// So much that it is only announced here, to HEAD.
+    /// Content of this length, for HEAD only.
     OfLength(u64),
-    /// Parts in `multipart/byteranges` of a file: content range and bytes (RFC 9110 §14.6).
+    /// The parts of a `multipart/byteranges` response: content range and bytes (RFC 9110 §14.6).
     Parts { media_type: &'static str, parts: Vec<(&'static str, Vec<u8>)> },
 }
 
@@ -149,39 +148,39 @@ impl Answer {
         Answer { status, fields: Vec::new(), absent: Vec::new(), content, head_only: false, closes: false }
     }
 
-    /// A field with exactly this value.
+    /// Requires a field with exactly this value.
     #[must_use]
     pub fn has(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Answer {
         self.fields.push((name, value.into()));
         self
     }
 
-    /// A field that must not be there.
+    /// Forbids a field.
     #[must_use]
     pub fn lacks(mut self, name: &'static str) -> Answer {
         self.absent.push(name);
         self
     }
 
-    /// The connection closes after it.
+    /// The connection closes after this response.
     #[must_use]
     pub fn closing(self) -> Answer {
         Answer { closes: true, ..self }
     }
 
-    /// The answer to HEAD instead: the same head, no content.
+    /// The same response to HEAD: same head, no content.
     #[must_use]
     pub fn head_only(self) -> Answer {
         Answer { head_only: true, ..self }
     }
 
-    /// How the answer is delimited.
+    /// What delimits the response.
     #[must_use]
     pub fn framing(&self) -> Framing {
         if self.head_only { Framing::HeadOnly } else { Framing::Content }
     }
 
-    /// Compares what came.
+    /// Checks a response.
     ///
     /// # Errors
     /// The first difference.
@@ -202,7 +201,7 @@ impl Answer {
             }
         }
         if let Some(name) = self.absent.iter().find(|name| response.field(name).is_some()) {
-            return Some(format!("{name} must not be there"));
+            return Some(format!("unexpected field {name}"));
         }
         if !response.is_interim() && response.closes() != self.closes {
             return Some(format!(
@@ -220,7 +219,7 @@ impl Answer {
         }
         let received = &response.content;
         match &self.content {
-            Content::Some => received.is_empty().then(|| "there is no content".to_owned()),
+            Content::Some => received.is_empty().then(|| "the content is missing".to_owned()),
             Content::None => (!received.is_empty()).then(|| "there is content".to_owned()),
             Content::Exactly(expected) => {
                 (received != expected).then(|| format!("the content isn't \"{}\"", expected.escape_ascii()))
@@ -232,7 +231,7 @@ impl Answer {
         }
     }
 
-    /// HEAD says how long the content would be.
+    /// HEAD announces the length the content would have.
     fn find_difference_of_length(&self, response: &Response) -> Option<String> {
         let expected = match &self.content {
             Content::Exactly(expected) => expected.len().to_string(),
@@ -264,7 +263,7 @@ fn find_difference_of_parts(
         expected.extend_from_slice(bytes);
     }
     expected.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
-    // The line break before the first delimiter is part of an empty preamble, which may be missing (RFC 2046 §5.1.1).
+    // The line break before the first delimiter belongs to an empty preamble, which may be missing (RFC 2046 §5.1.1).
     let received = response.content.strip_prefix(b"\r\n").unwrap_or(&response.content);
     if received == &expected[2..] {
         Ok(())
@@ -273,7 +272,7 @@ fn find_difference_of_parts(
     }
 }
 
-/// 200 with a file's content, its media type, validators and the offer of ranges.
+/// 200 with a file's content, its media type, validators and `Accept-Ranges`.
 #[must_use]
 pub fn file(media_type: &'static str, content: impl AsRef<[u8]>) -> Answer {
     let content = content.as_ref().to_vec();
@@ -285,7 +284,7 @@ pub fn file(media_type: &'static str, content: impl AsRef<[u8]>) -> Answer {
         .lacks("Location")
 }
 
-/// The head of 200 for a file that is too large to be kept here.
+/// The head of a 200 for a file too large to keep here.
 #[must_use]
 pub fn head_of_file(media_type: &'static str, bytes: u64) -> Answer {
     Answer { content: Content::OfLength(bytes), ..file(media_type, "").head_only() }
@@ -306,7 +305,7 @@ pub fn part(media_type: &'static str, range: &str, content: impl AsRef<[u8]>) ->
         .has("Last-Modified", MODIFIED)
 }
 
-/// 206 with several ranges: each its content range and its bytes.
+/// 206 with several ranges, each with its content range and bytes.
 #[must_use]
 pub fn parts(media_type: &'static str, parts: impl IntoIterator<Item = (&'static str, Vec<u8>)>) -> Answer {
     let parts = parts.into_iter().collect();
@@ -315,7 +314,7 @@ pub fn parts(media_type: &'static str, parts: impl IntoIterator<Item = (&'static
         .lacks("Content-Range")
 }
 
-/// 304 or 412: the validators, and no content. 304 doesn't speak of the content, either (RFC 9110 §15.4.5).
+/// 304 or 412: validators, no content. A 304 has no content fields either (RFC 9110 §15.4.5).
 #[must_use]
 pub fn precondition(status: u16) -> Answer {
     let answer = Answer::new(status, Content::None).has("ETag", "{etag}").has("Last-Modified", MODIFIED);
@@ -324,45 +323,45 @@ pub fn precondition(status: u16) -> Answer {
     absent.iter().copied().fold(answer, Answer::lacks)
 }
 
-/// 204 to OPTIONS.
+/// 204, for OPTIONS.
 #[must_use]
 pub fn options() -> Answer {
     Answer::new(204, Content::None).has("Allow", "GET, HEAD, OPTIONS")
 }
 
-/// 301 to a reference on the same host.
+/// 301 to a location on the same host.
 #[must_use]
 pub fn moved(location: impl Into<Cow<'static, str>>) -> Answer {
     without_validators(Answer::new(301, Content::Some).has("Location", location))
 }
 
-/// An answer with a short text that says what is wrong; the connection stays open.
+/// An error with a short text; the connection stays open.
 #[must_use]
 pub fn problem(status: u16) -> Answer {
     let answer = Answer::new(status, Content::Some).has("Content-Type", "text/plain; charset=utf-8");
     without_validators(if status == 405 { answer.has("Allow", "GET, HEAD, OPTIONS") } else { answer })
 }
 
-/// A problem after which the connection closes: framing is lost, or not worth following.
+/// An error after which the connection closes, because framing is lost or not worth following.
 #[must_use]
 pub fn refused(status: u16) -> Answer {
     problem(status).closing()
 }
 
-/// A page that the server or the site has written, beside a status that isn't 200.
+/// A page generated by the server or provided by the site, with a status other than 200.
 #[must_use]
 pub fn page(status: u16, content: impl AsRef<[u8]>) -> Answer {
     let answer = Answer::new(status, Content::Exactly(content.as_ref().to_vec()));
     answer.has("Content-Type", "text/html; charset=utf-8")
 }
 
-/// A listing, whatever its words.
+/// A listing, whatever its text.
 #[must_use]
 pub fn listing() -> Answer {
     Answer::new(200, Content::Some).has("Content-Type", "text/html; charset=utf-8")
 }
 
-/// No answer at all.
+/// No response at all.
 #[must_use]
 pub fn silence() -> Answers {
     Answers(Vec::new())
@@ -372,17 +371,17 @@ fn without_validators(answer: Answer) -> Answer {
     VALIDATORS.into_iter().fold(answer, Answer::lacks)
 }
 
-/// The bytes of a request, or of several.
+/// The bytes of one or more requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request(Vec<u8>);
 
-/// A GET with some more field lines, each without its line end.
+/// A GET with additional field lines, given without line endings.
 #[must_use]
 pub fn get(target: &str, fields: &[&str]) -> Request {
     request("GET", target, fields)
 }
 
-/// A request of any method with some more field lines, each without its line end.
+/// A request with additional field lines, given without line endings.
 #[must_use]
 pub fn request(method: &str, target: &str, fields: &[&str]) -> Request {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
@@ -390,7 +389,7 @@ pub fn request(method: &str, target: &str, fields: &[&str]) -> Request {
 }
 
 impl Request {
-    /// With some more bytes: content, or the next request.
+    /// Appends bytes: content, or the next request.
     #[must_use]
     pub fn with(mut self, bytes: impl AsRef<[u8]>) -> Request {
         self.0.extend_from_slice(bytes.as_ref());

@@ -12,23 +12,23 @@ use libtest_mimic::Failed;
 use crate::backend::Backend;
 use crate::deadline;
 
-/// How long a server may take to start, and to end once it has drained.
+/// How long a server may take to start, and to end after draining.
 const START_PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running server. Dropping it drains and joins it; [`Server::stop`] also says how that went.
+/// A running server. Dropping it drains and joins it; [`Server::stop`] also returns the result.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
     service: Arc<Service>,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Server {
-    /// Starts a server and waits until it accepts.
+    /// Starts a server and waits until it accepts connections.
     ///
     /// # Errors
-    /// What kept it from starting.
+    /// The reason why it didn't start.
     pub fn start(
         backend: Backend,
         root: &Path,
@@ -43,7 +43,7 @@ impl Server {
         let theirs = Arc::clone(&service);
         let run = move || {
             backend.serve(listeners, &theirs, || {
-                // Whoever started the server may have given up waiting.
+                // The starting thread may have given up waiting.
                 let _delivered = report.send(());
             })
         };
@@ -51,12 +51,12 @@ impl Server {
         let mut server = Server { address, service, thread: Some(thread) };
         if accepts.recv_timeout(START_PATIENCE).is_err() {
             server.join()?;
-            return Err(format!("{backend} ended before it accepted").into());
+            return Err(format!("{backend} ended before it accepted connections").into());
         }
         Ok(server)
     }
 
-    /// What its workers share.
+    /// The state shared by its workers.
     #[must_use]
     pub fn service(&self) -> &Service {
         &self.service
@@ -73,16 +73,16 @@ impl Server {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// Drains, and waits for the end.
+    /// Drains the server and waits for it to end.
     ///
     /// # Errors
-    /// What `serve` returned, or that it didn't return at all.
+    /// The error from `serve`, or that it didn't return in time.
     pub fn stop(mut self) -> Result<(), Failed> {
         self.drain();
         self.join()
     }
 
-    /// Waits for the end of a server that is draining.
+    /// Waits for a draining server to end.
     fn join(&mut self) -> Result<(), Failed> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let patience = START_PATIENCE + self.service.config.grace;

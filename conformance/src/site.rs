@@ -1,5 +1,5 @@
-//! The sites that the exchanges ask for, on a real file system: on tmpfs every ring read would go to a kernel
-//! worker, and some behaviour of `openat2(2)` would be another.
+//! The sites used by the tests, on a real file system: on tmpfs every ring read would go to a kernel worker thread, and
+//! `openat2(2)` behaves differently in some cases.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,29 +15,29 @@ use tempfile::TempDir;
 
 use crate::pattern::Pattern;
 
-/// When every file of the sites was last modified: Thu, 29 Feb 2024 12:34:56 GMT, and some nanoseconds.
+/// The modification time of every file: Thu, 29 Feb 2024 12:34:56 GMT, plus some nanoseconds.
 pub const MODIFIED: &str = "Thu, 29 Feb 2024 12:34:56 GMT";
 const MODIFIED_UNIX: Duration = Duration::new(1_709_210_096, 123_456_789);
 
-/// The content of `/digits.txt`, the file that most rows ask for.
+/// The content of `/digits.txt`, the file most rows request.
 pub const DIGITS: &str = "0123456789";
 
-/// The content of every page that a directory shows.
+/// The content of every directory's index page.
 pub const INDEX: &str = "<!doctype html><title>index</title>\n";
 
 /// The content of the custom `/404.html`.
 pub const MISSING_PAGE: &str = "<!doctype html><title>not here</title>\n";
 
-/// What no answer may ever hold: the content of every file outside the root.
+/// The content of every file outside the root. No response may contain it.
 pub const SECRET: &str = "SECRET: outside the root";
 
-/// `/kilobyte.txt`: 1000 bytes, large enough for ranges that lie apart.
+/// `/kilobyte.txt`: 1000 bytes, large enough for separate ranges.
 #[must_use]
 pub fn kilobyte() -> String {
     (0..100).map(|ten| format!("{ten:03}-line.\n")).collect::<String>()[..1000].to_owned()
 }
 
-/// Files whose content is a pattern, with their sizes: around every buffer size that a server may have.
+/// Files with pattern content and their sizes: around every buffer size a server may use.
 pub const PATTERNS: &[(&str, u64)] = &[
     ("1.bin", 1),
     ("4095.bin", 4095),
@@ -51,35 +51,35 @@ pub const PATTERNS: &[(&str, u64)] = &[
     ("8m.bin", 8 << 20),
 ];
 
-/// The pattern of the file of this size.
+/// The pattern for the file of this size.
 #[must_use]
 pub fn pattern_of(bytes: u64) -> Pattern {
     Pattern::new(bytes)
 }
 
-/// `/sparse.bin`: a hole of 5 GiB with some bytes at the end and across 4 GiB.
+/// `/sparse.bin`: a hole of 5 GiB, with some bytes at the end and across the 4 GiB boundary.
 pub const SPARSE_BYTES: u64 = 5 << 30;
-/// What stands in the sparse file's last bytes.
+/// The last bytes of the sparse file.
 pub const SPARSE_TAIL: &str = "the last bytes of 5 GiB";
-/// What stands across the position 2³², eight bytes before it and eight after.
+/// The bytes across position 2³², eight before it and eight after.
 pub const SPARSE_MIDDLE: &str = "below4G|above4G|";
 /// The position 2³².
 pub const FOUR_GIB: u64 = 1 << 32;
 
-/// Some sites in a folder of their own, deleted with it.
+/// The test sites, in a folder that is deleted on drop.
 #[derive(Debug)]
 pub struct Sites {
     folder: TempDir,
 }
 
 impl Sites {
-    /// Builds all of them below the build directory of the running test.
+    /// Builds all sites below the build directory of the running test.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// Errors of the file system.
     pub fn build() -> io::Result<Sites> {
         let sites = Sites { folder: tempfile::Builder::new().prefix("sites-").tempdir_in(build_folder()?)? };
-        // Children that drop their privileges must be able to pass.
+        // Children that drop their privileges need access.
         fs::set_permissions(sites.folder.path(), fs::Permissions::from_mode(0o755))?;
         sites.build_outside()?;
         sites.build_types()?;
@@ -107,7 +107,7 @@ impl Sites {
     /// A new empty site, for a test that changes files.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// Errors of the file system.
     pub fn scratch(&self, name: &str) -> io::Result<PathBuf> {
         let path = self.folder.path().join("scratch").join(name);
         match fs::remove_dir_all(&path) {
@@ -118,7 +118,7 @@ impl Sites {
         Ok(path)
     }
 
-    /// A folder beside the sites, with a secret in it.
+    /// A folder outside the sites' roots, with a secret in it.
     #[must_use]
     pub fn outside(&self) -> PathBuf {
         self.folder.path().join("outside")
@@ -128,7 +128,7 @@ impl Sites {
         for name in ["secret.txt", "index.html", "digits.txt", "file.txt"] {
             write(&self.outside().join(name), SECRET)?;
         }
-        // What `/../secret.txt` would name.
+        // The file that `/../secret.txt` would name.
         write(&self.folder.path().join("secret.txt"), SECRET)
     }
 
@@ -156,7 +156,7 @@ impl Sites {
         Ok(())
     }
 
-    /// Names that must survive percent-decoding, and come out of an encoder whole.
+    /// Names that need correct percent-encoding and decoding.
     fn build_names(&self) -> io::Result<()> {
         for name in [
             &b"with space.txt"[..],
@@ -246,10 +246,10 @@ impl Sites {
         Ok(())
     }
 
-    /// Makes a device file in a folder, as only the superuser can.
+    /// Makes a device file in a folder; this requires root.
     ///
     /// # Errors
-    /// What the file system reports; `Ok(false)` when it isn't permitted.
+    /// Errors of the file system; `Ok(false)` if it isn't permitted.
     pub fn make_device(folder: &Path) -> io::Result<bool> {
         // 1:5 is /dev/zero (Documentation/admin-guide/devices.txt): endless, if it were served.
         match mknodat(
@@ -285,10 +285,10 @@ impl Sites {
     }
 }
 
-/// Writes a file and dates it.
+/// Writes a file and sets its modification time.
 ///
 /// # Errors
-/// What the file system reports.
+/// Errors of the file system.
 pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
@@ -297,10 +297,10 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     File::options().write(true).open(path)?.set_modified(modified())
 }
 
-/// Writes a file of this size with the pattern that belongs to it, and dates it.
+/// Writes a file of this size with its pattern, and sets its modification time.
 ///
 /// # Errors
-/// What the file system reports.
+/// Errors of the file system.
 pub fn write_pattern(path: &Path, bytes: u64) -> io::Result<()> {
     let count = usize::try_from(bytes).map_err(io::Error::other)?;
     write(path, pattern_of(bytes).bytes(0, count))
@@ -310,7 +310,7 @@ fn modified() -> SystemTime {
     UNIX_EPOCH + MODIFIED_UNIX
 }
 
-/// A folder in the build directory: on a file system that is as real as the project's own.
+/// A folder in the build directory, which is on the same file system as the project.
 pub(crate) fn build_folder() -> io::Result<PathBuf> {
     // target/debug/deps/exchanges-0123456789abcdef
     let executable = std::env::current_exe()?;

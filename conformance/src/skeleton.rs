@@ -1,28 +1,28 @@
-//! The skeleton that the three `server.rs` share: the names of their functions, side by side.
+//! The skeleton shared by the three `server.rs`: the names of their functions, side by side.
 //!
-//! `ARCHITECTURE.md` shows it; `cargo run -p conformance --example skeleton` writes it there anew.
+//! `ARCHITECTURE.md` shows it; `cargo run -p conformance --example skeleton` updates it.
 
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The crates, in the order of the columns.
+/// The crates, in column order.
 const CRATES: [&str; 3] = ["blocking", "epoll", "uring"];
 
-/// The lines of `ARCHITECTURE.md` that the columns stand between.
+/// The lines of `ARCHITECTURE.md` around the columns.
 const BEGIN: &str = "<!-- skeleton:begin -->";
 const END: &str = "<!-- skeleton:end -->";
 
-/// The functions of one stage, in the order of the file.
+/// The functions of one stage, in file order.
 struct Stage {
     name: String,
     functions: VecDeque<String>,
 }
 
-/// `ARCHITECTURE.md`, and what it should say.
+/// The path of `ARCHITECTURE.md`, its content, and what the content should be.
 ///
 /// # Errors
-/// One line when a file can't be read, or the three differ in their stages or in the order of their functions.
+/// If a file can't be read, or if the three differ in their stages or in the order of their functions.
 pub fn architecture() -> Result<(PathBuf, String, String), String> {
     let path = root().join("ARCHITECTURE.md");
     let old = read(&path)?;
@@ -32,10 +32,10 @@ pub fn architecture() -> Result<(PathBuf, String, String), String> {
     Ok((path, old, new))
 }
 
-/// The names, a column for each server. What two of them call alike stands in one row.
+/// The names, one column per server. A name shared by two servers is in one row.
 ///
 /// # Errors
-/// As [`architecture`].
+/// See [`architecture`].
 pub fn columns() -> Result<String, String> {
     let load = |name: &str| read(&root().join(name).join("src/server.rs")).map(|source| stages(&source));
     let servers = [load(CRATES[0])?, load(CRATES[1])?, load(CRATES[2])?];
@@ -61,7 +61,7 @@ pub fn columns() -> Result<String, String> {
     Ok(text)
 }
 
-/// The first name that stands behind no other in any list; `None` when all are empty.
+/// The first name that comes after no other name in any list; `None` if all lists are empty.
 fn next(lists: &[VecDeque<String>; 3]) -> Result<Option<String>, String> {
     let heads: Vec<&String> = lists.iter().filter_map(VecDeque::front).collect();
     let is_next =
@@ -73,7 +73,7 @@ fn next(lists: &[VecDeque<String>; 3]) -> Result<Option<String>, String> {
     }
 }
 
-/// The functions of a `server.rs`, by the stages that its comments `// ---- name` begin.
+/// The functions of a `server.rs`, grouped by the stages that comments `// ---- name` begin.
 fn stages(source: &str) -> Vec<Stage> {
     let mut stages = vec![Stage { name: "serve".to_owned(), functions: VecDeque::new() }];
     for line in source.lines().take_while(|line| !line.starts_with("#[cfg(test)]")) {

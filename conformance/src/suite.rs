@@ -1,5 +1,5 @@
-//! The tests of the table: every row on every backend, whole and split, all backends against each other, and
-//! what is answered from the cache against what is not.
+//! Runs the table: every row on every backend, whole and split; all backends compared with each other; cached responses
+//! compared with uncached ones.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,17 +19,17 @@ use crate::server::Server;
 use crate::site::Sites;
 use crate::table::{Group, groups};
 
-/// How often a row is asked of a server with a cache: the second time a file is let in, then it is there.
+/// Requests per row on a server with a cache: the second request admits the file, later ones are hits.
 const ROUNDS: u64 = 4;
-/// The rounds that must find in the cache what they need.
+/// The rounds that must be cache hits.
 const HIT_ROUNDS: u64 = 2;
 
-/// The levels of a cache that keeps something, by their names.
+/// The cache levels that cache something, by name.
 const LEVELS: [(&str, CacheLevel); 2] =
     [("descriptors", CacheLevel::Descriptors), ("contents", CacheLevel::Contents)];
 
-/// The sites, and a server for every backend and variant that was asked for so far. These have no cache: what
-/// they hold open belongs to an answer.
+/// The sites, and one server for each backend and variant used so far. These have no cache, so their open descriptors
+/// belong to responses.
 #[derive(Debug)]
 pub struct Suite {
     sites: Sites,
@@ -37,10 +37,10 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Builds the sites; servers start when the first row needs them.
+    /// Builds the sites. Servers are started when a row needs them.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// Errors of the file system.
     pub fn new() -> std::io::Result<Suite> {
         Ok(Suite { sites: Sites::build()?, servers: Mutex::default() })
     }
@@ -51,7 +51,7 @@ impl Suite {
             return Ok(Arc::clone(server));
         }
         let server = Arc::new(self.start(backend, variant, uncached())?);
-        // What a server opens only when it is first used belongs to it, not to the test that happens to be first.
+        // Descriptors opened lazily belong to the server, not to the test that happens to run first.
         Exchange::warm_up(server.address)?;
         census::connections_end(&server)?;
         servers.insert((backend, variant), Arc::clone(&server));
@@ -68,7 +68,7 @@ impl Suite {
         Server::start(backend, &root, options, config)
     }
 
-    /// Runs a row and checks that nothing of it stays behind.
+    /// Runs a row and checks that it leaves nothing behind.
     fn check(
         &self,
         backend: Backend,
@@ -93,14 +93,14 @@ impl Suite {
         self.check(backend, row, |server| Exchange::new(row, server.address)?.run_split(server))
     }
 
-    /// Runs a group again and again on servers with a cache: every time the answers are those of the server
-    /// without one, and in the end they come from the cache.
+    /// Runs a group repeatedly on servers with a cache. The responses must equal those of the server without a cache,
+    /// and finally come from the cache.
     fn run_cached(&self, backend: Backend, level: CacheLevel, group: &Group) -> Result<(), Failed> {
         let cache = CacheConfig { level, ..CacheConfig::default() };
         self.run_beside(backend, &Config { cache, ..Config::default() }, group, run_cached_row)
     }
 
-    /// Runs a group on servers that do without something: the answers are those of the server that doesn't.
+    /// Runs a group on servers with optimizations disabled. The responses must equal those of the full server.
     fn run_lesser(&self, lesser: &Lesser, group: &Group) -> Result<(), Failed> {
         let config = lesser.config(Config::default());
         self.run_beside(lesser.backend, &config, group, |row, server, expected| {
@@ -108,7 +108,7 @@ impl Suite {
         })
     }
 
-    /// Runs a group on servers of its own, which get the transcripts of the servers without a cache.
+    /// Runs a group on its own servers, with the transcripts of the servers without a cache for comparison.
     fn run_beside(
         &self,
         backend: Backend,
@@ -116,7 +116,7 @@ impl Suite {
         group: &Group,
         run: impl Fn(&Row, &Server, &Transcript) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
-        // First, because whatever the servers without a cache start for it, they keep: it isn't to be counted.
+        // Collected first: whatever these servers open lazily stays open and must not be counted.
         let expected: Vec<_> = group.rows.iter().map(|row| self.transcript(backend, row)).collect();
         let mut expected = expected.into_iter();
         let census = Census::take()?;
@@ -133,7 +133,7 @@ impl Suite {
         census.returns()
     }
 
-    /// What the server without a cache answers.
+    /// The response of the server without a cache.
     fn transcript(&self, backend: Backend, row: &Row) -> Result<Transcript, Failed> {
         let server = self.server(backend, row.variant)?;
         let transcript = Exchange::new(row, server.address)?.run(server.address)?;
@@ -167,7 +167,7 @@ fn run_cached_row(row: &Row, server: &Server, expected: &Transcript) -> Result<(
 }
 
 impl Drop for Suite {
-    /// All drain at once, so that the last of them isn't late.
+    /// Drains all servers at once; one by one, the last would be late.
     fn drop(&mut self) {
         let servers = self.servers.get_mut().unwrap_or_else(PoisonError::into_inner);
         servers.values().for_each(|server| server.drain());
@@ -177,7 +177,7 @@ impl Drop for Suite {
 /// All tests of the table.
 ///
 /// # Panics
-/// When two rows of a group have the same name.
+/// If two rows of a group have the same name.
 #[must_use]
 pub fn trials(suite: &Arc<Suite>) -> Vec<Trial> {
     let groups: Vec<Arc<Group>> = groups().into_iter().map(Arc::new).collect();
@@ -205,7 +205,7 @@ fn assert_names_differ(group: &Group) {
     let mut names: Vec<_> = group.rows.iter().map(|row| row.name).collect();
     names.sort_unstable();
     for pair in names.windows(2) {
-        assert_ne!(pair[0], pair[1], "two rows of {} have one name", group.name);
+        assert_ne!(pair[0], pair[1], "two rows of {} have the same name", group.name);
     }
 }
 
@@ -260,7 +260,7 @@ fn lesser_trial(suite: &Arc<Suite>, lesser: &Arc<Lesser>, group: &Arc<Group>) ->
     })
 }
 
-/// The backends that can run are compared with the first; one that can't leaves the test ignored.
+/// Compares the available backends with the first. A backend that can't run marks the test as ignored.
 fn transcript_trial(suite: &Arc<Suite>, group: &Arc<Group>) -> Trial {
     let (suite, group) = (Arc::clone(suite), Arc::clone(group));
     Trial::ignorable_test(format!("transcript::{}", group.name), move || {
@@ -281,10 +281,10 @@ fn transcript_trial(suite: &Arc<Suite>, group: &Arc<Group>) -> Trial {
     })
 }
 
-/// Failures of one group that are worth waiting for: each may have taken a whole deadline.
+/// Stop a group after this many failures: each may have waited for a whole deadline.
 const FAILURES_MAX: usize = 3;
 
-/// Runs the rows, and reports the first that failed.
+/// Runs the rows and reports the first failure.
 fn every_row(group: &Group, mut run: impl FnMut(&Row) -> Result<(), Failed>) -> Result<(), Failed> {
     let failures: Vec<_> = group
         .rows

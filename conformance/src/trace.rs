@@ -1,8 +1,8 @@
-//! The system calls of one thread of another process, each with its arguments: what ptrace(2) shows.
+//! Traces the system calls of one thread in another process, with their arguments (ptrace(2)).
 //!
-//! The thread stops at the beginning and at the end of every call. While it stands, proc(5) tells what it
-//! asked for: `/proc/PID/syscall` the number and the arguments, `/proc/PID/fd` what a descriptor leads to,
-//! `/proc/PID/mem` what an argument points to.
+//! The thread stops at the start and the end of every call. While it is stopped, proc(5) describes the call:
+//! `/proc/PID/syscall` has the number and the arguments, `/proc/PID/fd` what a descriptor refers to, `/proc/PID/mem`
+//! what an argument points to.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -19,45 +19,44 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Where `struct open_how` (openat2(2)) has its field `resolve`.
+/// The offset of the field `resolve` in `struct open_how` (openat2(2)).
 const RESOLVE_OFFSET: u64 = 16;
 
 /// One system call.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Which one.
+    /// The system call number.
     pub number: c_long,
     /// Its arguments, as registers.
     pub arguments: [u64; 6],
-    /// What the descriptor leads to that is read from, for calls that read from one: a path, or a name such as
-    /// `anon_inode:[eventfd]`.
+    /// For calls that read from a descriptor, what it refers to: a path, or a name such as `anon_inode:[eventfd]`.
     pub source: Option<PathBuf>,
-    /// What an argument points to: `open_how.resolve` of openat2(2), the offset of sendfile(2).
+    /// The pointed-to value of an argument: `open_how.resolve` of openat2(2), the offset of sendfile(2).
     pub pointed: Option<u64>,
-    /// What it returned, where the architecture's registers are known.
+    /// The result, on architectures whose registers are supported.
     pub result: Option<i64>,
 }
 
-/// The calls of one thread from now on.
+/// A trace in progress.
 #[derive(Debug)]
 pub struct Trace {
     over: Arc<AtomicBool>,
     thread: JoinHandle<Result<Vec<Call>, String>>,
 }
 
-/// Why no trace can be taken here.
+/// Why tracing isn't possible here.
 #[derive(Clone, Debug)]
 pub struct Forbidden(pub String);
 
 impl Trace {
-    /// Begins to trace a thread of another process of this user.
+    /// Starts tracing a thread of another process of the same user.
     ///
     /// # Errors
-    /// When the machine doesn't allow it.
+    /// If the machine doesn't allow it.
     pub fn begin(process: u32, thread: u32) -> Result<Trace, Forbidden> {
         let over = Arc::new(AtomicBool::new(false));
         let (begun, beginning) = mpsc::channel();
-        // Whoever has begun a trace has to be the one that goes on with it.
+        // ptrace requires that one thread makes all requests.
         let tracer = {
             let over = Arc::clone(&over);
             thread::spawn(move || trace(Pid::from_raw(thread.cast_signed()), process, &begun, &over))
@@ -69,10 +68,10 @@ impl Trace {
         }
     }
 
-    /// Ends the trace; `nudge` has to make the thread begin one more call.
+    /// Ends the trace. `nudge` must make the thread start one more call.
     ///
     /// # Errors
-    /// When the thread was lost on the way, or `nudge` fails.
+    /// If the thread was lost meanwhile, or `nudge` fails.
     pub fn end(self, nudge: impl FnOnce() -> Result<(), Failed>) -> Result<Vec<Call>, Failed> {
         self.over.store(true, Ordering::Release);
         nudge()?;
@@ -95,7 +94,7 @@ fn trace(
         .and_then(|_stopped| ptrace::syscall(thread, None))
         .map_err(|errno| format!("a process can't be traced here (ptrace(2): {errno})"));
     let may_go_on = stopped.is_ok();
-    // Nobody waits for it any more if the test has given up.
+    // If the test has given up, nobody waits for this.
     let _told = begun.send(stopped);
     let mut calls = Vec::new();
     if may_go_on {
@@ -142,7 +141,7 @@ fn wait(thread: Pid) -> nix::Result<WaitStatus> {
     }
 }
 
-/// The call at whose beginning the thread stands.
+/// The call the thread is about to make.
 fn call_of(thread: Pid, process: u32) -> Result<Call, Failed> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{thread}/syscall"))?;
     let mut words = text.split_whitespace();
@@ -169,7 +168,7 @@ fn call_of(thread: Pid, process: u32) -> Result<Call, Failed> {
     Ok(Call { number, arguments, source, pointed, result: None })
 }
 
-/// A number in the memory of the process.
+/// Reads a number from the process's memory.
 fn peek(process: u32, address: u64) -> Result<u64, Failed> {
     let mut bytes = [0; 8];
     File::open(format!("/proc/{process}/mem"))?.read_exact_at(&mut bytes, address)?;

@@ -1,4 +1,4 @@
-//! The table, against every backend.
+//! Runs the table against every backend.
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Time, load, vanishing clients, changing files, draining: every backend.
+//! Time limits, load, vanishing clients, changing files, draining: on every backend.
 
 use std::process::ExitCode;
 use std::sync::Arc;

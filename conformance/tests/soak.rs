@@ -1,4 +1,4 @@
-//! Every manner of client on files that change, for seconds; and whether it would show if something was wrong.
+//! The soak test for a few seconds, and a check that it would detect faults.
 
 use std::process::ExitCode;
 
