@@ -1,4 +1,4 @@
-//! Flags and errors: exit code 2 for bad usage, 1 and one line for a server that can't start.
+//! Flags and errors: exit code 2 for bad usage, exit code 1 and one line if the server can't start.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -37,7 +37,7 @@ fn expect_code(ended: &Ended, code: i32) -> Result<(), Failed> {
     if ended.status.code() == Some(code) { Ok(()) } else { Err(format!("not {code}: {ended:?}").into()) }
 }
 
-/// Exit code 1, and one line on standard error that says this.
+/// Expects exit code 1 and one line on standard error that contains `expected`.
 fn expect_refusal(ended: &Ended, ground: Ground<'_>, expected: &str) -> Result<(), Failed> {
     expect_code(ended, 1)?;
     let line = ended.errors.strip_suffix('\n').unwrap_or_default();
@@ -46,7 +46,7 @@ fn expect_refusal(ended: &Ended, ground: Ground<'_>, expected: &str) -> Result<(
     if is_error && !line.contains('\n') && line.contains(expected) && ended.output.is_empty() {
         Ok(())
     } else {
-        Err(format!("not one line on \"{expected}\": {ended:?}").into())
+        Err(format!("not one line with \"{expected}\": {ended:?}").into())
     }
 }
 
@@ -85,7 +85,7 @@ fn help(ground: Ground<'_>) -> Outcome {
             "TRIPTYCH_LISTEN",
         ] {
             if !ended.output.contains(word) {
-                return Err(format!("{flag} doesn't speak of {word}").into());
+                return Err(format!("{flag} doesn't mention {word}").into());
             }
         }
         let has = |flag| ended.output.contains(flag);
@@ -144,7 +144,7 @@ fn port_in_use(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Workers share a port among themselves; that must not let another server in.
+/// Workers share a port among themselves. That must not let another server share it.
 fn port_in_use_by_the_same_program(ground: Ground<'_>) -> Outcome {
     let mut first = ground.serve(&["--workers", "2"])?;
     let address = first.addresses(1)?[0].to_string();
@@ -154,7 +154,7 @@ fn port_in_use_by_the_same_program(ground: Ground<'_>) -> Outcome {
 }
 
 fn address_of_another_machine(ground: Ground<'_>) -> Outcome {
-    // 192.0.2.0/24 is for documentation (RFC 5737): no machine has it.
+    // 192.0.2.0/24 is reserved for documentation (RFC 5737): no machine has it.
     let ended = run(ground, &["--listen", "192.0.2.1:0"])?;
     expect_refusal(&ended, ground, "192.0.2.1")?;
     DONE
@@ -166,7 +166,7 @@ fn log_cannot_be_written(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// However few descriptors there are: one line, and no panic.
+/// Even with very few descriptors: one line, and no panic.
 fn hardly_any_descriptors(ground: Ground<'_>) -> Outcome {
     for limit in 4..10 {
         let mut shell = Command::new("sh");
@@ -182,17 +182,17 @@ fn hardly_any_descriptors(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// In a container whose policy forbids io_uring.
+/// Like a container with a strict seccomp policy.
 fn io_uring_is_forbidden(ground: Ground<'_>) -> Outcome {
     expect_service_or_refusal(ground, libc::EPERM, "seccomp")
 }
 
-/// On a kernel that was built without io_uring.
+/// Like a kernel built without io_uring.
 fn io_uring_is_missing(ground: Ground<'_>) -> Outcome {
     expect_service_or_refusal(ground, libc::ENOSYS, "kernel")
 }
 
-/// Without io_uring the others serve; `uring` says what is in its way, and who can serve instead.
+/// Without io_uring, the other servers work. `uring` explains the problem and names an alternative.
 fn expect_service_or_refusal(ground: Ground<'_>, errno: i32, reason: &str) -> Outcome {
     let command = ground.command(&["--listen", "127.0.0.1:0"])?;
     let mut command = confined::without_io_uring(&command, errno)?;

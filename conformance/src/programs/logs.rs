@@ -24,7 +24,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Some requests, and how their lines must begin and end.
+/// Sends some requests; returns how each of their lines must begin and end.
 fn converse(running: &mut Running) -> Result<Vec<(&'static str, &'static str)>, Failed> {
     let mut client = Client::connect(running.addresses(1)?[0])?;
     client.send(&get("/digits.txt?x=y", &["Referer: http://a.test/", "User-Agent: curl/8"]))?;
@@ -72,7 +72,7 @@ fn access_log_to_a_file(ground: Ground<'_>) -> Outcome {
     fs::write(&path, "kept\n")?;
     let mut running = ground.serve(&[&format!("--access-log={}", path.display())])?;
     let expected = converse(&mut running)?;
-    // Written while it serves, not only at the end.
+    // Must be written while serving, not only at the end.
     let written = || fs::read_to_string(&path).is_ok_and(|log| log.lines().count() > expected.len());
     deadline::within(PATIENCE, "the log to be written", written)?;
     running.signal(Signal::TERM)?;
@@ -96,7 +96,7 @@ fn access_log_to_standard_output(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// A log that can't be written is a pity, and no reason to stop serving.
+/// A log that can't be written must not stop the server.
 fn access_log_to_a_full_device(ground: Ground<'_>) -> Outcome {
     let mut running = ground.serve(&["--access-log=/dev/full"])?;
     for _ in 0..3 {
@@ -126,7 +126,7 @@ fn statistics(ground: Ground<'_>) -> Outcome {
     if !total.starts_with(&format!("{}: total 1 connections, 100 requests, ", ground.backend)) {
         return Err(format!("the totals are: {total}").into());
     }
-    // The second time the file is let in.
+    // The second request admits the file.
     if !total.contains(" 98 hits, 2 misses, 1 cached (0.00 MB, 0 descriptors), 0 evictions") {
         return Err(format!("the cache kept nothing: {total}").into());
     }

@@ -1,4 +1,4 @@
-//! The programs as an operator meets them: flags, errors, signals, logs.
+//! The programs from the operator's view: flags, errors, signals, logs.
 
 mod command_line;
 mod logs;
@@ -15,7 +15,7 @@ use crate::program::{Programs, Running};
 use crate::robustness::Outcome;
 use crate::site::Sites;
 
-/// What a test is given.
+/// What a test works with.
 #[derive(Clone, Copy, Debug)]
 struct Ground<'a> {
     backend: Backend,
@@ -28,21 +28,21 @@ type Test = fn(Ground<'_>) -> Outcome;
 const DONE: Outcome = Ok(Completion::Completed);
 
 impl Ground<'_> {
-    /// The program, with these arguments.
+    /// The program with these arguments.
     fn command(self, arguments: &[&str]) -> Result<Command, Failed> {
         let mut command = Command::new(self.programs.path(self.backend)?);
         command.args(arguments);
         Ok(command)
     }
 
-    /// The program serving the main site on a free port, with these arguments beside.
+    /// The program serving the main site on a free port, with additional arguments.
     fn serve(self, arguments: &[&str]) -> Result<Running, Failed> {
         let mut command = self.command(&["--listen", "127.0.0.1:0"])?;
         Running::start(command.args(arguments).arg(self.sites.main()))
     }
 }
 
-/// All tests, for all programs. They are built when the first test needs them.
+/// All tests for all programs. The programs are built when the first test needs them.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     let programs: Arc<OnceLock<Result<Programs, String>>> = Arc::default();
@@ -65,12 +65,12 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     trials
 }
 
-/// Whether a test needs a program that serves.
+/// Whether a test needs a running server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
-    /// It does: where the backend can't run it is ignored.
+    /// It does: ignored if the backend can't run here.
     Server,
-    /// The command line is enough, and it is the same everywhere.
+    /// It doesn't: it tests only the command line, which works everywhere.
     Nothing,
 }
 

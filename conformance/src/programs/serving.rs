@@ -1,4 +1,4 @@
-//! A program that serves: its one line, its addresses, its flags.
+//! A running program: its startup line, addresses and flags.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Ends a program that must have said nothing more than its lines.
+/// Ends a program and checks that it printed nothing but its startup lines.
 fn end(running: Running, lines: usize) -> Result<(), Failed> {
     running.signal(Signal::TERM)?;
     let ended = running.wait(PATIENCE)?;
@@ -58,7 +58,7 @@ fn says_where(ground: Ground<'_>) -> Outcome {
         if running.errors() != line {
             return Err(format!("it said: {}", running.errors()).into());
         }
-        // It really accepts: no waiting between the line and the connection.
+        // The line means that connections are accepted, so don't wait in between.
         let response = Client::connect(address)?.get("/digits.txt")?;
         if response.content != DIGITS.as_bytes() {
             return Err("wrong content".into());
@@ -111,7 +111,7 @@ fn environment(ground: Ground<'_>) -> Outcome {
     let mut command = ground.command(&[])?;
     command.env("TRIPTYCH_LISTEN", "127.0.0.1:0,127.0.0.1:0").env("TRIPTYCH_WORKERS", "3");
     command.env("TRIPTYCH_HIDDEN", "true").env("TRIPTYCH_ROOT", ground.sites.main());
-    // Started by hand: `Running::start` takes such settings of the test's own away, not those of the command.
+    // `Running::start` removes only the inherited settings, not those set on the command.
     let mut running = Running::start(&mut command)?;
     let addresses = running.addresses(2)?;
     if !running.errors().contains("(3 workers)") {
@@ -153,7 +153,7 @@ fn listing(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The flags reach the clocks.
+/// The flags set the actual timeouts.
 fn time_limits(ground: Ground<'_>) -> Outcome {
     let mut running = ground.serve(&["--idle-timeout", "200ms", "--head-timeout", "300ms"])?;
     let address = running.addresses(1)?[0];
@@ -172,7 +172,7 @@ fn time_limits(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// However the bytes are moved, they are the same.
+/// The bytes are the same in every copy mode.
 fn copy(ground: Ground<'_>) -> Outcome {
     for how in ["--copy=sendfile", "--copy=read"] {
         let mut running = ground.serve(&[how])?;
@@ -192,7 +192,7 @@ fn copy(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The soft limit is raised; what the hard one doesn't allow is said, and served without.
+/// The soft limit is raised. If the hard limit is too low, the server says so and works with fewer connections.
 fn low_limit_of_descriptors(ground: Ground<'_>) -> Outcome {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.backend)?);

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first drains, the second ends.
+//! SIGTERM and SIGINT: the first one drains, the second one ends the process.
 
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
@@ -49,7 +49,7 @@ fn int_under_load_cuts_nothing(ground: Ground<'_>) -> Outcome {
     drain_under_load(ground, Signal::INT)
 }
 
-/// Busy clients and large downloads: every answer that was begun arrives whole, and then the program ends.
+/// Busy clients and large downloads: every response in progress is completed, then the program ends.
 fn drain_under_load(ground: Ground<'_>, signal: Signal) -> Outcome {
     let mut running = ground.serve(&["--workers", "2"])?;
     let address = running.addresses(1)?[0];
@@ -73,7 +73,7 @@ fn a_second_signal_ends_at_once(ground: Ground<'_>) -> Outcome {
     let address = running.addresses(1)?[0];
     let stuck = Download::begin(address)?;
     running.signal(Signal::TERM)?;
-    // Once it refuses connections the first signal has been seen: two at once would be one.
+    // Wait until the first signal has been handled: two pending signals would merge into one.
     deadline::within(PATIENCE, "the drain to begin", || TcpStream::connect(address).is_err())?;
     running.signal(Signal::TERM)?;
     let begun = Instant::now();
@@ -95,7 +95,7 @@ fn grace_ends(ground: Ground<'_>) -> Outcome {
     outcome
 }
 
-/// A client that is gone, or standard error that is closed, is no reason to die.
+/// A vanished client or a closed standard error must not kill the server (SIGPIPE).
 fn pipe_is_ignored(ground: Ground<'_>) -> Outcome {
     let mut running = ground.serve(&[])?;
     let address = running.addresses(1)?[0];

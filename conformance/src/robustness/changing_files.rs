@@ -1,5 +1,5 @@
-//! Files that change while they are sent. The plan is fixed with the first byte: what was announced is sent,
-//! or the connection ends.
+//! Files that change while they are sent. The response is fixed with its first byte: the server sends what it
+//! announced, or ends the connection.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -31,14 +31,14 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("changes_between_requests", changes_between_requests),
 ];
 
-/// More than all buffers between the two ends hold.
+/// More than all buffers between server and client hold.
 const BYTES: u64 = 24 << 20;
-/// So much has arrived when the file changes.
+/// How much has arrived when the file changes.
 const BEFORE: u64 = 100_000;
-/// A server reads at most so much at once, and sends none of it if the file ends within.
+/// The largest single read of a server. If the file ends within a piece, the server sends none of it.
 const PIECE_BYTES_MAX: u64 = 256 * 1024;
 
-/// A server, and a client in the middle of a large answer.
+/// A server, and a client in the middle of a large response.
 struct Download {
     server: Server,
     client: Client,
@@ -58,12 +58,13 @@ impl Download {
         Ok(Download { server, client, file })
     }
 
-    /// The rest of the answer, which is what it would have been.
+    /// The rest of the response, unaffected by the change.
     fn expect_the_rest(&mut self) -> Result<(), Failed> {
         self.client.content(BYTES - BEFORE, |at, bytes| pattern_of(BYTES).check(BEFORE + at, bytes))
     }
 
-    /// More of what the file was, all that it still is; then the end: less than announced, and nothing lost on the way.
+    /// The rest of the old content, as far as it still exists, then the end: less than announced, and nothing lost in
+    /// transit.
     fn expect_the_end(&mut self, cut_at: u64) -> Result<(), Failed> {
         let mut position = BEFORE;
         let least = cut_at.saturating_sub(PIECE_BYTES_MAX);
@@ -83,7 +84,7 @@ impl Download {
         }
     }
 
-    /// A new request, on the same connection or on another, gets what is there now.
+    /// A new request, on the same or another connection, gets the current file.
     fn expect_now(&self, client: &mut Client, pattern: Pattern, bytes: u64) -> Result<(), Failed> {
         client.send(&get("/dir/file.bin", &[]))?;
         let head = client.head(Framing::Content)?;
@@ -94,8 +95,8 @@ impl Download {
     }
 }
 
-/// Checks bytes of a file that was cut. Behind the cut zeros may stand for what was there: the kernel clears
-/// the page, and `sendfile(2)` has promised the page itself to the socket.
+/// Checks bytes of a truncated file. Beyond the cut, zeros are allowed: the kernel clears the page, which `sendfile(2)`
+/// has already queued on the socket.
 fn check_cut(position: u64, received: &[u8], cut_at: u64) -> Result<(), Failed> {
     let sure = usize::try_from(cut_at.saturating_sub(position))
         .map_or(received.len(), |sure| sure.min(received.len()));
@@ -105,7 +106,7 @@ fn check_cut(position: u64, received: &[u8], cut_at: u64) -> Result<(), Failed> 
     if rest.iter().zip(&expected).all(|(byte, expected)| byte == expected || *byte == 0) {
         Ok(())
     } else {
-        Err("bytes that never were in the file".into())
+        Err("bytes that were never in the file".into())
     }
 }
 
@@ -131,7 +132,7 @@ fn shrinks_within_a_range(ground: Ground<'_>) -> Outcome {
     shrink_to(ground, &["Range: bytes=0-20000000"], 12_345_678)
 }
 
-/// There is neither a file to go on with nor a client to end with: nothing is left of either.
+/// Neither the file nor the client is left: the server must release both.
 fn shrinks_and_its_client_resets(ground: Ground<'_>) -> Outcome {
     let Download { server, client, file } = Download::begin(ground, &[])?;
     File::options().write(true).open(&file)?.set_len(0)?;
@@ -141,7 +142,7 @@ fn shrinks_and_its_client_resets(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Only what was planned is sent; the next request sees the rest.
+/// Only the planned length is sent; the next request gets the rest.
 fn grows(ground: Ground<'_>) -> Outcome {
     let mut download = Download::begin(ground, &[])?;
     let file = File::options().write(true).open(&download.file)?;
@@ -154,7 +155,7 @@ fn grows(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The file that was opened is sent to its end; the next request gets the new one.
+/// The opened file is sent to its end; the next request gets the new one.
 fn is_replaced(ground: Ground<'_>) -> Outcome {
     let mut download = Download::begin(ground, &[])?;
     let replacement = download.file.with_extension("new");
@@ -192,7 +193,7 @@ fn expect_missing(mut download: Download) -> Outcome {
     DONE
 }
 
-/// Every answer shows the file as it is at that moment, or a moment before, and every change of it changes the entity tag.
+/// Every response shows a current or very recent version of the file, and every change changes the entity tag.
 fn changes_between_requests(ground: Ground<'_>) -> Outcome {
     let folder = ground.sites.scratch("changing")?;
     let file = folder.join("file.txt");
@@ -200,7 +201,7 @@ fn changes_between_requests(ground: Ground<'_>) -> Outcome {
     let mut client = Client::connect(server.address)?;
     let mut tags: Vec<String> = Vec::new();
     for content in ["one", "two", "three", "", "one"] {
-        // Written anew and dated alike: size and inode must make the difference, or the date's nanoseconds.
+        // Rewritten with the same date: size, inode or nanoseconds must make the difference.
         let next = folder.join("next");
         write(&next, content)?;
         if content == "two" {
@@ -222,7 +223,7 @@ fn changes_between_requests(ground: Ground<'_>) -> Outcome {
         tags.push(response.require("ETag")?.to_owned());
         client.send(&get("/file.txt", &[&format!("If-None-Match: {}", tags[tags.len() - 1])]))?;
         if client.response(Framing::Content)?.status != 304 {
-            return Err("an unchanged file has another tag".into());
+            return Err("the tag of an unchanged file has changed".into());
         }
     }
     for pair in tags.windows(2) {

@@ -1,4 +1,4 @@
-//! Files that are on the disk and not in memory: what has to wait for them waits, and nobody else does.
+//! Files that aren't in memory: only requests for them wait for the disk.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 const FILES: usize = 12;
 const BYTES: u64 = 1_500_001;
 
-/// A folder of files, and a small one that stays warm.
+/// A folder of files, and a small one that stays cached.
 fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
     let folder = ground.sites.scratch("cold")?;
     write(&folder.join("warm.txt"), DIGITS)?;
@@ -34,14 +34,14 @@ fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
     Ok((folder, files))
 }
 
-/// Throws a file out of memory, which only works for what is on the disk already.
+/// Evicts a file from the page cache. Only data already written to disk can be evicted.
 fn cool(path: &Path) -> Result<(), Failed> {
     let file = File::open(path)?;
     file.sync_all()?;
     Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
-/// Clients that have just asked for one cold file each.
+/// Clients that have just requested one cold file each.
 fn ask_for_all(address: std::net::SocketAddr, files: &[PathBuf]) -> Result<Vec<Client>, Failed> {
     files.iter().try_for_each(|file| cool(file))?;
     let mut clients = Vec::new();
@@ -63,7 +63,7 @@ fn files_are_read(ground: Ground<'_>) -> Outcome {
             warm.get("/warm.txt")?;
             let response = client.response(Framing::Content)?;
             pattern_of(BYTES).check(0, &response.content)?;
-            // The same connection goes on, with a range of another cold file.
+            // The same connection continues with a range of another cold file.
             cool(&files[0])?;
             client.send(&get("/0.bin", &["Range: bytes=1000000-"]))?;
             pattern_of(BYTES).check(1_000_000, &client.response(Framing::Content)?.content)?;
@@ -74,7 +74,7 @@ fn files_are_read(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// What was read for them comes too late: it must not reach whoever has their place now.
+/// The bytes read for them arrive too late and must not reach the next client in the slot.
 fn clients_vanish_meanwhile(ground: Ground<'_>) -> Outcome {
     let (folder, files) = make_folder(ground)?;
     let server = ground.serve_folder(&folder, Config::default())?;
@@ -87,7 +87,7 @@ fn clients_vanish_meanwhile(ground: Ground<'_>) -> Outcome {
         for client in &mut next {
             let content = client.get("/warm.txt")?.content;
             if content != DIGITS.as_bytes() {
-                return Err(format!("\"{}\" for whoever came next", content.escape_ascii()).into());
+                return Err(format!("\"{}\" for the next client", content.escape_ascii()).into());
             }
         }
     }
@@ -96,7 +96,7 @@ fn clients_vanish_meanwhile(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Whole, or cut with the file: nothing else.
+/// The response is either complete or truncated with the file.
 fn files_are_cut_meanwhile(ground: Ground<'_>) -> Outcome {
     let (folder, files) = make_folder(ground)?;
     let server = ground.serve_folder(&folder, Config::default())?;
@@ -113,7 +113,7 @@ fn files_are_cut_meanwhile(ground: Ground<'_>) -> Outcome {
             let sure = usize::try_from((BYTES / 2).saturating_sub(at)).unwrap_or(usize::MAX).min(bytes.len());
             pattern_of(BYTES).check(at, &bytes[..sure])
         });
-        // An answer that was planned with the old length can't be whole, unless all of it had left.
+        // A response planned with the old length can't be complete, unless all of it had been sent.
         if let (Err(failed), true) = (received, announced == BYTES / 2) {
             return Err(failed);
         }

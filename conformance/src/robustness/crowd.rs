@@ -1,4 +1,4 @@
-//! Ten thousand idle connections, and a busy one beside them, on one worker.
+//! Ten thousand idle connections next to a busy one, on one worker.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,14 +15,13 @@ pub(super) const TESTS: &[(&str, Test)] =
     &[("ten_thousand_idle_and_one_busy", ten_thousand_idle_and_one_busy)];
 
 const IDLE: usize = 10_000;
-/// For the busy client, the listener, rings, files and the rest.
+/// For the busy client, the listener, rings and files.
 const SPARE: usize = 200;
 const BUSY_REQUESTS: u32 = 2000;
-/// Per request of the busy client, on average: far more than it takes, far less than a look at every idle
-/// connection would.
+/// Average per request of the busy client: far more than one takes, far less than a scan of all idle connections would.
 const BUSY_REQUEST_MAX: Duration = Duration::from_millis(5);
 
-/// Memory that an idle connection may hold: no buffer fits in it. A thread needs pages for its stack.
+/// The memory an idle connection may hold: less than a buffer. A thread needs pages for its stack.
 fn idle_bytes_max(backend: Backend) -> u64 {
     match backend {
         Backend::Blocking => 64 * 1024,
@@ -45,7 +44,7 @@ fn ten_thousand_idle_and_one_busy(ground: Ground<'_>) -> Outcome {
         return Err(format!("{grown} bytes of memory for {IDLE} idle connections").into());
     }
     stay_busy(&mut busy)?;
-    // They are idle, not forgotten.
+    // Idle connections still work.
     for client in idle.iter_mut().step_by(97) {
         client.get("/digits.txt")?;
     }
@@ -56,7 +55,7 @@ fn ten_thousand_idle_and_one_busy(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The crowd: each has had an answer, and holds its connection.
+/// The idle clients: each has received a response and keeps its connection open.
 fn gather(server: &ChildServer) -> Result<Vec<Client>, Failed> {
     let mut idle = Vec::with_capacity(IDLE);
     for number in 0..IDLE {
@@ -78,12 +77,12 @@ fn stay_busy(busy: &mut Client) -> Result<(), Failed> {
     }
     let each = begun.elapsed() / BUSY_REQUESTS;
     if each > BUSY_REQUEST_MAX {
-        return Err(format!("{each:?} for a request beside {IDLE} idle connections").into());
+        return Err(format!("{each:?} for a request next to {IDLE} idle connections").into());
     }
     Ok(())
 }
 
-/// Whether the machine has room for the crowd at all: descriptors on both sides, and threads for `blocking`.
+/// Checks that the machine allows this many connections: descriptors on both sides, and threads for `blocking`.
 fn check_limits(backend: Backend) -> Result<(), String> {
     let needed = (IDLE + SPARE) as u64;
     let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
@@ -97,7 +96,7 @@ fn check_limits(backend: Backend) -> Result<(), String> {
     if processes < needed {
         return Err(format!("the hard limit of processes is {processes}; {needed} threads are needed"));
     }
-    // A thread has two mappings, its stack and the guard page below it.
+    // A thread has two mappings: its stack and the guard page below it.
     for (file, factor) in [("vm/max_map_count", 2), ("kernel/threads-max", 1), ("kernel/pid_max", 1)] {
         let value = read_number(&format!("/proc/sys/{file}")).unwrap_or(u64::MAX);
         if value < needed * factor {
@@ -116,7 +115,7 @@ fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// The lowest `pids.max` of the control groups that this process is in (cgroups(7), version 2).
+/// The lowest `pids.max` of this process's control groups (cgroups(7), version 2).
 fn control_group_limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;

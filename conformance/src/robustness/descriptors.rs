@@ -1,4 +1,4 @@
-//! Running out of descriptors: the server waits, and goes on when there are some again.
+//! Running out of descriptors: the server waits, and resumes when some are free again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ fn start(ground: Ground<'_>) -> Result<ChildServer, Failed> {
     })
 }
 
-/// More clients than descriptors: the server neither ends nor spins, and answers them all in the end.
+/// More clients than descriptors: the server neither ends nor spins, and finally serves all of them.
 fn accepting_resumes(ground: Ground<'_>) -> Outcome {
     const CLIENTS: usize = 100;
     const WINDOW: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ fn accepting_resumes(ground: Ground<'_>) -> Outcome {
             Heard::Bytes(_) => served.push(client),
             Heard::Silence => waiting.push(client),
             heard @ (Heard::End | Heard::Reset) => {
-                return Err(format!("{heard:?} for a client that could wait").into());
+                return Err(format!("{heard:?} for a client that should wait").into());
             }
         }
     }
@@ -51,16 +51,14 @@ fn accepting_resumes(ground: Ground<'_>) -> Outcome {
         return Err(format!("only {} clients wait, with {DESCRIPTORS_MAX} descriptors", waiting.len()).into());
     }
     let before = server.process().processor_time()?;
-    thread::sleep(WINDOW); // the time in which it might spin
+    thread::sleep(WINDOW); // the time in which the server might spin
     let busy = server.process().processor_time()? - before;
     if busy > BUSY_MAX {
-        return Err(
-            format!("{busy:?} of processor time in {WINDOW:?}, with nothing to do but to wait").into()
-        );
+        return Err(format!("{busy:?} of CPU time in {WINDOW:?}, although there was nothing to do").into());
     }
     drop(served);
     for client in &mut waiting {
-        // The last descriptor may have gone to this very connection: then the file has none, for a moment.
+        // The last descriptor may have gone to this connection, leaving none for the file for a moment.
         let mut response = client.response(Framing::Content)?;
         let deadline = Instant::now() + PATIENCE;
         while response.status == 503 && Instant::now() < deadline {
@@ -75,8 +73,7 @@ fn accepting_resumes(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The last descriptor goes to a connection, and the file that it asks for gets none: 503, and a moment later
-/// 200.
+/// The last descriptor goes to a connection, and none is left for its file: 503, and a moment later 200.
 fn opening_resumes(ground: Ground<'_>) -> Outcome {
     let server = start(ground)?;
     let mut clients = Vec::new();
@@ -84,13 +81,13 @@ fn opening_resumes(ground: Ground<'_>) -> Outcome {
         let mut client = Client::connect(server.address)?;
         client.send(&get("/digits.txt", &[]))?;
         if client.hear(Instant::now() + Duration::from_secs(1))? == Heard::Silence {
-            return Err(format!("{} clients were answered, and none with 503", clients.len()).into());
+            return Err(format!("{} clients were served, and none with 503", clients.len()).into());
         }
         let response = client.response(Framing::Content)?;
         if response.status == 503 {
             response.require("Retry-After")?;
             if response.closes() {
-                return Err("503 for want of a descriptor needn't close the connection".into());
+                return Err("a 503 for lack of descriptors needn't close the connection".into());
             }
             drop(clients);
             return retry(client, server);
@@ -106,7 +103,7 @@ fn retry(mut client: Client, server: ChildServer) -> Outcome {
     let deadline = Instant::now() + PATIENCE;
     while client.get("/digits.txt")?.status != 200 {
         if Instant::now() > deadline {
-            return Err("503, though the other clients have gone".into());
+            return Err("503, although the other clients have gone".into());
         }
     }
     drop(client);

@@ -1,4 +1,4 @@
-//! Many downloads at once, every byte of them checked; and HEAD, which must say what GET says.
+//! Many concurrent downloads, with every byte checked; and HEAD compared with GET.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -30,7 +30,7 @@ fn many_at_once(ground: Ground<'_>) -> Outcome {
     download_at_once(ground, Client::connect)
 }
 
-/// Every answer is sent in many pieces, and they interleave.
+/// Responses are sent in many interleaved pieces.
 fn many_at_once_with_narrow_windows(ground: Ground<'_>) -> Outcome {
     download_at_once(ground, |address| Client::connect_narrow(address, 32 * 1024))
 }
@@ -43,7 +43,7 @@ fn download_at_once(ground: Ground<'_>, connect: fn(SocketAddr) -> std::io::Resu
     DONE
 }
 
-/// Runs a function for so many clients at once; the first failure counts.
+/// Runs a function for this many clients at once and returns the first failure.
 fn in_parallel(count: u64, run: impl Fn(u64) -> Result<(), Failed> + Sync) -> Result<(), Failed> {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..count)
@@ -58,8 +58,7 @@ fn in_parallel(count: u64, run: impl Fn(u64) -> Result<(), Failed> + Sync) -> Re
     })
 }
 
-/// One client's requests: whole files and ranges of them, in an order of its own, now and then on a new
-/// connection.
+/// One client's requests: whole files and ranges in its own order, sometimes on a new connection.
 fn download_many(
     address: SocketAddr,
     connect: fn(SocketAddr) -> std::io::Result<Client>,
@@ -86,8 +85,7 @@ fn download_many(
     Ok(())
 }
 
-/// One client takes gigabytes as fast as it can; another one's small requests are answered all the same, on
-/// the same worker.
+/// One client downloads gigabytes as fast as it can. Small requests on the same worker must still be served.
 fn a_greedy_client_starves_nobody(ground: Ground<'_>) -> Outcome {
     const LATE_MAX: Duration = Duration::from_secs(1);
     let server = ground.serve(Config::default())?;
@@ -121,7 +119,7 @@ fn ask_often(address: SocketAddr, late_max: Duration) -> Result<(), Failed> {
         let asked = Instant::now();
         client.get("/digits.txt")?;
         if asked.elapsed() > late_max {
-            return Err(format!("an answer of ten bytes took {:?}", asked.elapsed()).into());
+            return Err(format!("a response of ten bytes took {:?}", asked.elapsed()).into());
         }
     }
     Ok(())

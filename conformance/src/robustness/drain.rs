@@ -1,4 +1,4 @@
-//! Draining: nothing that was begun is cut, nothing new is begun, and it comes to an end.
+//! Draining: responses in progress are completed, nothing new is started, and the server ends.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -28,7 +28,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("two_workers", two_workers),
 ];
 
-/// More than a drain takes that waits for nobody; far less than the grace period.
+/// Longer than a drain that waits for nothing, far shorter than the grace period.
 const SOON: Duration = Duration::from_secs(5);
 
 fn expect_soon_over(server: Server) -> Outcome {
@@ -40,7 +40,7 @@ fn expect_soon_over(server: Server) -> Outcome {
 fn with_nothing_to_do(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config::default())?;
     server.drain();
-    server.drain(); // a second time changes nothing
+    server.drain(); // a second call has no effect
     expect_soon_over(server)
 }
 
@@ -99,10 +99,10 @@ fn idle_clients_are_closed(ground: Ground<'_>) -> Outcome {
     expect_soon_over(server)
 }
 
-/// A whole answer, and the word that it is the last.
+/// A complete response that announces the end of the connection.
 fn expect_last(response: &Response, client: &mut Client) -> Result<(), Failed> {
     if response.status != 200 || !response.closes() {
-        return Err(format!("not a last answer: \"{}\"", response.head.escape_ascii()).into());
+        return Err(format!("not the last response: \"{}\"", response.head.escape_ascii()).into());
     }
     expect_end(client)
 }
@@ -132,7 +132,7 @@ fn a_request_under_way_is_answered(ground: Ground<'_>) -> Outcome {
     expect_soon_over(server)
 }
 
-/// Whoever was accepted before the drain has a moment to ask.
+/// A connection accepted before the drain still has a moment to send its request.
 fn a_new_connection_is_still_answered(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config::default())?;
     let mut client = Client::connect(server.address)?;
@@ -159,7 +159,7 @@ fn new_connections_are_refused(ground: Ground<'_>) -> Outcome {
     expect_soon_over(server)
 }
 
-/// A client that never takes its answer can't hold up the end for longer than the grace period.
+/// A client that never reads can't delay the end beyond the grace period.
 fn grace_ends(ground: Ground<'_>) -> Outcome {
     const GRACE: Duration = Duration::from_millis(700);
     let server = ground.serve(Config { grace: GRACE, ..Config::default() })?;

@@ -1,4 +1,4 @@
-//! A cache that is too small for what is asked of it: nothing that is on its way is lost, and the bounds hold.
+//! A cache too small for its load: responses in progress lose nothing, and the limits hold.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ pub(super) const TESTS: &[(&str, Test)] =
 const FILES: u64 = 32;
 const BOUNDS: CacheConfig =
     CacheConfig { level: CacheLevel::Contents, bytes: 300_000, entries: 12, descriptors: 4 };
-/// Answers that a client asks for at once: more than all buffers between the two ends hold.
+/// Requests a client pipelines: their responses exceed all buffers between server and client.
 const PIPELINED: usize = 16;
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -34,8 +34,8 @@ fn path(bytes: u64) -> String {
     format!("/{bytes}.bin")
 }
 
-/// A client takes nothing of its answers, which began while the file was cached; the file leaves the cache;
-/// the answers are what they were.
+/// A client leaves its responses unread. They were started from the cache, and the file is evicted meanwhile. The
+/// responses must be unaffected.
 fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     let root = ground.sites.scratch("eviction")?;
     for size in bytes..bytes + FILES {
@@ -46,7 +46,7 @@ fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     let mut busy = Client::connect(server.address)?;
     let mut slow = Vec::new();
     for size in bytes..bytes + FILES {
-        // So often that it comes in, though another has to leave, and pays for the next.
+        // Often enough to be admitted although another file must be evicted, and to pay for the next eviction.
         for _ in 0..60 {
             ask(&mut busy, size)?;
         }
@@ -57,7 +57,7 @@ fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     }
     let (totals, cached) = (server.service().stats.totals(), server.service().stats.cached());
     if totals.cache_hits < FILES || cached.evictions < FILES / 2 {
-        return Err(format!("nothing is shown by {totals}, {cached}").into());
+        return Err(format!("the cache was not exercised: {totals}, {cached}").into());
     }
     for (size, mut client) in slow {
         for _ in 0..PIPELINED {

@@ -1,4 +1,4 @@
-//! Files that change while they are cached: no answer shows for long what is no longer so.
+//! Cached files that change: no response stays stale for long.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,7 +26,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("changes_under_load", changes_under_load),
 ];
 
-/// How long after a change an answer may still be the old one.
+/// How long after a change a response may still be stale.
 pub(super) const STALE_MAX: Duration = Duration::from_millis(50);
 
 const LEVELS: [CacheLevel; 2] = [CacheLevel::Descriptors, CacheLevel::Contents];
@@ -37,7 +37,7 @@ fn config(level: CacheLevel) -> Config {
     Config { cache: CacheConfig { level, ..CacheConfig::default() }, ..Config::default() }
 }
 
-/// Asks until the answer comes from the cache.
+/// Requests the target until the response comes from the cache.
 fn warm(server: &Server, client: &mut Client, target: &str) -> Result<(), Failed> {
     for _ in 0..20 {
         client.get(target)?;
@@ -51,9 +51,9 @@ fn warm(server: &Server, client: &mut Client, target: &str) -> Result<(), Failed
     Err(format!("{target} is never cached").into())
 }
 
-/// Asks until the content is what it must be (none: the file isn't there), and a few times more.
+/// Requests the file until the content is as expected (`None`: the file is missing), and a few times more.
 ///
-/// Until the bound an answer that was begun can also be cut short, as any can whose file shrinks.
+/// Before the deadline, a response may also be truncated, as can happen whenever the file shrinks.
 fn expect(
     server: &Server,
     client: &mut Client,
@@ -82,7 +82,7 @@ fn expect(
     Ok(())
 }
 
-/// What is done to the site, and what `/dir/sub/file` is then.
+/// A change to the site, and the content of `/dir/sub/file` afterwards.
 type Change = (&'static str, fn(&Path) -> io::Result<()>, Option<&'static str>);
 
 const CHANGES: &[Change] = &[
@@ -123,7 +123,7 @@ fn replace_by_link(root: &Path) -> io::Result<()> {
     fs::rename(root.join("link"), root.join("dir/sub/file"))
 }
 
-/// The site anew, with the old file.
+/// Recreates the site with the old file.
 fn lay_out(root: &Path) -> io::Result<()> {
     for entry in fs::read_dir(root)? {
         let entry = entry?;
@@ -138,7 +138,7 @@ fn lay_out(root: &Path) -> io::Result<()> {
     fs::hard_link(root.join("dir/sub/file"), root.join("dir/link"))
 }
 
-/// One server sees all of it: what a change leaves behind must not blind it for the next.
+/// One server sees all changes: a change must not blind it for the next one.
 fn kinds_of_change(ground: Ground<'_>) -> Outcome {
     const ROUNDS: usize = 4;
     for level in LEVELS {
@@ -161,7 +161,7 @@ fn kinds_of_change(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The user that runs this may read what others may not, so what is looked at is that the entry goes.
+/// As root the file stays readable, so check that the entry is dropped.
 fn permissions(ground: Ground<'_>) -> Outcome {
     let root = ground.sites.scratch("freshness")?;
     lay_out(&root)?;
@@ -175,7 +175,7 @@ fn permissions(ground: Ground<'_>) -> Outcome {
         let seen = deadline::within(STALE_MAX, "the entry to go", gone);
         fs::set_permissions(root.join(path), fs::Permissions::from_mode(mode))?;
         seen.map_err(|failed| format!("chmod of \"{path}\": {}", failed.message().unwrap_or_default()))?;
-        // The way back is a change, too.
+        // Undoing it is a change, too.
         expect(&server, &mut client, Some("old as it was"), STALE_MAX)?;
     }
     drop(client);
@@ -183,7 +183,7 @@ fn permissions(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Links aren't watched: a second is the bound.
+/// Links aren't watched: the limit is one second.
 fn retargeted_link(ground: Ground<'_>) -> Outcome {
     let root = ground.sites.scratch("freshness")?;
     fs::create_dir_all(root.join("dir/sub"))?;
@@ -201,30 +201,30 @@ fn retargeted_link(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Files that are changed one after the other. Each line of a file names its version.
+/// Files changed one after the other. Each line of a file contains its version.
 const FILES: usize = 30;
 const CHANGES_MIN: usize = 2000;
 const READERS: usize = 3;
-/// How files are changed, in turns; what was deleted is put back next.
+/// The kinds of change, in turn. A deleted file is recreated by the next change.
 const WAYS: [usize; 5] = [REPLACED, OVERWRITTEN, REPLACED, OVERWRITTEN, DELETED];
 const REPLACED: usize = 0;
 const OVERWRITTEN: usize = 1;
 const DELETED: usize = 2;
-/// Between two changes: so long, and so many answers, else most would not come from the cache.
+/// At least this long, and this many responses, between two changes; otherwise few responses would be hits.
 const PAUSE: Duration = Duration::from_micros(700);
 const ANSWERS: usize = 12;
 
-/// What is known of one file.
+/// What is known about one file.
 #[derive(Debug, Default)]
 struct History {
-    /// When a version was there, all of it.
+    /// When a version was completely written.
     versions: Vec<(Instant, u64)>,
-    /// The last version that was, or is about to become, the absence of the file.
+    /// The latest version at which the file was deleted, or is about to be.
     absent: u64,
 }
 
 impl History {
-    /// The version that who asks now must see at least.
+    /// The oldest version a request sent now may see.
     fn floor(&self, asked: Instant) -> u64 {
         let settled = self.versions.iter().rev().find(|(since, _)| *since + STALE_MAX <= asked);
         settled.map_or(0, |(_, version)| *version)
@@ -234,7 +234,7 @@ impl History {
 struct Subject {
     path: PathBuf,
     target: String,
-    /// Some are sent next to their heads, others as memory of their own.
+    /// Some files are sent together with their heads, others from their own memory.
     lines: usize,
     history: Mutex<History>,
 }
@@ -254,7 +254,7 @@ impl Subject {
         format!("{version:07}\n").repeat(self.lines)
     }
 
-    /// Makes it another version, in one of several ways.
+    /// Changes the file to another version, in one of several ways.
     fn change(&self, version: u64, way: usize) -> io::Result<()> {
         let content = self.content(version);
         match way {
@@ -279,7 +279,7 @@ impl Subject {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks, and checks that the answer is not older than it may be.
+    /// Requests the file, and checks that the response isn't too old.
     fn ask(&self, client: &mut Client) -> Result<(), Failed> {
         let floor = self.history().floor(Instant::now());
         let response = client.get(&self.target)?;
@@ -299,7 +299,7 @@ impl Subject {
     }
 }
 
-/// How the readers are doing.
+/// The readers' progress.
 #[derive(Debug, Default)]
 struct Progress {
     answers: AtomicUsize,
@@ -319,12 +319,12 @@ fn read_on(
         subjects[next / 7 % FILES].ask(&mut client)?;
         progress.answers.fetch_add(1, Relaxed);
     }
-    // All is still now.
+    // Nothing changes any more.
     thread::sleep(STALE_MAX);
     subjects.iter().try_for_each(|subject| subject.ask(&mut client))
 }
 
-/// Thousands of changes of all kinds, one at a time, while clients ask for all files all the time.
+/// Thousands of changes of all kinds, one at a time, while clients keep requesting all files.
 fn changes_under_load(ground: Ground<'_>) -> Outcome {
     for level in LEVELS {
         let root = ground.sites.scratch("freshness")?;
@@ -344,7 +344,7 @@ fn changes_under_load(ground: Ground<'_>) -> Outcome {
         })?;
         let totals = server.service().stats.totals();
         if totals.cache_hits < totals.requests / 4 {
-            return Err(format!("too few hits to show anything: {totals}").into());
+            return Err(format!("too few hits for a result: {totals}").into());
         }
         server.stop()?;
     }

@@ -1,4 +1,4 @@
-//! Bounds on connections and memory.
+//! Limits on connections and memory.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -24,12 +24,12 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("listing_of_too_many_entries", listing_of_too_many_entries),
 ];
 
-/// How long to listen for what must not come.
+/// How long to wait before concluding that nothing arrives.
 const SILENCE: Duration = Duration::from_millis(200);
-/// The same where there are many clients to listen to.
+/// The same for many clients.
 const BRIEF_SILENCE: Duration = Duration::from_millis(20);
 
-/// Over the bound nobody is refused: they wait in the kernel's queue until somebody leaves.
+/// Beyond the limit, connections aren't refused: they wait in the kernel's backlog until another one closes.
 fn connections(ground: Ground<'_>) -> Outcome {
     const MAX: usize = 4;
     let server = ground.serve(Config { connections_max: MAX, ..Config::default() })?;
@@ -49,7 +49,7 @@ fn connections(ground: Ground<'_>) -> Outcome {
         expect_silence(client, SILENCE)?;
     }
     for mut client in waiting {
-        // Whoever leaves makes room for the next, in the order in which they came.
+        // Each connection that closes makes room for the next, in order of arrival.
         drop(clients.remove(0));
         client.response(Framing::Content)?;
         client.get("/missing")?;
@@ -67,11 +67,11 @@ fn connections(ground: Ground<'_>) -> Outcome {
 fn expect_silence(client: &mut Client, duration: Duration) -> Result<(), Failed> {
     match client.hear(Instant::now() + duration)? {
         Heard::Silence => Ok(()),
-        heard => Err(format!("{heard:?}, though there are as many connections as allowed").into()),
+        heard => Err(format!("{heard:?}, although the connection limit is reached").into()),
     }
 }
 
-/// Takes out those who have been answered by now.
+/// Removes the clients that have received a response.
 fn take_answered(clients: &mut Vec<Client>) -> Result<Vec<Client>, Failed> {
     let (mut answered, mut waiting) = (Vec::new(), Vec::new());
     for mut client in clients.drain(..) {
@@ -79,7 +79,7 @@ fn take_answered(clients: &mut Vec<Client>) -> Result<Vec<Client>, Failed> {
             Heard::Bytes(_) => answered.push(client),
             Heard::Silence => waiting.push(client),
             heard @ (Heard::End | Heard::Reset) => {
-                return Err(format!("{heard:?} for a client that could wait").into());
+                return Err(format!("{heard:?} for a client that should wait").into());
             }
         }
     }
@@ -87,7 +87,7 @@ fn take_answered(clients: &mut Vec<Client>) -> Result<Vec<Client>, Failed> {
     Ok(answered)
 }
 
-/// The bound holds for all workers together.
+/// The limit holds for all workers together.
 fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     const MAX: usize = 6;
     let server = ground.serve(Config { workers: 2, connections_max: MAX, ..Config::default() })?;
@@ -97,14 +97,14 @@ fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
         client.send(&get("/digits.txt", &[]))?;
         clients.push(client);
     }
-    // Each of the two has its share, and a queue of its own that is long enough to fill it.
+    // Each of the two has its share, and a backlog long enough to fill it.
     let stats = &server.service().stats;
     let mut answered = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     while answered.len() < MAX {
         answered.append(&mut take_answered(&mut clients)?);
         if Instant::now() > deadline {
-            return Err(format!("{} were answered; {MAX} are allowed", answered.len()).into());
+            return Err(format!("{} were served; {MAX} are allowed", answered.len()).into());
         }
     }
     for client in &mut clients {
@@ -112,14 +112,14 @@ fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     }
     let active = stats.active();
     if answered.len() != MAX || active > MAX as u64 {
-        return Err(format!("{} were answered, {active} are open; {MAX} are allowed", answered.len()).into());
+        return Err(format!("{} were served, {active} are open; {MAX} are allowed", answered.len()).into());
     }
-    // Those who are through leave, and the others are answered, some at a time.
+    // The served clients leave, and the others are served, some at a time.
     drop(answered);
     while !clients.is_empty() {
         drop(take_answered(&mut clients)?);
         if Instant::now() > deadline {
-            return Err(format!("{} were never answered", clients.len()).into());
+            return Err(format!("{} were never served", clients.len()).into());
         }
     }
     connections_end(&server)?;
@@ -127,8 +127,8 @@ fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// A client that asks and asks and never reads: the server stops listening to it, keeps little of it, and
-/// serves others.
+/// A client that sends many requests and never reads: the server stops reading from it, keeps little for it, and serves
+/// others.
 fn flood_of_requests(ground: Ground<'_>) -> Outcome {
     const MEMORY_BYTES_MAX: u64 = 8 << 20;
     const FLOOD_BYTES_MAX: usize = 64 << 20;
@@ -146,7 +146,7 @@ fn flood_of_requests(ground: Ground<'_>) -> Outcome {
                 count => sent += count,
             }
             if sent > FLOOD_BYTES_MAX {
-                return Err(format!("{sent} bytes of requests were taken, and no answer read").into());
+                return Err(format!("{sent} bytes of requests were accepted, and no response read").into());
             }
         }
         other.get("/digits.txt")?;
@@ -160,7 +160,7 @@ fn flood_of_requests(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Requests leave nothing behind: neither memory nor descriptors.
+/// Requests leak neither memory nor descriptors.
 fn steady_memory(ground: Ground<'_>) -> Outcome {
     const ROUND: usize = 4000;
     const GROWTH_BYTES_MAX: u64 = 1 << 20;
@@ -190,7 +190,7 @@ fn steady_memory(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Many clients that take nothing of a large answer: what each of them holds is bounded.
+/// Many clients leave a large response unread: the memory for each is bounded.
 fn stuck_readers(ground: Ground<'_>) -> Outcome {
     const CLIENTS: u64 = 300;
     const MEMORY_BYTES_MAX: u64 = CLIENTS * 192 * 1024;
@@ -215,11 +215,11 @@ fn stuck_readers(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The page ends where the bound is, and says so; it is larger than any buffer.
+/// The page ends at the limit, and says so. It is larger than any buffer.
 fn listing_of_too_many_entries(ground: Ground<'_>) -> Outcome {
     const ENTRIES_MAX: usize = 10_000;
     let folder = ground.sites.scratch("crowded")?;
-    // Links to one file: ten thousand files would take the disk's time.
+    // Links to one file: creating ten thousand files would be slow.
     let file = folder.join("entry.txt");
     write(&file, DIGITS)?;
     for number in 1..ENTRIES_MAX {

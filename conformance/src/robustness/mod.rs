@@ -1,7 +1,6 @@
-//! What a table of exchanges can't say: time, load, vanishing clients, changing files, and the end.
+//! Tests that don't fit a table of exchanges: time, load, vanishing clients, changing files, and shutdown.
 //!
-//! Each test has a server to itself, set up for it. After the test the process must hold no more descriptors
-//! and no more threads than before.
+//! Each test has its own server. Afterwards, the process must have no more descriptors and threads than before.
 
 mod changing_files;
 mod cold;
@@ -32,33 +31,33 @@ use crate::lesser::Lesser;
 use crate::server::Server;
 use crate::site::Sites;
 
-/// What a test is given.
+/// What a test works with.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground<'a> {
-    /// Who is tested.
+    /// The backend under test.
     pub backend: Backend,
-    /// What it does without, if anything.
+    /// The disabled optimizations, if any.
     pub lesser: Option<&'a Lesser>,
-    /// What can be served.
+    /// The sites to serve.
     pub sites: &'a Sites,
 }
 
-/// What a test comes to: done, or not possible here, or failed.
+/// The result of a test: completed, ignored or failed.
 pub type Outcome = Result<Completion, Failed>;
 
 /// A test of one backend.
 pub type Test = fn(Ground<'_>) -> Outcome;
 
-/// It went through.
+/// The test has passed.
 const DONE: Outcome = Ok(Completion::Completed);
 
 impl Ground<'_> {
-    /// A server of the main site.
+    /// Starts a server for the main site.
     fn serve(self, config: Config) -> Result<Server, Failed> {
         self.serve_folder(&self.sites.main(), config)
     }
 
-    /// A server of another folder.
+    /// Starts a server for another folder.
     fn serve_folder(self, root: &Path, config: Config) -> Result<Server, Failed> {
         let config = match self.lesser {
             Some(lesser) => lesser.config(config),
@@ -67,13 +66,13 @@ impl Ground<'_> {
         Server::start(self.backend, root, SiteOptions::default(), config)
     }
 
-    /// A server of the main site, in a process of its own.
+    /// Starts a server for the main site in its own process.
     fn serve_in_child(self, settings: &Settings) -> Result<ChildServer, Failed> {
         ChildServer::start(self.backend, &self.sites.main(), settings)
     }
 }
 
-/// All tests, for all backends.
+/// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     let groups: [(&str, &[(&str, Test)]); 13] = [
@@ -99,7 +98,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
             }
         }
     }
-    // Those that take the paths that a technique is about, and little time.
+    // Tests that exercise the disabled optimizations and take little time.
     let groups: [(&str, &[(&str, Test)]); 4] = [
         ("vanishing", vanishing::TESTS),
         ("downloads", downloads::TESTS),

@@ -1,4 +1,4 @@
-//! What only the ring server promises: that the kernel needs no threads of its own to serve hot files.
+//! A guarantee of the ring server only: serving hot files needs no kernel worker threads.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use crate::client::Client;
 pub(super) const TESTS: &[(&str, Test)] =
     &[("no_kernel_workers_in_a_hot_run", no_kernel_workers_in_a_hot_run)];
 
-/// Long enough for a worker that an operation needs to be seen: the kernel keeps one for five seconds.
+/// Long enough to notice a worker thread: the kernel keeps an idle one for five seconds.
 const HOT_RUN: Duration = Duration::from_secs(1);
 
 fn no_kernel_workers_in_a_hot_run(ground: Ground<'_>) -> Outcome {
-    // A path that nobody has looked for yet can't be opened without waiting, not even to find that it leads nowhere.
+    // The first lookup of a path can't be done without blocking, even if the path doesn't exist.
     for path in ["digits.txt", "missing", "404.html", "65537.bin", "1m.bin", "dir", "dir/index.html"] {
         let _found_or_not = fs::metadata(ground.sites.main().join(path));
     }

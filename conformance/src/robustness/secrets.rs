@@ -1,4 +1,4 @@
-//! What no answer may hold: files outside the root, files that may not be read, devices.
+//! Content no response may contain: files outside the root, unreadable files, devices.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,18 +31,18 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("listing_names_only_what_is_served", listing_names_only_what_is_served),
 ];
 
-/// The race goes on for so long, and until both sides have been seen: a journal that is being written may hold
-/// up a swap for seconds.
+/// The minimum duration of the race. It continues until both states have been seen: a journal commit may delay a swap
+/// for seconds.
 const RACE_MIN: Duration = Duration::from_secs(1);
 const RACE_MAX: Duration = Duration::from_secs(60);
 
-/// The same answer for longer than this, across so many swaps, isn't luck: it is old. Ten times the bound, for a
-/// machine that is busy.
+/// If the response stays the same for longer than this, across many swaps, it is stale. Ten times the limit, for a busy
+/// machine.
 const STREAK_MAX: Duration = STALE_MAX.saturating_mul(10);
 const STREAK_SWAPS_MAX: usize = 1000;
 
-/// Swaps two names all the time while a client asks for a target. Both the file and its absence must be seen,
-/// again and again, and nothing else ever.
+/// Keeps swapping two names while a client requests a target. Both the file and its absence must be seen repeatedly,
+/// and nothing else.
 fn race(ground: Ground<'_>, root: &Path, target: &str, [one, other]: [&Path; 2], absent: &[u16]) -> Outcome {
     let server = ground.serve_folder(root, Config::default())?;
     let mut client = Client::connect(server.address)?;
@@ -88,7 +88,7 @@ fn watch_race(client: &mut Client, target: &str, absent: &[u16], swaps: &AtomicU
             return Err(format!("{} for {streak:?} across {swapped} swaps", response.status).into());
         }
         if begun.elapsed() > RACE_MAX {
-            return Err(format!("no race: {} all the time, {swapped} swaps", response.status).into());
+            return Err(format!("no race: always {}, {swapped} swaps", response.status).into());
         }
     }
     Ok(())
@@ -108,13 +108,14 @@ fn file_swapped_for_a_link(ground: Ground<'_>) -> Outcome {
     race(ground, &folder, "/file.txt", [&folder.join("file.txt"), &folder.join("link")], &[404])
 }
 
-/// A path that climbs with `..` through a link, while what it climbs from is moved out of the root: the kernel
-/// must notice (openat2(2), `EAGAIN`), and the server may give up after some attempts.
+/// A path climbs with `..` through a link while its directory is moved out of the root. The kernel must notice
+/// (openat2(2), `EAGAIN`), and the server may give up after some attempts.
 fn parent_moved_out_of_the_root(ground: Ground<'_>) -> Outcome {
     let folder = ground.sites.scratch("swapped")?;
     let root = folder.join("root");
     write(&root.join("file.txt"), DIGITS)?;
-    // Three up from here is the root; once its parent is beside the root, three up is the folder outside.
+    // Three levels up from here is the root. Once its parent is next to the root, three levels up is the outside
+    // folder.
     write(&root.join("a/b/c/stay.txt"), DIGITS)?;
     symlink("../../../file.txt", root.join("a/b/c/up"))?;
     write(&folder.join("file.txt"), SECRET)?;
@@ -122,7 +123,7 @@ fn parent_moved_out_of_the_root(ground: Ground<'_>) -> Outcome {
     race(ground, &root, "/a/b/c/up", [&root.join("a/b"), &folder.join("x/away")], &[404, 503])
 }
 
-/// The superuser may read everything: the server then runs as somebody else.
+/// Root can read everything, so the server then runs as another user.
 fn unreadable(ground: Ground<'_>) -> Outcome {
     const NOBODY: u32 = 65_534;
     let folder = ground.sites.scratch("unreadable")?;
@@ -151,7 +152,7 @@ fn unreadable(ground: Ground<'_>) -> Outcome {
         }
         server.stop()
     });
-    // Locked folders can't be deleted by others than the superuser.
+    // Only root could delete locked folders.
     lock("dir", 0o755)?;
     match asked {
         Err(failed) if user.is_some() && !others_may_run_this() => {
@@ -162,7 +163,7 @@ fn unreadable(ground: Ground<'_>) -> Outcome {
     }
 }
 
-/// Whether all folders above this executable let everyone pass.
+/// Whether all folders above this executable are accessible to other users.
 fn others_may_run_this() -> bool {
     let Ok(executable) = std::env::current_exe() else { return false };
     let passable =
@@ -188,7 +189,7 @@ fn device(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Every reference of a listing can be followed, and what is served is listed.
+/// Every link in a listing works, and every served file is listed.
 fn listing_names_only_what_is_served(ground: Ground<'_>) -> Outcome {
     let folder = ground.sites.scratch("listed")?;
     for name in LISTED_FILES {
@@ -233,13 +234,13 @@ fn check_listing(server: &Server) -> Result<(), Failed> {
     let references: Vec<&str> =
         page.split("href=\"./").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     if page.contains("<tag>") || page.contains("hidden") {
-        return Err(format!("a name is markup, or a hidden one is listed: {page}").into());
+        return Err(format!("an unescaped or hidden name is listed: {page}").into());
     }
     let mut files = 0;
     for reference in &references {
         let response = client.get(&format!("/{reference}"))?;
         if response.status != 200 || response.content != DIGITS.as_bytes() {
-            return Err(format!("{} for {reference}, which is listed", response.status).into());
+            return Err(format!("{} for the listed {reference}", response.status).into());
         }
         files += usize::from(!reference.starts_with("link") && !reference.ends_with('/'));
     }

@@ -1,4 +1,4 @@
-//! Time limits: each is kept, each counts from where it should, and none is pushed back by a trickle.
+//! Timeouts: each one fires, starts at the right moment, and isn't extended by a trickle of bytes.
 
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -33,47 +33,47 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("the_date_goes_on", the_date_goes_on),
 ];
 
-/// The time limit under test; the others are far away.
+/// The timeout under test; the others are far longer.
 const LIMIT: Duration = Duration::from_millis(300);
-/// A longer one, where a machine that stands still for a while mustn't decide.
+/// A longer timeout, where a stalled machine must not affect the result.
 const WIDE_LIMIT: Duration = Duration::from_millis(1_200);
-/// Clocks are read once in a turn of a loop, and a wheel is coarse; but nothing fires early.
+/// Allowed delay: clocks are read once per loop turn, and the wheel is coarse. But nothing may fire early.
 const LATE_MAX: Duration = Duration::from_millis(700);
-/// The server may have seen the last byte leave so much before the client began to count.
+/// The server may have sent its last byte this long before the client started its clock.
 const HEARD_LATE: Duration = Duration::from_millis(50);
-/// Between two bytes of a trickle.
+/// The interval between two bytes of a trickle.
 const TRICKLE: Duration = Duration::from_millis(20);
 const SMALL_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Checks that something happened when the limit was over, and not much later.
+/// Checks that an event came after the timeout, but not much later.
 fn check_time(begun: Instant, limit: Duration) -> Result<(), Failed> {
     check_time_between(begun, begun, limit)
 }
 
-/// The same where the time began at some moment between two that are known.
+/// The same if the exact start is unknown but lies between two moments.
 fn check_time_between(earliest: Instant, latest: Instant, limit: Duration) -> Result<(), Failed> {
     let elapsed = earliest.elapsed();
     if elapsed < limit {
-        return Err(format!("it happened after {elapsed:?}, before the limit of {limit:?}").into());
+        return Err(format!("after {elapsed:?}, before the timeout of {limit:?}").into());
     }
     let elapsed = latest.elapsed();
     if elapsed > limit + LATE_MAX {
-        return Err(format!("it happened after {elapsed:?} only; the limit is {limit:?}").into());
+        return Err(format!("only after {elapsed:?}; the timeout is {limit:?}").into());
     }
     Ok(())
 }
 
-/// Sends byte after byte, slowly, until the server says something.
+/// Sends one byte at a time, slowly, until the server reacts.
 fn trickle(client: &mut Client, bytes: &[u8]) -> Result<(), Failed> {
     for byte in bytes {
         client.send(&[*byte])?;
         match client.hear(Instant::now() + TRICKLE)? {
             Heard::Silence => {}
             Heard::Bytes(_) => return Ok(()),
-            heard @ (Heard::End | Heard::Reset) => return Err(format!("{heard:?} without a word").into()),
+            heard @ (Heard::End | Heard::Reset) => return Err(format!("{heard:?} without a response").into()),
         }
     }
-    Err("the server waits for ever".into())
+    Err("the server waits forever".into())
 }
 
 fn expect_408(client: &mut Client) -> Result<(), Failed> {
@@ -93,7 +93,7 @@ fn expect_status(response: &Response, status: u16) -> Result<(), Failed> {
     }
 }
 
-/// The client goes first: a server that has half-closed waits for it.
+/// Closes the client first: a server that has half-closed waits for it.
 fn end(client: Client, server: Server) -> Outcome {
     drop(client);
     server.stop()?;
@@ -109,7 +109,7 @@ fn slow_head(ground: Ground<'_>) -> Outcome {
     let mut client = Client::connect(server.address)?;
     // The time before the first byte doesn't count.
     if client.hear(Instant::now() + LIMIT * 2)? != Heard::Silence {
-        return Err("the limit for a head holds before its first byte".into());
+        return Err("the head timeout started before the first byte".into());
     }
     let begun = Instant::now();
     trickle(&mut client, &endless_head())?;
@@ -123,7 +123,7 @@ fn slow_head_of_a_second_request(ground: Ground<'_>) -> Outcome {
     let mut client = Client::connect(server.address)?;
     expect_status(&client.get("/digits.txt")?, 200)?;
     if client.hear(Instant::now() + LIMIT * 2)? != Heard::Silence {
-        return Err("the limit for a head holds between requests".into());
+        return Err("the head timeout started between requests".into());
     }
     let begun = Instant::now();
     trickle(&mut client, &endless_head())?;
@@ -132,7 +132,7 @@ fn slow_head_of_a_second_request(ground: Ground<'_>) -> Outcome {
     end(client, server)
 }
 
-/// The first bytes of the second request came with the first.
+/// The first bytes of the second request arrive with the first request.
 fn slow_head_behind_an_answer(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config { head_timeout: LIMIT, ..Config::default() })?;
     let mut client = Client::connect(server.address)?;
@@ -150,7 +150,7 @@ fn slow_content(ground: Ground<'_>) -> Outcome {
         let mut client = Client::connect(server.address)?;
         client.send(&request("POST", "/digits.txt", &[field]))?;
         let begun = Instant::now();
-        // As a chunk it has 500 bytes that never end.
+        // Sent as a chunk of 500 bytes that never completes.
         trickle(&mut client, &[b"1f4\r\n", [b'x'; 400].as_slice()].concat())?;
         check_time(begun, LIMIT)?;
         expect_408(&mut client)?;
@@ -181,13 +181,13 @@ fn idle_after_an_answer(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Every request begins the idle time anew.
+/// Every request restarts the idle timeout.
 fn busy_is_not_idle(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config { idle_timeout: WIDE_LIMIT, ..Config::default() })?;
     let mut client = Client::connect(server.address)?;
     for _ in 0..6 {
         if client.hear(Instant::now() + WIDE_LIMIT / 4)? != Heard::Silence {
-            return Err("closed while it was in use".into());
+            return Err("closed while in use".into());
         }
         expect_status(&client.get("/digits.txt")?, 200)?;
     }
@@ -195,12 +195,12 @@ fn busy_is_not_idle(ground: Ground<'_>) -> Outcome {
     end(client, server)
 }
 
-/// Whoever doesn't read is reset.
+/// A client that doesn't read is reset.
 fn slow_reader(ground: Ground<'_>) -> Outcome {
     expect_reset_of_whoever_reads_nothing(ground, &get("/8m.bin", &[]))
 }
 
-/// The same where the answers are many and small, and all in memory.
+/// The same with many small responses from memory.
 fn slow_reader_of_many_answers(ground: Ground<'_>) -> Outcome {
     expect_reset_of_whoever_reads_nothing(ground, &get("/missing", &[]).repeat(10_000))
 }
@@ -210,9 +210,9 @@ fn expect_reset_of_whoever_reads_nothing(ground: Ground<'_>, requests: &[u8]) ->
         Config { send_timeout: WIDE_LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
     let server = ground.serve(config)?;
     let mut client = Client::connect_narrow(server.address, SMALL_BUFFER_BYTES)?;
-    // The server may stop reading long before the last of the requests.
+    // The server may stop reading long before the last request.
     client.send_some(requests, LIMIT / 2)?;
-    // Something is read, so that there is a moment at which it ends.
+    // Read something first, so that there is a moment when reading stops.
     client.hear(Instant::now() + PATIENCE)?;
     let last_read = Instant::now();
     connections_begin(&server, 1)?;
@@ -229,16 +229,16 @@ fn expect_reset_of_whoever_reads_nothing(ground: Ground<'_>, requests: &[u8]) ->
         }
     }
     if total > 1 << 20 {
-        return Err(format!("{total} bytes came, though nobody was reading").into());
+        return Err(format!("{total} bytes arrived, although the client wasn't reading").into());
     }
     end(client, server)
 }
 
-/// Waits until the server has no connection left; the moment at which its last bytes came.
+/// Waits until the server has no connections left; returns when its last bytes arrived.
 ///
-/// Bytes still come to a client that has ceased to read: there is room where it has read, and where that is less
-/// than a segment holds, the server's kernel fills it with window probes, after 0.2 s, 0.6 s and so on
-/// (RFC 9293, section 3.8.6.1). For the server each of them is progress.
+/// Bytes still arrive after the client has stopped reading: its last reads have freed some buffer space. If that is
+/// less than a segment, the server's kernel fills it with window probes, after 0.2 s, 0.6 s and so on (RFC 9293,
+/// section 3.8.6.1). The server counts each of them as progress.
 fn watch_arrivals_until_end(server: &Server, client: &Client) -> Result<Instant, Failed> {
     let mut unread = client.unread_bytes()?;
     let mut last_arrival = Instant::now();
@@ -252,7 +252,7 @@ fn watch_arrivals_until_end(server: &Server, client: &Client) -> Result<Instant,
     Ok(last_arrival)
 }
 
-/// Whoever reads on, however slowly, gets the whole answer.
+/// A client that keeps reading, however slowly, gets the whole response.
 fn steady_reader(ground: Ground<'_>) -> Outcome {
     const PIECE_BYTES: u64 = 20_000;
     let config =
@@ -271,13 +271,13 @@ fn steady_reader(ground: Ground<'_>) -> Outcome {
         thread::sleep(WIDE_LIMIT / 12); // the pace of this client
     }
     if begun.elapsed() < WIDE_LIMIT {
-        return Err("the client was too fast to show anything".into());
+        return Err("the client was too fast to prove anything".into());
     }
     expect_status(&client.get("/digits.txt")?, 200)?;
     end(client, server)
 }
 
-/// After a refusal the server waits for the client to close, too, but not for ever; and it doesn't read for ever.
+/// After an error, the server waits for the client to close, but neither waits nor reads forever.
 fn lingering_ends(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config::default())?;
     let mut silent = Client::connect(server.address)?;
@@ -287,7 +287,7 @@ fn lingering_ends(ground: Ground<'_>) -> Outcome {
     connections_begin(&server, 1)?;
     connections_end(&server)?;
     if begun.elapsed() > LINGER_TIMEOUT + LATE_MAX {
-        return Err(format!("a silent client was waited for for {:?}", begun.elapsed()).into());
+        return Err(format!("the server waited {:?} for a silent client", begun.elapsed()).into());
     }
     drop(silent);
     let mut talkative = Client::connect(server.address)?;
@@ -302,20 +302,20 @@ fn lingering_ends(ground: Ground<'_>) -> Outcome {
     }
     connections_begin(&server, 2)?;
     connections_end(&server)?;
-    // What is in the buffers of both ends comes on top.
+    // Plus the contents of the buffers on both sides.
     if sent > LINGER_BYTES_MAX + (8 << 20) {
         return Err(format!("{sent} bytes were taken after a refusal").into());
     }
     end(talkative, server)
 }
 
-/// A clock that is read once in a turn of a loop must not stand still while the loop sleeps.
+/// The clock is read once per loop turn, but must not stand still while the loop sleeps.
 fn the_date_goes_on(ground: Ground<'_>) -> Outcome {
     const OLD_MAX: Duration = Duration::from_millis(1500);
     let server = ground.serve(Config::default())?;
     let mut client = Client::connect(server.address)?;
     client.get("/digits.txt")?;
-    // Nobody wants anything of the server for more than a second.
+    // No events for the server for more than a second.
     client.hear(Instant::now() + OLD_MAX + TRICKLE)?;
     let response = client.get("/digits.txt")?;
     let date = httpdate::parse_http_date(response.require("Date")?)?;

@@ -1,4 +1,4 @@
-//! Much to receive: content from many clients at once, and more requests than either end can hold.
+//! Large inputs: content from many clients at once, and more pipelined requests than either side can buffer.
 
 use std::io::Write;
 use std::thread;
@@ -19,7 +19,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("a_connection_for_each_request", a_connection_for_each_request),
 ];
 
-/// More pieces are under way at once than a server has buffers; none may be lost or mixed up.
+/// More pieces are in flight than a server has buffers; none may be lost or mixed up.
 fn content_from_many_clients_at_once(ground: Ground<'_>) -> Outcome {
     const CLIENTS: usize = 400;
     const PIECE: [u8; 16 * 1024] = [b'x'; 16 * 1024];
@@ -36,7 +36,7 @@ fn content_from_many_clients_at_once(ground: Ground<'_>) -> Outcome {
         }
     }
     for client in &mut clients {
-        // What follows shows that all of the content was taken for content, and nothing else was.
+        // The next response proves that exactly the content was consumed.
         client.send(&get("/digits.txt", &[]))?;
         for expected in [405, 200] {
             let status = client.response(Framing::Content)?.status;
@@ -50,7 +50,7 @@ fn content_from_many_clients_at_once(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// The client sends and reads at the same time; the server must neither lose its place nor stop.
+/// The client sends and reads at the same time. The server must neither lose its place nor stall.
 fn a_pipeline_longer_than_any_buffer(ground: Ground<'_>) -> Outcome {
     const ROUNDS: usize = 4000;
     const TARGETS: [(&str, u16); 5] =
@@ -85,12 +85,12 @@ fn a_connection_for_each_request(ground: Ground<'_>) -> Outcome {
     let ask = || {
         for round in 0..REQUESTS {
             let mut client = Client::connect(address)?;
-            // Now the one end closes first, now the other.
+            // Alternate which side closes first.
             let fields: &[&str] = if round % 2 == 0 { &["Connection: close"] } else { &[] };
             client.send(&get("/digits.txt", fields))?;
             client.response(Framing::Content)?;
             if round % 2 == 0 && !client.rest()?.is_empty() {
-                return Err("bytes after the last answer".into());
+                return Err("bytes after the last response".into());
             }
         }
         Ok(())

@@ -1,4 +1,5 @@
-//! Clients that go away at any moment, politely or not: nothing of them stays, and others don't notice.
+//! Clients that vanish at any point, with a close or a reset. Nothing of them remains, and other clients aren't
+//! affected.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,8 @@ pub(super) const TESTS: &[(&str, Test)] = &[
 
 const CLIENTS: usize = 40;
 
-/// Lets clients come and go, half of them with a reset, half with a close; the server must then be empty, and
-/// answer others all the while.
+/// Lets clients come and go, half of them with a reset, half with a close. Afterwards the server must have no
+/// connections, and it must serve others all the time.
 fn come_and_go(ground: Ground<'_>, visit: impl Fn(&mut Client) -> Result<(), Failed>) -> Outcome {
     let server = ground.serve(Config::default())?;
     let mut other = Client::connect(server.address)?;
@@ -83,7 +84,7 @@ fn with_requests_waiting(ground: Ground<'_>) -> Outcome {
     })
 }
 
-/// The end of the client's side comes while the answer is stuck; then the client is gone altogether.
+/// The client half-closes while the response is stuck, then vanishes.
 fn half_closed_in_mid_body(ground: Ground<'_>) -> Outcome {
     come_and_go(ground, |client| {
         client.send(&get("/8m.bin", &[]))?;
@@ -91,7 +92,7 @@ fn half_closed_in_mid_body(ground: Ground<'_>) -> Outcome {
         match client.hear(Instant::now() + Duration::from_secs(10))? {
             Heard::Bytes(_) => Ok(()),
             heard @ (Heard::End | Heard::Reset | Heard::Silence) => {
-                Err(format!("{heard:?} instead of an answer").into())
+                Err(format!("{heard:?} instead of a response").into())
             }
         }
     })

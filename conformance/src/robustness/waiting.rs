@@ -1,4 +1,4 @@
-//! The loop never waits for a disk: every system call of its thread, while cold files are read, is looked at.
+//! The event loop never waits for a disk: checks every system call its thread makes while cold files are read.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,16 +19,16 @@ use crate::trace::{Call, Forbidden, Trace};
 
 pub(super) const TESTS: &[(&str, Test)] = &[
     ("no_call_waits_for_a_disk", no_call_waits_for_a_disk),
-    ("what_is_in_memory_is_copied_where_it_shall_be", what_is_in_memory_is_copied_where_it_shall_be),
+    ("large_cached_files_follow_the_copy_mode", large_cached_files_follow_the_copy_mode),
 ];
 
-/// One that is let into the cache, one that is sent from a buffer, one that is sent in pieces.
+/// A file that is admitted to the cache, one that is sent from a buffer, and one that is sent in pieces.
 const SIZES: [u64; 3] = [1_000, 100_000, 1_500_001];
 
-/// Often enough for the smallest to be let into the cache.
+/// Often enough for the smallest to be cached.
 const ROUNDS: usize = 4;
 
-/// What has to come from the disk at least, or the files weren't cold: the largest file in every round.
+/// At least this much must be read from disk, or the files weren't cold: the largest file in every round.
 const COLD_BYTES_MIN: u64 = ROUNDS as u64 * SIZES[2];
 
 /// `RWF_NOWAIT` (preadv2(2)).
@@ -40,9 +40,8 @@ const CACHED: u64 = 0x20;
 /// `FIONBIO` (ioctl(2)).
 const FIONBIO: u64 = libc::FIONBIO;
 
-/// Calls that know nothing of files' contents: sockets (none of them blocks), polls, timers, memory, locks that
-/// are held for a push or a pop, watches that are set on what is open, and the two calls that wait for all
-/// clients together.
+/// Calls that don't access file contents: sockets (all non-blocking), polls, timers, memory, locks held only for a push
+/// or a pop, watches set on open descriptors, and the two calls that wait for all clients together.
 const FREE: &[c_long] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
@@ -76,7 +75,7 @@ const FREE: &[c_long] = &[
     libc::SYS_restart_syscall,
 ];
 
-/// The same, where there are older calls, too.
+/// Older calls that exist only on some architectures.
 #[cfg(target_arch = "x86_64")]
 const FREE_HERE: &[c_long] = &[libc::SYS_epoll_wait];
 
@@ -90,7 +89,7 @@ fn no_call_waits_for_a_disk(ground: Ground<'_>) -> Outcome {
     client.get("/warm.txt")?;
     let process = server.process();
     let Some(before) = process.disk_bytes_read() else {
-        return Ok(Completion::ignored_with("the kernel doesn't tell what a process reads from disks"));
+        return Ok(Completion::ignored_with("the kernel doesn't report a process's disk reads"));
     };
     let trace = match Trace::begin(process.id(), process.thread("worker-0")?) {
         Ok(trace) => trace,
@@ -111,8 +110,8 @@ fn no_call_waits_for_a_disk(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// `--copy`: large files that the page cache holds go by `sendfile`, or never do.
-fn what_is_in_memory_is_copied_where_it_shall_be(ground: Ground<'_>) -> Outcome {
+/// `--copy`: large files in the page cache are sent with `sendfile`, or never.
+fn large_cached_files_follow_the_copy_mode(ground: Ground<'_>) -> Outcome {
     let (folder, _) = make_folder(ground)?;
     let target = format!("/{}.bin", SIZES[2]);
     for copies in [false, true] {
@@ -148,15 +147,15 @@ fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
     Ok((folder, files))
 }
 
-/// Throws a file out of memory. Whether that worked, the bytes tell that are read from the disk afterwards: to look
-/// for a page would make the kernel fetch it.
+/// Evicts a file from the page cache. Disk reads show afterwards whether that worked; probing for a page would make the
+/// kernel fetch it.
 fn cool(path: &Path) -> Result<(), Failed> {
     let file = File::open(path)?;
     file.sync_all()?;
     Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
-/// Every file, cold, several times, whole and from its middle; and names that nobody has looked for yet.
+/// Requests every cold file several times, whole and from the middle, and names that were never looked up.
 fn ask(client: &mut Client, files: &[PathBuf]) -> Result<(), Failed> {
     for round in 0..ROUNDS {
         for (file, size) in files.iter().zip(SIZES) {
@@ -175,9 +174,9 @@ fn ask(client: &mut Client, files: &[PathBuf]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Whether each call was one that can't wait for a disk, and whether those were there that had to be.
+/// Checks that no call could wait for a disk, and that the expected calls were made.
 fn judge(backend: Backend, calls: &[Call]) -> Result<(), Failed> {
-    // For each descriptor, up to where the page cache was seen to hold the file.
+    // For each descriptor, how far the page cache was seen to hold the file.
     let mut resident = HashMap::new();
     for (index, call) in calls.iter().enumerate() {
         let waits = || format!("call {} of {} may wait for a disk: {call:?}", index + 1, calls.len());
@@ -189,15 +188,15 @@ fn judge(backend: Backend, calls: &[Call]) -> Result<(), Failed> {
             }
             libc::SYS_sendfile => {
                 let end = call.pointed.ok_or_else(waits)? + call.arguments[3];
-                // The descriptor's number may be another file's by the next call.
+                // By the next call, the descriptor may refer to another file.
                 if resident.remove(&call.arguments[1]).is_none_or(|resident| resident < end) {
                     return Err(waits().into());
                 }
             }
             libc::SYS_openat2 if call.pointed.is_some_and(|resolve| resolve & CACHED != 0) => {}
-            // Whether calls on a socket wait for it.
+            // Makes a socket non-blocking.
             libc::SYS_ioctl if call.arguments[1] == FIONBIO => {}
-            // An eventfd, the watches' events: never a file.
+            // An eventfd or the inotify descriptor, never a file.
             libc::SYS_read if !call.source.as_deref().is_none_or(Path::is_absolute) => {}
             number if FREE.contains(&number) || FREE_HERE.contains(&number) => {}
             _ => return Err(waits().into()),

@@ -1,4 +1,4 @@
-//! The chunked transfer coding (RFC 9112 §7.1): what is dropped is framed as strictly as what is kept.
+//! The chunked transfer coding (RFC 9112 §7.1): parsed strictly, even though the content is discarded.
 
 use crate::row::{Answer, Row, digits, get, refused, request, row};
 
@@ -43,8 +43,8 @@ fn dropped() -> Vec<Row> {
     .collect()
 }
 
-/// The answer to the request itself has been given when its content turns out to be malformed: what follows
-/// can't be trusted, so the connection ends with a refusal.
+/// The response has been sent by the time the content turns out to be malformed. The bytes that follow can't be
+/// trusted, so the connection ends with an error.
 fn malformed() -> Vec<Row> {
     [
         ("no_size", &b"\r\nhello\r\n0\r\n\r\n"[..]),

@@ -1,4 +1,4 @@
-//! Content of requests by Content-Length (RFC 9112 §6): framed strictly, read and dropped.
+//! Request content framed by Content-Length (RFC 9112 §6): parsed strictly, read and discarded.
 
 use crate::row::{Row, digits, get, problem, refused, request, row};
 
@@ -6,7 +6,7 @@ pub(super) fn rows() -> Vec<Row> {
     [malformed(), dropped(), bounded()].concat()
 }
 
-/// The method doesn't matter: framing comes first.
+/// With any method: framing is checked first.
 fn malformed() -> Vec<Row> {
     [
         ("letters", "Content-Length: abc"),

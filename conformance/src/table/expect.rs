@@ -14,7 +14,7 @@ pub(super) fn rows() -> Vec<Row> {
             refused(417),
         ),
         row("continue_without_content", get("/digits.txt", &["Expect: 100-continue"]), digits()),
-        // The final status at once: nobody would read the content. The client needn't send it.
+        // The final status is sent at once, because the content is never used. The client needn't send it.
         row("continue_with_content_to_come", get("/digits.txt", &with_content), digits().closing()),
         row(
             "continue_with_content_sent_anyway",

@@ -6,7 +6,7 @@ pub(super) fn rows() -> Vec<Row> {
     [malformed(), tolerated()].concat()
 }
 
-/// A request for the digits with one more line.
+/// A request for the digits with one additional line.
 fn with_line(name: &'static str, line: &[u8], answer: Answer) -> Row {
     let request = [b"GET /digits.txt HTTP/1.1\r\nHost: h\r\n", line, b"\r\n\r\n"].concat();
     row(name, request, answer)

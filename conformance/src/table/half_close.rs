@@ -1,4 +1,4 @@
-//! A client that half-closes after its request still gets its answer; then the server closes too.
+//! A client that half-closes after its request still gets its response; then the server closes, too.
 
 use crate::row::{Row, digits, file, get, problem, refused, request, row, silence};
 use crate::site::pattern_of;

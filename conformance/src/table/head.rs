@@ -1,4 +1,4 @@
-//! HEAD (RFC 9110 §9.3.2) on a connection that goes on: what has no content must not be taken for having some.
+//! HEAD (RFC 9110 §9.3.2) on a persistent connection: the client must not expect content.
 
 use crate::row::{Row, digits, file, get, moved, options, precondition, problem, request, row};
 use crate::site::INDEX;

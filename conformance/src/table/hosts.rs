@@ -1,4 +1,4 @@
-//! Host (RFC 9112 §3.2): exactly one, and a valid one.
+//! Host (RFC 9112 §3.2): exactly one, and valid.
 
 use crate::row::{Row, digits, refused, row};
 

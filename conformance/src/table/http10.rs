@@ -1,4 +1,4 @@
-//! HTTP/1.0 (RFC 9112 §9.3, appendix C): one answer a connection, unless the client asks for more.
+//! HTTP/1.0 (RFC 9112 §9.3, appendix C): one response per connection, unless the client asks for keep-alive.
 
 use crate::row::{Answer, Row, digits, problem, refused, row};
 
@@ -41,7 +41,7 @@ fn old(name: &'static str, start: &str, fields: &str, answer: Answer) -> Row {
     row(name, format!("{start} HTTP/1.0\r\n{fields}\r\n").into_bytes(), answer)
 }
 
-/// A client of 1.0 must be told that its connection is kept.
+/// An HTTP/1.0 client must be told that the connection stays open.
 fn kept() -> Answer {
     digits().has("Connection", "keep-alive")
 }

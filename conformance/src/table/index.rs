@@ -1,4 +1,4 @@
-//! Directories: the redirect to their slash, the index, and the listing.
+//! Directories: the redirect to the trailing slash, the index page, and the listing.
 
 use crate::row::Variant::{Custom, Listing};
 use crate::row::{Row, file, get, listing, moved, page, problem, request, row};
@@ -31,8 +31,8 @@ fn redirects() -> Vec<Row> {
     .collect()
 }
 
-/// A reference that begins with two slashes names another host (RFC 3986 §4.2); so does one with a backslash,
-/// to a browser.
+/// A reference that begins with two slashes names another host (RFC 3986 §4.2). Browsers treat a backslash the same
+/// way.
 fn no_open_redirects() -> Vec<Row> {
     [
         ("two_slashes", "//evil.example"),

@@ -64,7 +64,8 @@ fn closed() -> Vec<Row> {
     rows
 }
 
-/// Whatever the answer: the connection goes on where framing is sound, and closes where the client asks.
+/// With every kind of response: the connection stays open if the framing is sound, and closes if the client asks for
+/// it.
 fn after_every_answer() -> Vec<Row> {
     let close: &[&str] = &["Connection: close"];
     vec![

@@ -1,4 +1,4 @@
-//! A file of 5 GiB: positions and lengths beyond 32 bits.
+//! A file of 5 GiB: offsets and lengths beyond 32 bits.
 
 use crate::row::{Answer, Row, get, part, parts, problem, request, row};
 use crate::site::{SPARSE_BYTES, SPARSE_MIDDLE, SPARSE_TAIL};
@@ -59,7 +59,7 @@ fn whole() -> Answer {
     crate::row::head_of_file(BINARY, SPARSE_BYTES)
 }
 
-/// A hundred thousand zeros, then what stands across 4 GiB.
+/// A hundred thousand zeros, then the bytes across 4 GiB.
 fn much() -> Vec<u8> {
     [&[0; 100_000], SPARSE_MIDDLE.as_bytes()].concat()
 }

@@ -1,4 +1,4 @@
-//! Bounds of a request: each is hit, and just not exceeded.
+//! Limits of a request: each is reached exactly, and exceeded by one.
 
 use common::http::request::FIELDS_MAX;
 use common::http::scan::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
@@ -9,7 +9,7 @@ pub(super) fn rows() -> Vec<Row> {
     [lines(), fields(), heads()].concat()
 }
 
-/// A request whose line has exactly so many bytes: the query makes up the length.
+/// A request whose line has exactly this many bytes, padded with a query.
 fn line_of(bytes: usize) -> Vec<u8> {
     let rest = "GET /digits.txt? HTTP/1.1";
     format!("GET /digits.txt?{} HTTP/1.1\r\nHost: h\r\n\r\n", "q".repeat(bytes - rest.len())).into_bytes()
@@ -31,7 +31,7 @@ fn long_path() -> Vec<u8> {
     format!("GET /{} HTTP/1.1\r\nHost: h\r\n\r\n", "d/".repeat(2000)).into_bytes()
 }
 
-/// A request with exactly so many fields, Host among them.
+/// A request with exactly this many fields, including Host.
 fn with_fields(count: usize) -> Vec<u8> {
     let fields: String = (1..count).map(|index| format!("F{index}: v\r\n")).collect();
     format!("GET /digits.txt HTTP/1.1\r\nHost: h\r\n{fields}\r\n").into_bytes()
@@ -45,7 +45,7 @@ fn fields() -> Vec<Row> {
     ]
 }
 
-/// A request whose head has exactly so many bytes.
+/// A request whose head has exactly this many bytes.
 fn head_of(bytes: usize) -> Vec<u8> {
     let rest = "GET /digits.txt HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n";
     let value = "v".repeat(bytes - rest.len());

@@ -1,4 +1,4 @@
-//! Request lines and line ends (RFC 9112 §2.2, §3): one space, one space, CR LF, and nothing lenient.
+//! Request lines and line endings (RFC 9112 §2.2, §3): single spaces, CR LF, no leniency.
 
 use crate::row::{Row, digits, refused, row};
 

@@ -1,4 +1,4 @@
-//! Symbolic links: followed while they stay beneath the root, or not at all.
+//! Symbolic links: followed only beneath the root, or not at all.
 
 use crate::row::Variant::NoLinks;
 use crate::row::{Answer, Row, Variant, digits, file, get, moved, problem, row};
@@ -17,7 +17,7 @@ fn each<const COUNT: usize>(
 }
 
 fn beneath() -> Vec<Row> {
-    // The media type goes by the name that was asked for.
+    // The media type depends on the requested name.
     let digits = file("application/octet-stream", DIGITS).has("ETag", "{etag}");
     let mut rows = each(
         Variant::Plain,

@@ -1,5 +1,4 @@
-//! Methods (RFC 9110 §9): GET, HEAD and OPTIONS are served, the others are known or not. Methods are
-//! case-sensitive.
+//! Methods (RFC 9110 §9): GET, HEAD and OPTIONS are supported; others are known or unknown. Methods are case-sensitive.
 
 use crate::row::{Row, digits, options, problem, refused, request, row};
 

@@ -1,4 +1,4 @@
-//! The table: every row of the HTTP decisions as exchanges. One file a group, each with `rows()`.
+//! The table: every HTTP decision as an exchange. One file per group, each with a function `rows()`.
 
 mod chunked;
 mod content;
@@ -26,10 +26,10 @@ mod versions;
 
 use crate::row::Row;
 
-/// Rows that belong together.
+/// Related rows.
 #[derive(Debug)]
 pub struct Group {
-    /// The middle part of the test's name.
+    /// The middle part of the test name.
     pub name: &'static str,
     /// The rows.
     pub rows: Vec<Row>,

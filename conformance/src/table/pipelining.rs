@@ -1,4 +1,4 @@
-//! Pipelined requests (RFC 9112 §9.3.2): answered in order, whatever the answers are made of.
+//! Pipelined requests (RFC 9112 §9.3.2): answered in order, whatever the kind of response.
 
 use crate::row::{
     Answer, Request, Row, digits, file, get, moved, options, part, problem, refused, request, row,
@@ -9,7 +9,7 @@ pub(super) fn rows() -> Vec<Row> {
     [mixtures(), many(), broken_in_the_middle()].concat()
 }
 
-/// A file of a size that one buffer holds, and one that it doesn't.
+/// A pattern file, which may or may not fit into one buffer.
 fn pattern(bytes: u64) -> (Request, Answer) {
     let name = PATTERNS.iter().find(|(_, size)| *size == bytes).map_or("", |(name, _)| name);
     let content = pattern_of(bytes).bytes(0, usize::try_from(bytes).expect("a small file"));

@@ -1,4 +1,4 @@
-//! Preconditions (RFC 9110 §13), each alone and in the order of §13.2.2.
+//! Preconditions (RFC 9110 §13), one at a time and in the order of §13.2.2.
 
 use crate::row::{Answer, Row, digits, get, part, precondition, problem, request, row};
 

@@ -1,4 +1,4 @@
-//! Ranges (RFC 9110 §14): one, several, merged, ignored, refused.
+//! Ranges (RFC 9110 §14): single, multiple, merged, ignored, refused.
 
 use common::http::range::{GAP_BYTES_MIN, RANGES_MAX};
 
@@ -99,7 +99,7 @@ fn unsatisfiable() -> Vec<Row> {
     .collect()
 }
 
-/// The bytes of a range of `/kilobyte.txt`, as a part.
+/// A range of `/kilobyte.txt` as a part.
 fn of_kilobyte(range: &'static str) -> (&'static str, Vec<u8>) {
     let (first, last) = range.trim_end_matches("/1000").split_once('-').expect("first-last/1000");
     let position = |text: &str| text.parse::<usize>().expect("a position");
@@ -145,7 +145,7 @@ fn merged() -> Vec<Row> {
     .collect()
 }
 
-/// `count` ranges of one byte, too far apart to be merged.
+/// The offsets of `count` one-byte ranges, too far apart to be merged.
 fn scattered(count: usize) -> Vec<u64> {
     (0..count as u64).map(|index| index * (GAP_BYTES_MIN + 1)).collect()
 }

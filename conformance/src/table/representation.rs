@@ -1,4 +1,4 @@
-//! What a file is sent as: its media type, its validators, and every size around a buffer's.
+//! How a file is sent: its media type, its validators, and sizes around every buffer size.
 
 use crate::row::{Row, file, get, request, row};
 use crate::site::{PATTERNS, kilobyte, pattern_of};

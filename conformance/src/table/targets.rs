@@ -1,4 +1,4 @@
-//! Request targets (RFC 9112 §3.2): decoded once, as bytes; origin-form and absolute-form are served.
+//! Request targets (RFC 9112 §3.2): decoded once, as bytes; origin-form and absolute-form are supported.
 
 use crate::row::{Answer, Row, digits, file, get, options, problem, refused, request, row};
 use crate::site::INDEX;
@@ -11,7 +11,7 @@ fn each<const COUNT: usize>(rows: [(&'static str, &str); COUNT], answer: &Answer
     rows.map(|(name, target)| row(name, get(target, &[]), answer.clone())).into()
 }
 
-/// Every name on the disk can be asked for, whatever its bytes.
+/// Every file name can be requested, whatever its bytes.
 fn names() -> Vec<Row> {
     each(
         [
@@ -40,7 +40,7 @@ fn names() -> Vec<Row> {
     )
 }
 
-/// The digits in another file, with an entity tag of its own.
+/// The same content as the digits, in another file with its own entity tag.
 fn digits_elsewhere() -> Answer {
     file("text/plain; charset=utf-8", crate::site::DIGITS)
 }

@@ -1,4 +1,4 @@
-//! Transfer-Encoding (RFC 9112 §6.1, §6.3): `chunked`, last and once, and never beside Content-Length.
+//! Transfer-Encoding (RFC 9112 §6.1, §6.3): `chunked`, once and last, and never together with Content-Length.
 
 use crate::row::{Row, digits, get, refused, request, row};
 

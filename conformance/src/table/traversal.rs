@@ -1,4 +1,4 @@
-//! Ways up and out: dot segments are resolved after decoding, and nothing climbs above the root.
+//! Path traversal: dot segments are resolved after decoding, and no path climbs above the root.
 
 use crate::row::Variant::Hidden;
 use crate::row::{Answer, Row, digits, file, get, problem, row};
@@ -71,7 +71,7 @@ fn harmless() -> Vec<Row> {
     rows
 }
 
-/// What only looks like a way up is a name, and no file has it.
+/// These only look like dot segments: they are plain names, and no such file exists.
 fn not_dots() -> Vec<Row> {
     each(
         [
@@ -124,7 +124,7 @@ fn hidden_names() -> Vec<Row> {
     rows
 }
 
-/// Opened without waiting, looked at, and not served.
+/// Opened without blocking, examined, and not served.
 fn special_files() -> Vec<Row> {
     each([("fifo", "/fifo"), ("fifo_with_a_slash", "/fifo/"), ("socket", "/socket")], &problem(404))
 }
