@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The number of descriptors a process has open.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process is gone.
 pub fn descriptors(process: impl std::fmt::Display) -> io::Result<usize> {
     count(&format!("/proc/{process}/fd"))
 }
@@ -23,7 +23,7 @@ pub fn descriptors(process: impl std::fmt::Display) -> io::Result<usize> {
 /// The number of threads of a process.
 ///
 /// # Errors
-/// When the process is gone.
+/// If the process is gone.
 pub fn threads(process: impl std::fmt::Display) -> io::Result<usize> {
     count(&format!("/proc/{process}/task"))
 }
@@ -43,7 +43,7 @@ impl Census {
     /// Counts the resources.
     ///
     /// # Errors
-    /// When /proc can't be read.
+    /// If /proc can't be read.
     pub fn take() -> io::Result<Census> {
         Ok(Census { descriptors: descriptors("self")?, threads: threads("self")? })
     }
@@ -83,7 +83,7 @@ fn list_descriptors() -> String {
 /// so a client may get its response earlier.
 ///
 /// # Errors
-/// When there are fewer.
+/// If there are fewer.
 pub fn connections_begin(server: &Server, count: u64) -> Result<(), Failed> {
     let stats = &server.service().stats;
     deadline::within(PATIENCE, "the connections to begin", || stats.totals().accepted >= count)

@@ -59,7 +59,7 @@ impl ChildServer {
     /// Starts a child and waits until it accepts connections.
     ///
     /// # Errors
-    /// When the process or the server can't be started.
+    /// If the process or the server can't be started.
     pub fn start(backend: Backend, root: &Path, settings: &Settings) -> Result<ChildServer, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg(HIDDEN).arg(backend.name()).arg(root).arg(settings.connections_max.to_string());

@@ -20,13 +20,14 @@
 //! | module | |
 //! |---|---|
 //! | [`row`], [`table`] | the table |
-//! | [`exchange`] | carrying out a row, whole or split |
-//! | [`client`], [`response`] | a client that speaks bytes, and reads without tolerance |
-//! | [`site`], [`pattern`] | the sites that are served |
-//! | [`backend`], [`server`], [`child`], [`program`], [`confined`], [`lesser`] | servers: in this process, in another one, the real programs, those that lack something, those that do without something |
-//! | [`soak`] | all manners of clients and changes at once, for as long as one likes |
+//! | [`exchange`] | executes a row, whole or split |
+//! | [`client`], [`response`] | a raw-byte client with a strict parser |
+//! | [`site`], [`pattern`] | the served sites |
+//! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
+//! | [`confined`], [`lesser`] | servers without io_uring, or with optimizations disabled |
+//! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
-//! | [`census`], [`process`], [`trace`], [`deadline`] | what is left behind, what it costs, what a thread asks of the kernel, and waiting for it |
+//! | [`census`], [`process`], [`trace`], [`deadline`] | leaks, resource use, system calls, waiting |
 
 #![forbid(unsafe_code)]
 

@@ -146,7 +146,7 @@ impl Running {
     /// Starts a program without this server's settings from the test's environment.
     ///
     /// # Errors
-    /// When it can't be started.
+    /// If it can't be started.
     pub fn start(command: &mut Command) -> Result<Running, Failed> {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TRIPTYCH_") {
@@ -199,7 +199,7 @@ impl Running {
     /// Sends a signal.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: Signal) -> Result<(), Failed> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }

@@ -55,7 +55,7 @@ pub enum Job {
     Read {
         /// The job keeps the file open even if its client is gone.
         file: Arc<SharedFile>,
-        /// Where the unsent part of the answer begins.
+        /// Where the unsent part of the response begins.
         offset: u64,
         /// Its length; the job reads up to [`READ_BYTES_MAX`] of it and prefetches part of the rest.
         length: u64,

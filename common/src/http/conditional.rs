@@ -9,7 +9,7 @@ use crate::http::digits::push_hex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validators {
     etag: ETag,
-    /// `Last-Modified`, in seconds since the Unix epoch; never later than the answer's `Date`.
+    /// `Last-Modified`, in seconds since the Unix epoch; never later than the response's `Date`.
     pub last_modified: i64,
     /// Whether `last_modified` is a strong validator: old enough to rule out a second change in the same second
     /// (§8.8.2.2).

@@ -1,4 +1,4 @@
-//! The load: clients of every manner, each of which judges every answer that it gets.
+//! The load: clients of several kinds, each of which checks every response it gets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,24 +15,24 @@ use crate::client::{Client, Heard, PATIENCE};
 use crate::response::{Framing, Response, find_head};
 use crate::row::request;
 
-/// How a client behaves.
+/// The behaviour of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manner {
-    /// One request after the other on a connection that is kept.
+    /// One request after the other on a persistent connection.
     KeepAlive,
-    /// Several requests in one piece.
+    /// Several pipelined requests in one write.
     Pipelined,
-    /// A connection for every request.
+    /// One connection per request.
     Churn,
-    /// Large files, and large parts of them.
+    /// Large files and large ranges.
     Large,
-    /// Large files through a narrow window, read piece by piece.
+    /// Large files through a small receive window, read slowly.
     Slow,
-    /// Leaves before its answer has come.
+    /// Disconnects before the response has arrived.
     Aborting,
 }
 
-/// Who asks one server all the time.
+/// The clients of each server.
 pub(super) const CROWD: [Manner; 9] = [
     Manner::KeepAlive,
     Manner::KeepAlive,
@@ -46,8 +46,7 @@ pub(super) const CROWD: [Manner; 9] = [
 ];
 
 impl Manner {
-    /// The pause after each turn, in microseconds: servers, judges and whoever else uses the machine share
-    /// its processors.
+    /// The pause after each turn, in microseconds. Servers, clients and other processes share the CPUs.
     fn pause(self) -> (u64, u64) {
         match self {
             Manner::KeepAlive | Manner::Churn => (1_000, 10_000),
@@ -60,24 +59,24 @@ impl Manner {
 
 /// The receive buffer of a slow client, in bytes.
 const NARROW_BYTES: usize = 16 << 10;
-/// What a slow client waits after each piece.
+/// The pause of a slow client after each piece.
 const SLOW_PAUSE: Duration = Duration::from_millis(6);
-/// After so many turns a connection is left for another.
+/// A connection is replaced after this many turns.
 const TURNS_MAX: u32 = 300;
-/// What isn't there.
+/// A file that never exists.
 const MISSING: &str = "/a/never.bin";
 
-/// A server, and what has been found out about it.
+/// A server under test, and the findings about it.
 #[derive(Debug)]
-pub(super) struct Accused {
+pub(super) struct ServerUnderTest {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
     tally: Mutex<Tally>,
 }
 
-impl Accused {
-    pub(super) fn new(name: &'static str, address: SocketAddr) -> Accused {
-        Accused { name, address, tally: Mutex::default() }
+impl ServerUnderTest {
+    pub(super) fn new(name: &'static str, address: SocketAddr) -> ServerUnderTest {
+        ServerUnderTest { name, address, tally: Mutex::default() }
     }
 
     pub(super) fn tally(&self) -> MutexGuard<'_, Tally> {
@@ -89,11 +88,11 @@ impl Accused {
     }
 }
 
-/// A request, and whom it is about; nobody: what never was there.
+/// A request and the file it asks for; `None` if that file never exists.
 struct Question<'a> {
     subject: Option<&'a Subject>,
     ask: Ask,
-    /// That the server shall close afterwards.
+    /// Asks the server to close the connection afterwards.
     closes: bool,
 }
 
@@ -129,26 +128,26 @@ impl Question<'_> {
     }
 }
 
-/// What comes after a request.
+/// The result of a request.
 enum Received {
-    /// An answer, whole or not.
+    /// A response, complete or not.
     Answer(Answer),
-    /// The connection ended before a head was complete.
+    /// The connection ended before the head was complete.
     End,
-    /// Neither bytes nor an end, or a head that isn't one.
+    /// Neither bytes nor the end, or a malformed head.
     Broken(String),
-    /// The client has given up, because all is over.
+    /// The client has stopped because the test is over.
     Abandoned,
 }
 
-/// A client at work.
+/// A running client.
 pub(super) struct Asker<'a> {
-    accused: &'a Accused,
+    tested: &'a ServerUnderTest,
     subjects: &'a [Subject],
     over: &'a AtomicBool,
     manner: Manner,
     dice: Dice,
-    /// The entity tag that each file had last.
+    /// The last entity tag of each file.
     tags: Vec<Option<String>>,
     client: Option<Client>,
     turns: u32,
@@ -156,21 +155,21 @@ pub(super) struct Asker<'a> {
 
 impl<'a> Asker<'a> {
     pub(super) fn new(
-        accused: &'a Accused,
+        tested: &'a ServerUnderTest,
         subjects: &'a [Subject],
         over: &'a AtomicBool,
         manner: Manner,
         dice: Dice,
     ) -> Asker<'a> {
         let tags = vec![None; subjects.len()];
-        Asker { accused, subjects, over, manner, dice, tags, client: None, turns: 0 }
+        Asker { tested, subjects, over, manner, dice, tags, client: None, turns: 0 }
     }
 
-    /// Asks until it is over.
+    /// Sends requests until the test is over.
     pub(super) fn run(&mut self) {
         while !self.over.load(Relaxed) {
             if let Err(error) = self.turn() {
-                self.accused.complain(Fault::Broken, &format!("{:?}", self.manner), &error.to_string());
+                self.tested.complain(Fault::Broken, &format!("{:?}", self.manner), &error.to_string());
                 self.client = None;
             }
             let (least, end) = self.manner.pause();
@@ -178,7 +177,7 @@ impl<'a> Asker<'a> {
         }
     }
 
-    /// Asks for every file so often that each worker has it in its cache: so that two times of rest compare.
+    /// Requests every file often enough for each worker to cache it, so that the levels at rest are comparable.
     pub(super) fn ask_for_all(&mut self, rounds: u32) -> io::Result<()> {
         let subjects = self.subjects;
         for _ in 0..rounds {
@@ -249,12 +248,12 @@ impl<'a> Asker<'a> {
         }
         self.turns = 1;
         match self.manner {
-            Manner::Slow => Client::connect_narrow(self.accused.address, NARROW_BYTES),
-            _ => Client::connect(self.accused.address),
+            Manner::Slow => Client::connect_narrow(self.tested.address, NARROW_BYTES),
+            _ => Client::connect(self.tested.address),
         }
     }
 
-    /// Sends the questions in one piece, and judges what comes.
+    /// Sends the requests in one write and checks the responses.
     fn exchange(&mut self, questions: &[Question<'a>]) -> io::Result<()> {
         let mut client = self.connect()?;
         let bytes: Vec<u8> = questions.iter().flat_map(Question::bytes).collect();
@@ -271,7 +270,7 @@ impl<'a> Asker<'a> {
         Ok(())
     }
 
-    /// Judges what came for the question, and says whether the connection goes on.
+    /// Checks the result of a request; returns whether the connection can be used further.
     fn take(&mut self, question: &Question<'_>, window: Window, received: Received) -> bool {
         let mut goes_on = false;
         let verdict = match (received, question.subject) {
@@ -288,15 +287,15 @@ impl<'a> Asker<'a> {
                 if let (Some(subject), Some(tag)) = (subject, answer.head.field("ETag")) {
                     self.tags[subject.id as usize] = Some(tag.to_owned());
                 }
-                self.accused.tally().count(answer.head.status, answer.content.len());
+                self.tested.tally().count(answer.head.status, answer.content.len());
                 verdict
             }
         };
         match verdict {
-            Ok(observation) => self.accused.tally().observe(observation),
+            Ok(observation) => self.tested.tally().observe(observation),
             Err((fault, why)) => {
                 let manner = format!("{:?}", self.manner);
-                self.accused.complain(fault, &format!("{manner}, {}", question.words()), &why);
+                self.tested.complain(fault, &format!("{manner}, {}", question.words()), &why);
             }
         }
         goes_on
@@ -333,7 +332,7 @@ impl<'a> Asker<'a> {
         Ok(Received::Answer(Answer { head, content }))
     }
 
-    /// Waits for bytes, a slow client after a pause; nothing: it has given up.
+    /// Waits for bytes, with a pause if the client is slow; `None` if the client has stopped.
     fn hear(&self, client: &mut Client) -> io::Result<Option<Heard>> {
         if self.manner == Manner::Slow {
             if self.over.load(Relaxed) {
@@ -344,7 +343,7 @@ impl<'a> Asker<'a> {
         client.hear(Instant::now() + PATIENCE).map(Some)
     }
 
-    /// Asks and leaves, with or without an end, at whatever point.
+    /// Sends requests and disconnects at a random point, by a close or a reset.
     fn abort(&mut self, questions: &[Question<'a>]) -> io::Result<()> {
         let mut client = self.connect()?;
         let mut bytes: Vec<u8> = questions.iter().flat_map(Question::bytes).collect();
@@ -355,16 +354,16 @@ impl<'a> Asker<'a> {
         if self.dice.percent(60) {
             client.hear(Instant::now() + Duration::from_millis(self.dice.between(1, 20)))?;
         }
-        self.accused.tally().aborted += 1;
+        self.tested.tally().aborted += 1;
         if self.dice.percent(50) { client.reset() } else { Ok(()) }
     }
 }
 
-/// Judges the answer about what never was there.
+/// Checks the response for the file that never exists.
 fn judge_never(answer: &Answer, is_whole: bool) -> Verdict {
     match answer.head.status {
         404 if is_whole => Ok(super::judge::Observation::default()),
         404 => Err((Fault::Broken, "the connection ended in the middle of an error".to_owned())),
-        other => Err((Fault::WrongHead, format!("{other} for what never was there"))),
+        other => Err((Fault::WrongHead, format!("{other} for a file that never existed"))),
     }
 }

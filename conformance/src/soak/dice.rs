@@ -1,13 +1,13 @@
-//! Seeded chance: the same seed, the same changes and the same requests, though not at the same moments.
+//! Seeded randomness: the same seed gives the same changes and requests, though not the same timing.
 
-/// The sequence of a seed (the generator that ends in splitmix64's finalizer, as [`crate::pattern`]).
+/// A pseudo-random sequence (its output function is splitmix64's finalizer, as in [`crate::pattern`]).
 #[derive(Clone, Debug)]
 pub(super) struct Dice {
     state: u64,
 }
 
 impl Dice {
-    /// A sequence of its own for the `index`-th thing that draws from `seed`.
+    /// An independent sequence for the `index`-th consumer of `seed`.
     pub(super) fn new(seed: u64, index: u64) -> Dice {
         let mut dice = Dice { state: seed ^ index.wrapping_mul(0xd134_2543_de82_ef95) };
         dice.state = dice.draw();
@@ -22,18 +22,18 @@ impl Dice {
         word ^ (word >> 31)
     }
 
-    /// A number from `least` up to, but not including, `end`, which is larger.
+    /// A number of at least `least` and less than `end`, which must be larger.
     pub(super) fn between(&mut self, least: u64, end: u64) -> u64 {
         least + self.draw() % (end - least)
     }
 
-    /// One of them.
+    /// A random item.
     pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         let index = self.between(0, items.len() as u64);
         &items[usize::try_from(index).unwrap_or_default()]
     }
 
-    /// Whether it happens, in so many cases of a hundred.
+    /// True in this many percent of the cases.
     pub(super) fn percent(&mut self, cases: u64) -> bool {
         self.between(0, 100) < cases
     }

@@ -1,4 +1,4 @@
-//! What a server holds, from the outside, and whether that has grown.
+//! Measures a server's resources from outside, and whether they have grown.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -7,31 +7,31 @@ use libtest_mimic::Failed;
 
 use crate::process::Process;
 
-/// Growth of memory that is none: buffers that a rare coincidence made necessary stay.
+/// Tolerated growth of memory: buffers that a rare coincidence required are kept.
 pub const GROWTH_BYTES_MAX: u64 = 1 << 20;
-/// The same, in percent of what there was.
+/// The same, as a percentage.
 pub const GROWTH_PERCENT_MAX: u64 = 5;
-/// Descriptors by which two times of rest may differ: what the cache holds is a matter of luck, too.
+/// Tolerated growth of descriptors between two measurements at rest: what the cache holds is partly random.
 pub const DESCRIPTORS_MORE_MAX: u64 = 8;
 
-/// How long a server is given to close what its last clients left, and to give back what it can.
+/// How long a server may take to close its last connections and to free what it can.
 const REST_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a process holds at one moment.
+/// The resources of a process at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// Memory that is its own, and its share of what is others' too: `Pss` of smaps_rollup (proc(5)). The
-    /// rings of io_uring and their buffers are mapped, so they are in it.
+    /// Its memory, including its share of shared memory: `Pss` of smaps_rollup (proc(5)). This counts io_uring's rings
+    /// and buffers, which are mapped.
     pub memory_bytes: u64,
     /// Open descriptors.
     pub descriptors: u64,
 }
 
 impl Sample {
-    /// Looks.
+    /// Takes a sample.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn take(id: u32) -> Result<Sample, Failed> {
         let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
         let line =
@@ -41,10 +41,10 @@ impl Sample {
         Ok(Sample { memory_bytes: kibibytes * 1024, descriptors })
     }
 
-    /// The least of what it holds while nobody asks it anything.
+    /// The minimum of each number while the server is idle.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn take_at_rest(id: u32) -> Result<Sample, Failed> {
         let deadline = Instant::now() + REST_PATIENCE;
         let mut least = Sample::take(id)?;
@@ -58,17 +58,17 @@ impl Sample {
     }
 }
 
-/// What is compared: before and after hours, or minutes, of the same.
+/// The measurements that are compared: early and late in the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Levels {
-    /// At rest after the first phase.
+    /// At rest, after the first phase and at the end.
     pub rest: [Sample; 2],
     /// The median under load, in the second half of the first phase and in the last minute.
     pub load: [Sample; 2],
 }
 
 impl Levels {
-    /// What has grown, in words.
+    /// Describes what has grown.
     #[must_use]
     pub fn growth(&self) -> Vec<String> {
         let mut grown = Vec::new();
@@ -87,7 +87,7 @@ impl Levels {
         grown
     }
 
-    /// Descriptors that have stayed open, in words.
+    /// Describes leaked descriptors.
     #[must_use]
     pub fn more_descriptors(&self) -> Option<String> {
         let [first, end] = self.rest.map(|sample| sample.descriptors);

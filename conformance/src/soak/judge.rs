@@ -1,37 +1,36 @@
-//! What an answer may be, given what its file was.
+//! Decides whether a response is correct, given the history of its file.
 //!
-//! An answer shows one **state** of a file: the one that its entity tag names. That state must have been there
-//! at some moment between [`STALE_MAX`] before the request was sent and the end of the answer. The same holds
-//! for an answer that says that there is no file, or that it may not be read.
+//! A response shows one **state** of a file, identified by its entity tag. That state must have existed at some moment
+//! between [`STALE_MAX`] before the request was sent and the end of the response. The same holds for responses saying
+//! that the file doesn't exist or isn't readable.
 //!
-//! Its bytes are those of the state's version, wherever the file was **replaced**: the old inode keeps its
-//! content for whoever has it open.
+//! If files are **replaced**, the bytes must be those of the state's version: the old inode keeps its content for
+//! everyone who has it open.
 //!
-//! A file that is **overwritten in place** has no such moment. write(2) copies page by page while others read
-//! (ext4 and most file systems take no lock for reading), and pages that `sendfile(2)` has queued are sent with
-//! what they hold when they leave. So a reader can get any mixture of the two contents for as long as its
-//! answer and the write overlap; no server can prevent that, and this one doesn't try. What it does promise
-//! begins where the write ends: an answer to a request that was sent more than [`STALE_MAX`] later has none of
-//! the old bytes, whatever was read and kept while the write went on. That is what [`judge`] checks: every byte
-//! must belong to a version that the inode had within the answer's time.
+//! If a file is **overwritten in place**, there is no such moment. write(2) copies page by page while others read (ext4
+//! and most file systems take no lock for reading), and pages queued by `sendfile(2)` are sent with the content they
+//! have at that time. So a reader can get any mixture of the two contents while its response and the write overlap. No
+//! server can prevent that, and this one doesn't try. The guarantee starts at the end of the write: a response to a
+//! request sent more than [`STALE_MAX`] later contains none of the old bytes, whatever was read and cached during the
+//! write. [`judge`] checks that every byte belongs to a version that the inode had during the response.
 //!
-//! If the file was **cut** in that time, then the answer may end early, with the connection: less was there
-//! than announced. Bytes behind the cut may be zeros, as the kernel clears the rest of a page that has been
-//! promised to the socket. The answer has its head, and those to earlier requests of the same piece are whole.
-//! Who sends several requests at once must expect to send those behind it again (RFC 9112 §9.3.2).
+//! If a file is **truncated** meanwhile, the response may end early, and the connection with it. Bytes after the cut
+//! may be zeros, because the kernel clears the rest of a page that is queued on the socket. The response still has its
+//! head, and responses to earlier pipelined requests are complete. A client that pipelines must be prepared to repeat
+//! the later requests (RFC 9112 §9.3.2).
 //!
-//! A change of **several steps** (emptied, then written) shows sizes and dates in between. While it goes on a
-//! tag of the same inode that isn't in the books is no error.
+//! A change in **several steps** (truncate, then write) shows intermediate sizes and dates. While it is in progress, an
+//! unknown tag of the same inode is no error.
 
 use std::time::Duration;
 
 use super::ledger::{Entry, History, STALE_MAX, Subject, What, Window};
 use crate::response::Response;
 
-/// The part of a file that a request asks for: the first position, and the last.
+/// The requested range: first and last position.
 pub type Range = (u64, u64);
 
-/// What was asked.
+/// The request.
 #[derive(Clone, Debug, Default)]
 pub struct Ask {
     /// HEAD instead of GET.
@@ -42,47 +41,47 @@ pub struct Ask {
     pub if_none_match: Option<String>,
 }
 
-/// What came back.
+/// The response.
 #[derive(Clone, Debug)]
 pub struct Answer {
     /// The head.
     pub head: Response,
-    /// As much of the content as came.
+    /// The content that was received.
     pub content: Vec<u8>,
 }
 
-/// A way in which an answer is wrong.
+/// What is wrong with a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// A byte that the file didn't have.
+    /// A byte the file didn't contain.
     WrongByte,
-    /// What was there once, and no longer may be shown.
+    /// An old state that must not be shown any more.
     Stale,
-    /// A status or a field that contradicts the file, or the rest of the answer.
+    /// A status or field that contradicts the file or the rest of the response.
     WrongHead,
-    /// The connection ended in the middle of an answer, or nothing came.
+    /// The connection ended during a response, or nothing was received.
     Broken,
 }
 
-/// What an answer that is right tells beside.
+/// Properties of a correct response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
-    /// For how long what it shows had been over when the request was sent.
+    /// How long the shown state had been obsolete when the request was sent.
     pub age: Option<Duration>,
-    /// Whether its bytes are of more than one version.
+    /// Whether it contains bytes of several versions.
     pub mixed: bool,
     /// Whether it ended early.
     pub cut: bool,
 }
 
-/// Right, or wrong and why.
+/// Correct, or the fault and its explanation.
 pub type Verdict = Result<Observation, (Fault, String)>;
 
 fn fault<T>(fault: Fault, why: impl Into<String>) -> Result<T, (Fault, String)> {
     Err((fault, why.into()))
 }
 
-/// Judges the end of a connection where an answer about this file should have begun: nothing excuses it.
+/// Judges a connection that ended before the response began. That is always a fault.
 ///
 /// # Errors
 /// Always.
@@ -94,10 +93,10 @@ pub fn judge_silence(subject: Option<&Subject>, window: Window) -> Verdict {
     )
 }
 
-/// Judges an answer.
+/// Judges a response.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The fault and its explanation.
 pub fn judge(subject: &Subject, ask: &Ask, window: Window, answer: &Answer) -> Verdict {
     let history = subject.history();
     let case = Case { subject, history: &history, ask, window, answer };
@@ -115,7 +114,7 @@ fn was_cut(history: &History, window: Window) -> bool {
     history.entries().any(|entry| entry.cut.is_some() && entry.is_under_way(window))
 }
 
-/// What was there, for whoever reads a complaint.
+/// Describes the recent states of the file, for an error message.
 fn present(history: &History, window: Window) -> String {
     let shown = history.entries().rev().take(PRESENTED).map(|entry| {
         let what = match &entry.what {
@@ -142,9 +141,9 @@ struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Finds what is shown among what was there.
+    /// Looks up what a response shows among the states of the file.
     fn show(&self, what: &str, is_it: impl Fn(&Entry) -> bool) -> Verdict {
-        // What was there twice counts from the last time.
+        // If a state occurred repeatedly, the last time counts.
         let shown = self.history.entries().rev().filter(|entry| is_it(entry));
         let mut latest_over = None;
         for entry in shown {
@@ -195,7 +194,7 @@ impl Case<'_> {
         self.show(&format!("a size of {total}"), has_size)
     }
 
-    /// The tag names a state that may be shown, or one in the middle of a change of several steps.
+    /// The tag must identify a permitted state, or one in the middle of a change in several steps.
     fn judge_tag(&self, tag: &str) -> Verdict {
         let is_it = |entry: &Entry| entry.state().is_some_and(|state| state.etag() == tag);
         let known = self.history.entries().any(is_it);
@@ -238,8 +237,8 @@ impl Case<'_> {
         Ok(observation)
     }
 
-    /// A date later than the answer's own is replaced by that (RFC 9110 §8.8.2.1): the server's clock is read once
-    /// for many answers, a moment before.
+    /// A date later than the response's own is replaced by that (RFC 9110 §8.8.2.1). The server reads its clock once
+    /// for many responses, a moment earlier.
     fn judge_date(&self, tag: &str) -> Result<(), (Fault, String)> {
         let head = &self.answer.head;
         let state = self.history.entries().filter_map(Entry::state).find(|state| state.etag() == tag);
@@ -255,14 +254,14 @@ impl Case<'_> {
         }
     }
 
-    /// Where the content begins in the file, and how long it is, by the head; and that this fits.
+    /// The content's start in the file and its length according to the head; checks that they are consistent.
     fn judge_extent(&self, size: u64) -> Result<(u64, u64), (Fault, String)> {
         let head = &self.answer.head;
         let Some(length) = head.field("Content-Length").and_then(|length| length.parse::<u64>().ok()) else {
             return fault(Fault::WrongHead, "no Content-Length");
         };
         let (start, expected, range) = match self.ask.range {
-            // No part of an empty file can be asked for, so it is sent whole.
+            // An empty file has no ranges, so it is sent whole.
             Some((first, last)) if !self.ask.head && size > 0 => {
                 let last = last.min(size.saturating_sub(1));
                 let range = format!("bytes {first}-{last}/{size}");
@@ -281,7 +280,7 @@ impl Case<'_> {
         Ok((start, length))
     }
 
-    /// Whether the bytes are of more than one version.
+    /// Checks the bytes; returns whether they belong to several versions.
     fn judge_bytes(&self, inode: u64, start: u64, content: &[u8]) -> Result<bool, (Fault, String)> {
         let mut versions = Vec::new();
         for entry in self.history.entries().rev().filter(|entry| entry.is_visible(self.window)) {
@@ -317,7 +316,7 @@ impl Case<'_> {
         Ok(mixed)
     }
 
-    /// Every byte belongs to one of the versions.
+    /// Every byte must belong to one of the versions.
     fn judge_mixture(
         &self,
         versions: &[u32],
@@ -339,7 +338,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Says what bytes are that shouldn't be there: those of an older version, or nobody's.
+    /// Explains unexpected bytes: they belong to an older version, or to none.
     fn explain(&self, position: u64, bytes: &[u8], versions: &[u32]) -> Result<(), (Fault, String)> {
         let bytes = &bytes[..bytes.len().min(EXPLAINED_BYTES)];
         let older = self.history.entries().rev().find(|entry| {
@@ -367,14 +366,14 @@ impl Case<'_> {
     }
 }
 
-/// The last changes that are shown.
+/// The number of recent changes shown.
 const PRESENTED: usize = 5;
-/// What is compared at once.
+/// Bytes compared at a time.
 const CHUNK_BYTES: usize = 4096;
-/// So many bytes tell whose they are.
+/// This many bytes identify their version.
 const EXPLAINED_BYTES: usize = 8;
 
-/// Inode and size from an entity tag.
+/// Parses inode and size from an entity tag.
 fn read_tag(tag: &str) -> Option<(u64, u64)> {
     let mut numbers = tag.strip_prefix('"')?.strip_suffix('"')?.split('-');
     let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();

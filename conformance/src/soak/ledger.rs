@@ -1,9 +1,9 @@
-//! What every file was, and from when to when: what answers are judged by.
+//! The history of every file with timestamps, used to judge responses.
 //!
-//! A change is written down by who makes it, with the moment before it began and the moment after it had been
-//! completed, both of the monotonic clock. A client notes the moment before its request was sent and the one
-//! after its answer had come. So whatever the scheduler does to either of them only widens the time in which
-//! an answer may be old: a verdict of staleness never comes from a thread that had to wait for a processor.
+//! The thread that makes a change records it with the times just before it began and just after it was completed, on
+//! the monotonic clock. A client records the times just before it sent the request and just after it received the
+//! response. Scheduling delays therefore only widen the window in which an old response is accepted: a response is
+//! never judged stale because a thread had to wait for a CPU.
 
 use std::collections::VecDeque;
 use std::fs::Metadata;
@@ -14,41 +14,41 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::pattern::Pattern;
 
-/// How long after a change an answer may still be the old one.
+/// How long after a change a response may still be stale.
 pub const STALE_MAX: Duration = Duration::from_millis(50);
 
-/// What is over for so long no answer that is still on its way can show. Longer than a client waits.
+/// States obsolete for this long are forgotten. Longer than any client waits for a response.
 const KEPT: Duration = Duration::from_secs(120);
 
-/// How large a file is, and so how it is sent and cached.
+/// The size class of a file, which determines how it is sent and cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Cached with its bytes.
+    /// Cached as bytes.
     Small,
-    /// Cached as a descriptor, read in pieces.
+    /// Cached as a descriptor and read in pieces.
     Medium,
-    /// More than all buffers between the two ends hold.
+    /// Larger than all buffers between server and client.
     Large,
 }
 
-/// One state of a file that is there, as its entity tag names it.
+/// One state of an existing file, as identified by its entity tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// The inode's number.
+    /// The inode number.
     pub inode: u64,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// When it was last modified, in nanoseconds since the epoch.
+    /// The modification time, in nanoseconds since the epoch.
     pub modified: u64,
-    /// Which content it has.
+    /// The version of the content.
     pub version: u32,
 }
 
 impl State {
-    /// What fstat(2) says of a file that has this version's content.
+    /// The state of a file with this version's content, from fstat(2).
     #[must_use]
     pub fn new(metadata: &Metadata, version: u32) -> State {
-        // Files of this test are younger than the epoch.
+        // The files are newer than the epoch.
         let seconds = metadata.mtime().unsigned_abs();
         let modified = seconds * 1_000_000_000 + metadata.mtime_nsec().unsigned_abs();
         State { inode: metadata.ino(), size: metadata.len(), modified, version }
@@ -60,7 +60,7 @@ impl State {
         format!("\"{:x}-{:x}-{:x}\"", self.inode, self.size, self.modified)
     }
 
-    /// When it was last modified.
+    /// The modification time.
     #[must_use]
     pub fn modified(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_nanos(self.modified)
@@ -72,60 +72,60 @@ impl State {
 pub enum What {
     /// The file.
     File(State),
-    /// Nothing: it, or its directory, is deleted or elsewhere.
+    /// Nothing: the file or its directory is deleted or renamed.
     Absent,
-    /// A file that the server may not read.
+    /// A file the server may not read.
     Forbidden,
 }
 
-/// One change, and what was there from then on.
+/// A change and the resulting state.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What was done.
+    /// The kind of change.
     pub change: &'static str,
-    /// What was there afterwards.
+    /// The resulting state.
     pub what: What,
     /// Just before the change.
     pub begun: Instant,
-    /// Just after it had been completed.
+    /// Just after the change was completed.
     pub settled: Instant,
-    /// Whether the change took several steps, so that whoever looked in between saw another size or date.
+    /// Whether the change took several steps, with other sizes or dates visible in between.
     pub gradual: bool,
-    /// How much was left when the file was cut, if it was.
+    /// The remaining size, if the file was truncated.
     pub cut: Option<u64>,
-    /// When the next change had been completed.
+    /// When the next change was completed.
     pub superseded: Option<Instant>,
 }
 
-/// The time of an exchange.
+/// The time of one exchange.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Just before the request was sent.
     pub sent: Instant,
-    /// Just after the answer had been received.
+    /// Just after the response was received.
     pub received: Instant,
 }
 
 impl Entry {
-    /// Whether an answer within this time may show what was there between this change and the next.
+    /// Whether a response in this window may show the state between this change and the next.
     #[must_use]
     pub fn is_visible(&self, window: Window) -> bool {
         self.begun <= window.received && self.superseded.is_none_or(|at| at + STALE_MAX >= window.sent)
     }
 
-    /// Whether an answer within this time may show the change half done.
+    /// Whether a response in this window may show the change half done.
     #[must_use]
     pub fn is_under_way(&self, window: Window) -> bool {
         self.begun <= window.received && self.settled + STALE_MAX >= window.sent
     }
 
-    /// How long this had been over when the request was sent.
+    /// How long this state had been obsolete when the request was sent.
     #[must_use]
     pub fn age(&self, window: Window) -> Option<Duration> {
         window.sent.checked_duration_since(self.superseded?)
     }
 
-    /// The state, if the file was there.
+    /// The state, if the file existed.
     #[must_use]
     pub fn state(&self) -> Option<&State> {
         match &self.what {
@@ -135,7 +135,7 @@ impl Entry {
     }
 }
 
-/// Everything that one file was, the oldest first.
+/// All states of one file, oldest first.
 #[derive(Debug, Default)]
 pub struct History {
     entries: VecDeque<Entry>,
@@ -143,13 +143,13 @@ pub struct History {
 }
 
 impl History {
-    /// The number of a new version.
+    /// The number for a new version.
     pub fn next_version(&mut self) -> u32 {
         self.versions += 1;
         self.versions
     }
 
-    /// Writes down a change that has been completed, and forgets what is over for long.
+    /// Records a completed change and forgets states that are long obsolete.
     pub fn push(&mut self, entry: Entry) {
         let now = entry.settled;
         if let Some(last) = self.entries.back_mut() {
@@ -161,40 +161,40 @@ impl History {
         }
     }
 
-    /// What is there now.
+    /// The current state.
     #[must_use]
     pub fn now(&self) -> Option<&What> {
         self.entries.back().map(|entry| &entry.what)
     }
 
-    /// All that is remembered.
+    /// All remembered entries.
     pub fn entries(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
     }
 }
 
-/// A file that is served and changed.
+/// A served file that changes.
 #[derive(Debug)]
 pub struct Subject {
-    /// Which of them it is.
+    /// Its number.
     pub id: u32,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it is asked for by.
+    /// Its request target.
     pub target: String,
-    /// How large it is about.
+    /// Its size class.
     pub size: Size,
     history: Mutex<History>,
 }
 
 impl Subject {
-    /// A file that isn't there yet.
+    /// A file that doesn't exist yet.
     #[must_use]
     pub fn new(id: u32, path: PathBuf, target: String, size: Size) -> Subject {
         Subject { id, path, target, size, history: Mutex::default() }
     }
 
-    /// What it was. Who changes the file holds this meanwhile, so who judges waits until it is written down.
+    /// Its history. The lock is held during a change, so judging waits until the change is recorded.
     pub fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }

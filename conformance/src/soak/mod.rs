@@ -1,9 +1,9 @@
-//! A soak: every manner of client on servers whose files change all the time, for as long as one likes.
+//! A soak test: many kinds of clients on servers whose files change all the time, for any length of time.
 //!
-//! One site, changed by one thread (`mutator.rs`), is served by each backend's real program in a process of its
-//! own. Every content of a file is a pattern of its own ([`ledger`]), so that any answer can be told right or
-//! wrong ([`judge`]) from what the file was at that time. What a process holds is looked at each second
-//! ([`gauge`]), and at rest after the first phase and at the end.
+//! One thread (`mutator.rs`) changes one site, which each backend's real program serves from its own process. Every
+//! version of a file has its own pattern ([`ledger`]), so every response can be checked ([`judge`]) against the history
+//! of its file. The resources of each process are measured every second ([`gauge`]), and at rest after the first phase
+//! and at the end.
 
 mod clients;
 mod dice;
@@ -28,7 +28,7 @@ use rustix::process::Signal;
 
 pub use self::trials::trials;
 
-use self::clients::{Accused, Asker, CROWD, Manner};
+use self::clients::{Asker, CROWD, Manner, ServerUnderTest};
 use self::dice::Dice;
 use self::gauge::{Levels, Sample, median};
 use self::mutator::{Grounds, Mutator};
@@ -37,58 +37,58 @@ use crate::backend::Backend;
 use crate::program::{Programs, Running};
 use crate::site::build_folder;
 
-/// Files may be kept from this user: nobody (overflowuid, proc(5)).
+/// The user the servers run as, so that files can be made unreadable (overflowuid, proc(5)).
 const NOBODY: u32 = 65_534;
 
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is said how things are going.
+/// How often progress is reported.
 const NEWS_INTERVAL: Duration = Duration::from_secs(60);
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Connections that ask for all files before a time of rest: enough to reach every worker.
+/// Connections that request all files before a measurement at rest: enough to reach every worker.
 const SETTLERS: u64 = 16;
-/// How often each of them asks: the second time a file is let into the cache.
+/// How often each of them requests all files: the second request admits a file to the cache.
 const SETTLE_ROUNDS: u32 = 3;
 
-/// One answer of so many at least must have come from the cache: else nothing is shown about it.
+/// At least one response in this many must be a cache hit; otherwise the test proves nothing about the cache.
 const HIT_SHARE: u64 = 4;
 
-/// What is soaked, and for how long.
+/// What to test, and for how long.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whom.
+    /// The servers.
     pub backends: Vec<Backend>,
-    /// The level of their cache, as `--cache` names it; none: the default.
+    /// Their cache level, as for `--cache`; `None` for the default.
     pub cache: Option<String>,
-    /// What chance begins with.
+    /// The random seed.
     pub seed: u64,
-    /// Load before the first time of rest, whose level is what counts.
+    /// Duration of the load before the first measurement at rest, which is the reference.
     pub first: Duration,
-    /// Load after it.
+    /// Duration of the load after it.
     pub rest: Duration,
-    /// Whether to say on standard error how things are going.
+    /// Whether to report progress on standard error.
     pub news: bool,
 }
 
-/// One server, and its program.
-struct Suspect {
-    accused: Accused,
+/// A server under test, as a running program.
+struct TestServer {
+    tested: ServerUnderTest,
     running: Running,
 }
 
-/// What a soak came to.
+/// The result of a soak.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The changes that were made.
+    /// The number of changes made.
     pub changes: u64,
-    /// What is said of each server.
+    /// The result for each server.
     pub verdicts: Vec<Verdict>,
 }
 
 /// Runs a soak.
 ///
 /// # Errors
-/// When it can't be run: what servers do wrong is in the outcome.
+/// If it can't be run. Faults of servers are part of the outcome.
 pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let programs = Programs::build()?;
     let folder = tempfile::Builder::new().prefix("soak-").tempdir_in(build_folder()?)?;
@@ -102,29 +102,30 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let mut mutator = Mutator::new(&grounds, options.seed, &changes);
     mutator.restore()?;
 
-    let start = |backend: &Backend| Suspect::start(*backend, programs.path(*backend)?, &root, options, user);
-    let suspects = options.backends.iter().map(start).collect::<Result<Vec<_>, Failed>>()?;
-    let mut soak = Soak { options, grounds: &grounds, suspects: &suspects, phase: 0 };
+    let start =
+        |backend: &Backend| TestServer::start(*backend, programs.path(*backend)?, &root, options, user);
+    let servers = options.backends.iter().map(start).collect::<Result<Vec<_>, Failed>>()?;
+    let mut soak = Soak { options, grounds: &grounds, servers: &servers, phase: 0 };
     let (first_load, first_rest) = soak.phase(options.first, &mut mutator)?;
     let (end_load, end_rest) = soak.phase(options.rest, &mut mutator)?;
-    let verdicts = suspects.into_iter().enumerate().map(|(index, suspect)| {
+    let verdicts = servers.into_iter().enumerate().map(|(index, server)| {
         let rest = [first_rest[index], end_rest[index]];
         let load = [first_load[index], end_load[index]];
-        suspect.end(options, Levels { rest, load })
+        server.end(options, Levels { rest, load })
     });
     Ok(Outcome { verdicts: verdicts.collect::<Result<_, _>>()?, changes: changes.load(Relaxed) })
 }
 
-impl Suspect {
+impl TestServer {
     fn start(
         backend: Backend,
         program: &Path,
         root: &Path,
         options: &Options,
         user: Option<u32>,
-    ) -> Result<Suspect, Failed> {
+    ) -> Result<TestServer, Failed> {
         let mut command = Command::new(program);
-        // With statistics, it tells its totals at the end.
+        // With `--stats`, the server prints its totals at exit.
         command.args(["--listen", "127.0.0.1:0", "--stats=1h"]).arg(root);
         command.args(options.cache.iter().flat_map(|level| ["--cache", level]));
         if let Some(user) = user {
@@ -132,13 +133,13 @@ impl Suspect {
         }
         let mut running = Running::start(&mut command)?;
         let address = running.addresses(1)?[0];
-        Ok(Suspect { accused: Accused::new(backend.name(), address), running })
+        Ok(TestServer { tested: ServerUnderTest::new(backend.name(), address), running })
     }
 
-    /// Ends it, and says what is to be said of it.
+    /// Ends the server and returns its verdict.
     fn end(self, options: &Options, levels: Levels) -> Result<Verdict, Failed> {
-        let Suspect { accused, running } = self;
-        let (name, tally) = (accused.name, accused.tally().clone());
+        let TestServer { tested, running } = self;
+        let (name, tally) = (tested.name, tested.tally().clone());
         running.signal(Signal::TERM)?;
         let ended = running.wait(STOP_PATIENCE)?;
         if !ended.status.success() {
@@ -151,13 +152,13 @@ impl Suspect {
     }
 }
 
-/// The hits, from the last words of a server: `epoll: total …, 12 hits, 3 misses, …`.
+/// The number of hits in a server's totals: `epoll: total …, 12 hits, 3 misses, …`.
 fn hits(errors: &str) -> Option<u64> {
     let totals = errors.lines().find(|line| line.contains(": total "))?;
     totals.split(", ").find_map(|part| part.strip_suffix(" hits"))?.parse().ok()
 }
 
-/// Whether another user can reach a path.
+/// Whether other users can access a path.
 fn others_can_pass(path: &Path) -> bool {
     let passes =
         |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o1 != 0);
@@ -167,12 +168,12 @@ fn others_can_pass(path: &Path) -> bool {
 struct Soak<'a> {
     options: &'a Options,
     grounds: &'a Grounds,
-    suspects: &'a [Suspect],
+    servers: &'a [TestServer],
     phase: u64,
 }
 
 impl Soak<'_> {
-    /// Load for so long, then rest: what each server held, the median under load and at rest.
+    /// Applies load for this long, then rest. Returns each server's median under load and its level at rest.
     fn phase(
         &mut self,
         duration: Duration,
@@ -180,16 +181,16 @@ impl Soak<'_> {
     ) -> Result<(Vec<Sample>, Vec<Sample>), Failed> {
         self.phase += 1;
         let samples = self.load(duration, mutator)?;
-        let count = self.suspects.len();
+        let count = self.servers.len();
         let mut load = Vec::new();
         for index in 0..count {
             let mine: Vec<_> = samples.iter().map(|second| second[index]).collect();
-            // The second half of the first minute, the last minute of all.
+            // The second half of a short phase, the last minute of a long one.
             let last = mine.len().saturating_sub(60).max(mine.len() / 2);
             load.push(median(&mine[last..]).ok_or("too short for a sample")?);
         }
         self.settle()?;
-        let rest = self.suspects.iter().map(|suspect| Sample::take_at_rest(suspect.running.id()));
+        let rest = self.servers.iter().map(|server| Sample::take_at_rest(server.running.id()));
         Ok((load, rest.collect::<Result<_, _>>()?))
     }
 
@@ -198,11 +199,11 @@ impl Soak<'_> {
         let subjects = &self.grounds.subjects;
         thread::scope(|scope| {
             let mut index = self.phase << 32;
-            for suspect in self.suspects {
+            for server in self.servers {
                 for manner in CROWD {
                     index += 1;
                     let dice = Dice::new(self.options.seed, index);
-                    let mut asker = Asker::new(&suspect.accused, subjects, over, manner, dice);
+                    let mut asker = Asker::new(&server.tested, subjects, over, manner, dice);
                     scope.spawn(move || asker.run());
                 }
             }
@@ -223,17 +224,17 @@ impl Soak<'_> {
         while Instant::now() < deadline && !given_up() {
             thread::sleep(SAMPLE_INTERVAL.min(deadline.saturating_duration_since(Instant::now())));
             let second: Result<Vec<_>, _> =
-                self.suspects.iter().map(|suspect| Sample::take(suspect.running.id())).collect();
+                self.servers.iter().map(|server| Sample::take(server.running.id())).collect();
             let second = second?;
             if self.options.news && Instant::now() >= news {
                 news += NEWS_INTERVAL;
-                for (suspect, sample) in self.suspects.iter().zip(&second) {
-                    let tally = suspect.accused.tally();
+                for (server, sample) in self.servers.iter().zip(&second) {
+                    let tally = server.tested.tally();
                     let seconds = begun.elapsed().as_secs();
                     eprintln!(
                         "{seconds} s, {} ({}): {tally}; {} KiB, {} descriptors",
-                        suspect.accused.name,
-                        suspect.running.id(),
+                        server.tested.name,
+                        server.running.id(),
                         sample.memory_bytes / 1024,
                         sample.descriptors
                     );
@@ -245,14 +246,14 @@ impl Soak<'_> {
         Ok(samples)
     }
 
-    /// Fills the caches: what they hold is no matter of luck then.
+    /// Fills the caches, so that their content is not random.
     fn settle(&self) -> Result<(), Failed> {
         let over = AtomicBool::new(false);
-        for suspect in self.suspects {
+        for server in self.servers {
             for index in 0..SETTLERS {
                 let dice = Dice::new(self.options.seed, index);
                 let mut asker =
-                    Asker::new(&suspect.accused, &self.grounds.subjects, &over, Manner::KeepAlive, dice);
+                    Asker::new(&server.tested, &self.grounds.subjects, &over, Manner::KeepAlive, dice);
                 asker.ask_for_all(SETTLE_ROUNDS)?;
             }
         }

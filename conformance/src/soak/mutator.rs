@@ -1,4 +1,4 @@
-//! Who changes the files, one change after the other, and writes down each.
+//! Changes the files, one change at a time, and records each.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use super::dice::Dice;
 use super::ledger::{Entry, Size, State, Subject, What};
 
-/// The folders of the site, and what is renamed to take them away.
+/// The folders of the site, each with the name that is renamed to remove it.
 pub(super) const FOLDERS: [(&str, &str); 4] = [("a", "a"), ("b", "b"), ("c/deep", "c/deep"), ("d/deep", "d")];
 
-/// How many files of each size there are in all folders.
+/// The number of files of each size in all folders.
 pub(super) const FILES: [(Size, u32); 3] = [(Size::Small, 28), (Size::Medium, 16), (Size::Large, 4)];
 
-/// The least size of each, and one more than the most.
+/// The minimum size of each class, and the exclusive maximum.
 fn bounds(size: Size) -> (u64, u64) {
     match size {
         Size::Small => (1, 60 << 10),
@@ -26,7 +26,7 @@ fn bounds(size: Size) -> (u64, u64) {
     }
 }
 
-/// Between two changes, in microseconds.
+/// The pause between two changes, in microseconds.
 const PAUSE: (u64, u64) = (2_000, 30_000);
 
 /// The files of a site.
@@ -36,12 +36,12 @@ pub(super) struct Grounds {
     pub(super) root: PathBuf,
     /// All files.
     pub(super) subjects: Vec<Subject>,
-    /// Whether the servers are kept from files by their permissions.
+    /// Whether file permissions apply to the servers.
     pub(super) permissions_count: bool,
 }
 
 impl Grounds {
-    /// Lays out the site.
+    /// Creates the site.
     pub(super) fn lay_out(root: &Path, permissions_count: bool) -> io::Result<Grounds> {
         let mut subjects = Vec::new();
         for (size, count) in FILES {
@@ -64,20 +64,20 @@ impl Grounds {
     }
 }
 
-/// One way to change a file that is there, and how many of a hundred changes are of this kind.
+/// A way to change an existing file, and its share of all changes in percent.
 type Kind<'a> = (u64, fn(&mut Mutator<'a>, &Subject) -> io::Result<()>);
 
 /// Changes the files of a site.
 pub(super) struct Mutator<'a> {
     grounds: &'a Grounds,
     dice: Dice,
-    /// What is in a folder that is away just now.
+    /// The content of each folder that is currently renamed.
     away: [Option<Vec<Option<What>>>; FOLDERS.len()],
-    /// The changes so far.
+    /// The number of changes so far.
     changes: &'a AtomicU64,
 }
 
-/// What a change does to whoever looks while it goes on.
+/// What can be observed while the change is in progress.
 #[derive(Clone, Copy, Default)]
 struct Effect {
     gradual: bool,
@@ -100,7 +100,7 @@ impl<'a> Mutator<'a> {
         Mutator { grounds, dice: Dice::new(seed, 0), away: [const { None }; FOLDERS.len()], changes }
     }
 
-    /// Changes files until it is over, and leaves all of them there.
+    /// Changes files until the test is over, then restores missing ones.
     pub(super) fn run(&mut self, over: &AtomicBool) -> io::Result<()> {
         self.restore()?;
         while !over.load(Relaxed) {
@@ -111,7 +111,7 @@ impl<'a> Mutator<'a> {
         self.restore()
     }
 
-    /// Brings back whatever isn't there.
+    /// Restores all missing files.
     pub(super) fn restore(&mut self) -> io::Result<()> {
         for folder in 0..FOLDERS.len() {
             if self.away[folder].is_some() {
@@ -176,7 +176,7 @@ impl<'a> Mutator<'a> {
         self.dice.between(least, end)
     }
 
-    /// Carries out a change, and writes it down before anybody can judge what they saw of it.
+    /// Makes a change and records it before anyone can judge its effects.
     fn record(
         &self,
         subject: &Subject,
@@ -206,7 +206,7 @@ impl<'a> Mutator<'a> {
         }
     }
 
-    /// Another content of the same size, in place.
+    /// Overwrites the file in place with other content of the same size.
     fn overwrite(&mut self, subject: &Subject) -> io::Result<()> {
         let size = Self::state(subject)?.size;
         let version = subject.history().next_version();
@@ -222,7 +222,7 @@ impl<'a> Mutator<'a> {
         (0..3).try_for_each(|_| self.overwrite(subject))
     }
 
-    /// Another file under the same name, at once.
+    /// Replaces the file atomically.
     pub(super) fn replace(&mut self, subject: &Subject) -> io::Result<()> {
         let version = subject.history().next_version();
         let bytes = Self::bytes(subject, version, 0, self.some_size(subject))?;
@@ -235,12 +235,12 @@ impl<'a> Mutator<'a> {
         })
     }
 
-    /// The file emptied, then written piece by piece.
+    /// Truncates the file, then writes it piece by piece.
     fn rewrite(&mut self, subject: &Subject) -> io::Result<()> {
         self.write_anew(subject, "emptied and written", Effect { gradual: true, cut: Some(0) })
     }
 
-    /// A new file, that grows under its name.
+    /// Creates a file that grows under its final name.
     fn create(&mut self, subject: &Subject) -> io::Result<()> {
         self.write_anew(subject, "created", Effect { gradual: true, cut: None })
     }
@@ -286,7 +286,7 @@ impl<'a> Mutator<'a> {
         })
     }
 
-    /// Takes away the permission to read. For the superuser that changes nothing.
+    /// Makes the file unreadable, except to root.
     fn forbid(&mut self, subject: &Subject) -> io::Result<()> {
         let state = Self::state(subject)?;
         let forbidden = self.grounds.permissions_count;
@@ -297,7 +297,7 @@ impl<'a> Mutator<'a> {
     }
 
     fn allow(&mut self, subject: &Subject) -> io::Result<()> {
-        // Permissions change neither content nor date; which version it was, the last entry that had one says.
+        // Permissions change neither content nor date. The version is that of the last entry with a state.
         let version = subject.history().entries().rev().find_map(|entry| Some(entry.state()?.version));
         let version = version.ok_or_else(|| io::Error::other("a file that never was there"))?;
         self.record(subject, "made readable", Effect::default(), || {
@@ -311,7 +311,7 @@ impl<'a> Mutator<'a> {
         (self.grounds.root.join(renamed), self.grounds.root.join(".away").join(folder.to_string()))
     }
 
-    /// Renames a folder, so that none of its files is there.
+    /// Renames a folder, so that its files are missing.
     fn take_away(&mut self, folder: usize) -> io::Result<()> {
         let (here, away) = self.place_away(folder);
         let kept = self.move_folder(folder, "folder renamed", &here, &away, |_| Some(What::Absent))?;
@@ -326,7 +326,7 @@ impl<'a> Mutator<'a> {
         Ok(())
     }
 
-    /// Renames it, with the books of all its files held; what they were before.
+    /// Renames a folder while holding the histories of all its files; returns their previous states.
     fn move_folder(
         &self,
         folder: usize,

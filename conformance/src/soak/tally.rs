@@ -1,4 +1,4 @@
-//! What was asked and found of one server.
+//! The counts and faults of one server.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -7,25 +7,25 @@ use std::time::Duration;
 use super::gauge::{Levels, Sample};
 use super::judge::{Fault, Observation};
 
-/// So many faults are shown; the others are counted.
+/// The number of faults shown; further ones are only counted.
 const SHOWN_MAX: usize = 12;
 
 /// The counts of one server.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Answers by their status.
+    /// Responses by status.
     pub answers: BTreeMap<u16, u64>,
     /// Bytes of content.
     pub bytes: u64,
-    /// Requests whose client left.
+    /// Requests whose client disconnected early.
     pub aborted: u64,
-    /// Answers with bytes of several versions, as an overwrite in place allows.
+    /// Responses with bytes of several versions, as an overwrite in place permits.
     pub mixed: u64,
-    /// Answers that ended early, as a cut allows.
+    /// Responses that ended early, as a truncation permits.
     pub cut: u64,
-    /// Answers that showed what was over when they were asked for, within the bound.
+    /// Responses that showed an obsolete state, within the limit.
     pub late: u64,
-    /// The longest that any of these had been over.
+    /// The longest time any of these states had been obsolete.
     pub slowest: Duration,
     faults: BTreeMap<Fault, u64>,
     shown: Vec<String>,
@@ -53,19 +53,19 @@ impl Tally {
         }
     }
 
-    /// How often an answer was wrong in this way.
+    /// The number of responses with this fault.
     #[must_use]
     pub fn faults(&self, fault: Fault) -> u64 {
         self.faults.get(&fault).copied().unwrap_or_default()
     }
 
-    /// The answers so far.
+    /// The number of responses so far.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.answers.values().sum()
     }
 
-    /// The first faults, in words.
+    /// The first faults, as text.
     #[must_use]
     pub fn shown(&self) -> &[String] {
         &self.shown
@@ -98,23 +98,23 @@ impl fmt::Display for Tally {
     }
 }
 
-/// What a soak says of one server.
+/// The result of a soak for one server.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     /// The server's name.
     pub name: &'static str,
-    /// What it was asked.
+    /// The counts.
     pub tally: Tally,
-    /// What it held.
+    /// The resource levels.
     pub levels: Levels,
-    /// Requests that its cache had the file for.
+    /// Requests served from the cache.
     pub hits: u64,
-    /// How many those must be at least.
+    /// The required minimum of hits.
     pub hits_wanted: u64,
 }
 
 impl Verdict {
-    /// All that is wrong, in words; nothing: it has passed.
+    /// All violations, as text. None means that the server has passed.
     #[must_use]
     pub fn violations(&self) -> Vec<String> {
         let mut violations = self.answers_wrong();
@@ -122,7 +122,7 @@ impl Verdict {
         violations
     }
 
-    /// What is wrong with its answers.
+    /// What is wrong with its responses.
     #[must_use]
     pub fn answers_wrong(&self) -> Vec<String> {
         let mut violations = self.tally.shown.clone();
@@ -132,8 +132,7 @@ impl Verdict {
             violations.push(format!("and {unseen} more"));
         }
         if self.hits < self.hits_wanted {
-            violations
-                .push(format!("too few hits to show anything: {}, not {}", self.hits, self.hits_wanted));
+            violations.push(format!("too few hits for a result: {}, not {}", self.hits, self.hits_wanted));
         }
         violations
     }

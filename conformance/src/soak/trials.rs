@@ -1,5 +1,4 @@
-//! The soak as a test: seconds of it on every backend, and the judge before judges, who must convict whom he
-//! ought to.
+//! The soak as a test: a few seconds on every backend, and checks that the judge detects faults.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,7 +11,7 @@ use common::{Config, SiteOptions};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
 
-use super::clients::{Accused, Asker, Manner};
+use super::clients::{Asker, Manner, ServerUnderTest};
 use super::dice::Dice;
 use super::gauge::{Levels, Sample};
 use super::judge::{Answer, Ask, Fault, judge, judge_silence};
@@ -24,9 +23,9 @@ use crate::response::{Framing, Response};
 use crate::server::Server;
 use crate::site::build_folder;
 
-/// Each of the two phases.
+/// The duration of each of the two phases.
 const PHASE: Duration = Duration::from_secs(3);
-/// Requests below which nothing has been shown.
+/// With fewer requests, the test proves nothing.
 const REQUESTS_MIN: u64 = 100;
 
 /// A test, and its name.
@@ -49,7 +48,7 @@ pub fn trials() -> Vec<Trial> {
         .collect();
     trials.extend(CASES.iter().map(|case| Trial::test(format!("judge::{}", case.name), move || case.run())));
     let others: [Named; 6] = [
-        ("judge::a_date_before_the_file_s", a_date_before_the_file_s),
+        ("judge::a_response_date_before_the_file_date", a_response_date_before_the_file_date),
         ("judge::an_end_without_an_answer", an_end_without_an_answer),
         ("judge::a_leak_of_memory", a_leak_of_memory),
         ("judge::a_leak_of_descriptors", a_leak_of_descriptors),
@@ -60,7 +59,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// So short a time tells nothing about memory: a server still warms up.
+/// Ignores memory: after so few seconds, a server is still warming up.
 fn seconds(backend: Backend) -> Result<(), Failed> {
     let options =
         Options { backends: vec![backend], cache: None, seed: 7, first: PHASE, rest: PHASE, news: false };
@@ -72,19 +71,19 @@ fn seconds(backend: Backend) -> Result<(), Failed> {
         return Err(format!("{verdict}\n{}", violations.join("\n")).into());
     }
     if verdict.tally.requests() < REQUESTS_MIN || changes == 0 {
-        return Err(format!("nothing has been shown: {changes} changes, {verdict}").into());
+        return Err(format!("the test proved nothing: {changes} changes, {verdict}").into());
     }
     Ok(())
 }
 
-/// A file of a thousand bytes that was overwritten in place and replaced, long before and just now, and an
-/// answer about it.
+/// A file of a thousand bytes that was overwritten in place and replaced, a given time before the request, and a
+/// response for it.
 struct Case {
     name: &'static str,
-    /// How long before the request the last change was completed.
+    /// Time between the completion of the last change and the request.
     since: Duration,
     status: u16,
-    /// Whose tag and bytes the answer has: 1, overwritten by 2, replaced by 3.
+    /// The version the response shows: 1 is overwritten by 2, 2 is replaced by 3.
     tag: u32,
     content: fn(&Subject) -> Vec<u8>,
     expected: Option<Fault>,
@@ -98,7 +97,7 @@ fn whole(subject: &Subject, version: u32) -> Vec<u8> {
     subject.pattern(version).bytes(0, BYTES)
 }
 
-/// Half of one, then half of the other.
+/// Half of one version, then half of the other.
 fn half(subject: &Subject, first: u32, second: u32) -> Vec<u8> {
     let middle = BYTES / 2;
     let second = subject.pattern(second).bytes(middle as u64, BYTES - middle);
@@ -129,7 +128,7 @@ const CASES: &[Case] = &[
     Case { name: "a_tag_that_never_was", since: LONG_AGO, status: 200, tag: 4, content: |it| whole(it, 3), expected: Some(Fault::WrongHead) },
 ];
 
-/// What was there as version 1 to 3; 4 never was.
+/// The states of versions 1 to 3; version 4 never existed.
 fn state(version: u32) -> State {
     let inode = if version < 3 { 10 } else { 11 };
     let modified = 1_709_210_096_000_000_000 + u64::from(version) * 1_500_000_000;
@@ -142,7 +141,7 @@ fn entry(change: &'static str, version: u32, settled: Instant) -> Entry {
     Entry { change, what, begun, settled, gradual: false, cut: None, superseded: None }
 }
 
-fn accused(since: Duration) -> (Subject, Window) {
+fn changed_file(since: Duration) -> (Subject, Window) {
     let subject = Subject::new(5, PathBuf::new(), "/a/5.bin".to_owned(), Size::Small);
     let created = Instant::now();
     let overwritten = created + Duration::from_secs(1);
@@ -158,7 +157,7 @@ fn accused(since: Duration) -> (Subject, Window) {
 
 impl Case {
     fn run(&self) -> Result<(), Failed> {
-        let (subject, window) = accused(self.since);
+        let (subject, window) = changed_file(self.since);
         let tag = state(self.tag).etag();
         let asks = Ask { if_none_match: (self.status == 304).then(|| tag.clone()), ..Ask::default() };
         let modified = state(self.tag).modified();
@@ -189,9 +188,9 @@ impl Case {
     }
 }
 
-/// An answer's date may be a moment old; the file's is the same then, not an earlier one.
-fn a_date_before_the_file_s() -> Result<(), Failed> {
-    let (subject, window) = accused(LONG_AGO);
+/// The response's date may be slightly old. The file's date is then capped to it, never earlier.
+fn a_response_date_before_the_file_date() -> Result<(), Failed> {
+    let (subject, window) = changed_file(LONG_AGO);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     let now = State { modified: now.as_secs() * 1_000_000_000, ..state(3) };
     let (tag, modified) = (now.etag(), now.modified());
@@ -209,7 +208,7 @@ fn a_date_before_the_file_s() -> Result<(), Failed> {
 }
 
 fn an_end_without_an_answer() -> Result<(), Failed> {
-    let (subject, window) = accused(LONG_AGO);
+    let (subject, window) = changed_file(LONG_AGO);
     let cut = Entry { cut: Some(500), gradual: true, ..entry("cut", 3, window.sent) };
     subject.history().push(cut);
     match judge_silence(Some(&subject), window) {
@@ -226,10 +225,10 @@ fn a_leak_of_memory() -> Result<(), Failed> {
     let this = std::process::id();
     let first = Sample::take(this)?;
     if let Some(growth) = levels(first, Sample::take(this)?).growth().first() {
-        return Err(format!("without a leak: {growth}").into());
+        return Err(format!("growth without a leak: {growth}").into());
     }
-    // More than five percent of whatever the test has grown to, and more than malloc(3) ever takes from what it
-    // has kept (32 MiB, mallopt(3), M_MMAP_THRESHOLD).
+    // More than five percent of this process's memory, and more than malloc(3) could serve from freed memory (32 MiB,
+    // mallopt(3), M_MMAP_THRESHOLD).
     let more = usize::try_from(first.memory_bytes / 10)?.max(40 << 20);
     let leaked = vec![1_u8; more];
     let grown = levels(first, Sample::take(this)?).growth();
@@ -255,7 +254,7 @@ fn a_leak_of_descriptors() -> Result<(), Failed> {
     }
 }
 
-/// A site, and a server of another folder that has the same files, and keeps them.
+/// A site, and a server for another folder that has the same files but keeps the old ones.
 struct Forgery {
     folder: TempDir,
     grounds: Grounds,
@@ -280,26 +279,26 @@ impl Forgery {
         folder.join("forged").join(subject.target.trim_start_matches('/'))
     }
 
-    /// Asks the server for all files; how often it was caught at this.
+    /// Requests all files from the server; returns how often the fault was detected.
     fn ask(&self, fault: Fault) -> Result<u64, Failed> {
         let forged = self.folder.path().join("forged");
         let server = Server::start(Backend::Blocking, &forged, SiteOptions::default(), Config::default())?;
-        let accused = Accused::new("forged", server.address);
+        let tested = ServerUnderTest::new("forged", server.address);
         let over = AtomicBool::new(false);
         let dice = Dice::new(3, 1);
-        Asker::new(&accused, &self.grounds.subjects, &over, Manner::KeepAlive, dice).ask_for_all(1)?;
+        Asker::new(&tested, &self.grounds.subjects, &over, Manner::KeepAlive, dice).ask_for_all(1)?;
         server.stop()?;
-        let caught = accused.tally().faults(fault);
+        let caught = tested.tally().faults(fault);
         Ok(caught)
     }
 }
 
-/// Every file is replaced on the site; the server has what was there.
+/// Every file is replaced on the site; the server still has the old ones.
 fn a_server_of_old_files() -> Result<(), Failed> {
     let forgery = Forgery::lay_out()?;
     let caught = forgery.ask(Fault::Stale)?;
     if caught != 0 {
-        return Err(format!("caught {caught} times before anything was replaced").into());
+        return Err(format!("{caught} faults before anything was replaced").into());
     }
     let changes = AtomicU64::new(0);
     let mut mutator = Mutator::new(&forgery.grounds, 4, &changes);
@@ -307,10 +306,10 @@ fn a_server_of_old_files() -> Result<(), Failed> {
     std::thread::sleep(STALE_MAX + Duration::from_millis(1));
     let caught = forgery.ask(Fault::Stale)?;
     let all = forgery.grounds.subjects.len() as u64;
-    if caught == all { Ok(()) } else { Err(format!("caught {caught} times of {all}").into()) }
+    if caught == all { Ok(()) } else { Err(format!("{caught} faults detected of {all}").into()) }
 }
 
-/// One byte of a file is another than written down, and its date hides it.
+/// One byte of a file differs from the record, and its date hides the change.
 fn a_server_of_wrong_bytes() -> Result<(), Failed> {
     let forgery = Forgery::lay_out()?;
     let subject = &forgery.grounds.subjects[0];
