@@ -48,8 +48,8 @@
 
 mod client;
 mod page_cache;
-pub mod poller;
-pub mod pool;
+mod poller;
+mod pool;
 mod server;
 
 pub use server::serve;

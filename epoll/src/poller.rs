@@ -38,7 +38,7 @@ use rustix::io::Errno;
 
 /// What an event refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventSource {
+pub(crate) enum EventSource {
     /// The client with this token, which may be gone.
     Client(Token),
     /// A listening socket, by its index.
@@ -85,7 +85,7 @@ impl EventSource {
 
 /// The events to watch a source for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Interest {
+pub(crate) enum Interest {
     /// Bytes, free space and the peer's end of a connected socket. Edge-triggered.
     Stream,
     /// A connection on a listening socket, or a count in an eventfd.
@@ -112,34 +112,34 @@ impl Interest {
 
 /// An event of one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
+pub(crate) struct Event {
     /// The source.
-    pub source: EventSource,
+    pub(crate) source: EventSource,
     flags: EventFlags,
 }
 
 impl Event {
     /// A read may return bytes, the end, or an error.
     #[must_use]
-    pub fn readable(self) -> bool {
+    pub(crate) fn readable(self) -> bool {
         self.flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 
     /// A write may succeed, or return an error.
     #[must_use]
-    pub fn writable(self) -> bool {
+    pub(crate) fn writable(self) -> bool {
         self.flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR)
     }
 
     /// The peer has shut down its side: from now on, only end of file proves that everything was read.
     #[must_use]
-    pub fn hung_up(self) -> bool {
+    pub(crate) fn hung_up(self) -> bool {
         self.flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
 }
 
 /// A buffer for the events of one wait. Owned by the loop, so that event handlers may use the poller.
-pub struct Events {
+pub(crate) struct Events {
     list: Vec<epoll::Event>,
 }
 
@@ -149,25 +149,19 @@ impl Events {
     /// # Panics
     /// If `events_max` is 0.
     #[must_use]
-    pub fn with_capacity(events_max: usize) -> Events {
+    pub(crate) fn with_capacity(events_max: usize) -> Events {
         assert!(events_max > 0, "epoll_wait(2) needs room for at least one event");
         Events { list: Vec::with_capacity(events_max) }
     }
 
     /// The number of events of the last wait.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether the last wait returned no events.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// The events of the last wait.
-    pub fn iter(&self) -> impl Iterator<Item = Event> + '_ {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Event> + '_ {
         self.list
             .iter()
             .map(|event| Event { source: EventSource::from_u64(event.data.u64()), flags: event.flags })
@@ -175,7 +169,7 @@ impl Events {
 }
 
 /// An epoll instance.
-pub struct Poller {
+pub(crate) struct Poller {
     epoll: OwnedFd,
 }
 
@@ -184,7 +178,7 @@ impl Poller {
     ///
     /// # Errors
     /// If the process is out of descriptors or memory (`epoll_create1(2)`).
-    pub fn new() -> io::Result<Poller> {
+    pub(crate) fn new() -> io::Result<Poller> {
         Ok(Poller { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
@@ -192,7 +186,12 @@ impl Poller {
     ///
     /// # Errors
     /// If a limit on memory or watches is reached (`epoll_ctl(2)`).
-    pub fn register(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
+    pub(crate) fn register(
+        &self,
+        descriptor: impl AsFd,
+        source: EventSource,
+        interest: Interest,
+    ) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
@@ -200,7 +199,12 @@ impl Poller {
     ///
     /// # Errors
     /// None in a correct program (`epoll_ctl(2)`).
-    pub fn modify(&self, descriptor: impl AsFd, source: EventSource, interest: Interest) -> io::Result<()> {
+    pub(crate) fn modify(
+        &self,
+        descriptor: impl AsFd,
+        source: EventSource,
+        interest: Interest,
+    ) -> io::Result<()> {
         Ok(epoll::modify(&self.epoll, descriptor, EventData::new_u64(source.to_u64()), interest.flags())?)
     }
 
@@ -208,7 +212,7 @@ impl Poller {
     ///
     /// # Errors
     /// None in a correct program (`epoll_wait(2)`).
-    pub fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+    pub(crate) fn wait(&self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         events.list.clear();
         // A timeout too long for a `Timespec` is as good as none.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
@@ -222,7 +226,7 @@ impl Poller {
     ///
     /// # Errors
     /// If the process is out of descriptors or memory (`eventfd(2)`, `epoll_ctl(2)`).
-    pub fn waker(&self, source: EventSource) -> io::Result<Waker> {
+    pub(crate) fn waker(&self, source: EventSource) -> io::Result<Waker> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.register(&eventfd, source, Interest::Arrival)?;
         Ok(Waker { eventfd })
@@ -231,13 +235,13 @@ impl Poller {
 
 /// Wakes a poller from any thread.
 #[derive(Debug)]
-pub struct Waker {
+pub(crate) struct Waker {
     eventfd: OwnedFd,
 }
 
 impl Waker {
     /// Makes an edge. A wake before the wait isn't lost.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         // Fails only if the counter is full, after 2^64 - 2 wakes.
         let _written = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
     }
@@ -267,7 +271,7 @@ mod tests {
         let mut events = Events::with_capacity(8);
         poller.wait(&mut events, timeout).expect("waited");
         assert_eq!(events.len(), events.iter().count());
-        assert_eq!(events.is_empty(), events.iter().next().is_none());
+        assert_eq!(events.len() == 0, events.iter().next().is_none());
         events.iter().collect()
     }
 
@@ -466,7 +470,7 @@ mod tests {
         let mut seen = Vec::new();
         while seen.len() < 3 {
             poller.wait(&mut events, SOON).expect("waited");
-            assert!(!events.is_empty() && events.len() <= 2);
+            assert!((1..=2).contains(&events.len()));
             seen.extend(events.iter().map(|event| match event.source {
                 EventSource::Listener(index) => index,
                 other => panic!("{other:?} is not registered"),

@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
+#[cfg(test)]
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -29,16 +30,16 @@ use rustix::fs::{Advice, fadvise};
 use crate::poller::Waker;
 
 /// Maximum number of threads, that is, of concurrent disk reads.
-pub const THREADS_MAX: usize = 32;
+pub(crate) const THREADS_MAX: usize = 32;
 
 /// Maximum number of jobs per worker, from submission until the result has been handled.
-pub const JOBS_MAX: usize = 64;
+pub(crate) const JOBS_MAX: usize = 64;
 
 /// Size of a read, and of a buffer, in bytes.
-pub const READ_BYTES_MAX: usize = 256 * 1024;
+pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// Read-ahead beyond a read, in bytes, if more of the file will be sent.
-pub const READ_AHEAD_BYTES_MAX: u64 = 1024 * 1024;
+pub(crate) const READ_AHEAD_BYTES_MAX: u64 = 1024 * 1024;
 
 /// A job opens, reads or lists, without recursion.
 const STACK_BYTES: usize = 128 * 1024;
@@ -48,7 +49,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A job that may block on the disk.
 #[derive(Debug)]
-pub enum Job {
+pub(crate) enum Job {
     /// Open beneath the root, stat, or list.
     Open(Arc<OpenRequest>),
     /// Read the file from `offset`.
@@ -74,7 +75,7 @@ impl Job {
 
 /// The result of a job.
 #[derive(Debug)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The result of an open.
     Opened(io::Result<Opened>),
     /// The result of a read. The buffer must be [put back](Submitter::put_back).
@@ -83,16 +84,16 @@ pub enum Outcome {
 
 /// The result of a job, with the client it belongs to.
 #[derive(Debug)]
-pub struct Done {
+pub(crate) struct Done {
     /// The client that submitted the job; it may be gone.
-    pub token: Token,
+    pub(crate) token: Token,
     /// The result.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 /// A submitter's buffer, filled by a read.
 #[derive(Debug)]
-pub struct Buffer {
+pub(crate) struct Buffer {
     memory: Box<[u8]>,
     filled: usize,
 }
@@ -100,22 +101,23 @@ pub struct Buffer {
 impl Buffer {
     /// The bytes read; shorter than requested if the file ends, empty at its end.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.memory[..self.filled]
     }
 }
 
 /// The worker has [`JOBS_MAX`] jobs in flight: retry after the next result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
+#[cfg(test)]
 /// The number of jobs accepted by a pool since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct JobCounts {
+pub(crate) struct JobCounts {
     /// Opens.
-    pub opens: u64,
+    pub(crate) opens: u64,
     /// Reads.
-    pub reads: u64,
+    pub(crate) reads: u64,
 }
 
 /// A job with everything a thread needs to run it.
@@ -162,7 +164,9 @@ struct Shared {
     task: Condvar,
     /// Signalled when a thread ends.
     ended: Condvar,
+    #[cfg(test)]
     opens: AtomicU64,
+    #[cfg(test)]
     reads: AtomicU64,
 }
 
@@ -172,7 +176,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The threads. Dropping it ends them.
-pub struct Pool {
+pub(crate) struct Pool {
     shared: Arc<Shared>,
 }
 
@@ -181,7 +185,7 @@ impl Pool {
     ///
     /// # Errors
     /// If the first thread can't be started.
-    pub fn start(threads_max: usize) -> io::Result<Pool> {
+    pub(crate) fn start(threads_max: usize) -> io::Result<Pool> {
         let queue = Queue { tasks: VecDeque::new(), idle: 0, threads: 1, closed: false };
         let pool = Pool {
             shared: Arc::new(Shared {
@@ -189,7 +193,9 @@ impl Pool {
                 queue: Mutex::new(queue),
                 task: Condvar::new(),
                 ended: Condvar::new(),
+                #[cfg(test)]
                 opens: AtomicU64::new(0),
+                #[cfg(test)]
                 reads: AtomicU64::new(0),
             }),
         };
@@ -199,7 +205,7 @@ impl Pool {
 
     /// A submitter for one worker; `waker` notifies it of results.
     #[must_use]
-    pub fn submitter(&self, waker: Waker) -> Submitter {
+    pub(crate) fn submitter(&self, waker: Waker) -> Submitter {
         let results = Results { done: Mutex::new(Vec::with_capacity(JOBS_MAX)), waker };
         Submitter {
             shared: Arc::clone(&self.shared),
@@ -210,9 +216,10 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
     /// The number of jobs accepted so far.
     #[must_use]
-    pub fn counts(&self) -> JobCounts {
+    pub(crate) fn counts(&self) -> JobCounts {
         JobCounts { opens: self.shared.opens.load(Relaxed), reads: self.shared.reads.load(Relaxed) }
     }
 }
@@ -284,10 +291,12 @@ impl Shared {
     fn carry_out(&self, task: Task) {
         let outcome = match task.job {
             Job::Open(request) => {
+                #[cfg(test)]
                 self.opens.fetch_add(1, Relaxed);
                 Outcome::Opened(request.open())
             }
             Job::Read { file, offset, length } => {
+                #[cfg(test)]
                 self.reads.fetch_add(1, Relaxed);
                 Outcome::Read(read(&file, offset, length, task.memory))
             }
@@ -315,7 +324,7 @@ fn read(file: &SharedFile, offset: u64, length: u64, mut memory: Box<[u8]>) -> i
 }
 
 /// One worker's side of the pool.
-pub struct Submitter {
+pub(crate) struct Submitter {
     shared: Arc<Shared>,
     results: Arc<Results>,
     /// Results collected but not yet handled, last one first.
@@ -328,7 +337,7 @@ pub struct Submitter {
 impl Submitter {
     /// Whether the pool accepts another job from this worker.
     #[must_use]
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.in_flight < JOBS_MAX
     }
 
@@ -336,7 +345,7 @@ impl Submitter {
     ///
     /// # Errors
     /// [`Full`] if there is no room.
-    pub fn submit(&mut self, token: Token, job: Job) -> Result<(), Full> {
+    pub(crate) fn submit(&mut self, token: Token, job: Job) -> Result<(), Full> {
         if !self.has_room() {
             return Err(Full);
         }
@@ -354,14 +363,14 @@ impl Submitter {
     }
 
     /// Collects all results that are ready. Call it after an edge of the waker.
-    pub fn collect(&mut self) {
+    pub(crate) fn collect(&mut self) {
         assert!(self.collected.is_empty(), "the previously collected results must be handled first");
         std::mem::swap(&mut *lock(&self.results.done), &mut self.collected);
         self.collected.reverse();
     }
 
     /// The next collected result, in order of arrival.
-    pub fn next_done(&mut self) -> Option<Done> {
+    pub(crate) fn next_done(&mut self) -> Option<Done> {
         let done = self.collected.pop()?;
         self.in_flight -= 1;
         Some(done)
@@ -374,7 +383,7 @@ impl Submitter {
     }
 
     /// Puts a buffer back for reuse.
-    pub fn put_back(&mut self, buffer: Buffer) {
+    pub(crate) fn put_back(&mut self, buffer: Buffer) {
         self.buffers.push(buffer.memory);
     }
 

@@ -1,8 +1,8 @@
 //! The step machine: HTTP decides, the backend moves bytes.
 //!
 //! A [`Connection`](connection::Connection) does no I/O. Its backend reports what has happened and carries out the
-//! [`Step`](step::Step) that is next. Between the two, an [`exchange`] connects a [`reader`] of requests with a
-//! [`responder`]; what is to be sent waits as [`chunks`].
+//! [`Step`](step::Step) that is next. Between the two, an `exchange` connects a `reader` of requests with a
+//! `responder`; what is to be sent waits as [`chunks`].
 
 pub mod chunks;
 pub mod connection;

@@ -1,6 +1,6 @@
 //! The site: files opened beneath one directory, what is kept of them, and how their bytes are reached.
 //!
-//! [`root`] is the directory, [`open`] a request for one file of it, [`file`] an open file. [`cache`] keeps what is
+//! [`root`] is the directory, [`open`] a request for one file of it, [`file`](mod@file) an open file. [`cache`] keeps what is
 //! asked for again. [`files`] is what a worker uses of all this. Nothing here knows of connections.
 
 pub mod cache;

@@ -12,7 +12,7 @@ use rustix::net::{SendFlags, send};
 
 use crate::site::file::{FileRange, SharedFile};
 
-/// From this many bytes on, avoiding the copy is worth the extra system calls (see METHODOLOGY.md for measurements).
+/// From this many bytes on, avoiding the copy is worth the extra system calls (NOTES.md has the measurements).
 pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 
 /// Bytes of a file sent per call, so that other connections get their turn. A megabyte takes about 75 µs.
