@@ -1,5 +1,6 @@
 //! The command line: the flags, and the program around a server.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use clap::{CommandFactory, FromArgMatches, Parser};
+use clap::builder::BoolishValueParser;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -21,6 +25,7 @@ use crate::service::log::AccessLog;
 use crate::service::shared::Service;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
+use crate::service::variables;
 use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::{Site, SiteOptions, Symlinks};
 
@@ -71,13 +76,13 @@ struct Flags {
     #[arg(env = "TRIPTYCH_GRACE")]
     grace: Duration,
     /// Serve files whose names begin with a dot
-    #[arg(long, env = "TRIPTYCH_HIDDEN")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_HIDDEN")]
     hidden: bool,
     /// Which symbolic links to follow: those that stay beneath the root, or none
     #[arg(long, value_enum, default_value = "beneath", env = "TRIPTYCH_SYMLINKS")]
     symlinks: Symlinks,
     /// List directories that have no index.html
-    #[arg(long, env = "TRIPTYCH_LISTING")]
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_LISTING")]
     listing: bool,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
@@ -145,28 +150,40 @@ pub fn run(name: &'static str, serve: Serve) -> ExitCode {
     }
 }
 
-fn parse<T: Into<std::ffi::OsString> + Clone>(
+fn parse<T: Into<OsString> + Clone>(
     name: &'static str,
     arguments: impl IntoIterator<Item = T>,
 ) -> Result<Flags, clap::Error> {
     let mut command = Flags::command().name(name);
     let has_switches = Tune::ALL.iter().any(|switch| switch.server() == name);
     command = command.mut_arg("tune", |tune| tune.hide(!has_switches));
-    let flags = Flags::from_arg_matches(&command.try_get_matches_from_mut(arguments)?)?;
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let matches = variables::matches(&mut command, &arguments)?;
+    let flags = Flags::from_arg_matches(&matches)?;
     let connections_too_few = flags.connections_max.is_some_and(|max| (max as usize) < flags.worker_count());
     if connections_too_few {
+        let setting = setting(&matches, "connections_max", "--connections-max", "TRIPTYCH_CONNECTIONS_MAX");
         return Err(command.error(
-            clap::error::ErrorKind::ValueValidation,
-            format!("--connections-max must be at least the number of workers, {}", flags.worker_count()),
+            ErrorKind::ValueValidation,
+            format!("{setting} must be at least the number of workers, {}", flags.worker_count()),
         ));
     }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
+        let setting = setting(&matches, "tune", "--tune", "TRIPTYCH_TUNE");
         return Err(command.error(
-            clap::error::ErrorKind::ArgumentConflict,
-            format!("--tune={} applies to `{}` alone", switch.name(), switch.server()),
+            ErrorKind::ArgumentConflict,
+            format!("{setting}={} applies to `{}` alone", switch.name(), switch.server()),
         ));
     }
     Ok(flags)
+}
+
+/// What the operator would look for: the flag, or the variable where that was set instead.
+fn setting(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'static str) -> &'static str {
+    match matches.value_source(id) {
+        Some(ValueSource::EnvVariable) => variable,
+        _ => flag,
+    }
 }
 
 fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartError> {

@@ -13,6 +13,7 @@ pub mod socket;
 pub mod start;
 pub mod stats;
 pub mod tune;
+mod variables;
 pub mod wheel;
 pub mod worker;
 pub mod workers;

@@ -16,6 +16,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("version", Nothing, version),
     ("help", Nothing, help),
     ("bad_usage", Nothing, bad_usage),
+    ("a_wrong_variable_is_named", Nothing, a_wrong_variable_is_named),
     ("root_is_missing", Nothing, root_is_missing),
     ("root_is_a_file", Nothing, root_is_a_file),
     ("port_in_use", Nothing, port_in_use),
@@ -119,6 +120,37 @@ fn bad_usage(ground: Ground<'_>) -> Outcome {
         if ended.errors.is_empty() || !ended.output.is_empty() {
             return Err(format!("{arguments:?}: {ended:?}").into());
         }
+    }
+    DONE
+}
+
+/// Who sets variables never wrote the flag, so the message must name what they wrote.
+fn a_wrong_variable_is_named(ground: Ground<'_>) -> Outcome {
+    for (variable, value, hint) in [
+        ("TRIPTYCH_WORKERS", "zero", "zero"),
+        ("TRIPTYCH_LISTING", "perhaps", "perhaps"),
+        ("TRIPTYCH_SYMLINKS", "all", "beneath, deny"),
+        ("TRIPTYCH_LISTEN", "127.0.0.1:0,nowhere", "nowhere"),
+        ("TRIPTYCH_STATS", "often", "often"),
+    ] {
+        let mut command = ground.command(&["--grace", "1s"])?;
+        let ended = Running::start(command.env(variable, value))?.wait(PATIENCE)?;
+        expect_code(&ended, 2)?;
+        let line = ended.errors.strip_suffix('\n').unwrap_or_default();
+        if !line.contains(variable) || !line.contains(hint) || line.contains('\n') || line.contains("'--") {
+            return Err(format!("{variable}={value}: {}", ended.errors).into());
+        }
+    }
+    // Two settings that contradict each other, and the flag that is wrong besides a good variable.
+    let mut command = ground.command(&["--workers", "4"])?;
+    let ended = Running::start(command.env("TRIPTYCH_CONNECTIONS_MAX", "3"))?.wait(PATIENCE)?;
+    if ended.status.code() != Some(2) || !ended.errors.contains("TRIPTYCH_CONNECTIONS_MAX must be") {
+        return Err(format!("{ended:?}").into());
+    }
+    let mut command = ground.command(&["--workers", "0"])?;
+    let ended = Running::start(command.env("TRIPTYCH_WORKERS", "2"))?.wait(PATIENCE)?;
+    if ended.status.code() != Some(2) || !ended.errors.contains("'--workers <N>'") {
+        return Err(format!("{ended:?}").into());
     }
     DONE
 }

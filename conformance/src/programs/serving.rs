@@ -20,6 +20,8 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("several_addresses", Server, several_addresses),
     ("ipv6_wildcard_takes_ipv4", Server, ipv6_wildcard_takes_ipv4),
     ("environment", Server, environment),
+    ("switches_by_variable", Server, switches_by_variable),
+    ("empty_variables", Server, empty_variables),
     ("hidden", Server, hidden),
     ("symlinks", Server, symlinks),
     ("listing", Server, listing),
@@ -122,6 +124,59 @@ fn environment(ground: Ground<'_>) -> Outcome {
         return Err(format!("{status} for a hidden file").into());
     }
     end(running, 2)?;
+    DONE
+}
+
+fn switches_by_variable(ground: Ground<'_>) -> Outcome {
+    for (value, status) in [
+        ("1", 200),
+        ("yes", 200),
+        ("On", 200),
+        ("TRUE", 200),
+        ("0", 404),
+        ("no", 404),
+        ("OFF", 404),
+        ("", 404),
+    ] {
+        let mut command = ground.command(&["--listen", "127.0.0.1:0", "--workers", "1"])?;
+        command.env("TRIPTYCH_LISTING", value).env("TRIPTYCH_HIDDEN", value);
+        let mut running = Running::start(command.arg(ground.sites.main()))?;
+        expect(&mut running, "/bare/", status)?;
+        expect(&mut running, "/.hidden", status)?;
+        end(running, 1)?;
+    }
+    DONE
+}
+
+/// A deployment that has no value for a setting often leaves its variable empty.
+fn empty_variables(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    for setting in [
+        "ROOT",
+        "LISTEN",
+        "WORKERS",
+        "CONNECTIONS_MAX",
+        "HEAD_TIMEOUT",
+        "IDLE_TIMEOUT",
+        "SEND_TIMEOUT",
+        "GRACE",
+        "HIDDEN",
+        "SYMLINKS",
+        "LISTING",
+        "COPY",
+        "TUNE",
+        "CACHE",
+        "CACHE_BYTES",
+        "CACHE_ENTRIES",
+        "CACHE_DESCRIPTORS",
+        "ACCESS_LOG",
+        "STATS",
+    ] {
+        command.env(format!("TRIPTYCH_{setting}"), "");
+    }
+    let mut running = Running::start(command.current_dir(ground.sites.main()))?;
+    expect(&mut running, "/digits.txt", 200)?;
+    end(running, 1)?;
     DONE
 }
 
