@@ -10,6 +10,8 @@
 //! | [`service`] | what makes a program of a server | HTTP's grammar |
 
 #![forbid(unsafe_code)]
+// What can't be written must not end anything: `service/say.rs` is the way to standard error.
+#![warn(clippy::print_stderr)]
 
 pub mod http;
 pub mod machine;

@@ -148,13 +148,20 @@ impl Running {
     /// # Errors
     /// If it can't be started.
     pub fn start(command: &mut Command) -> Result<Running, Failed> {
+        Running::start_writing_to(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    }
+
+    /// As [`start`](Self::start), with the outputs that the command has been given: those are nobody's here.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub fn start_writing_to(command: &mut Command) -> Result<Running, Failed> {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TRIPTYCH_") {
                 command.env_remove(name);
             }
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
+        let mut child = command.stdin(Stdio::null()).spawn()?;
         let (output, errors) = (Captured::begin(child.stdout.take()), Captured::begin(child.stderr.take()));
         Ok(Running { child, output, errors })
     }
@@ -228,7 +235,7 @@ impl Drop for Running {
 }
 
 /// `epoll: serving www on http://127.0.0.1:8080/ (2 workers)`
-fn address_in(line: &str) -> Option<SocketAddr> {
+pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(" on http://")?;
     rest.split_once("/ (")?.0.parse().ok()
 }

@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::machine::context::Counts;
@@ -22,6 +22,7 @@ use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::listen::Listeners;
 use crate::service::log::AccessLog;
+use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
@@ -141,13 +142,23 @@ pub fn run(name: &'static str, serve: Serve) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    match start(name, &flags, serve) {
+    let outcome = outlive_size_limits().and_then(|()| start(name, &flags, serve));
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: error: {error}");
+            say(format_args!("{name}: error: {error}"));
             ExitCode::FAILURE
         }
-    }
+    };
+    say::finish();
+    code
+}
+
+/// A log that reaches a size limit (setrlimit(2), `RLIMIT_FSIZE`) is a log that can't be written, and no reason to end:
+/// with a handler for SIGXFSZ the write fails with `EFBIG` instead. Nobody asks whether it has run.
+fn outlive_size_limits() -> Result<(), StartError> {
+    let registered = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    registered.map(drop).map_err(|error| StartError::new(error.to_string()))
 }
 
 fn parse<T: Into<OsString> + Clone>(
@@ -205,17 +216,17 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
         workers => format!("{workers} workers"),
     };
     let root = flags.root.display();
-    serve(listeners, &service, &mut || {
+    let served = serve(listeners, &service, &mut || {
         for endpoint in &endpoints {
-            eprintln!("{name}: serving {root} on http://{endpoint}/ ({workers})");
+            say(format_args!("{name}: serving {root} on http://{endpoint}/ ({workers})"));
         }
-    })
-    .map_err(fail)?;
+    });
     if let Some(log) = &service.log {
         log.close();
     }
+    served.map_err(fail)?;
     if flags.stats.is_some() {
-        eprintln!("{name}: total {}, {}", service.stats.totals(), service.stats.cached());
+        say(format_args!("{name}: total {}, {}", service.stats.totals(), service.stats.cached()));
     }
     Ok(())
 }
@@ -265,10 +276,10 @@ impl Flags {
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         let in_force = asked.min(allowed).max(workers);
         if self.connections_max.is_some() && in_force < asked {
-            eprintln!(
+            say(format_args!(
                 "{name}: warning: {descriptors} descriptors allow {in_force} of {asked} connections; \
                  raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
-            );
+            ));
         }
         in_force
     }
@@ -306,7 +317,7 @@ fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) 
             thread::sleep(interval);
             let later = (service.stats.totals(), Instant::now());
             let cached = service.stats.cached();
-            eprintln!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1));
+            say(format_args!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1)));
             earlier = later;
         }
     })?;

@@ -1,33 +1,48 @@
 //! The access log: combined format, with the duration appended.
 //!
 //! Each worker appends lines to its own buffer, and one thread writes them out ten times a second. So a slow or blocked
-//! output never stalls an event loop: lines beyond the buffer's limit are dropped and counted.
-//! dropped and counted.
+//! output never stalls an event loop. What can't be written waits, in bounded buffers; lines beyond the bound are dropped
+//! and counted, and the number is said once the output takes lines again.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
 use crate::machine::record::{Lines, LogBuffer};
+use crate::service::say::say;
 use crate::service::start::StartError;
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
+/// How long closing the log waits for an output that takes nothing.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// How many writes in a row drop lines before that is mentioned: 10 s of an output that is too slow all the time.
+const DROPPING_MAX: u32 = 100;
 
 #[derive(Debug, Default)]
 struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Lines>>>>,
-    ended: Mutex<bool>,
-    end: Condvar,
+    orders: Mutex<Orders>,
+    changed: Condvar,
+}
+
+/// What the writer is to do besides writing, and whether it has ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct Orders {
+    end: bool,
+    ended: bool,
 }
 
 /// The log of a server: its buffers, and the thread that writes them. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl AccessLog {
@@ -36,30 +51,38 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened for appending.
     pub fn open(path: &Path) -> Result<AccessLog, StartError> {
-        let fail = |error: io::Error| {
+        let open = || {
+            let output = match path == Path::new("-") {
+                true => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+                false => append_to(path)?,
+            };
+            AccessLog::start(output)
+        };
+        open().map_err(|error| {
             StartError::new(format!(
                 "access log {}: {error}; name a file that can be written, or - for standard output",
                 path.display()
             ))
-        };
-        if path == Path::new("-") {
-            AccessLog::start(io::stdout()).map_err(fail)
-        } else {
-            let file: File = OpenOptions::new().create(true).append(true).open(path).map_err(fail)?;
-            AccessLog::start(file).map_err(fail)
-        }
+        })
     }
 
     /// A log written to `output`.
     ///
     /// # Errors
     /// If the writer thread can't be started.
-    pub fn start(output: impl Write + Send + 'static) -> io::Result<AccessLog> {
+    pub fn start(output: File) -> io::Result<AccessLog> {
         let shared = Arc::new(Shared::default());
-        let theirs = Arc::clone(&shared);
-        let writer =
-            thread::Builder::new().name("access-log".to_owned()).spawn(move || theirs.write(output))?;
-        Ok(AccessLog { shared, writer: Mutex::new(Some(writer)) })
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            output,
+            batch: Vec::new(),
+            written: 0,
+            lost: 0,
+            failed: false,
+            dropping: 0,
+        };
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run())?;
+        Ok(AccessLog { shared })
     }
 
     /// A buffer for another worker.
@@ -69,15 +92,19 @@ impl AccessLog {
         self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&buffer.0));
         buffer
     }
-}
 
-impl AccessLog {
-    /// Writes the pending lines and closes the log. Lines appended later are lost.
+    /// Writes the pending lines and closes the log. Lines appended later are lost, as are those that the output doesn't
+    /// take within a second.
     pub fn close(&self) {
-        *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.shared.end.notify_all();
-        if let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ended = writer.join();
+        let mut orders = self.shared.orders();
+        if std::mem::replace(&mut orders.end, true) {
+            return;
+        }
+        self.shared.changed.notify_all();
+        let waited = self.shared.changed.wait_timeout_while(orders, CLOSE_MAX, |orders| !orders.ended);
+        let (orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        if !orders.ended {
+            say(format_args!("access log: the output is blocked; what it hasn't taken is lost"));
         }
     }
 }
@@ -88,47 +115,131 @@ impl Drop for AccessLog {
     }
 }
 
+/// Opens a file at its end. Non-blocking, so that a FIFO holds up neither the start nor the writer.
+fn append_to(path: &Path) -> io::Result<File> {
+    let flags = OFlags::WRONLY
+        | OFlags::APPEND
+        | OFlags::CREATE
+        | OFlags::CLOEXEC
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY;
+    Ok(File::from(openat(CWD, path, flags, Mode::from_raw_mode(0o666))?))
+}
+
 impl Shared {
-    fn write(&self, mut output: impl Write) {
-        let mut batch = Vec::new();
-        let mut failed = false;
+    fn orders(&self) -> MutexGuard<'_, Orders> {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the next write is due, and returns what has been ordered.
+    fn wait(&self) -> Orders {
+        let waited = self.changed.wait_timeout_while(self.orders(), WRITE_INTERVAL, |orders| !orders.end);
+        let (orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        *orders
+    }
+}
+
+/// The thread that writes.
+struct Writer {
+    shared: Arc<Shared>,
+    output: File,
+    /// Whole lines, taken from the workers. Those take up to 1 MiB each while the output refuses these.
+    batch: Vec<u8>,
+    /// How much of the batch has been written.
+    written: usize,
+    /// Lines that were dropped, to be said.
+    lost: u64,
+    failed: bool,
+    /// How many writes in a row went well while lines were dropped.
+    dropping: u32,
+}
+
+impl Writer {
+    fn run(mut self) {
         loop {
-            let ended = self.wait();
-            let dropped = self.collect(&mut batch);
-            if dropped > 0 {
-                eprintln!("access log: {dropped} lines dropped, the output is too slow");
+            let orders = self.shared.wait();
+            let dropped = self.collect();
+            self.lost += dropped;
+            self.write();
+            let is_dropping = dropped > 0 && self.batch.is_empty();
+            self.dropping = if is_dropping { self.dropping + 1 } else { 0 };
+            if self.batch.is_empty() && (!is_dropping || self.dropping >= DROPPING_MAX) {
+                self.say_lost();
             }
-            let result = output.write_all(&batch).and_then(|()| output.flush());
-            if let (Err(error), false) = (&result, failed) {
-                eprintln!("access log: {error}; lines are lost until writing succeeds again");
-            }
-            failed = result.is_err();
-            batch.clear();
-            if ended {
-                return;
+            if orders.end {
+                break;
             }
         }
+        self.lost += self.batch[self.written..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.say_lost();
+        self.shared.orders().ended = true;
+        self.shared.changed.notify_all();
     }
 
-    /// Waits until the next write is due; true if the log is closing.
-    fn wait(&self) -> bool {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ended, _timeout) = self
-            .end
-            .wait_timeout_while(ended, WRITE_INTERVAL, |ended| !*ended)
-            .unwrap_or_else(PoisonError::into_inner);
-        *ended
-    }
-
-    /// Moves the pending lines of all workers into the batch and returns how many were dropped.
-    fn collect(&self, batch: &mut Vec<u8>) -> u64 {
+    /// Moves the pending lines of all workers into the batch, unless the last one is still there. Returns how many lines
+    /// were dropped.
+    fn collect(&mut self) -> u64 {
         let mut dropped = 0;
-        for buffer in &*self.buffers.lock().unwrap_or_else(PoisonError::into_inner) {
+        let has_room = self.batch.is_empty();
+        for buffer in &*self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner) {
             let mut lines = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-            batch.append(&mut lines.waiting);
             dropped += std::mem::take(&mut lines.dropped);
+            if has_room {
+                self.batch.append(&mut lines.waiting);
+            }
         }
         dropped
+    }
+
+    /// Writes what the output takes. The rest stays for the next time, so that no line is cut or lost by an error that
+    /// passes.
+    fn write(&mut self) {
+        while self.written < self.batch.len() {
+            let error = match self.output.write(&self.batch[self.written..]) {
+                Ok(0) => ErrorKind::WriteZero.into(),
+                Ok(count) => {
+                    self.written += count;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            match error.kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock if self.has_room_soon() => {}
+                ErrorKind::WouldBlock => return,
+                _ => {
+                    if !std::mem::replace(&mut self.failed, true) {
+                        say(format_args!(
+                            "access log: {error}; lines wait, then are dropped, until it can be written"
+                        ));
+                    }
+                    return;
+                }
+            }
+        }
+        self.batch.clear();
+        self.written = 0;
+    }
+
+    /// Whether a non-blocking output takes something before the next write is due.
+    fn has_room_soon(&self) -> bool {
+        let interval = Timespec::try_from(WRITE_INTERVAL).ok();
+        poll(&mut [PollFd::new(&self.output, PollFlags::OUT)], interval.as_ref()).is_ok_and(|ready| ready > 0)
+    }
+
+    /// Says that an error is over, and what is missing in the log.
+    fn say_lost(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        let is_whole = self.batch.is_empty();
+        let recovered = is_whole && std::mem::take(&mut self.failed);
+        match (recovered, lost) {
+            (false, 0) => return,
+            (true, 0) => say(format_args!("access log: it can be written again, no line was lost")),
+            (true, _) => say(format_args!("access log: it can be written again, {lost} lines were lost")),
+            (false, _) if self.failed => say(format_args!("access log: {lost} lines were lost")),
+            (false, _) => say(format_args!("access log: {lost} lines were lost, the output is too slow")),
+        }
+        self.dropping = 0;
     }
 }
 
@@ -136,28 +247,33 @@ impl Shared {
 mod tests {
     use super::*;
     use crate::machine::record::tests::{LINE, record};
-
-    #[derive(Clone, Default)]
-    struct Output(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Output {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("not poisoned").write(bytes)
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use std::io::Read;
+    use std::time::Instant;
 
     #[test]
     fn dropping_the_log_writes_what_is_left() {
-        let output = Output::default();
-        let log = AccessLog::start(output.clone()).expect("started");
+        let (mut output, theirs) = io::pipe().expect("a pipe");
+        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs))).expect("started");
         let buffers = [log.buffer(), log.buffer()];
         for buffer in &buffers {
             buffer.append(&record());
         }
         drop(log);
-        assert_eq!(*output.0.lock().expect("not poisoned"), LINE.repeat(2).as_bytes());
+        let mut written = String::new();
+        output.read_to_string(&mut written).expect("closed by the writer");
+        assert_eq!(written, LINE.repeat(2));
+    }
+
+    #[test]
+    fn a_blocked_output_does_not_hold_up_the_end() {
+        let (_output, theirs) = io::pipe().expect("a pipe");
+        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs))).expect("started");
+        let buffer = log.buffer();
+        for _ in 0..10_000 {
+            buffer.append(&record());
+        }
+        let begun = Instant::now();
+        drop(log);
+        assert!(begun.elapsed() < CLOSE_MAX * 5, "it took {:?}", begun.elapsed());
     }
 }

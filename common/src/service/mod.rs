@@ -6,6 +6,7 @@ pub mod config;
 pub mod endpoint;
 pub mod listen;
 pub mod log;
+mod say;
 pub mod shared;
 pub mod shutdown;
 pub mod slots;

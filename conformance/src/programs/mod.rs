@@ -2,6 +2,7 @@
 
 mod command_line;
 mod logs;
+mod outputs;
 mod serving;
 mod signals;
 
@@ -51,6 +52,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("serving", serving::TESTS),
         ("signals", signals::TESTS),
         ("logs", logs::TESTS),
+        ("outputs", outputs::TESTS),
     ];
     let mut trials = Vec::new();
     for backend in Backend::ALL {
