@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::machine::context::Counts;
@@ -198,15 +198,17 @@ fn setting(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'stati
 }
 
 fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartError> {
+    let fail = |error: io::Error| StartError::new(error.to_string());
+    // First of all, so that none of them ends the process; those that come early are followed once it serves.
+    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(fail)?;
     let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
     let site = Site::open_root(&flags.root, options)?;
     let config = flags.config(name);
     let listeners = Listeners::bind(&flags.listen, &config)?;
-    let fail = |error: io::Error| StartError::new(error.to_string());
     let mut service = Service::new(site, config).map_err(fail)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     let service = Arc::new(service);
-    drain_on_signal(&service).map_err(fail)?;
+    follow_signals(signals, &service).map_err(fail)?;
     if let Some(interval) = flags.stats {
         report_stats(name, &service, interval).map_err(fail)?;
     }
@@ -294,15 +296,20 @@ fn raise_descriptor_limit() -> u64 {
 }
 
 /// The first SIGINT or SIGTERM starts the drain. A second one ends the process at once, with the signal's exit code.
-fn drain_on_signal(service: &Arc<Service>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+/// SIGHUP opens the log's file again.
+fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            if service.shutdown.draining() {
+            if signal == SIGHUP {
+                if let Some(log) = &service.log {
+                    log.reopen();
+                }
+            } else if service.shutdown.draining() {
                 std::process::exit(128 + signal);
+            } else {
+                service.shutdown.drain();
             }
-            service.shutdown.drain();
         }
     })?;
     Ok(())

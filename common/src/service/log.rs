@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -35,6 +35,7 @@ struct Shared {
 /// What the writer is to do besides writing, and whether it has ended.
 #[derive(Clone, Copy, Debug, Default)]
 struct Orders {
+    reopen: bool,
     end: bool,
     ended: bool,
 }
@@ -52,11 +53,11 @@ impl AccessLog {
     /// If the file can't be opened for appending.
     pub fn open(path: &Path) -> Result<AccessLog, StartError> {
         let open = || {
-            let output = match path == Path::new("-") {
-                true => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-                false => append_to(path)?,
-            };
-            AccessLog::start(output)
+            if path == Path::new("-") {
+                AccessLog::start(File::from(io::stdout().as_fd().try_clone_to_owned()?), None)
+            } else {
+                AccessLog::start(append_to(path)?, Some(path))
+            }
         };
         open().map_err(|error| {
             StartError::new(format!(
@@ -66,15 +67,16 @@ impl AccessLog {
         })
     }
 
-    /// A log written to `output`.
+    /// A log written to `output`, which has been opened at `path` and can be opened there again.
     ///
     /// # Errors
     /// If the writer thread can't be started.
-    pub fn start(output: File) -> io::Result<AccessLog> {
+    pub fn start(output: File, path: Option<&Path>) -> io::Result<AccessLog> {
         let shared = Arc::new(Shared::default());
         let writer = Writer {
             shared: Arc::clone(&shared),
             output,
+            path: path.map(Path::to_owned),
             batch: Vec::new(),
             written: 0,
             lost: 0,
@@ -91,6 +93,12 @@ impl AccessLog {
         let buffer = LogBuffer::default();
         self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&buffer.0));
         buffer
+    }
+
+    /// Opens the file once more, soon: the one at its path may be another by now, because logs are rotated.
+    pub fn reopen(&self) {
+        self.shared.orders().reopen = true;
+        self.shared.changed.notify_all();
     }
 
     /// Writes the pending lines and closes the log. Lines appended later are lost, as are those that the output doesn't
@@ -133,9 +141,12 @@ impl Shared {
 
     /// Waits until the next write is due, and returns what has been ordered.
     fn wait(&self) -> Orders {
-        let waited = self.changed.wait_timeout_while(self.orders(), WRITE_INTERVAL, |orders| !orders.end);
-        let (orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        *orders
+        let idle = |orders: &mut Orders| !orders.end && !orders.reopen;
+        let waited = self.changed.wait_timeout_while(self.orders(), WRITE_INTERVAL, idle);
+        let (mut orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let ordered = *orders;
+        orders.reopen = false;
+        ordered
     }
 }
 
@@ -143,6 +154,7 @@ impl Shared {
 struct Writer {
     shared: Arc<Shared>,
     output: File,
+    path: Option<PathBuf>,
     /// Whole lines, taken from the workers. Those take up to 1 MiB each while the output refuses these.
     batch: Vec<u8>,
     /// How much of the batch has been written.
@@ -158,6 +170,9 @@ impl Writer {
     fn run(mut self) {
         loop {
             let orders = self.shared.wait();
+            if orders.reopen {
+                self.reopen();
+            }
             let dropped = self.collect();
             self.lost += dropped;
             self.write();
@@ -174,6 +189,25 @@ impl Writer {
         self.say_lost();
         self.shared.orders().ended = true;
         self.shared.changed.notify_all();
+    }
+
+    /// Takes the file that is at the path now; if there is none to be had, the one that is open stays.
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else { return };
+        match append_to(path) {
+            Ok(file) => {
+                self.output = file;
+                // A line that the other file has only half of begins anew in this one.
+                let line = self.batch[..self.written].iter().rposition(|byte| *byte == b'\n');
+                self.written = line.map_or(0, |end| end + 1);
+            }
+            Err(error) => {
+                say(format_args!(
+                    "access log {}: {error}; the file that is open stays in use",
+                    path.display()
+                ));
+            }
+        }
     }
 
     /// Moves the pending lines of all workers into the batch, unless the last one is still there. Returns how many lines
@@ -253,7 +287,7 @@ mod tests {
     #[test]
     fn dropping_the_log_writes_what_is_left() {
         let (mut output, theirs) = io::pipe().expect("a pipe");
-        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs))).expect("started");
+        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs)), None).expect("started");
         let buffers = [log.buffer(), log.buffer()];
         for buffer in &buffers {
             buffer.append(&record());
@@ -267,7 +301,7 @@ mod tests {
     #[test]
     fn a_blocked_output_does_not_hold_up_the_end() {
         let (_output, theirs) = io::pipe().expect("a pipe");
-        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs))).expect("started");
+        let log = AccessLog::start(File::from(std::os::fd::OwnedFd::from(theirs)), None).expect("started");
         let buffer = log.buffer();
         for _ in 0..10_000 {
             buffer.append(&record());

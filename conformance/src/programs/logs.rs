@@ -1,6 +1,7 @@
 //! The access log and the statistics.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -18,6 +19,8 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("access_log_to_a_file", Server, access_log_to_a_file),
     ("access_log_to_standard_output", Server, access_log_to_standard_output),
     ("access_log_to_a_full_device", Server, access_log_to_a_full_device),
+    ("access_log_is_rotated", Server, access_log_is_rotated),
+    ("access_log_cannot_be_opened_again", Server, access_log_cannot_be_opened_again),
     ("statistics", Server, statistics),
     ("silence_without_flags", Server, silence_without_flags),
 ];
@@ -107,6 +110,44 @@ fn access_log_to_a_full_device(ground: Ground<'_>) -> Outcome {
     running.signal(Signal::TERM)?;
     let ended = running.wait(PATIENCE)?;
     if ended.status.code() == Some(0) { DONE } else { Err(format!("{ended:?}").into()) }
+}
+
+/// As logrotate does it: the file is renamed, then the server told.
+fn access_log_is_rotated(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("rotated")?;
+    let (path, old) = (folder.join("access.log"), folder.join("access.log.1"));
+    let mut running = ground.serve(&[&format!("--access-log={}", path.display())])?;
+    let lines = |path: &Path| fs::read_to_string(path).unwrap_or_default().lines().count();
+    let expected = converse(&mut running)?;
+    deadline::within(PATIENCE, "the log to be written", || lines(&path) == expected.len())?;
+    fs::rename(&path, &old)?;
+    running.signal(Signal::HUP)?;
+    deadline::within(PATIENCE, "a new file", || path.exists())?;
+    let expected = converse(&mut running)?;
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    expect_lines(&fs::read_to_string(&old)?, &expected)?;
+    expect_lines(&fs::read_to_string(&path)?, &expected)?;
+    if ended.status.code() != Some(0) || ended.errors.lines().count() != 1 {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+fn access_log_cannot_be_opened_again(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("not-rotated")?;
+    let (path, old) = (folder.join("access.log"), folder.join("access.log.1"));
+    let mut running = ground.serve(&[&format!("--access-log={}", path.display())])?;
+    running.addresses(1)?;
+    fs::rename(&path, &old)?;
+    fs::create_dir(&path)?;
+    running.signal(Signal::HUP)?;
+    deadline::within(PATIENCE, "a word on the log", || running.errors().contains("stays in use"))?;
+    let expected = converse(&mut running)?;
+    running.signal(Signal::TERM)?;
+    running.wait(PATIENCE)?;
+    expect_lines(&fs::read_to_string(&old)?, &expected)?;
+    DONE
 }
 
 fn statistics(ground: Ground<'_>) -> Outcome {

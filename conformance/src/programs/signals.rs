@@ -25,6 +25,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
     ("grace_ends", Server, grace_ends),
     ("pipe_is_ignored", Server, pipe_is_ignored),
+    ("hup_ends_nothing", Server, hup_ends_nothing),
 ];
 
 const SOON: Duration = Duration::from_secs(5);
@@ -106,6 +107,18 @@ fn pipe_is_ignored(ground: Ground<'_>) -> Outcome {
         client.reset()?;
     }
     Client::connect(address)?.get("/digits.txt")?;
+    running.signal(Signal::TERM)?;
+    expect_success(running)
+}
+
+/// There is nothing to open again here, and a terminal that is closed is no reason to end.
+fn hup_ends_nothing(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    let address = running.addresses(1)?[0];
+    for _ in 0..3 {
+        running.signal(Signal::HUP)?;
+        Client::connect(address)?.get("/digits.txt")?;
+    }
     running.signal(Signal::TERM)?;
     expect_success(running)
 }
