@@ -193,7 +193,7 @@ impl Running {
         let mut ended = false;
         deadline::within(PATIENCE, "the program to say where it serves", || {
             addresses = self.errors.so_far().lines().filter_map(address_in).collect();
-            ended = matches!(self.child.try_wait(), Ok(Some(_)));
+            ended = self.has_ended();
             addresses.len() >= count || ended
         })?;
         if addresses.len() == count {
@@ -201,6 +201,12 @@ impl Running {
         } else {
             Err(format!("it said: {}", self.errors.so_far()).into())
         }
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
     /// Sends a signal.

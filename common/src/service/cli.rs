@@ -204,7 +204,8 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
     let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
     let site = Site::open_root(&flags.root, options)?;
     let config = flags.config(name);
-    let listeners = Listeners::bind(&flags.listen, &config)?;
+    let mut listeners = Listeners::bind(&flags.listen, &config)?;
+    let _names = listeners.take_names();
     let mut service = Service::new(site, config).map_err(fail)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     let service = Arc::new(service);

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{self, AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, ipproto, sockopt};
 
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
@@ -14,6 +16,11 @@ use crate::service::start::StartError;
 /// Connections that may wait for an accept, per socket; `net.core.somaxconn` may cap it.
 pub const BACKLOG: i32 = 4096;
 
+/// How long a start waits for a port whose owner was killed: the kernel tears a ring down some time after its process has
+/// ended, and the listeners that an accept in it refers to with it.
+const RELEASE_MAX: Duration = Duration::from_secs(1);
+const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A non-blocking TCP socket that listens on `address` and shares its port with the other workers' sockets
 /// (`SO_REUSEPORT`, socket(7)). An IPv6 wildcard also accepts IPv4. Accepted connections inherit `TCP_NODELAY` and the
 /// send buffer size.
@@ -21,7 +28,11 @@ pub const BACKLOG: i32 = 4096;
 /// # Errors
 /// Errors of socket(2), bind(2) and listen(2).
 pub fn listen_socket(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Result<OwnedFd> {
-    let socket = bind_socket(address, true)?;
+    listen_on(address, true, send_buffer_bytes)
+}
+
+fn listen_on(address: SocketAddr, share: bool, send_buffer_bytes: Option<usize>) -> io::Result<OwnedFd> {
+    let socket = bind_socket(address, share)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
     if let Some(bytes) = send_buffer_bytes {
         sockopt::set_socket_send_buffer_size(&socket, bytes)?;
@@ -43,11 +54,47 @@ fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The name of whoever listens on an address, to tell others that it is alive: an abstract socket (unix(7)) is gone when
+/// its process is, while a ring may hold the port a little longer.
+///
+/// It is no lock. Whether a port is free is for the kernel to say; the name only says whether waiting is of any use. So
+/// nobody gains anything by taking it from us.
+fn name_of(address: SocketAddr) -> rustix::io::Result<(OwnedFd, SocketAddrUnix)> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    Ok((socket, SocketAddrUnix::new_abstract_name(format!("triptych {address}").as_bytes())?))
+}
+
+fn take_name(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
+    let (socket, name) = name_of(address)?;
+    net::bind(&socket, &name)?;
+    Ok(socket)
+}
+
+/// Whether a living server has the name of this address. Asking doesn't take it, not even for a moment.
+fn is_served(address: SocketAddr) -> bool {
+    name_of(address).is_ok_and(|(socket, name)| net::connect(&socket, &name).is_ok())
+}
+
+/// Listens alone, without sharing the port. Waits for an address that is in use, unless a living server has it.
+fn listen_first(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Result<OwnedFd> {
+    let deadline = Instant::now() + RELEASE_MAX;
+    loop {
+        let outcome = listen_on(address, false, send_buffer_bytes);
+        let in_use = |error: &io::Error| Errno::from_io_error(error) == Some(Errno::ADDRINUSE);
+        if !outcome.as_ref().is_err_and(in_use) || is_served(address) || Instant::now() >= deadline {
+            return outcome;
+        }
+        thread::sleep(RELEASE_INTERVAL);
+    }
+}
+
 /// The sockets of a server that is about to start. They are already listening, so no connection is refused any more.
 #[derive(Debug)]
 pub struct Listeners {
     endpoints: Vec<Endpoint>,
     workers: Vec<Vec<OwnedFd>>,
+    names: Vec<OwnedFd>,
 }
 
 impl Listeners {
@@ -56,7 +103,7 @@ impl Listeners {
     /// # Errors
     /// One line with the address, the reason and a remedy.
     pub fn bind(endpoints: &[Endpoint], config: &Config) -> Result<Listeners, StartError> {
-        let mut listeners = Listeners { endpoints: Vec::new(), workers: Vec::new() };
+        let mut listeners = Listeners { endpoints: Vec::new(), workers: Vec::new(), names: Vec::new() };
         listeners.workers.resize_with(config.workers, Vec::new);
         for Endpoint::Tcp(address) in endpoints {
             let bound = listeners.bind_tcp(*address, config).map_err(|error| explain(*address, &error))?;
@@ -65,18 +112,30 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn bind_tcp(&mut self, mut address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
-        if address.port() != 0 {
-            // SO_REUSEPORT would silently share the port with another server of the same user. Binding once without it
-            // detects that.
-            drop(bind_socket(address, false)?);
+    fn bind_tcp(&mut self, address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
+        // SO_REUSEPORT would silently share the port with another server of the same user. So the first socket listens
+        // without it: of several servers that are started in the same moment, the kernel lets one do that. Only then does
+        // it share, and it stays: a socket that lets go of the port would make room for another server.
+        let first = listen_first(address, config.send_buffer_bytes)?;
+        let bound = net::getsockname(&first)?.try_into()?;
+        // Without a name, other servers only wait longer before they give up.
+        self.names.extend(take_name(bound));
+        if self.workers.len() > 1 {
+            sockopt::set_socket_reuseport(&first, true)?;
         }
-        for sockets in &mut self.workers {
-            let socket = listen_socket(address, config.send_buffer_bytes)?;
-            address = net::getsockname(&socket)?.try_into()?;
-            sockets.push(socket);
+        let mut sockets = vec![first];
+        while sockets.len() < self.workers.len() {
+            sockets.push(listen_socket(bound, config.send_buffer_bytes)?);
         }
-        Ok(address)
+        for (worker, socket) in self.workers.iter_mut().zip(sockets) {
+            worker.push(socket);
+        }
+        Ok(bound)
+    }
+
+    /// What tells other processes that a server listens here, to be held for as long as it does.
+    pub(crate) fn take_names(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.names)
     }
 
     /// The endpoints, with their actual ports.
@@ -117,7 +176,7 @@ fn explain(address: SocketAddr, error: &io::Error) -> StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
 
     fn config(workers: usize) -> Config {
         Config { workers, ..Config::default() }
@@ -138,6 +197,18 @@ mod tests {
                 })
                 .collect();
             assert_eq!(bound, ports);
+        }
+    }
+
+    #[test]
+    fn every_worker_is_given_connections() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listeners = Listeners::bind(&[any], &config(3)).expect("bound");
+        let Endpoint::Tcp(address) = listeners.endpoints()[0];
+        // Each goes to one of the three by its hash.
+        let _clients: Vec<_> = (0..100).map(|_| TcpStream::connect(address).expect("connected")).collect();
+        for sockets in listeners.into_workers() {
+            assert!(net::accept(&sockets[0]).is_ok(), "a worker without connections");
         }
     }
 

@@ -9,7 +9,9 @@ use libtest_mimic::Failed;
 use super::Needs::{Nothing, Server};
 use super::{DONE, Ground, Needs, Outcome, Test};
 use crate::backend::Backend;
+use crate::client::Client;
 use crate::confined;
+use crate::deadline;
 use crate::program::{Ended, Running};
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
@@ -21,6 +23,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("root_is_a_file", Nothing, root_is_a_file),
     ("port_in_use", Nothing, port_in_use),
     ("port_in_use_by_the_same_program", Server, port_in_use_by_the_same_program),
+    ("two_started_at_once", Server, two_started_at_once),
     ("address_of_another_machine", Nothing, address_of_another_machine),
     ("log_cannot_be_written", Nothing, log_cannot_be_written),
     ("hardly_any_descriptors", Nothing, hardly_any_descriptors),
@@ -182,6 +185,23 @@ fn port_in_use_by_the_same_program(ground: Ground<'_>) -> Outcome {
     let address = first.addresses(1)?[0].to_string();
     let ended = run(ground, &["--listen", &address])?;
     expect_refusal(&ended, ground, "address in use")?;
+    DONE
+}
+
+/// One of them serves, and the other is refused: they must not share the port, nor take it from each other.
+fn two_started_at_once(ground: Ground<'_>) -> Outcome {
+    for workers in ["1", "3"].repeat(10) {
+        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let start = || {
+            let mut command = ground.command(&["--listen", &address, "--workers", workers])?;
+            Running::start(command.arg(ground.sites.main()))
+        };
+        let (mut one, mut other) = (start()?, start()?);
+        deadline::within(PATIENCE, "one of two to be refused", || one.has_ended() || other.has_ended())?;
+        let (mut serving, refused) = if other.has_ended() { (one, other) } else { (other, one) };
+        expect_refusal(&refused.wait(PATIENCE)?, ground, "address in use")?;
+        Client::connect(serving.addresses(1)?[0])?.get("/digits.txt")?;
+    }
     DONE
 }
 

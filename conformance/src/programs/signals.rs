@@ -25,6 +25,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
     ("grace_ends", Server, grace_ends),
     ("pipe_is_ignored", Server, pipe_is_ignored),
+    ("killed_and_started_again", Server, killed_and_started_again),
     ("hup_ends_nothing", Server, hup_ends_nothing),
 ];
 
@@ -118,6 +119,22 @@ fn hup_ends_nothing(ground: Ground<'_>) -> Outcome {
     for _ in 0..3 {
         running.signal(Signal::HUP)?;
         Client::connect(address)?.get("/digits.txt")?;
+    }
+    running.signal(Signal::TERM)?;
+    expect_success(running)
+}
+
+/// The kernel may hold the port of a process for a moment after it was killed; a supervisor doesn't wait for that.
+fn killed_and_started_again(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&[])?;
+    let address = running.addresses(1)?[0];
+    for _ in 0..20 {
+        Client::connect(address)?.get("/digits.txt")?;
+        running.signal(Signal::KILL)?;
+        running.wait(SOON)?;
+        let mut command = ground.command(&["--listen", &address.to_string()])?;
+        running = Running::start(command.arg(ground.sites.main()))?;
+        running.addresses(1)?;
     }
     running.signal(Signal::TERM)?;
     expect_success(running)
