@@ -64,13 +64,14 @@ impl Site {
     /// Opens the root.
     ///
     /// # Errors
-    /// When it doesn't exist, isn't a directory, may not be read, or the kernel lacks openat2(2).
+    /// When it doesn't exist, isn't a directory, may not be entered, or the kernel lacks openat2(2).
     pub fn open_root(root: &Path, options: SiteOptions) -> Result<Site, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fail = |errno| RootError::new(root, errno);
         let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve: resolve_flags(options).bits() };
         let site = Site { root: openat(CWD, root, flags, Mode::empty()).map_err(fail)?, how, options };
-        match site.openat2(c".", FLAGS, ResolveFlags::empty()) {
+        // With O_PATH, since serving needs the permission to enter the root, not the one to read its names.
+        match site.openat2(c".", flags, ResolveFlags::empty()) {
             Ok(_root) => Ok(site),
             Err(Errno::NOSYS | Errno::PERM) => Err(RootError(
                 "openat2(2) is missing or forbidden: it needs Linux 5.6, and a container policy that allows it"
@@ -178,7 +179,7 @@ impl RootError {
             Errno::NOENT => ("no such directory".to_owned(), "name an existing one"),
             Errno::NOTDIR => ("not a directory".to_owned(), "name the directory that holds the files"),
             Errno::ACCESS => {
-                ("permission denied".to_owned(), "make it readable for the user that runs the server")
+                ("permission denied".to_owned(), "let the user that runs the server enter it (`chmod a+x`)")
             }
             _ => (io::Error::from(errno).to_string(), "name another directory"),
         };

@@ -27,6 +27,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("file_swapped_for_a_link", file_swapped_for_a_link),
     ("parent_moved_out_of_the_root", parent_moved_out_of_the_root),
     ("unreadable", unreadable),
+    ("root_that_may_not_be_listed", root_that_may_not_be_listed),
     ("device", device),
     ("listing_names_only_what_is_served", listing_names_only_what_is_served),
 ];
@@ -124,8 +125,9 @@ fn parent_moved_out_of_the_root(ground: Ground<'_>) -> Outcome {
 }
 
 /// Root can read everything, so the server then runs as another user.
+const NOBODY: u32 = 65_534;
+
 fn unreadable(ground: Ground<'_>) -> Outcome {
-    const NOBODY: u32 = 65_534;
     let folder = ground.sites.scratch("unreadable")?;
     for name in ["file.txt", "dir/file.txt", "open/file.txt"] {
         write(&folder.join(name), DIGITS)?;
@@ -154,6 +156,34 @@ fn unreadable(ground: Ground<'_>) -> Outcome {
     });
     // Only root could delete locked folders.
     lock("dir", 0o755)?;
+    match asked {
+        Err(failed) if user.is_some() && !others_may_run_this() => {
+            let why = failed.message().unwrap_or_default();
+            Ok(Completion::ignored_with(format!("other users can't run this test: {why}")))
+        }
+        asked => asked.and(DONE),
+    }
+}
+
+/// To serve what is in the root, it is enough that the server may enter it.
+fn root_that_may_not_be_listed(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("unlisted")?;
+    write(&folder.join("file.txt"), DIGITS)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o311))?;
+    let user = rustix::process::geteuid().is_root().then_some(NOBODY);
+    let server = ChildServer::start(ground.backend, &folder, &Settings { user, ..Settings::default() });
+    let asked = server.and_then(|server| {
+        let mut client = Client::connect(server.address)?;
+        // Often enough for the cache to look at the folder.
+        for _ in 0..5 {
+            let status = client.get("/file.txt")?.status;
+            if status != 200 {
+                return Err(format!("the answer is {status}").into());
+            }
+        }
+        server.stop()
+    });
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
     match asked {
         Err(failed) if user.is_some() && !others_may_run_this() => {
             let why = failed.message().unwrap_or_default();
