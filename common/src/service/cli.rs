@@ -32,6 +32,8 @@ use crate::site::root::{Site, SiteOptions, Symlinks};
 
 /// Descriptors reserved for files, rings and everything else that isn't a connection.
 const RESERVED_DESCRIPTORS: u64 = 64;
+/// With fewer descriptors than this, a server says how many connections they allow.
+const FEW_DESCRIPTORS: u64 = 256;
 /// The default of `--connections-max`, if the descriptor limit allows it.
 const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
 
@@ -203,7 +205,9 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(fail)?;
     let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
     let site = Site::open_root(&flags.root, options)?;
-    let config = flags.config(name);
+    let descriptors = raise_descriptor_limit();
+    let config = flags.config(descriptors);
+    let warning = flags.warning(descriptors, config.connections_max);
     let mut listeners = Listeners::bind(&flags.listen, &config)?;
     let _names = listeners.take_names();
     let mut service = Service::new(site, config).map_err(fail)?;
@@ -220,6 +224,9 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
     };
     let root = flags.root.display();
     let served = serve(listeners, &service, &mut || {
+        if let Some(warning) = &warning {
+            say(format_args!("{name}: warning: {warning}"));
+        }
         for endpoint in &endpoints {
             say(format_args!("{name}: serving {root} on http://{endpoint}/ ({workers})"));
         }
@@ -240,13 +247,12 @@ impl Flags {
         self.workers.map_or_else(cores, usize::from)
     }
 
-    fn config(&self, name: &str) -> Config {
+    fn config(&self, descriptors: u64) -> Config {
         let workers = self.worker_count();
-        let descriptors = raise_descriptor_limit();
         let cache = self.cache(descriptors);
         Config {
             workers,
-            connections_max: self.connections_max(name, workers, descriptors, cache.descriptors as u64),
+            connections_max: self.connections_max(workers, descriptors, cache.descriptors as u64),
             cache,
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
@@ -273,18 +279,25 @@ impl Flags {
     }
 
     /// The requested maximum, as far as the descriptor limit allows besides the cache.
-    fn connections_max(&self, name: &str, workers: usize, descriptors: u64, cached: u64) -> usize {
+    fn connections_max(&self, workers: usize, descriptors: u64, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
-        let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS + cached);
+        // Where there are few, a part of the reserve is of more use to clients: one that is busy only waits for another.
+        let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
+        let allowed = descriptors.saturating_sub(reserved + cached);
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-        let in_force = asked.min(allowed).max(workers);
-        if self.connections_max.is_some() && in_force < asked {
-            say(format_args!(
-                "{name}: warning: {descriptors} descriptors allow {in_force} of {asked} connections; \
-                 raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
-            ));
-        }
-        in_force
+        asked.min(allowed).max(workers)
+    }
+
+    /// What the operator should know about connections that the descriptors don't allow.
+    fn warning(&self, descriptors: u64, connections_max: usize) -> Option<String> {
+        let allowed = match self.connections_max {
+            Some(asked) if connections_max < asked as usize => format!("{connections_max} of {asked}"),
+            None if descriptors < FEW_DESCRIPTORS => format!("only {connections_max}"),
+            _ => return None,
+        };
+        Some(format!(
+            "{descriptors} descriptors allow {allowed} connections; raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
+        ))
     }
 }
 
@@ -398,7 +411,7 @@ mod tests {
     #[test]
     fn switches_are_repeatable() {
         let parsed = parse("uring", ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
-        let config = parsed.expect("good flags").config("uring");
+        let config = parsed.expect("good flags").config(1 << 20);
         assert_eq!(config.tune, [Tune::Unbatched, Tune::SingleAccept, Tune::CoopTaskrun]);
         assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::UnlinkedSend));
     }
@@ -408,7 +421,7 @@ mod tests {
         let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
         let cache = parsed.cache(800);
         assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));
-        assert_eq!(parsed.connections_max("epoll", 1, 800, 100), 636);
+        assert_eq!(parsed.connections_max(1, 800, 100), 636);
         let off = flags(&["--cache=off"]).expect("good flags");
         assert_eq!(off.cache(800), CacheConfig::OFF);
     }

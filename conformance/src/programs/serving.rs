@@ -28,6 +28,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("time_limits", Server, time_limits),
     ("copy", Server, copy),
     ("low_limit_of_descriptors", Server, low_limit_of_descriptors),
+    ("few_descriptors", Server, few_descriptors),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -258,6 +259,31 @@ fn low_limit_of_descriptors(ground: Ground<'_>) -> Outcome {
     expect(&mut running, "/digits.txt", 200)?;
     let errors = running.errors();
     if !(errors.contains("200 descriptors") && errors.contains("5000 connections")) {
+        return Err(format!("it said: {errors}").into());
+    }
+    end(running, 2)?;
+    DONE
+}
+
+/// Few descriptors mean few connections, not one at a time, and the operator is told.
+fn few_descriptors(ground: Ground<'_>) -> Outcome {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.backend)?);
+    shell.args(["--listen", "127.0.0.1:0", "--workers", "1"]).arg(ground.sites.main());
+    let mut running = Running::start(&mut shell)?;
+    let address = running.addresses(1)?[0];
+    let mut clients = (0..8).map(|_| Client::connect(address)).collect::<Result<Vec<_>, _>>()?;
+    for _ in 0..3 {
+        for client in &mut clients {
+            let status = client.get("/digits.txt")?.status;
+            if status != 200 {
+                return Err(format!("the answer is {status}").into());
+            }
+        }
+    }
+    drop(clients);
+    let errors = running.errors();
+    if !(errors.contains("64 descriptors allow only ") && errors.contains("ulimit -Hn")) {
         return Err(format!("it said: {errors}").into());
     }
     end(running, 2)?;
