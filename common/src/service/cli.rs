@@ -281,7 +281,7 @@ impl Flags {
     /// The requested maximum, as far as the descriptor limit allows besides the cache.
     fn connections_max(&self, workers: usize, descriptors: u64, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
-        // Where there are few, a part of the reserve is of more use to clients: one that is busy only waits for another.
+        // Where there are few, a part of the reserve is of more use to clients: what finds none waits for another.
         let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
         let allowed = descriptors.saturating_sub(reserved + cached);
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);

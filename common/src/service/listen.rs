@@ -16,8 +16,8 @@ use crate::service::start::StartError;
 /// Connections that may wait for an accept, per socket; `net.core.somaxconn` may cap it.
 pub const BACKLOG: i32 = 4096;
 
-/// How long a start waits for a port whose owner was killed: the kernel tears a ring down some time after its process has
-/// ended, and the listeners that an accept in it refers to with it.
+/// How long a start waits for a port whose owner was killed: the kernel tears a ring down some time after its process
+/// has ended, and the listeners that an accept in it refers to with it.
 const RELEASE_MAX: Duration = Duration::from_secs(1);
 const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -54,8 +54,8 @@ fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// The name of whoever listens on an address, to tell others that it is alive: an abstract socket (unix(7)) is gone when
-/// its process is, while a ring may hold the port a little longer.
+/// The name of whoever listens on an address, to tell others that it is alive: an abstract socket (unix(7)) is gone
+/// when its process is, while a ring may hold the port a little longer.
 ///
 /// It is no lock. Whether a port is free is for the kernel to say; the name only says whether waiting is of any use. So
 /// nobody gains anything by taking it from us.
@@ -114,8 +114,8 @@ impl Listeners {
 
     fn bind_tcp(&mut self, address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
         // SO_REUSEPORT would silently share the port with another server of the same user. So the first socket listens
-        // without it: of several servers that are started in the same moment, the kernel lets one do that. Only then does
-        // it share, and it stays: a socket that lets go of the port would make room for another server.
+        // without it: of several servers that are started in the same moment, the kernel lets one do that. Only then
+        // does it share, and it stays: a socket that lets go of the port would make room for another server.
         let first = listen_first(address, config.send_buffer_bytes)?;
         let bound = net::getsockname(&first)?.try_into()?;
         // Without a name, other servers only wait longer before they give up.

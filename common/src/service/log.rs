@@ -1,8 +1,8 @@
 //! The access log: combined format, with the duration appended.
 //!
 //! Each worker appends lines to its own buffer, and one thread writes them out ten times a second. So a slow or blocked
-//! output never stalls an event loop. What can't be written waits, in bounded buffers; lines beyond the bound are dropped
-//! and counted, and the number is said once the output takes lines again.
+//! output never stalls an event loop. What can't be written waits, in bounded buffers; lines beyond the bound are
+//! dropped and counted, and the number is said once the output takes lines again.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -210,8 +210,8 @@ impl Writer {
         }
     }
 
-    /// Moves the pending lines of all workers into the batch, unless the last one is still there. Returns how many lines
-    /// were dropped.
+    /// Moves the pending lines of all workers into the batch, unless the last one is still there. Returns how many
+    /// lines were dropped.
     fn collect(&mut self) -> u64 {
         let mut dropped = 0;
         let has_room = self.batch.is_empty();

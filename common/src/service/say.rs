@@ -1,7 +1,7 @@
 //! What the program says on standard error, and that saying it never costs a request.
 //!
-//! Standard error may be a full disk, a pipe without a reader, or one whose reader has stalled. So whoever has something
-//! to say only hands the line over, and one thread writes it. Lines that find no room, or that can't be written, are
+//! Standard error may be a full disk, a pipe without a reader, or one whose reader has stalled. So whoever has
+//! something to say only hands the line over, and one thread writes it. Lines that find no room, or that can't be written, are
 //! counted, and the number is said as soon as standard error takes lines again.
 
 use std::collections::VecDeque;
