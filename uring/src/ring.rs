@@ -111,6 +111,9 @@ pub struct Ring {
     batch: VecDeque<Cqe>,
     /// The newest kernel version whose setup flags are in use.
     rung: &'static str,
+    /// `NO_IOWAIT` where the kernel has it (6.15): a thread that waits for clients isn't waiting for a disk, and tools
+    /// that show iowait shouldn't call its CPU busy.
+    wait_flags: EnterFlags,
     ways: Ways,
     /// Number of `io_uring_enter(2)` calls.
     enters: u64,
@@ -134,6 +137,7 @@ impl Ring {
         // SAFETY: `as_ref` requires a valid pointer and no mutable reference while this one lives: the ring is on the
         // heap and only used through shared references, and `drop` drops the submitter first.
         let shared: &'static IoUring = unsafe { io.as_ref() };
+        let is_iowait = !shared.params().is_feature_no_iowait();
         let mut submitter = shared.submitter();
         let registered = submitter.register_ring_fd();
         let ring = Ring {
@@ -151,6 +155,7 @@ impl Ring {
             chains: Chains::default(),
             batch: VecDeque::new(),
             rung,
+            wait_flags: if is_iowait { EnterFlags::empty() } else { EnterFlags::NO_IOWAIT },
         };
         registered.map_err(Refusal::Setup)?;
         ring.submitter().register_iowq_max_workers(&mut { KERNEL_WORKERS_MAX }).map_err(Refusal::Setup)?;
@@ -165,6 +170,12 @@ impl Ring {
         // is gone: the provided buffers are laid out for it, and `drop` frees them after the ring, or never if a
         // receive is in flight.
         unsafe { submitter.register_buf_ring_with_flags(address, count, RECEIVE_GROUP, 0) }
+    }
+
+    /// Whether the time that a thread waits for this ring counts as idle, not as iowait (Linux 6.15).
+    #[must_use]
+    pub fn waits_idly(&self) -> bool {
+        self.wait_flags.contains(EnterFlags::NO_IOWAIT)
     }
 
     /// The kernel version whose setup flags are in use.
@@ -506,13 +517,12 @@ impl Ring {
         self.submit()?;
         let is_idle = self.waiting.is_empty() && self.batch.is_empty();
         let timeout = if is_idle { timeout } else { Some(Duration::ZERO) };
-        let entered = match timeout {
-            None => self.submitter().submit_and_wait(1),
-            Some(timeout) => {
-                let timeout = Timespec::from(timeout);
-                self.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
-            }
-        };
+        let timeout = timeout.map(Timespec::from);
+        let mut arguments = SubmitArgs::new();
+        if let Some(timeout) = &timeout {
+            arguments = arguments.timespec(timeout);
+        }
+        let entered = self.submitter().submit_with_args_and_flags(1, &arguments, self.wait_flags);
         self.entered(entered)?;
         self.collect();
         Ok(())

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use common::{FileBytes, FileRange, SharedFile, SharedPiece, Token, Tune};
@@ -63,11 +63,23 @@ fn main() -> ExitCode {
     for (switch, (name, test)) in switches::SWITCHES {
         trials.push(trial(named(*switch, name), Some(*switch), *test));
     }
+    trials.push(iowait_trial());
     if let Err(refusal) = uring::available() {
         let ignored = |trial: Trial| trial.with_kind(refusal.clone()).with_ignored_flag(true);
         trials = trials.into_iter().map(ignored).collect();
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Ignored where the kernel can't do it.
+fn iowait_trial() -> Trial {
+    let trial = trial("wait::is_not_iowait".to_owned(), None, wait_is_not_iowait);
+    match Ring::new(&Options::default()) {
+        Ok(ring) if !ring.waits_idly() => {
+            trial.with_kind("needs Linux 6.15 (IORING_ENTER_NO_IOWAIT)").with_ignored_flag(true)
+        }
+        Ok(_) | Err(_) => trial,
+    }
 }
 
 fn named(switch: Tune, name: &str) -> String {
@@ -440,6 +452,35 @@ fn poll_reports_once() -> Outcome {
     ring.submit_and_wait(Some(Duration::from_millis(20)))?;
     assert!(ring.completion().is_none());
     Ok(())
+}
+
+/// Many rings wait at once: none of their threads counts among those blocked by I/O, whatever else this machine does.
+fn wait_is_not_iowait() -> Outcome {
+    const RINGS: usize = 32;
+    let asleep = Barrier::new(RINGS + 1);
+    std::thread::scope(|scope| {
+        for _ in 0..RINGS {
+            scope.spawn(|| {
+                let mut ring = small_ring().expect("a ring");
+                // A wait counts only if something is in flight.
+                let (socket, _theirs) = pair().expect("sockets");
+                ring.arm_recv(token(0), &socket);
+                asleep.wait();
+                ring.submit_and_wait(Some(Duration::from_secs(1))).expect("waited");
+            });
+        }
+        asleep.wait();
+        std::thread::sleep(Duration::from_millis(200)); // they can't tell when they are asleep
+        let blocked = blocked_threads()?;
+        if blocked < RINGS / 2 { Ok(()) } else { Err(format!("{blocked} threads are blocked by I/O").into()) }
+    })
+}
+
+/// Threads of this machine that wait for I/O now (`procs_blocked`, proc_stat(5)).
+fn blocked_threads() -> Result<usize, Failed> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let count = stat.lines().find_map(|line| line.strip_prefix("procs_blocked "));
+    Ok(count.ok_or("no procs_blocked")?.parse()?)
 }
 
 fn queue_of_two_entries_loses_nothing() -> Outcome {
