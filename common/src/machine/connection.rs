@@ -314,7 +314,7 @@ mod tests {
     fn exchanges_that_nobody_wants_are_freed() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let site = Site::open_root(root, SiteOptions::default()).expect("opened");
-        let files = Files::new(Arc::new(site), CacheConfig::OFF, Arc::default());
+        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
         let second = Duration::from_secs(1);
         let timeouts = Timeouts { head: second, idle: second, send: second };
         let mut host = Host::new(Context::new(files, timeouts, None, Arc::default()));

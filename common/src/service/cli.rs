@@ -1,6 +1,7 @@
 //! The command line: the flags, and the program around a server.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,6 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -39,6 +41,9 @@ const CONNECTIONS_MAX_DEFAULT: usize = 65_536;
 
 /// The cache may use at most one in this many descriptors; the others are for connections.
 const CACHE_SHARE: u64 = 8;
+
+/// How often the root's path is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A backend's `serve`.
 pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
@@ -214,6 +219,7 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     let service = Arc::new(service);
     follow_signals(signals, &service).map_err(fail)?;
+    follow_root(&service).map_err(fail)?;
     if let Some(interval) = flags.stats {
         report_stats(name, &service, interval).map_err(fail)?;
     }
@@ -327,6 +333,34 @@ fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()
         }
     })?;
     Ok(())
+}
+
+/// Follows the root to where its path leads, and looks at what is mounted, in a thread that may wait for any disk.
+fn follow_root(service: &Arc<Service>) -> io::Result<()> {
+    let service = Arc::clone(service);
+    // Without it, what is mounted over a cached file is seen when the cache's entry has expired.
+    let mounts = File::open("/proc/self/mountinfo").ok();
+    thread::Builder::new().name("root".to_owned()).spawn(move || {
+        loop {
+            if wait_for_mounts(mounts.as_ref()) {
+                service.site.renew();
+            }
+            service.site.follow();
+        }
+    })?;
+    Ok(())
+}
+
+/// Waits for [`FOLLOW_INTERVAL`], or until something is mounted or unmounted (proc_pid_mountinfo(5)): true.
+fn wait_for_mounts(mounts: Option<&File>) -> bool {
+    let mut events: Vec<_> = mounts.iter().map(|file| PollFd::new(*file, PollFlags::PRI)).collect();
+    let interval = Timespec::try_from(FOLLOW_INTERVAL).expect("half a second");
+    let has_changed = poll(&mut events, Some(&interval)).is_ok_and(|changed| changed > 0);
+    if has_changed {
+        // Mounts often come in numbers, and whatever poll(2) says, this thread doesn't spin.
+        thread::sleep(FOLLOW_INTERVAL / 5);
+    }
+    has_changed
 }
 
 /// Prints one line to standard error at every interval.

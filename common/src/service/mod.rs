@@ -3,6 +3,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod current_site;
 pub mod endpoint;
 pub mod listen;
 pub mod log;

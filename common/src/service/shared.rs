@@ -1,9 +1,9 @@
 //! What all workers of one server share. It is hardly ever written, and not used on the hot path.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::service::config::Config;
+use crate::service::current_site::CurrentSite;
 use crate::service::log::AccessLog;
 use crate::service::shutdown::Shutdown;
 use crate::service::stats::Stats;
@@ -13,7 +13,7 @@ use crate::site::root::Site;
 #[derive(Debug)]
 pub struct Service {
     /// What is served.
-    pub site: Arc<Site>,
+    pub site: CurrentSite,
     /// How.
     pub config: Config,
     /// The switch that starts the drain.
@@ -31,7 +31,7 @@ impl Service {
     /// When the process is out of descriptors.
     pub fn new(site: Site, config: Config) -> io::Result<Service> {
         Ok(Service {
-            site: Arc::new(site),
+            site: CurrentSite::new(site),
             config,
             shutdown: Shutdown::new()?,
             stats: Stats::default(),

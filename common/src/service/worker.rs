@@ -29,8 +29,8 @@ impl Worker {
     #[must_use]
     pub fn new(service: Arc<Service>, index: usize) -> Worker {
         let stats = service.stats.register();
-        let site = Arc::clone(&service.site);
-        let files = Files::new(site, service.config.cache_of_worker(), Arc::clone(stats.cache()));
+        let files =
+            Files::new(service.site.get(), service.config.cache_of_worker(), Arc::clone(stats.cache()));
         let timeouts = service.config.timeouts();
         let log = service.log.as_ref().map(AccessLog::buffer);
         let draining = Arc::clone(service.shutdown.flag());
@@ -59,9 +59,12 @@ impl Worker {
         }
     }
 
-    /// Reads the clock, renews the date, follows a drain: once in every turn of a loop.
+    /// Reads the clock, renews the date, follows the site and a drain: once in every turn of a loop.
     pub fn tick(&mut self) {
         self.host.tick();
+        if self.service.site.version() != self.host.context.files.version() {
+            self.host.context.files.follow(self.service.site.get());
+        }
         let shutdown = &self.service.shutdown;
         if shutdown.draining() {
             self.host.context.drain = shutdown.phase(self.host.context.now(), self.service.config.grace);

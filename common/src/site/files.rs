@@ -23,6 +23,7 @@ type SharedCache = Arc<Mutex<Cache>>;
 #[derive(Debug)]
 pub struct Files {
     site: Arc<Site>,
+    version: u64,
     cache: Option<SharedCache>,
     /// No loop watches for events: this thread looks for them itself, now and then.
     polls_for_events: bool,
@@ -33,25 +34,41 @@ pub struct Files {
 
 impl Files {
     /// The files of a worker, with a cache of its own within these bounds.
-    pub(crate) fn new(site: Arc<Site>, bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Files {
+    pub(crate) fn new(site: (Arc<Site>, u64), bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Files {
         let cache = Cache::new(bounds, gauge).map(|cache| Arc::new(Mutex::new(cache)));
-        Files::with(site, cache, false)
+        let mut files = Files::with(site.clone(), cache, false);
+        files.follow(site);
+        files
     }
 
     /// For one more thread of the worker that these belong to: the same cache, memory of its own.
     pub(crate) fn for_thread(&self) -> FilesSeed {
-        FilesSeed { site: Arc::clone(&self.site), cache: self.cache.clone() }
+        FilesSeed { site: (Arc::clone(&self.site), self.version), cache: self.cache.clone() }
     }
 
-    fn with(site: Arc<Site>, cache: Option<SharedCache>, polls_for_events: bool) -> Files {
+    fn with((site, version): (Arc<Site>, u64), cache: Option<SharedCache>, polls_for_events: bool) -> Files {
         let spare = FreeList::new(SPARE_FILES_MIN, SPARE_FILES_MAX);
-        Files { site, cache, polls_for_events, spare, media_types: RecentTypes::default() }
+        Files { site, version, cache, polls_for_events, spare, media_types: RecentTypes::default() }
     }
 
     /// What is served.
     #[must_use]
     pub fn site(&self) -> &Arc<Site> {
         &self.site
+    }
+
+    /// The version of the site.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// From now on files of this site, in this version; nothing that is cached of an earlier one is used again.
+    pub(crate) fn follow(&mut self, (site, version): (Arc<Site>, u64)) {
+        self.site = site;
+        self.version = version;
+        if let Some(mut cache) = self.lock_cache() {
+            cache.follow(version);
+        }
     }
 
     /// Readable when cached files have changed: then [`refresh_cache`](Self::refresh_cache) is due. `None` without a
@@ -124,7 +141,12 @@ impl Files {
         metadata: Metadata,
         moment: Moment,
     ) -> Option<Arc<CachedFile>> {
-        self.lock_cache()?.admit(&self.site, &Candidate { path, file, metadata }, moment)
+        let mut cache = self.lock_cache()?;
+        // Another thread of this worker may be ahead of this one, or behind.
+        if cache.version() != self.version {
+            return None;
+        }
+        cache.admit(&self.site, &Candidate { path, file, metadata }, moment)
     }
 
     /// The bytes of a cached file were read: keeps them, too.
@@ -176,7 +198,7 @@ pub(crate) enum Lookup {
 /// What another thread makes its [`Files`] of.
 #[derive(Debug)]
 pub(crate) struct FilesSeed {
-    site: Arc<Site>,
+    site: (Arc<Site>, u64),
     cache: Option<SharedCache>,
 }
 

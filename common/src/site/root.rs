@@ -8,7 +8,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -42,6 +42,8 @@ pub struct SiteOptions {
 /// A directory that is served.
 #[derive(Debug)]
 pub struct Site {
+    /// Where the root was found.
+    path: PathBuf,
     root: OwnedFd,
     how: OpenHow,
     options: SiteOptions,
@@ -67,9 +69,11 @@ impl Site {
     /// When it doesn't exist, isn't a directory, may not be entered, or the kernel lacks openat2(2).
     pub fn open_root(root: &Path, options: SiteOptions) -> Result<Site, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fail = |errno| RootError::new(root, errno);
+        let path = root.to_owned();
+        let fail = |errno| RootError::new(&path, errno);
         let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve: resolve_flags(options).bits() };
-        let site = Site { root: openat(CWD, root, flags, Mode::empty()).map_err(fail)?, how, options };
+        let root = openat(CWD, root, flags, Mode::empty()).map_err(fail)?;
+        let site = Site { path: path.clone(), root, how, options };
         // With O_PATH, since serving needs the permission to enter the root, not the one to read its names.
         match site.openat2(c".", flags, ResolveFlags::empty()) {
             Ok(_root) => Ok(site),
@@ -79,6 +83,14 @@ impl Site {
             )),
             Err(errno) => Err(fail(errno)),
         }
+    }
+
+    /// The site that the root's path leads to now, if that is another directory. This may wait for a disk.
+    pub(crate) fn moved(&self) -> Option<Site> {
+        let moved = Site::open_root(&self.path, self.options).ok()?;
+        let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
+        let (now, before) = (identity(&moved.root).ok()?, identity(&self.root).ok()?);
+        (now != before).then_some(moved)
     }
 
     /// Opens a path beneath the root for reading. This may wait for a disk.

@@ -1,6 +1,7 @@
 //! The programs from the operator's view: flags, errors, signals, logs.
 
 mod command_line;
+mod deploys;
 mod logs;
 mod outputs;
 mod serving;
@@ -50,6 +51,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     let groups = [
         ("command_line", command_line::TESTS),
         ("serving", serving::TESTS),
+        ("deploys", deploys::TESTS),
         ("signals", signals::TESTS),
         ("logs", logs::TESTS),
         ("outputs", outputs::TESTS),

@@ -132,6 +132,8 @@ pub(crate) struct Cache {
     doorkeeper: Doorkeeper,
     watches: Watches,
     gauge: Arc<CacheGauge>,
+    /// The version of the site that the entries are of.
+    version: u64,
     /// Hit credit not yet spent on evictions.
     credit: u32,
     /// When events were last checked for.
@@ -152,9 +154,24 @@ impl Cache {
             bytes: 0,
             watches: Watches::new(),
             gauge,
+            version: 0,
             credit: 0,
             refreshed: Instant::now(),
         })
+    }
+
+    /// The version of the site that the entries are of.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Drops what is cached of earlier versions of the site.
+    pub(crate) fn follow(&mut self, version: u64) {
+        if version > self.version {
+            self.version = version;
+            self.remove_below(b"");
+            self.publish();
+        }
     }
 
     /// Readable when files have changed; then call [`refresh`](Self::refresh).

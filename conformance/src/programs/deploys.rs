@@ -1,0 +1,133 @@
+//! A root that is switched or replaced while it is served.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Completion, Failed};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use rustix::process::Signal;
+
+use super::Needs::Server;
+use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::client::Client;
+use crate::program::Running;
+
+pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("root_is_switched", Server, root_is_switched),
+    ("root_is_replaced", Server, root_is_replaced),
+    ("folder_is_mounted_over", Server, folder_is_mounted_over),
+];
+
+/// A deploy is served within a second; the machine may be busy.
+const SERVED_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is asked for.
+const RELEASE: &str = "/release.txt";
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn release(outer: &Path, name: &str) -> Result<(), Failed> {
+    fs::create_dir(outer.join(name))?;
+    Ok(fs::write(outer.join(name).join("release.txt"), name)?)
+}
+
+/// Asks, on a kept connection and on new ones, until the new release is served. No request may fail, and nobody who has
+/// seen the new release may see the old one again.
+fn ask_until(running: &mut Running, target: &str, old: &str, new: &str) -> Result<(), Failed> {
+    let address = running.addresses(1)?[0];
+    let mut kept = Client::connect(address)?;
+    let begun = Instant::now();
+    let mut is_new = false;
+    let mut after = 0;
+    while after < 20 {
+        for client in [&mut kept, &mut Client::connect(address)?] {
+            let response = client.get(target)?;
+            let content = String::from_utf8_lossy(&response.content).into_owned();
+            if response.status != 200 || (content != new && (content != old || is_new)) {
+                return Err(format!("{} {content:?}, {is_new}", response.status).into());
+            }
+            is_new = content == new;
+        }
+        after += usize::from(is_new);
+        if !is_new && begun.elapsed() > SERVED_WITHIN {
+            return Err(format!("{old} is still served after {:?}", begun.elapsed()).into());
+        }
+    }
+    Ok(())
+}
+
+fn end(running: Running) -> Outcome {
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() != Some(0) {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+fn serve(ground: Ground<'_>, root: &Path) -> Result<Running, Failed> {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0", "--workers", "1"])?;
+    Running::start(command.arg(root))
+}
+
+/// The root is a link that leads to one release after the other; what the old one held is deleted then.
+fn root_is_switched(ground: Ground<'_>) -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let current = outer.path().join("current");
+    release(outer.path(), "one")?;
+    symlink("one", &current)?;
+    let mut running = serve(ground, &current)?;
+    ask_until(&mut running, RELEASE, "none", "one")?;
+    for (old, new) in [("one", "two"), ("two", "three")] {
+        release(outer.path(), new)?;
+        symlink(new, outer.path().join("next"))?;
+        fs::rename(outer.path().join("next"), &current)?;
+        ask_until(&mut running, RELEASE, old, new)?;
+        fs::remove_dir_all(outer.path().join(old))?;
+        ask_until(&mut running, RELEASE, old, new)?;
+    }
+    end(running)
+}
+
+/// Another directory is put in the root's place.
+fn root_is_replaced(ground: Ground<'_>) -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let root = outer.path().join("one");
+    release(outer.path(), "one")?;
+    let mut running = serve(ground, &root)?;
+    ask_until(&mut running, RELEASE, "none", "one")?;
+    release(outer.path(), "two")?;
+    fs::rename(&root, outer.path().join("old"))?;
+    fs::rename(outer.path().join("two"), &root)?;
+    ask_until(&mut running, RELEASE, "one", "two")?;
+    end(running)
+}
+
+/// Something is mounted over a folder of which files are cached, and unmounted again. The thread and its server see a
+/// mount namespace of their own.
+fn folder_is_mounted_over(ground: Ground<'_>) -> Outcome {
+    let in_namespace = || {
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            return Ok(Completion::ignored_with("needs the right to mount"));
+        }
+        let none: Option<&str> = None;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+        let outer = tempfile::tempdir()?;
+        let folder = outer.path().join("folder");
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("release.txt"), "one")?;
+        let mut running = serve(ground, outer.path())?;
+        ask_until(&mut running, "/folder/release.txt", "none", "one")?;
+        mount(Some("two"), &folder, Some("tmpfs"), MsFlags::empty(), none)?;
+        fs::write(folder.join("release.txt"), "two")?;
+        ask_until(&mut running, "/folder/release.txt", "one", "two")?;
+        umount2(&folder, MntFlags::MNT_DETACH)?;
+        ask_until(&mut running, "/folder/release.txt", "two", "one")?;
+        end(running)
+    };
+    thread::scope(|scope| scope.spawn(in_namespace).join()).unwrap_or_else(|_| Err("it panicked".into()))
+}
