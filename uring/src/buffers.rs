@@ -323,6 +323,12 @@ impl ReadBuffer {
         memory[unsent.start..*body_start].copy_from_slice(head);
     }
 
+    /// The body has only this many bytes. Nothing of the buffer has been sent yet.
+    pub(crate) fn shorten(&mut self, body_bytes: usize) {
+        let ReadMemory { body_start, unsent, .. } = &mut *self.0;
+        unsent.end = unsent.end.min(*body_start + body_bytes);
+    }
+
     /// The capacity for the body, in bytes.
     #[must_use]
     pub fn body_bytes_max(&self) -> usize {

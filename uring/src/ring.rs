@@ -298,8 +298,8 @@ impl Ring {
 
     /// Reads as much of the part as fits a buffer, after the head in the same buffer, and sends both with one
     /// operation, like [`send`](Ring::send). The send is linked to the read, or with
-    /// [`UnlinkedSend`](common::Tune::UnlinkedSend) submitted after the read completes. If the read falls short, there
-    /// is one [`Completion::ReadShort`] and nothing is sent.
+    /// [`UnlinkedSend`](common::Tune::UnlinkedSend) submitted after the read completes. If the file ends early,
+    /// what there is of it is sent; if that is nothing, there is one [`Completion::ReadShort`] and nothing is sent.
     pub fn read_then_send(&mut self, token: Token, socket: &Socket, part: &FilePart<'_>) -> Flight {
         let mut buffer = self.buffer_for(part);
         let body = buffer.body();
@@ -349,10 +349,12 @@ impl Ring {
     ) -> io::Result<Flight> {
         let mut buffer = self.buffer_for(part);
         let body = buffer.body();
-        let read = read_full(part.file, body, part.offset);
-        if !matches!(read, Ok(length) if length == body.len()) {
-            self.read_buffers.give_back(buffer);
-            return Err(read.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+        match read_full(part.file, body, part.offset) {
+            Ok(length) if length > 0 => buffer.shorten(length),
+            nothing => {
+                self.read_buffers.give_back(buffer);
+                return Err(nothing.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()));
+            }
         }
         let mut memory = pair_memory(socket, part, buffer);
         let send = memory.rest().expect("something is to be sent");

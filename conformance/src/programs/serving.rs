@@ -1,6 +1,9 @@
 //! A running program: its startup line, addresses and flags.
 
-use std::net::TcpListener;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed};
@@ -29,6 +32,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("copy", Server, copy),
     ("low_limit_of_descriptors", Server, low_limit_of_descriptors),
     ("few_descriptors", Server, few_descriptors),
+    ("file_shorter_than_its_size", Server, file_shorter_than_its_size),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -287,5 +291,28 @@ fn few_descriptors(ground: Ground<'_>) -> Outcome {
         return Err(format!("it said: {errors}").into());
     }
     end(running, 2)?;
+    DONE
+}
+
+/// Files of sysfs say that they have 4096 bytes, whatever they hold: what there is is sent, then the connection ends.
+fn file_shorter_than_its_size(ground: Ground<'_>) -> Outcome {
+    let path = Path::new("/sys/kernel/fscaps");
+    let Ok(content) = fs::read(path) else { return Ok(Completion::ignored_with("there is no sysfs")) };
+    let mut command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    let mut running = Running::start(command.arg("/sys/kernel"))?;
+    // The second is let into the cache.
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(running.addresses(1)?[0])?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /fscaps HTTP/1.1\r\nHost: a\r\n\r\n")?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        let text = String::from_utf8_lossy(&answer);
+        let (head, body) = text.split_once("\r\n\r\n").ok_or("no head")?;
+        if !head.starts_with("HTTP/1.1 200 ") || body.as_bytes() != content {
+            return Err(format!("{head}: {body:?} instead of {content:?}").into());
+        }
+    }
+    end(running, 1)?;
     DONE
 }

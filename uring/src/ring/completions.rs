@@ -92,14 +92,13 @@ impl Ring {
                 });
                 Some(Completion::Read { token, result })
             }
-            InFlight { token, memory: Memory::Pair { buffer, .. } } => {
-                let (token, body_bytes) = (*token, buffer.body().len());
+            InFlight { memory: Memory::Pair { buffer, .. }, .. } => {
+                let body_bytes = buffer.body().len();
                 if result.as_ref().is_ok_and(|count| *count == body_bytes) {
                     // A success completion that was not skipped: the send is in flight and still needs the buffer.
                     return None;
                 }
-                self.retire(place);
-                Some(Completion::ReadShort { token })
+                self.send_short(place, result)
             }
             // The read of a torn chain: wait for its send to fail.
             _ => None,
@@ -108,12 +107,30 @@ impl Ring {
 
     /// Handles a READ whose SEND hasn't been submitted yet.
     fn on_read_first(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
+        let InFlight { memory: Memory::Pair { buffer, .. }, .. } = self.in_flight.get_mut(place)? else {
+            return None;
+        };
+        let body_bytes = buffer.body().len();
+        if result.as_ref().is_ok_and(|count| *count == body_bytes) && self.send_rest(place) {
+            return None;
+        }
+        self.send_short(place, result)
+    }
+
+    /// The file ended early, or can't be read. Its linked SEND was cancelled without a completion, so what was read is
+    /// sent here; if that is nothing, the pair is over.
+    fn send_short(&mut self, place: Token, result: io::Result<usize>) -> Option<Completion> {
         let InFlight { token, memory: Memory::Pair { buffer, .. } } = self.in_flight.get_mut(place)? else {
             return None;
         };
-        let (token, body_bytes) = (*token, buffer.body().len());
-        if result.as_ref().is_ok_and(|count| *count == body_bytes) && self.send_rest(place) {
-            return None;
+        let token = *token;
+        if let Ok(count) = result
+            && count > 0
+        {
+            buffer.shorten(count);
+            if self.send_rest(place) {
+                return None;
+            }
         }
         self.retire(place);
         Some(Completion::ReadShort { token })
