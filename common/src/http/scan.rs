@@ -153,7 +153,7 @@ pub(crate) fn request_line(line: &[u8]) -> Result<RequestLine<'_>, Status> {
 }
 
 /// RFC 9110 §5.6.2
-fn is_token_byte(byte: u8) -> bool {
+pub(crate) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

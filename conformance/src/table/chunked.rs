@@ -20,6 +20,10 @@ fn dropped() -> Vec<Row> {
         ("size_with_zeros", "0005\r\nhello\r\n000\r\n\r\n"),
         ("extension", "5;a=b\r\nhello\r\n0;c\r\n\r\n"),
         ("quoted_extension", "5;a=\"b c\"\r\nhello\r\n0\r\n\r\n"),
+        ("quoted_quote_in_an_extension", "5;a=\"\\\"\";b\r\nhello\r\n0\r\n\r\n"),
+        ("semicolon_in_a_quoted_extension", "5;a=\";b=c\"\r\nhello\r\n0\r\n\r\n"),
+        ("blanks_between_extensions", "5 ; a = b\t;\tc\r\nhello\r\n0 ;d\r\n\r\n"),
+        ("empty_trailer", "0\r\nA:\r\n\r\n"),
         ("trailer", "5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
         ("trailers", "0\r\nA: b\r\nC: d\r\n\r\n"),
         ("data_that_looks_like_an_end", "7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"),
@@ -68,8 +72,43 @@ fn malformed() -> Vec<Row> {
         ("nul_in_a_trailer", b"0\r\nA: \0\r\n\r\n"),
         ("folded_trailer", b"0\r\nA: b\r\n c\r\n\r\n"),
     ]
+    .into_iter()
+    .chain(malformed_extensions())
+    .chain(malformed_trailers())
     .map(|(name, chunks)| with_chunks(name, chunks, refused(400)))
-    .into()
+    .collect()
+}
+
+/// Neighbours of the grammar of chunk extensions (RFC 9112 §7.1.1).
+fn malformed_extensions() -> [(&'static str, &'static [u8]); 14] {
+    [
+        ("blank_after_the_size", b"5 \r\nhello\r\n0\r\n\r\n"),
+        ("blank_after_the_last_size", b"0\t\r\n\r\n"),
+        ("extension_without_a_name", b"5;\r\nhello\r\n0\r\n\r\n"),
+        ("extension_with_only_a_value", b"5;=b\r\nhello\r\n0\r\n\r\n"),
+        ("two_semicolons", b"5;;a\r\nhello\r\n0\r\n\r\n"),
+        ("semicolon_at_the_end", b"5;a;\r\nhello\r\n0\r\n\r\n"),
+        ("blank_after_an_extension", b"5;a=b \r\nhello\r\n0\r\n\r\n"),
+        ("blank_within_an_extension", b"5;a b\r\nhello\r\n0\r\n\r\n"),
+        ("extension_without_its_value", b"5;a=\r\nhello\r\n0\r\n\r\n"),
+        ("extension_that_is_no_token", b"5;a(b)\r\nhello\r\n0\r\n\r\n"),
+        ("unfinished_quote", b"5;a=\"b\r\nhello\r\n0\r\n\r\n"),
+        ("more_behind_a_quote", b"5;a=\"b\"c\r\nhello\r\n0\r\n\r\n"),
+        ("line_break_in_a_quote", b"5;a=\"\r\n\"\r\nhello\r\n0\r\n\r\n"),
+        ("control_character_in_a_quote", b"5;a=\"\x7f\"\r\nhello\r\n0\r\n\r\n"),
+    ]
+}
+
+/// Trailers are field lines (RFC 9112 §7.1.2), as strict as those of the head.
+fn malformed_trailers() -> [(&'static str, &'static [u8]); 6] {
+    [
+        ("trailer_without_a_colon", b"0\r\nA\r\n\r\n"),
+        ("trailer_without_a_name", b"0\r\n: b\r\n\r\n"),
+        ("blank_before_the_colon_of_a_trailer", b"0\r\nA : b\r\n\r\n"),
+        ("trailer_whose_name_is_no_token", b"0\r\nA(b): c\r\n\r\n"),
+        ("delete_in_a_trailer", b"0\r\nA: \x7f\r\n\r\n"),
+        ("folded_first_trailer", b"0\r\n A: b\r\n\r\n"),
+    ]
 }
 
 fn bounded() -> Vec<Row> {
