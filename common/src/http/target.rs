@@ -4,6 +4,7 @@
 //! behind any encoding. The kernel then opens the resulting relative path beneath the root (`openat2(2)`,
 //! `RESOLVE_BENEATH`). Either check alone is enough to contain a request.
 
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use crate::http::status::Status;
@@ -145,32 +146,55 @@ const fn set_of(bytes: &[u8]) -> [bool; 256] {
     set
 }
 
-/// Whether the bytes are `host [":" port]` with a non-empty host (RFC 9110 §7.2, RFC 3986 §3.2.2).
+/// Whether the bytes are `host [":" port]` with a non-empty host (RFC 9110 §7.2, RFC 3986 §3.2). User information in
+/// front of them is refused (RFC 9110 §4.2.4).
 #[must_use]
 pub fn is_authority(bytes: &[u8]) -> bool {
-    let (host, port) = if bytes.first() == Some(&b'[') {
-        let Some(end) = memchr::memchr(b']', bytes) else {
-            return false;
-        };
-        let literal = &bytes[1..end];
-        if literal.is_empty() || !literal.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b':') {
-            return false;
-        }
-        (literal, &bytes[end + 1..])
-    } else {
-        let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
-        let (host, port) = bytes.split_at(end);
-        if !host.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b'%') {
-            return false;
-        }
-        (host, port)
-    };
-    let port_is_valid = match port {
+    let host_end = if bytes.first() == Some(&b'[') { literal_end(bytes) } else { name_end(bytes) };
+    let Some(host_end) = host_end.filter(|end| *end > 0) else { return false };
+    match &bytes[host_end..] {
         [] => true,
-        [b':', digits @ ..] => digits.iter().all(u8::is_ascii_digit) && digits.len() <= 5,
+        // `*DIGIT`: it may be empty or begin with zeros.
+        [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
         _ => false,
-    };
-    !host.is_empty() && port_is_valid
+    }
+}
+
+/// Where a name or an IPv4 address ends: `*( unreserved / pct-encoded / sub-delims )`; `None` for a malformed escape.
+fn name_end(bytes: &[u8]) -> Option<usize> {
+    let mut end = 0;
+    loop {
+        let run = bytes[end..].iter().position(|byte| !OF_HOST[usize::from(*byte)]);
+        end = run.map_or(bytes.len(), |run| end + run);
+        if bytes.get(end) != Some(&b'%') {
+            return Some(end);
+        }
+        let digits = bytes.get(end + 1..end + 3)?;
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        end += 3;
+    }
+}
+
+/// Where an address in brackets ends: `"[" ( IPv6address / IPvFuture ) "]"`; `None` if it is neither.
+fn literal_end(bytes: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b']', bytes)?;
+    let literal = &bytes[1..end];
+    // The standard library reads exactly the grammar of RFC 3986 §3.2.2, which has no zones.
+    let is_ipv6 = |text: &str| text.parse::<Ipv6Addr>().is_ok();
+    (std::str::from_utf8(literal).is_ok_and(is_ipv6) || is_future_address(literal)).then_some(end + 1)
+}
+
+/// `"v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" )`
+fn is_future_address(literal: &[u8]) -> bool {
+    let [b'v' | b'V', rest @ ..] = literal else { return false };
+    let Some(dot) = memchr::memchr(b'.', rest) else { return false };
+    let (version, address) = (&rest[..dot], &rest[dot + 1..]);
+    !version.is_empty()
+        && version.iter().all(u8::is_ascii_hexdigit)
+        && !address.is_empty()
+        && address.iter().all(|byte| OF_HOST[usize::from(*byte)] || *byte == b':')
 }
 
 /// Appends a path percent-encoded for use in a header field: everything except unreserved characters and slashes is
@@ -267,22 +291,90 @@ mod tests {
     }
 
     #[test]
-    fn authorities() {
+    fn authorities_are_valid() {
         for good in [
             "a",
             "example.com",
             "example.com:",
             "example.com:8080",
+            "example.com:000080",
             "127.0.0.1:1",
+            "999.1",
+            "a_b",
+            "a%41",
+            "%c3%A4:80",
+            "!$&'()*+,;=-._~",
+            "[::]",
             "[::1]",
             "[::1]:80",
-            "a_b",
+            "[::1]:",
+            "[1:2:3:4:5:6:7:8]",
+            "[1:2:3:4:5:6:7::]",
+            "[::2:3:4:5:6:7:8]",
+            "[ABCD::ef01]",
+            "[::127.0.0.1]",
+            "[1:2:3:4:5:6:255.255.255.255]",
+            "[v1.x]",
+            "[VfF.a:b!c]:80",
         ] {
             assert!(is_authority(good.as_bytes()), "{good}");
         }
-        for bad in
-            ["", ":80", "a b", "a/b", "u@h", "a:b", "a:1:2", "[::1", "[]", "[::1]x", "a:123456", "a,b c", "é"]
-        {
+    }
+
+    #[test]
+    fn authorities_are_invalid() {
+        for bad in [
+            "",
+            ":",
+            ":80",
+            "a b",
+            "a/b",
+            "u@h",
+            "u:p@h",
+            "a:b",
+            "a:1:2",
+            "a:-1",
+            "a:+1",
+            "a,b c",
+            "\u{e9}",
+            "a%",
+            "a%4",
+            "a%4g",
+            "a%zz:80",
+            "[",
+            "[]",
+            "[]:80",
+            "[::1",
+            "[::1]x",
+            "[::1]1",
+            "[::1]:x",
+            "[[::1]]",
+            "::1",
+            "[1]",
+            "[1:2:3]",
+            "[1:2:3:4:5:6:7:8:9]",
+            "[1:2:3:4:5:6:7:8::]",
+            "[1::2::3]",
+            "[:::]",
+            "[12345::]",
+            "[g::]",
+            "[::1%25eth0]",
+            "[::1%eth0]",
+            "[::256.0.0.1]",
+            "[::127.0.0.01]",
+            "[127.0.0.1::]",
+            "[127.0.0.1]",
+            "[a]",
+            "[v]",
+            "[v1]",
+            "[v1.]",
+            "[v.x]",
+            "[vg.x]",
+            "[v1.x/y]",
+            "[v1.%41]",
+            "[x1.y]",
+            "[\u{e9}]",
+        ] {
             assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
     }

@@ -35,6 +35,18 @@ fn invalid() -> impl Iterator<Item = Row> {
         ("open_bracket", "[::1"),
         ("nothing_in_brackets", "[]"),
         ("letters_after_brackets", "[::1]x"),
+        ("address_of_too_many_groups", "[1:2:3:4:5:6:7:8:9]"),
+        ("address_of_too_few_groups", "[1:2:3]"),
+        ("address_with_two_gaps", "[1::2::3]"),
+        ("address_with_a_long_group", "[::12345]"),
+        ("address_of_letters", "[::x]"),
+        ("address_with_a_zone", "[fe80::1%25eth0]"),
+        ("address_of_version_4_in_brackets", "[127.0.0.1]"),
+        ("name_in_brackets", "[example.com]"),
+        ("future_address_without_a_version", "[v.x]"),
+        ("future_address_without_anything", "[v1.]"),
+        ("escape_of_no_digits", "h%zz"),
+        ("escape_cut_off", "h%4"),
         ("bytes_beyond_ascii", "h\u{e4}"),
     ]
     .into_iter()
@@ -50,6 +62,10 @@ fn valid() -> impl Iterator<Item = Row> {
         ("address_in_brackets", "[::1]:80"),
         ("underscore", "my_host"),
         ("escape", "h%41"),
+        ("address_with_a_version_4_tail", "[::ffff:127.0.0.1]"),
+        ("address_in_full", "[1:2:3:4:5:6:7:8]:80"),
+        ("future_address", "[v1.x:y]:80"),
+        ("port_with_zeros", "h:000080"),
     ]
     .into_iter()
     .map(|(name, host)| row(name, with_host(host), digits()))
