@@ -61,6 +61,8 @@ fn match_dates() -> Vec<Row> {
             ("modified_since", &[&since_earlier]),
             ("modified_since_nonsense", &["If-Modified-Since: yesterday"]),
             ("modified_since_nothing", &["If-Modified-Since:"]),
+            ("modified_since_on_no_weekday", &["If-Modified-Since: Xyz, 29 Feb 2024 12:34:56 GMT"]),
+            ("modified_since_a_day_that_never_was", &["If-Modified-Since: Thu, 30 Feb 2024 12:34:56 GMT"]),
             ("unmodified_since", &[&until_equal]),
             ("unmodified_since_later", &[&until_later]),
             ("unmodified_since_nonsense", &["If-Unmodified-Since: tomorrow"]),
@@ -73,10 +75,29 @@ fn match_dates() -> Vec<Row> {
             ("not_modified_since_later", &[&since_later]),
             ("not_modified_since_in_rfc_850", &["If-Modified-Since: Thursday, 29-Feb-24 12:34:56 GMT"]),
             ("not_modified_since_in_asctime", &["If-Modified-Since: Thu Feb 29 12:34:56 2024"]),
+            (
+                "not_modified_since_with_a_wrong_weekday",
+                &["If-Modified-Since: Mon, 29 Feb 2024 12:34:56 GMT"],
+            ),
+            (
+                "not_modified_since_with_a_wrong_weekday_in_rfc_850",
+                &["If-Modified-Since: Wednesday, 29-Feb-24 12:34:56 GMT"],
+            ),
+            (
+                "not_modified_since_with_a_wrong_weekday_in_asctime",
+                &["If-Modified-Since: Sun Feb 29 12:34:56 2024"],
+            ),
         ],
         &precondition(304),
     ));
-    rows.extend(each([("modified_after", &[&until_earlier])], &precondition(412)));
+    rows.extend(each(
+        [
+            ("modified_after", &[&until_earlier]),
+            ("modified_after_with_a_wrong_weekday", &["If-Unmodified-Since: Mon, 29 Feb 2024 12:34:55 GMT"]),
+            ("modified_after_a_date_before_1970", &["If-Unmodified-Since: Sat, 01 Mar 1969 00:00:00 GMT"]),
+        ],
+        &precondition(412),
+    ));
     rows
 }
 
@@ -138,6 +159,10 @@ fn if_range() -> Vec<Row> {
             ("if_range", &[range, "If-Range: {etag}"]),
             ("if_range_comes_first", &["If-Range: {etag}", range]),
             ("if_range_of_the_date", &[range, &equal]),
+            (
+                "if_range_of_the_date_with_a_wrong_weekday",
+                &[range, "If-Range: Mon, 29 Feb 2024 12:34:56 GMT"],
+            ),
             ("if_range_beside_a_match", &[range, "If-Match: {etag}", "If-Range: {etag}"]),
         ],
         &partial,
