@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use crate::http::conditional::{CONDITIONS_MAX, Condition, Conditions};
 use crate::http::scan::{
-    HEAD_BYTES_MAX, HeadScan, REQUEST_LINE_BYTES_MAX, RequestLine, Scanned, request_line,
+    HEAD_BYTES_MAX, HeadScan, METHOD_BYTES_MAX, REQUEST_LINE_BYTES_MAX, RequestLine, Scanned, request_line,
 };
 use crate::http::status::Status;
 use crate::http::target::is_authority;
@@ -182,6 +182,7 @@ pub fn parse_http_get(bytes: &[u8]) -> Parsed {
     if !bytes.first().is_some_and(u8::is_ascii_whitespace)
         && let Ok(httparse::Status::Complete(length)) = parsed.parse_with_uninit_headers(bytes, &mut fields)
         && let (Some(method), Some(target), Some(version)) = (parsed.method, parsed.path, parsed.version)
+        && method.len() <= METHOD_BYTES_MAX
         && let Some(line_end) = line_end_if_strict(&bytes[..length], parsed.headers)
     {
         let line =
@@ -429,6 +430,19 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn a_long_method_is_refused_however_it_arrives() -> Result<(), TestCaseError> {
+        for bytes in [METHOD_BYTES_MAX, METHOD_BYTES_MAX + 1, REQUEST_LINE_BYTES_MAX + 1] {
+            let head = format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(bytes));
+            let refused = matches!(parse_http_get(head.as_bytes()), Parsed::Refused(Status::NotImplemented));
+            assert_eq!(refused, bytes > METHOD_BYTES_MAX);
+            if bytes < REQUEST_LINE_BYTES_MAX {
+                check_every_prefix(head.as_bytes())?;
+            }
+        }
+        Ok(())
     }
 
     #[test]

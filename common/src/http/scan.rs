@@ -8,6 +8,8 @@ use std::ops::Range;
 
 use crate::http::status::Status;
 
+/// A longer method is refused with 501. The longest that is registered has 17 bytes.
+pub const METHOD_BYTES_MAX: usize = 64;
 /// A longer request line is refused with 414.
 pub const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024;
 /// A longer head, counting the empty lines before it, is refused with 431.
@@ -111,6 +113,10 @@ impl HeadScan {
     fn exceeds(&self, byte: u8) -> Option<Scanned> {
         let line_bytes = self.position - self.line_start.min(self.position);
         let line_bytes_max = REQUEST_LINE_BYTES_MAX + usize::from(byte == b'\r');
+        // A method longer than any that is implemented is the method's fault, not the target's (RFC 9112 §3).
+        if self.in_method && line_bytes > METHOD_BYTES_MAX {
+            return Some(Scanned::Refused(Status::NotImplemented));
+        }
         if self.request_line.is_none() && line_bytes > line_bytes_max {
             return Some(Scanned::Refused(Status::UriTooLong));
         }
@@ -227,8 +233,24 @@ mod tests {
         };
         assert!(matches!(scan(&line(REQUEST_LINE_BYTES_MAX)), Scanned::Complete { .. }));
         assert_eq!(scan(&line(REQUEST_LINE_BYTES_MAX + 1)), Scanned::Refused(Status::UriTooLong));
-        assert_eq!(scan(&vec![b'a'; REQUEST_LINE_BYTES_MAX]), Scanned::Incomplete);
-        assert_eq!(scan(&vec![b'a'; REQUEST_LINE_BYTES_MAX + 1]), Scanned::Refused(Status::UriTooLong));
+        let endless = |bytes: usize| format!("GET {}", "a".repeat(bytes - "GET ".len())).into_bytes();
+        assert_eq!(scan(&endless(REQUEST_LINE_BYTES_MAX)), Scanned::Incomplete);
+        assert_eq!(scan(&endless(REQUEST_LINE_BYTES_MAX + 1)), Scanned::Refused(Status::UriTooLong));
+    }
+
+    #[test]
+    fn the_method_is_bounded() {
+        let head = |bytes: usize| format!("{} / HTTP/1.1\r\n\r\n", "M".repeat(bytes)).into_bytes();
+        assert!(matches!(scan(&head(METHOD_BYTES_MAX)), Scanned::Complete { .. }));
+        for bytes in [METHOD_BYTES_MAX + 1, REQUEST_LINE_BYTES_MAX, REQUEST_LINE_BYTES_MAX + 1] {
+            assert_eq!(scan(&head(bytes)), Scanned::Refused(Status::NotImplemented));
+        }
+        assert_eq!(scan(&[b'a'; METHOD_BYTES_MAX]), Scanned::Incomplete);
+        assert_eq!(scan(&[b'a'; METHOD_BYTES_MAX + 1]), Scanned::Refused(Status::NotImplemented));
+        let no_token = [vec![b'a'; METHOD_BYTES_MAX], b"(".to_vec()].concat();
+        assert_eq!(scan(&no_token), Scanned::Refused(Status::BadRequest));
+        let behind_empty_lines = [b"\r\n\r\n".to_vec(), head(METHOD_BYTES_MAX)].concat();
+        assert!(matches!(scan(&behind_empty_lines), Scanned::Complete { .. }));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Limits of a request: each is reached exactly, and exceeded by one.
 
 use common::http::request::FIELDS_MAX;
-use common::http::scan::{HEAD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use common::http::scan::{HEAD_BYTES_MAX, METHOD_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 
-use crate::row::{Row, digits, problem, refused, row};
+use crate::row::{Row, digits, problem, refused, request, row};
 
 pub(super) fn rows() -> Vec<Row> {
     [lines(), fields(), heads()].concat()
@@ -17,12 +17,38 @@ fn line_of(bytes: usize) -> Vec<u8> {
 
 fn lines() -> Vec<Row> {
     let endless = "x".repeat(4 * REQUEST_LINE_BYTES_MAX);
+    let method = |bytes: usize| "M".repeat(bytes);
     vec![
+        row(
+            "method_as_long_as_allowed",
+            request(&method(METHOD_BYTES_MAX), "/digits.txt", &[]),
+            problem(501),
+        ),
+        row(
+            "method_one_byte_too_long",
+            request(&method(METHOD_BYTES_MAX + 1), "/digits.txt", &[]),
+            refused(501),
+        ),
+        row(
+            "method_that_fills_the_line",
+            request(&method(REQUEST_LINE_BYTES_MAX + 1), "/digits.txt", &[]),
+            refused(501),
+        ),
+        row(
+            "long_method_and_a_target_too_long",
+            request(&method(METHOD_BYTES_MAX), &format!("/{}", "t".repeat(REQUEST_LINE_BYTES_MAX)), &[]),
+            refused(414),
+        ),
+        row(
+            "long_method_that_is_no_token",
+            format!("{}(", method(METHOD_BYTES_MAX)).into_bytes(),
+            refused(400),
+        ),
         row("line_as_long_as_allowed", line_of(REQUEST_LINE_BYTES_MAX), digits()),
         row("line_one_byte_too_long", line_of(REQUEST_LINE_BYTES_MAX + 1), refused(414)),
         row("line_far_too_long", line_of(12 * 1024), refused(414)),
         row("line_without_end", format!("GET /{endless}").into_bytes(), refused(414)),
-        row("method_without_end", endless.into_bytes(), refused(414)),
+        row("method_without_end", endless.into_bytes(), refused(501)),
         row("long_path_of_a_missing_file", long_path(), problem(404)),
     ]
 }
