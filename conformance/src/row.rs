@@ -323,6 +323,15 @@ pub fn precondition(status: u16) -> Answer {
     absent.iter().copied().fold(answer, Answer::lacks)
 }
 
+/// 304 for any file: its date, and nothing about content that isn't there (RFC 9110 §15.4.5).
+#[must_use]
+pub fn not_modified() -> Answer {
+    let answer = Answer::new(304, Content::None).has("Last-Modified", MODIFIED);
+    ["Content-Range", "Content-Type", "Content-Length", "Content-Encoding"]
+        .into_iter()
+        .fold(answer, Answer::lacks)
+}
+
 /// 204, for OPTIONS.
 #[must_use]
 pub fn options() -> Answer {

@@ -225,12 +225,19 @@ fn push_content(out: &mut Vec<u8>, media_type: MediaType, length: u64) {
     push_content_length(out, length);
 }
 
+/// `Content-Type`, and `Content-Encoding` where the bytes are in a coding. The two belong together: in a multipart body
+/// they are fields of each part, because what is coded is the file and not the body (RFC 9110 §8.4, §14.6).
 fn push_content_type(out: &mut Vec<u8>, media_type: MediaType) {
     out.extend_from_slice(b"Content-Type: ");
     for part in media_type.parts() {
         out.extend_from_slice(part.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+    if let Some(coding) = media_type.coding() {
+        out.extend_from_slice(b"Content-Encoding: ");
+        out.extend_from_slice(coding.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 fn push_content_length(out: &mut Vec<u8>, length: u64) {
@@ -271,6 +278,7 @@ fn push_error_body(out: &mut Vec<u8>, status: Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::mime::mime_for;
 
     const GENERAL: General = General { date: Date::EPOCH, persistence: Persistence::Kept };
 
@@ -297,6 +305,27 @@ mod tests {
              Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nETag: \"a-3e8-ae1b981bc490a05\"\nAccept-Ranges: bytes\n\
              X-Content-Type-Options: nosniff\n\n"
         );
+    }
+
+    #[test]
+    fn a_coded_file_says_so_wherever_its_type_is_said() {
+        const FIELDS: &str = "\nContent-Type: image/svg+xml\nContent-Encoding: gzip\nContent-";
+        let coded = Representation { media_type: mime_for(b"a.svgz"), ..file() };
+        let range = ByteRange { start: 10, length: 5 };
+        for text in [
+            built(|out| build_ok_headers(out, &GENERAL, &coded)),
+            built(|out| build_partial_headers(out, &GENERAL, &coded, range)),
+            built(|out| build_part_header(out, &coded, range, true)),
+        ] {
+            assert!(text.contains(FIELDS), "{text}");
+        }
+        for text in [
+            built(|out| build_ok_headers(out, &GENERAL, &file())),
+            built(|out| build_multipart_headers(out, &GENERAL, &coded, 1000)),
+            built(|out| build_not_modified(out, &GENERAL, &coded.validators)),
+        ] {
+            assert!(!text.contains("Content-Encoding"), "{text}");
+        }
     }
 
     #[test]
