@@ -53,10 +53,9 @@ const OWN: [(&[u8], MediaType); 15] = [
     // Modules are executed only as JavaScript: `nosniff` blocks anything else.
     (b"cjs", MediaType::JAVASCRIPT),
     (b"mjs", MediaType::JAVASCRIPT),
-    // TypeScript, not an MPEG stream, which browsers don't play by itself. nginx says video/mp2t, and Vite
-    // text/javascript, because it has compiled the file. What is sent here is the source: to be shown, not executed.
-    // Scripts that play HLS fetch segments with this extension whatever their type.
-    (b"ts", MediaType::TEXT),
+    // On a site for browsers it is a segment of an HLS stream (RFC 8216); they don't run TypeScript, whose other
+    // extensions mean nothing else.
+    (b"ts", MediaType::new("video/mp2t")),
     (b"mts", MediaType::TEXT),
     (b"cts", MediaType::TEXT),
     (b"tsx", MediaType::TEXT),
@@ -171,7 +170,8 @@ mod tests {
             (&["xhtml", "xht"], "application/xhtml+xml"),
             (&["css"], "text/css; charset=utf-8"),
             (&["js", "mjs", "cjs", "CJS"], "text/javascript; charset=utf-8"),
-            (&["ts", "mts", "cts", "tsx", "TS", "txt"], "text/plain; charset=utf-8"),
+            (&["ts", "TS"], "video/mp2t"),
+            (&["mts", "cts", "tsx", "txt"], "text/plain; charset=utf-8"),
             (&["json", "map"], "application/json"),
             (&["jsonld"], "application/ld+json"),
             (&["webmanifest"], "application/manifest+json"),

@@ -21,7 +21,7 @@ fn media_types() -> Vec<Row> {
         ("the_last_extension_counts", "/archive.tar.gz", "application/gzip", "\u{1f}\u{8b}".as_bytes()),
         ("mjs", "/module.mjs", "text/javascript; charset=utf-8", b"export {};\n"),
         ("cjs", "/module.cjs", "text/javascript; charset=utf-8", b"module.exports = {};\n"),
-        ("typescript", "/source.ts", "text/plain; charset=utf-8", b"export type A = 1;\n"),
+        ("stream_segment", "/source.ts", "video/mp2t", b"export type A = 1;\n"),
         ("typescript_module", "/source.mts", "text/plain; charset=utf-8", b"export type A = 1;\n"),
         ("source_map", "/app.js.map", "application/json", b"{}\n"),
         ("webmanifest", "/site.webmanifest", "application/manifest+json", b"{}\n"),
