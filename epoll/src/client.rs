@@ -12,12 +12,21 @@ pub(crate) struct Client {
     pub(crate) connection: Connection,
     pub(crate) waits: Waits,
     /// By the contract of edges, see [`poller`](crate::poller): may there be bytes, may there be space?
-    pub(crate) readable: bool,
+    pub(crate) incoming: Incoming,
     pub(crate) writable: bool,
-    /// The peer has sent its last byte; only the end of the stream proves that all was read.
-    pub(crate) hung_up: bool,
     /// What the poller watches it for.
     pub(crate) registered: Interest,
+}
+
+/// What a receive may find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Incoming {
+    /// Nothing: the last one has emptied the socket.
+    Nothing,
+    /// Bytes.
+    Bytes,
+    /// The peer's last bytes. Only the end of the stream proves that all of them were read.
+    LastBytes,
 }
 
 /// What a client waits for.

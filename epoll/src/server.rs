@@ -22,7 +22,7 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, recv, send, sendmsg, shutdown,
 };
 
-use crate::client::{Client, Waits};
+use crate::client::{Client, Incoming, Waits};
 use crate::page_cache::PageCache;
 use crate::poller::{Event, EventSource, Events, Interest, Poller};
 use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
@@ -174,7 +174,9 @@ impl Server {
         match event.source {
             EventSource::Client(token) => {
                 let Some(client) = self.clients.get_mut(token) else { return };
-                client.hung_up |= event.hung_up();
+                if event.hung_up() {
+                    client.incoming = Incoming::LastBytes;
+                }
                 if !matches!(client.waits, Waits::Bytes | Waits::Space) {
                     self.want(token, Interest::Nothing);
                 }
@@ -249,9 +251,8 @@ impl Server {
             socket,
             connection,
             waits: Waits::Bytes,
-            readable: is_early,
+            incoming: if is_early { Incoming::Bytes } else { Incoming::Nothing },
             writable: true,
-            hung_up: false,
             registered,
         });
         self.worker.count_accepted();
@@ -338,15 +339,19 @@ impl Server {
 impl Server {
     fn receive(&mut self, token: Token) -> Next {
         let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
-        if !client.readable {
+        if client.incoming == Incoming::Nothing {
             return Next::Wait(Waits::Bytes);
         }
         match recv(&client.socket, &mut *self.receive_buffer, RecvFlags::empty()) {
             Ok((_, received)) => {
-                client.readable = received == RECEIVE_BYTES_MAX || (client.hung_up && received > 0);
+                client.incoming = match client.incoming {
+                    Incoming::LastBytes if received > 0 => Incoming::LastBytes,
+                    _ if received == RECEIVE_BYTES_MAX => Incoming::Bytes,
+                    _ => Incoming::Nothing,
+                };
                 client.connection.received(&mut self.worker, &self.receive_buffer[..received]);
             }
-            Err(Errno::AGAIN) => client.readable = false,
+            Err(Errno::AGAIN) => client.incoming = Incoming::Nothing,
             Err(Errno::INTR) => {}
             Err(_broken) => client.connection.failed(&mut self.worker),
         }
@@ -355,7 +360,9 @@ impl Server {
 
     fn on_readable(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        client.readable = true;
+        if client.incoming == Incoming::Nothing {
+            client.incoming = Incoming::Bytes;
+        }
         if client.waits == Waits::Bytes {
             self.drive(token);
         }
