@@ -1,8 +1,8 @@
 //! What the program says on standard error, and that saying it never costs a request.
 //!
-//! Standard error may be a full disk, a pipe without a reader, or one whose reader has stalled. So whoever has
-//! something to say only hands the line over, and one thread writes it. Lines that find no room, or that can't be written, are
-//! counted, and the number is said as soon as standard error takes lines again.
+//! Standard error may be a full disk, a pipe without a reader, or one whose reader has stalled. So a line is only
+//! queued, and one thread writes it. Lines that find no room, or that can't be written, are counted, and the number is
+//! said as soon as standard error takes lines again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -38,7 +38,7 @@ struct Voice {
 
 struct State {
     waiting: VecDeque<String>,
-    /// Lines that nobody will see.
+    /// Lines that were dropped.
     lost: u64,
     /// Whether the thread is at a line that is no longer waiting.
     writing: bool,

@@ -71,7 +71,7 @@ impl Worker {
         }
     }
 
-    /// Hands the counts over: once in every turn, before the loop goes to sleep for nobody knows how long.
+    /// Publishes the counts: once in every turn, before the loop goes to sleep.
     pub fn flush(&mut self) {
         self.stats.add(&mut self.host.context.counts);
     }
