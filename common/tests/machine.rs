@@ -110,7 +110,7 @@ fn deadlines_follow_the_state() {
     script.receive(b" /big");
     assert_eq!(script.connection.deadline(), deadline, "trickling bytes don't extend it");
     script.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(left(&script), None, "a disk has no deadline");
+    assert_eq!(left(&script), Some(millis(40)), "a disk has as much time as a client");
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
     let result = request.open();
     script.connection.opened(&mut script.worker, result);
@@ -121,6 +121,40 @@ fn deadlines_follow_the_state() {
     script.worker.tick();
     script.connection.expired(&mut script.worker);
     assert_eq!(script.closes(), Some(Close::Reset));
+}
+
+#[test]
+fn a_file_that_does_not_come_is_a_503() {
+    let send_timeout = Duration::from_millis(5);
+    let config = Config { send_timeout, ..Config::default() };
+    for (name, levels_of_steps) in [("an open", 1), ("a read", 2)] {
+        let mut script = Script::with(config.clone(), SiteOptions::default());
+        // The second request for a file is the one that reads it for the cache.
+        for _ in 1..levels_of_steps {
+            script.receive(&get("/a.txt"));
+            script.run(usize::MAX);
+        }
+        script.receive(&get("/a.txt"));
+        if let Step::Open(request) = script.connection.step()
+            && levels_of_steps > 1
+        {
+            let result = request.open();
+            script.connection.opened(&mut script.worker, result);
+            assert!(matches!(script.connection.step(), Step::Read(_)), "{name}");
+        }
+        script.connection.expired(&mut script.worker);
+        assert!(!matches!(script.connection.step(), Step::Send(_)), "{name}: not yet");
+        std::thread::sleep(send_timeout + Duration::from_millis(1));
+        script.worker.tick();
+        script.connection.expired(&mut script.worker);
+        // What comes of the file now finds nobody.
+        script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(13)));
+        let wire = text(&script.run(usize::MAX));
+        assert!(wire.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{name}: {wire}");
+        assert!(wire.contains("\r\nRetry-After: ") && wire.contains("\r\nConnection: close\r\n"), "{wire}");
+        assert_eq!(wire.matches("HTTP/1.1").count(), 1, "{name}");
+        assert_eq!(script.closes(), Some(Close::Graceful), "{name}");
+    }
 }
 
 #[test]

@@ -40,8 +40,6 @@ pub(crate) enum Waits {
     Turn,
     /// The result of its job in the pool.
     Job,
-    /// Room in the pool for its job; it is queued in `applicants`.
-    Room,
 }
 
 impl Client {

@@ -7,7 +7,8 @@
 //! edge brings the client back. The price is that nothing may ever wait in the loop, and files have no edges: epoll(7)
 //! refuses regular files, and poll(2) reports every one of them ready, even if its bytes are on a disk that takes ten
 //! milliseconds. So the loop asks only for what is in memory (`RESOLVE_CACHED` for names, `RWF_NOWAIT` for contents),
-//! and everything else goes to a pool of threads whose one task is to wait.
+//! and only of file systems that can tell ([`Volume`](common::Volume)). Everything else goes to a pool of threads whose
+//! one task is to wait.
 //!
 //! # The stages
 //!
@@ -18,17 +19,16 @@
 //! | receive | `recv` into the worker's buffer until short or `EAGAIN`: `on_readable` |
 //! | open | `openat2(RESOLVE_CACHED)` and `fstat` in the loop, else a job of the pool: `on_open` |
 //! | read | `preadv2(RWF_NOWAIT)` in the loop, else a job of the pool: `on_read` |
-//! | send | under 32 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: the head, and `sendfile` of what is in the page cache; the rest is a job of the pool: `on_send`, `on_writable` |
+//! | send | under 32 KiB: `preadv2(RWF_NOWAIT)` behind the head and one `send`; more: the head, and `sendfile` of what is in the page cache; the rest is a job of the pool, whose thread waits for the file, but not for the client: `on_send`, `on_sent`, `on_writable` |
 //! | close | `close` |
 //! | deadlines | a timer wheel |
 //!
 //! # The cost
 //!
-//! Threads: one per worker, two to 32 for the disk. System calls of a request on a warm connection: `recv`,
+//! Threads: one per worker, up to 64 that wait for files. System calls of a request on a warm connection: `recv`,
 //! `openat2`, `fstat`, `preadv2`, `send`, `close`, and its part of an `epoll_wait`; from the file cache, `recv` and
 //! `send` alone. Copies: page cache to buffer, buffer to socket; none by `sendfile`. Memory: about a hundred
-//! bytes per idle client; a receive and a send buffer per worker; for cold files up to 64 buffers of 256 KiB,
-//! made when they are needed.
+//! bytes per idle client; a receive and a send buffer per worker.
 //!
 //! `sendfile` can't be told not to wait for a disk. Before each portion (up to 2 MiB) one byte in 128 KiB is asked for
 //! with `RWF_NOWAIT`, so the loop waits for a disk only if a page in between was evicted and its neighbours weren't.
@@ -36,7 +36,7 @@
 //! # Optimizations you can disable
 //!
 //! For comparison, chosen when the loop starts: `--tune=level-triggered` registers a client for what it waits for and
-//! modifies that; `--tune=always-pool` opens and reads every file in the pool; `--copy=read` copies large files, too,
+//! modifies that; `--tune=always-pool` opens and sends every file in the pool; `--copy=read` copies large files, too,
 //! through the worker's buffer.
 //!
 //! # The least kernel
@@ -49,7 +49,6 @@
 mod client;
 mod page_cache;
 mod poller;
-mod pool;
 mod server;
 
 pub use server::serve;

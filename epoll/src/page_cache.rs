@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 
+use common::site::volume::Pages;
 use common::{Config, OpenRequest, Opened, SharedFile, Tune};
 use rustix::io::{ReadWriteFlags, preadv2};
 
@@ -26,16 +27,21 @@ impl PageCache {
         (self.open)(request)
     }
 
-    /// Reads the cached bytes from `offset` on and returns how many there are.
+    /// Reads the bytes from `offset` on that are in memory and returns how many there are.
     ///
-    /// 0 can mean several things: not cached, a file system without `RWF_NOWAIT`, a seccomp policy that forbids it, the
-    /// end of file that Linux 5.9 and 5.10 report for a miss, or the real end of a file that shrank. A plain read,
-    /// which may block, tells them apart.
+    /// 0 can mean several things: not in memory, a volume that doesn't tell, a seccomp policy that forbids `RWF_NOWAIT`,
+    /// the end of file that Linux 5.9 and 5.10 report for a miss, or the real end of a file that shrank. A read that may
+    /// wait tells them apart.
     pub(crate) fn read(&self, file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
         (self.read)(file, offset, bytes)
     }
 }
 
 fn read_cached(file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
-    preadv2(file, &mut [IoSliceMut::new(bytes)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    let flags = match file.volume().pages() {
+        Pages::Here => ReadWriteFlags::empty(),
+        Pages::Askable => ReadWriteFlags::NOWAIT,
+        Pages::Unknown => return 0,
+    };
+    preadv2(file, &mut [IoSliceMut::new(bytes)], offset, flags).unwrap_or(0)
 }

@@ -16,9 +16,10 @@
 //!    socket reports the error where it is handled anyway.
 //! 6. **Events may be stale.** An earlier event of the same batch may have closed the client of a later one. A source
 //!    contains slot and generation, so a stale event finds no client.
-//! 7. **Closing the descriptor unregisters it**, provided it was never duplicated (epoll(7), question 6).
+//! 7. **Closing the descriptor unregisters it** once no duplicate is left, such as a job of the pool may hold (epoll(7),
+//!    question 6). Until then, there may be stale events.
 //!
-//! A [`Waker`] is an eventfd under the same contract. It is never read: each write makes a new edge.
+//! An eventfd under this contract is never read: each write makes a new edge.
 //!
 //! # The level-triggered contract
 //!
@@ -32,8 +33,8 @@ use std::time::Duration;
 
 use common::Token;
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 /// What an event refers to.
@@ -136,6 +137,12 @@ impl Event {
     pub(crate) fn hung_up(self) -> bool {
         self.flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
     }
+
+    /// The connection is gone in both directions: nothing that is sent will arrive.
+    #[must_use]
+    pub(crate) fn is_broken(self) -> bool {
+        self.flags.intersects(EventFlags::HUP | EventFlags::ERR)
+    }
 }
 
 /// A buffer for the events of one wait. Owned by the loop, so that event handlers may use the poller.
@@ -221,37 +228,29 @@ impl Poller {
             Err(error) => Err(error.into()),
         }
     }
-
-    /// A new waker; its events carry `source`.
-    ///
-    /// # Errors
-    /// If the process is out of descriptors or memory (`eventfd(2)`, `epoll_ctl(2)`).
-    pub(crate) fn waker(&self, source: EventSource) -> io::Result<Waker> {
-        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        self.register(&eventfd, source, Interest::Arrival)?;
-        Ok(Waker { eventfd })
-    }
-}
-
-/// Wakes a poller from any thread.
-#[derive(Debug)]
-pub(crate) struct Waker {
-    eventfd: OwnedFd,
-}
-
-impl Waker {
-    /// Makes an edge. A wake before the wait isn't lost.
-    pub(crate) fn wake(&self) {
-        // Fails only if the counter is full, after 2^64 - 2 wakes.
-        let _written = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener, TcpStream};
+
+    /// An eventfd that wakes a poller.
+    struct Waker(OwnedFd);
+
+    impl Waker {
+        fn new(poller: &Poller, source: EventSource) -> Waker {
+            let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).expect("an eventfd");
+            poller.register(&event, source, Interest::Arrival).expect("registered");
+            Waker(event)
+        }
+
+        fn wake(&self) {
+            rustix::io::write(&self.0, &1u64.to_ne_bytes()).expect("written");
+        }
+    }
 
     const NOW: Option<Duration> = Some(Duration::ZERO);
     /// Long enough for any machine; a passing test never waits this long.
@@ -434,7 +433,7 @@ mod tests {
     #[test]
     fn a_wake_before_the_wait_is_not_lost_and_each_is_an_edge() {
         let poller = Poller::new().expect("a poller");
-        let waker = poller.waker(EventSource::Pool).expect("a waker");
+        let waker = Waker::new(&poller, EventSource::Pool);
         assert_eq!(wait(&poller, NOW), []);
         for _ in 0..3 {
             waker.wake();
@@ -451,7 +450,7 @@ mod tests {
     #[test]
     fn another_thread_ends_a_wait_without_timeout() {
         let poller = Poller::new().expect("a poller");
-        let waker = poller.waker(EventSource::Pool).expect("a waker");
+        let waker = Waker::new(&poller, EventSource::Pool);
         let thread = std::thread::spawn(move || {
             waker.wake();
             waker
@@ -463,8 +462,7 @@ mod tests {
     #[test]
     fn excess_events_come_with_the_next_wait() {
         let poller = Poller::new().expect("a poller");
-        let wakers: Vec<_> =
-            (0..3).map(|n| poller.waker(EventSource::Listener(n)).expect("a waker")).collect();
+        let wakers: Vec<_> = (0..3).map(|n| Waker::new(&poller, EventSource::Listener(n))).collect();
         wakers.iter().for_each(Waker::wake);
         let mut events = Events::with_capacity(2);
         let mut seen = Vec::new();

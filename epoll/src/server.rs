@@ -11,21 +11,19 @@ use std::time::{Duration, Instant};
 
 use common::machine::step::READ_BYTES_MAX;
 use common::service::listen::BACKLOG;
+use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, reset, send_pieces};
 use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::{
     Close, Connection, CopyMode, Drain, FileBytes, FileRange, Listeners, Opened, Peer, Service, Slots, Step,
     Token, Tune, Wheel, Worker, run_workers,
 };
-use rustix::io::{Errno, IoSlice};
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, recv, send, sendmsg, shutdown,
-};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, recv, send, shutdown};
 
 use crate::client::{Client, Incoming, Waits};
 use crate::page_cache::PageCache;
 use crate::poller::{Event, EventSource, Events, Interest, Poller};
-use crate::pool::{self, Buffer, Done, Job, Outcome, Pool, Submitter};
 
 /// Events of one turn of the loop.
 const EVENTS_MAX: usize = 512;
@@ -52,7 +50,7 @@ const STEP_BYTES: usize = 16 * 1024;
 /// # Errors
 /// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
-    let pool = Pool::start(pool::THREADS_MAX)?;
+    let pool = Pool::new(THREADS_MAX);
     run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
@@ -84,8 +82,6 @@ struct Server {
     clients: Slots<Client>,
     /// Clients that have used up their share of a turn, first come, first served. Tokens may be stale.
     turns: VecDeque<Token>,
-    /// Clients that the pool had no room for, first come, first served. Tokens may be stale.
-    applicants: VecDeque<Token>,
     wheel: Wheel,
     /// The slots of one sweep of the wheel; kept for its memory.
     due: Vec<u32>,
@@ -97,12 +93,15 @@ struct Server {
     send_large: fn(&mut Server, Token) -> Next,
     /// What the poller watches a new client for: `--tune=level-triggered`.
     interest: Interest,
+    #[cfg(test)]
+    jobs: tests::Jobs,
 }
 
 impl Server {
     fn new(mut worker: Worker, sockets: Vec<OwnedFd>, pool: &Pool) -> io::Result<Server> {
         let poller = Poller::new()?;
-        let pool = pool.submitter(poller.waker(EventSource::Pool)?);
+        let pool = pool.submitter()?;
+        poller.register(pool.event(), EventSource::Pool, Interest::Arrival)?;
         poller.register(&worker.service().shutdown, EventSource::Shutdown, Interest::Arrival)?;
         if let Some(events) = worker.files().cache_events() {
             poller.register(&events, EventSource::Cache, Interest::Arrival)?;
@@ -127,11 +126,12 @@ impl Server {
             accept_pause: None,
             clients: Slots::new(),
             turns: VecDeque::new(),
-            applicants: VecDeque::new(),
             due: Vec::new(),
             drain: Drain::Serving,
             receive_buffer: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
             send_buffer: vec![0; SEND_BUFFER_BYTES].into_boxed_slice(),
+            #[cfg(test)]
+            jobs: tests::Jobs::default(),
         })
     }
 
@@ -176,6 +176,10 @@ impl Server {
                 let Some(client) = self.clients.get_mut(token) else { return };
                 if event.hung_up() {
                     client.incoming = Incoming::LastBytes;
+                }
+                if event.is_broken() && client.waits == Waits::Job {
+                    client.connection.failed(&mut self.worker);
+                    return self.on_changed(token);
                 }
                 if !matches!(client.waits, Waits::Bytes | Waits::Space) {
                     self.want(token, Interest::Nothing);
@@ -317,7 +321,7 @@ impl Server {
             Waits::Bytes => self.want(token, Interest::Bytes),
             Waits::Space => self.want(token, Interest::Space),
             Waits::Turn => self.turns.push_back(token),
-            Waits::Job | Waits::Room => {}
+            Waits::Job => {}
         }
     }
 
@@ -391,7 +395,7 @@ impl Server {
     }
 }
 
-// ---- read: bytes of a file, for the cache, or those that the page cache doesn't hold
+// ---- read: bytes of a file, for the cache
 
 impl Server {
     fn read(&mut self, token: Token) -> Next {
@@ -400,68 +404,46 @@ impl Server {
         let length = usize::try_from(range.length).unwrap_or(usize::MAX);
         let bytes = &mut self.send_buffer[..length];
         if self.page_cache.read(range.file, range.offset, bytes) == length {
-            client.connection.read(&mut self.worker, Ok(FileBytes::from(&*bytes)));
-            return Next::Step(0);
+            let bytes = FileBytes::from(&*bytes);
+            return self.on_read(token, Ok(bytes));
         }
         let job = Job::read(&range);
         self.submit(token, job)
     }
 
-    /// The pool has read.
-    fn on_read(&mut self, token: Token, result: io::Result<Buffer>) -> Next {
+    fn on_read(&mut self, token: Token, result: io::Result<FileBytes>) -> Next {
         let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
-        let is_for_cache = matches!(client.connection.step(), Step::Read(_));
-        let buffer = match result {
-            Ok(buffer) => buffer,
-            Err(error) if is_for_cache => {
-                client.connection.read(&mut self.worker, Err(error));
-                return Next::Step(0);
-            }
-            Err(_unreadable) => return self.cut_short(token),
-        };
-        let next = if is_for_cache {
-            client.connection.read(&mut self.worker, Ok(FileBytes::from(buffer.bytes())));
-            Next::Step(0)
-        } else {
-            self.send_buffer_of_pool(token, buffer.bytes())
-        };
-        self.pool.put_back(buffer);
-        next
+        client.connection.read(&mut self.worker, result);
+        Next::Step(0)
     }
 
     /// Hands a job to the pool.
     fn submit(&mut self, token: Token, job: Job) -> Next {
-        let waits = self.clients.get(token).map(|client| client.waits);
-        // Those that are queued go first: freed room isn't for clients that have just been served.
-        let is_first = self.applicants.is_empty() || waits == Some(Waits::Room);
-        if is_first && self.pool.submit(token, job).is_ok() {
-            return Next::Wait(Waits::Job);
+        #[cfg(test)]
+        self.jobs.count(&job);
+        match self.pool.submit(token, job) {
+            Ok(()) => Next::Wait(Waits::Job),
+            // No thread can be had.
+            Err(_exhausted) => self.close(token, Close::Reset),
         }
-        if self.applicants.len() >= self.clients.len() * 2 {
-            let clients = &self.clients;
-            self.applicants.retain(|token| clients.get(*token).is_some());
-        }
-        self.applicants.push_back(token);
-        Next::Wait(Waits::Room)
     }
 
-    /// Jobs are done. Their clients go on, and then those that waited for room.
+    /// Jobs are done. Their clients go on.
     fn on_done(&mut self) {
         self.pool.collect();
         while let Some(Done { token, outcome }) = self.pool.next_done() {
+            #[cfg(test)]
+            self.jobs.count_done();
             let next = match outcome {
                 Outcome::Opened(result) => self.on_open(token, result),
                 Outcome::Read(result) => self.on_read(token, result),
+                Outcome::Sent(result) => self.on_sent(token, result),
             };
             match next {
                 Next::Step(_) => self.drive(token),
                 Next::Wait(waits) => self.wait_for(token, waits),
                 Next::Gone => {}
             }
-        }
-        while self.pool.has_room() {
-            let Some(token) = self.applicants.pop_front() else { return };
-            self.drive(token);
         }
     }
 }
@@ -526,24 +508,29 @@ impl Server {
         }
     }
 
-    /// Has the pool read what the page cache doesn't hold.
+    /// Has the pool send what the page cache doesn't hold, or can't be asked for.
     fn send_cold(&mut self, token: Token) -> Next {
-        let Some((_, _, range)) = front(&self.clients, token) else { return Next::Step(0) };
-        let job = Job::read(&range);
-        self.submit(token, job)
+        let Some((client, head, range)) = front(&self.clients, token) else { return Next::Step(0) };
+        match Job::send(&client.socket, head, &range, self.worker.config().copy) {
+            Ok(job) => {
+                if let Some(client) = self.clients.get_mut(token) {
+                    // An edge that comes meanwhile is news.
+                    client.writable = false;
+                }
+                self.submit(token, job)
+            }
+            Err(_exhausted) => self.close(token, Close::Reset),
+        }
     }
 
-    /// Sends the head and what the pool has read.
-    fn send_buffer_of_pool(&mut self, token: Token, body: &[u8]) -> Next {
-        let Some((client, head, _)) = front(&self.clients, token) else { return Next::Step(0) };
-        if body.is_empty() {
-            // The file is shorter than it was when the answer was planned.
-            return self.cut_short(token);
+    /// The pool has sent.
+    fn on_sent(&mut self, token: Token, sent: rustix::io::Result<usize>) -> Next {
+        let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
+        match sent {
+            Ok(0) => self.cut_short(token),
+            Err(Errno::AGAIN) if client.writable => Next::Step(0),
+            sent => self.on_send(token, 0, sent),
         }
-        let asked = head.len() + body.len();
-        let slices = [IoSlice::new(head), IoSlice::new(body)];
-        let sent = sendmsg(&client.socket, &slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL);
-        self.on_send(token, asked, sent)
     }
 
     fn on_writable(&mut self, token: Token) {
@@ -558,7 +545,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return Next::Gone };
         match sent {
             Ok(sent) => {
-                client.writable = sent == asked;
+                client.writable = sent >= asked;
                 client.connection.sent(&mut self.worker, sent);
                 Next::Step(sent)
             }
@@ -595,6 +582,11 @@ impl Server {
     /// Ends the client.
     fn close(&mut self, token: Token, close: Close) -> Next {
         let Some(client) = self.clients.remove(token) else { return Next::Gone };
+        if client.waits == Waits::Job {
+            // A job that runs may hold the socket open for as long as it waits.
+            self.pool.cancel(token);
+            let _shut = shutdown(&client.socket, Shutdown::Both);
+        }
         if close == Close::Reset {
             reset(&client.socket);
         }
@@ -642,12 +634,18 @@ impl Server {
             Waits::Bytes | Waits::Space => self.drive(token),
             // Its turn comes anyway.
             Waits::Turn => {}
-            // The result of its job comes anyway, and finds nobody if the client goes now.
-            Waits::Job | Waits::Room => {
-                if let Step::Close(close) = client.connection.step() {
+            Waits::Job => match client.connection.step() {
+                Step::Close(close) => {
                     self.close(token, close);
                 }
-            }
+                // It no longer waits for a file.
+                Step::Send(chunks) if !chunks.has_file() => {
+                    self.pool.cancel(token);
+                    self.drive(token);
+                }
+                // The result of its job comes anyway.
+                Step::Send(_) | Step::Receive | Step::Open(_) | Step::Read(_) => {}
+            },
         }
     }
 }

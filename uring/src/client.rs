@@ -16,6 +16,8 @@ pub(crate) struct Client {
     pub(crate) doing: Doing,
     /// System calls on the socket don't wait (`O_NONBLOCK`). Operations of the ring would fail instead of waiting.
     pub(crate) is_nonblocking: bool,
+    /// An open or a read is in flight that the client has given up.
+    pub(crate) is_late: bool,
     /// A share of the file that is being sent, so that whoever lets go of it last can close it through the ring.
     pub(crate) file: Option<Arc<SharedFile>>,
 }
@@ -42,12 +44,14 @@ pub(crate) enum Receiving {
 pub(crate) enum Doing {
     /// Nothing.
     Waiting,
-    /// A file is being opened, by the ring or by the lister.
+    /// A file is being opened by the ring.
     Opening,
-    /// Bytes of a file are being read for the cache.
+    /// Bytes of a file are being read for the cache by the ring.
     Reading,
     /// Some of the answer is being sent, or waits for room in the socket.
     Sending,
+    /// The pool opens, reads or sends. This isn't the ring's, so nothing waits for it to end.
+    Job,
     /// The client is being closed. `in_flight`: the operation that it was waiting for has yet to end.
     Closing { in_flight: bool },
 }
@@ -56,7 +60,7 @@ impl Client {
     /// Whether the client is being closed, and nothing of it is in flight any more.
     pub(crate) fn is_done(&self) -> bool {
         let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
-        !is_receiving && matches!(self.doing, Doing::Closing { in_flight: false })
+        !is_receiving && !self.is_late && matches!(self.doing, Doing::Closing { in_flight: false })
     }
 
     /// Prepares the socket for what comes: system calls that don't wait, or operations of the ring that do. Whether it

@@ -9,11 +9,15 @@
 //! | listen | one socket per address and worker (`SO_REUSEPORT`) |
 //! | accept | one multishot accept per listener → `on_accept` per connection; armed again when it has ended |
 //! | receive | a one-shot receive first; connections that stay switch to multishot; both into a ring of provided buffers → `on_recv` |
-//! | open | `OPENAT2` → `on_open`, then fstat(2); listings in a thread of their own |
+//! | open | `OPENAT2` → `on_open`, then fstat(2); listings, and what is on volumes that make opens wait, in a pool of threads → `on_done` |
 //! | read | `READ`, for the cache → `on_read` |
-//! | send | memory: `SEND`, or `SENDMSG` for several pieces; files: `READ` linked to `SEND`, with head and first part in one buffer → `on_send`; from 32 KiB on, what the page cache holds by sendfile(2), and a `POLL` for room → `on_writable` |
+//! | send | memory: `SEND`, or `SENDMSG` for several pieces; files: `READ` linked to `SEND`, with head and first part in one buffer → `on_send`; from 32 KiB on, what the page cache holds by sendfile(2), and a `POLL` for room → `on_writable`; files that nobody can ask about, in the pool → `on_sent` |
 //! | close | `CLOSE`, when nothing of the client is in flight any more: `on_close` |
 //! | deadlines | a timer wheel |
+//!
+//! The kernel carries out a READ or an OPENAT2 at once if it can. On overlayfs, FUSE or NFS it can't, or doesn't notice
+//! that it can't and waits inside `io_uring_enter`; such files are left to the pool that `epoll` has, too
+//! ([`Volume`](common::Volume)).
 //!
 //! Its cost: one thread per worker, and the kernel's threads for opens that must wait for a disk. A keep-alive request
 //! that is answered from memory, as one for a small cached file is, takes one submission, two completions, and a share
@@ -36,7 +40,6 @@ pub mod buffers;
 mod chains;
 mod client;
 mod listener;
-mod lister;
 mod operation;
 mod probe;
 pub mod refusal;
@@ -44,7 +47,6 @@ pub mod refusal;
 pub mod ring;
 mod server;
 mod setup;
-mod volumes;
 
 pub use probe::available;
 pub use server::serve;

@@ -14,12 +14,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{AcceptError, peer_of, reset};
 use common::site::free_list::TrimTimer;
 use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
+use common::site::volume::Pages;
 use common::{
-    Close, Connection, CopyMode, Drain, FileBytes, Listeners, OpenRequest, Opened, Service, Slots, Step,
-    Token, Wheel, Worker, run_workers,
+    Close, Connection, CopyMode, Drain, FileBytes, Listeners, OpenRequest, Service, Slots, Step, Token,
+    Wheel, Worker, run_workers,
 };
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -27,17 +29,15 @@ use rustix::net::{Shutdown, shutdown};
 use crate::buffers::{HEAD_ROOM_BYTES, Received};
 use crate::client::{Client, Doing, Receiving};
 use crate::listener::Listener;
-use crate::lister::Lister;
 use crate::probe::probe;
 use crate::ring::{Completion, FilePart, Options, Ring};
-use crate::volumes::{Reading, Volumes};
 
 /// How long the end of the server waits for operations that it has cancelled.
 const CANCEL_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// Tokens of what is polled besides clients: no client ever has these slots.
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
-const LISTER: Token = Token { slot: u32::MAX, generation: 1 };
+const POOL: Token = Token { slot: u32::MAX, generation: 1 };
 const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 
 /// Serves until the drain is over. `ready` is called once connections are accepted.
@@ -46,7 +46,8 @@ const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 /// When io_uring can't be used here (one line that says why, and what to do), or a worker can't go on.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     probe()?;
-    run_workers(listeners, service, Server::new, Server::run, ready)
+    let pool = Pool::new(THREADS_MAX);
+    run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
 /// One worker: its ring, its listeners, its clients.
@@ -64,8 +65,10 @@ struct Server {
     wheel: Wheel,
     /// The slots of one sweep of the wheel; kept for its memory.
     due: Vec<u32>,
-    volumes: Volumes,
-    lister: Option<Lister>,
+    /// For what the ring has no operation for, or should not wait for.
+    pool: Submitter,
+    /// Readable when the pool has results.
+    pool_event: Rc<OwnedFd>,
     /// Readable when cached files have changed.
     cache_events: Option<Rc<OwnedFd>>,
     trim: TrimTimer,
@@ -77,12 +80,15 @@ struct Server {
 
 impl Server {
     /// Makes the ring; must run in the thread that will run the server.
-    fn new(mut worker: Worker, sockets: Vec<OwnedFd>) -> io::Result<Server> {
+    fn new(mut worker: Worker, sockets: Vec<OwnedFd>, pool: &Pool) -> io::Result<Server> {
         let without = worker.config().tune.clone();
         let mut ring = Ring::new(&Options { without, ..Options::default() })?;
         // Everything that takes a descriptor: once it accepts, there may be none left.
         let shutdown = Rc::new(worker.service().shutdown.as_fd().try_clone_to_owned()?);
         ring.poll_readable(SHUTDOWN, &shutdown);
+        let pool = pool.submitter()?;
+        let pool_event = Rc::new(pool.event().try_clone()?);
+        ring.poll_readable(POOL, &pool_event);
         let cache_events = match worker.files().cache_events() {
             Some(events) => Some(Rc::new(events.try_clone()?)),
             None => None,
@@ -104,8 +110,8 @@ impl Server {
             early: VecDeque::new(),
             starved: Vec::new(),
             due: Vec::new(),
-            volumes: Volumes::default(),
-            lister: None,
+            pool,
+            pool_event,
             cache_events,
             drain: Drain::Serving,
         })
@@ -156,7 +162,7 @@ impl Server {
             Completion::Read { token, result } => self.on_read(token, result),
             Completion::ReadShort { token } => self.cut_short(token),
             Completion::Sent { token, result, armed } => self.on_send(token, result, armed),
-            Completion::Polled { token: LISTER } => self.on_listed(),
+            Completion::Polled { token: POOL } => self.on_done(),
             Completion::Polled { token: CACHE } => self.on_cache_events(),
             // The drain that follows every batch looks at its phase anyway.
             Completion::Polled { token: SHUTDOWN } => {}
@@ -248,6 +254,7 @@ impl Server {
             receiving: Receiving::New,
             doing: Doing::Waiting,
             is_nonblocking: false,
+            is_late: false,
             file: None,
         });
         self.worker.count_accepted();
@@ -285,7 +292,8 @@ impl Server {
             (Doing::Waiting, Step::Open(_)) => self.open(token),
             (Doing::Waiting, Step::Read(_)) => self.read(token),
             (Doing::Waiting, Step::Send(_)) => self.send_response(token),
-            (Doing::Waiting, Step::Receive) | (Doing::Opening | Doing::Reading | Doing::Sending, _) => {}
+            (Doing::Waiting, Step::Receive)
+            | (Doing::Opening | Doing::Reading | Doing::Sending | Doing::Job, _) => {}
         }
         self.receive(token);
     }
@@ -295,7 +303,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return };
         match client.doing {
             Doing::Closing { .. } => client.doing = Doing::Closing { in_flight: false },
-            Doing::Waiting | Doing::Opening | Doing::Reading | Doing::Sending => {
+            Doing::Waiting | Doing::Opening | Doing::Reading | Doing::Sending | Doing::Job => {
                 report(client, &mut self.worker);
                 client.doing = Doing::Waiting;
             }
@@ -316,6 +324,13 @@ impl Server {
                 client.receiving = Receiving::Armed(self.ring.recv(token, &client.socket));
             }
             (Receiving::Off, Step::Receive) => {
+                client.set_nonblocking(false);
+                client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
+            }
+            // A file that takes its time: a client that goes meanwhile needs no answer.
+            (Receiving::Off, Step::Open(_) | Step::Read(_))
+                if matches!(client.doing, Doing::Job) && client.connection.wants_bytes() =>
+            {
                 client.set_nonblocking(false);
                 client.receiving = Receiving::Armed(self.ring.arm_recv(token, &client.socket));
             }
@@ -379,55 +394,30 @@ impl Server {
     fn open(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let Step::Open(request) = client.connection.step() else { return };
-        client.doing = Doing::Opening;
-        if request.is_listing() {
-            let request = Arc::clone(request);
-            self.list(token, &request);
-        } else {
+        if request.may_be_at_once() {
+            client.doing = Doing::Opening;
             self.ring.open(token, request);
+        } else {
+            let job = Job::Open(Arc::clone(request));
+            self.submit(token, job);
         }
     }
 
     /// The ring has opened a file, or failed to.
     fn on_open(&mut self, token: Token, request: Arc<OpenRequest>, result: io::Result<OwnedFd>) {
+        if self.is_late(token) {
+            return self.drive(token);
+        }
         let opened = match result {
-            // It lost a race against a rename. The lister tries until it wins.
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return self.list(token, &request),
+            // It lost a race against a rename, or leads into another mount.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EXDEV)) => {
+                return self.submit(token, Job::Open(request));
+            }
             Err(error) => Err(error),
-            Ok(file) => Opened::from_fd(file),
+            Ok(file) => request.examine(file),
         };
         drop(request); // the connection wants it back, unshared
         self.completed(token, |client, worker| client.connection.opened(worker, opened));
-    }
-
-    /// Hands an open to the lister.
-    fn list(&mut self, token: Token, request: &Arc<OpenRequest>) {
-        if let Err(error) = self.lister().and_then(|lister| lister.open(token, request)) {
-            self.completed(token, |client, worker| client.connection.opened(worker, Err(error)));
-        }
-    }
-
-    /// The lister; started with the first open that needs it.
-    fn lister(&mut self) -> io::Result<&Lister> {
-        let lister = match self.lister.take() {
-            Some(lister) => lister,
-            None => {
-                let lister = Lister::start()?;
-                self.ring.poll_readable(LISTER, lister.event());
-                lister
-            }
-        };
-        Ok(self.lister.insert(lister))
-    }
-
-    /// The lister has results.
-    fn on_listed(&mut self) {
-        let Some(lister) = &self.lister else { return };
-        lister.clear();
-        self.ring.poll_readable(LISTER, lister.event());
-        while let Some((token, result)) = self.lister.as_ref().and_then(Lister::outcome) {
-            self.completed(token, |client, worker| client.connection.opened(worker, result));
-        }
     }
 }
 
@@ -437,21 +427,65 @@ impl Server {
     fn read(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let Step::Read(range) = client.connection.step() else { return };
-        client.doing = Doing::Reading;
-        match self.volumes.reading(range.file) {
-            Reading::Ring if range.length > 0 => {
+        match range.file.volume().pages() {
+            Pages::Askable if range.length > 0 => {
+                client.doing = Doing::Reading;
                 self.ring.read(token, &range);
             }
-            Reading::Ring | Reading::Direct => {
+            Pages::Askable | Pages::Here => {
                 let result = range.read();
                 self.on_read(token, result);
+            }
+            Pages::Unknown => {
+                let job = Job::read(&range);
+                self.submit(token, job);
             }
         }
     }
 
     /// The ring has read, as far as the file goes.
     fn on_read(&mut self, token: Token, result: io::Result<FileBytes>) {
+        if self.is_late(token) {
+            return self.drive(token);
+        }
         self.completed(token, |client, worker| client.connection.read(worker, result));
+    }
+
+    /// Hands a job to the pool.
+    fn submit(&mut self, token: Token, job: Job) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if let Doing::Closing { .. } = client.doing {
+            return self.completed(token, |_, _| {});
+        }
+        client.doing = Doing::Job;
+        match self.pool.submit(token, job) {
+            Ok(()) => self.receive(token),
+            // No thread can be had.
+            Err(_exhausted) => self.close(token, Close::Reset),
+        }
+    }
+
+    /// Jobs are done. Their clients go on.
+    fn on_done(&mut self) {
+        // Would block if the event is clear already, which is fine.
+        let _cleared = rustix::io::read(&*self.pool_event, &mut [0; 8]);
+        self.ring.poll_readable(POOL, &self.pool_event);
+        self.pool.collect();
+        while let Some(Done { token, outcome }) = self.pool.next_done() {
+            // Not if the client has given it up.
+            if !self.clients.get(token).is_some_and(|client| matches!(client.doing, Doing::Job)) {
+                continue;
+            }
+            match outcome {
+                Outcome::Opened(result) => {
+                    self.completed(token, |client, worker| client.connection.opened(worker, result));
+                }
+                Outcome::Read(result) => {
+                    self.completed(token, |client, worker| client.connection.read(worker, result));
+                }
+                Outcome::Sent(result) => self.on_sent(token, result),
+            }
+        }
     }
 }
 
@@ -464,6 +498,13 @@ impl Server {
             return;
         }
         let Some(client) = self.clients.get_mut(token) else { return };
+        let Step::Send(chunks) = client.connection.step() else { return };
+        let (pieces, file) = chunks.front();
+        if pieces.len() <= 1 && file.is_some_and(|range| range.file.volume().pages() == Pages::Unknown) {
+            drop(pieces);
+            return self.send_cold(token);
+        }
+        drop(pieces);
         client.set_nonblocking(false);
         client.doing = Doing::Sending;
         let Step::Send(chunks) = client.connection.step() else { return };
@@ -476,16 +517,13 @@ impl Server {
         };
         client.file.get_or_insert_with(|| Arc::clone(range.file));
         let part = FilePart { head, file: range.file, offset: range.offset, length: range.length };
-        match self.volumes.reading(range.file) {
-            Reading::Ring => {
-                self.ring.read_then_send(token, &client.socket, &part);
-            }
-            Reading::Direct => {
-                let started = self.ring.read_now_then_send(token, &client.socket, &part);
-                drop(pieces);
-                if started.is_err() {
-                    self.cut_short(token);
-                }
+        if range.file.volume().pages() == Pages::Askable {
+            self.ring.read_then_send(token, &client.socket, &part);
+        } else {
+            let started = self.ring.read_now_then_send(token, &client.socket, &part);
+            drop(pieces);
+            if started.is_err() {
+                self.cut_short(token);
             }
         }
     }
@@ -501,16 +539,16 @@ impl Server {
             let (pieces, file) = chunks.front();
             // The rest of a large file may be small, but is sent as the file was.
             pieces.len() <= 1
-                && file.is_some_and(|range| pieces.is_empty() || range.length >= SENDFILE_BYTES_MIN as u64)
+                && file.is_some_and(|range| {
+                    (pieces.is_empty() || range.length >= SENDFILE_BYTES_MIN as u64)
+                        && range.file.volume().pages() != Pages::Unknown
+                })
         };
         if !is_large(client.connection.step()) || !client.set_nonblocking(true) {
             return false;
         }
         let Step::Send(chunks) = client.connection.step() else { return false };
         let (pieces, Some(range)) = chunks.front() else { return false };
-        if self.volumes.reading(range.file) != Reading::Ring {
-            return false;
-        }
         client.file.get_or_insert_with(|| Arc::clone(range.file));
         let head = pieces.first().map_or(&[][..], |piece| piece.bytes());
         let sent = send_cached(&client.socket, head, &range);
@@ -532,6 +570,37 @@ impl Server {
             Step::Open(_) | Step::Read(_) | Step::Close(_) => self.drive(token),
         }
         true
+    }
+
+    /// Has the pool send what nobody can say of whether it is in memory.
+    fn send_cold(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if !client.set_nonblocking(true) {
+            return self.close(token, Close::Reset);
+        }
+        let Step::Send(chunks) = client.connection.step() else { return };
+        let (pieces, Some(range)) = chunks.front() else { return };
+        let head = pieces.first().map_or(&[][..], |piece| piece.bytes());
+        let job = Job::send(&*client.socket, head, &range, self.worker.config().copy);
+        drop(pieces);
+        match job {
+            Ok(job) => self.submit(token, job),
+            Err(_exhausted) => self.close(token, Close::Reset),
+        }
+    }
+
+    /// The pool has sent.
+    fn on_sent(&mut self, token: Token, sent: rustix::io::Result<usize>) {
+        match sent {
+            Ok(0) => self.cut_short(token),
+            Err(Errno::AGAIN) => {
+                let Some(client) = self.clients.get_mut(token) else { return };
+                self.ring.poll_writable(token, &client.socket);
+                client.doing = Doing::Sending;
+            }
+            Ok(sent) => self.completed(token, |client, worker| client.connection.sent(worker, sent)),
+            Err(_broken) => self.completed(token, |client, worker| client.connection.failed(worker)),
+        }
     }
 
     /// The socket has room, or there is an error that the next call will meet.
@@ -579,6 +648,11 @@ impl Server {
     fn close(&mut self, token: Token, close: Close) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let is_sending = matches!(client.doing, Doing::Sending);
+        if let Doing::Job = client.doing {
+            // A job that runs may hold the socket open for as long as it waits.
+            self.pool.cancel(token);
+            let _shut = shutdown(&client.socket, Shutdown::Both);
+        }
         let in_flight = is_sending || matches!(client.doing, Doing::Opening | Doing::Reading);
         client.doing = Doing::Closing { in_flight };
         if close == Close::Reset || is_sending {
@@ -637,10 +711,35 @@ impl Server {
             let Some(client) = self.clients.get_mut(token) else { continue };
             client.connection.expired(&mut self.worker);
             self.wheel.watch(slot, client.connection.deadline(), now);
+            self.give_up_file(token);
             self.drive(token);
         }
         self.due = due;
         self.accept();
+    }
+}
+
+impl Server {
+    /// If the connection no longer waits for its file, neither does the client.
+    fn give_up_file(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match (client.doing, client.connection.step()) {
+            (_, Step::Open(_) | Step::Read(_)) => {}
+            (Doing::Opening | Doing::Reading, _) => {
+                client.is_late = true;
+                client.doing = Doing::Waiting;
+            }
+            (Doing::Job, Step::Send(chunks)) if !chunks.has_file() => {
+                self.pool.cancel(token);
+                client.doing = Doing::Waiting;
+            }
+            (Doing::Waiting | Doing::Sending | Doing::Job | Doing::Closing { .. }, _) => {}
+        }
+    }
+
+    /// Whether what has ended is an operation that the client had given up.
+    fn is_late(&mut self, token: Token) -> bool {
+        self.clients.get_mut(token).is_some_and(|client| std::mem::take(&mut client.is_late))
     }
 }
 

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
-use common::{FileBytes, FileRange, SharedFile, SharedPiece, Token, Tune};
+use common::{FileBytes, FileRange, OpenFile, SharedFile, SharedPiece, Token, Tune, Volume};
 use libtest_mimic::{Arguments, Failed, Trial};
 use uring::buffers::{LARGE_BODY_BYTES, RECEIVE_BUFFER_BYTES};
 use uring::ring::{Completion, FilePart, LADDER, Options, Ring, Socket};
@@ -162,7 +162,7 @@ fn pattern(bytes: usize) -> Vec<u8> {
 fn file_of(directory: &tempfile::TempDir, content: &[u8]) -> io::Result<Arc<SharedFile>> {
     let path = directory.path().join("file");
     fs::write(&path, content)?;
-    Ok(Arc::new(SharedFile::new(OwnedFd::from(File::open(path)?), 0)))
+    Ok(Arc::new(SharedFile::new(OpenFile::new(OwnedFd::from(File::open(path)?), Volume::Local, 0))))
 }
 
 /// A directory on the build's file system, which is on a disk; `/tmp` may be in memory.

@@ -216,7 +216,8 @@ impl Connection {
         self.deadline
     }
 
-    /// Acts on the deadline, if it has passed: 408 to a request that isn't whole, else the end.
+    /// Acts on the deadline, if it has passed: 408 to a request that isn't whole, 503 where a file doesn't come, else the
+    /// end.
     pub fn expired(&mut self, host: &mut Host) {
         if self.deadline.is_none_or(|deadline| deadline > host.context.now()) {
             return;
@@ -227,8 +228,14 @@ impl Connection {
                 exchange.refuse(&mut host.context, Status::RequestTimeout);
                 self.proceed(host);
             }
+            // The file system doesn't answer. The client may try later, on another connection: what comes of the file
+            // finds nobody here.
+            State::Opening(exchange) | State::Loading(exchange) => {
+                exchange.refuse(&mut host.context, Status::ServiceUnavailable);
+                self.proceed(host);
+            }
             State::Sending(_) => self.failed(host),
-            State::Opening(_) | State::Loading(_) | State::Closing(_) => {}
+            State::Closing(_) => {}
         }
     }
 
@@ -281,10 +288,10 @@ impl Connection {
             self.state = State::Closing(close);
             host.put_back(exchange);
         } else if let Missing::File = responder.missing {
-            self.deadline = None;
+            self.deadline = Some(now + timeouts.send);
             self.state = State::Opening(exchange);
         } else if let Missing::Bytes(_) = responder.missing {
-            self.deadline = None;
+            self.deadline = Some(now + timeouts.send);
             self.state = State::Loading(exchange);
         } else if exchange.reader.is_in_request() {
             // Counted from the request's first byte, unless an answer has been sent since.

@@ -200,7 +200,7 @@ impl Responder {
                 self.missing = Missing::File;
             }
             (Purpose::Listing, Ok(Opened { listing: Some(page), .. })) => {
-                self.answer_listing(context, current, &page);
+                self.answer_listing(context, current, page);
             }
             (Purpose::Listing, Ok(_)) => self.seek_not_found_page(context, current),
             (Purpose::NotFoundPage, Ok(opened)) if opened.metadata.kind == FileType::RegularFile => {
@@ -254,12 +254,13 @@ impl Responder {
 
     /// A regular file was opened: answers with it, and lets it into the cache if it is worth it.
     fn answer_opened(&mut self, context: &mut Context, current: &Current<'_>, opened: Opened) {
-        let Opened { file, metadata, .. } = opened;
-        let file = context.files.share(file, metadata.device);
+        let Opened { file, metadata, examined, .. } = opened;
+        let file = context.files.share(file);
+        let examined = examined.unwrap_or(context.now());
         let path = self.open.path_bytes();
         let source = Source::File(file);
         if let Source::File(file) = &source
-            && let Some(cached) = context.files.admit(path, file, metadata, context.moment())
+            && let Some(cached) = context.files.admit(path, file, metadata, examined, context.moment())
         {
             context.files.release_source(source);
             return self.answer_cached(context, current, cached);
@@ -389,11 +390,12 @@ impl Responder {
         });
     }
 
-    fn answer_listing(&mut self, context: &mut Context, current: &Current<'_>, page: &[u8]) {
-        let length = page.len() as u64;
-        self.answer_from_memory(context, current, Status::Ok, length, |out, general| {
-            head::build_page_headers(out, general, MediaType::HTML, length);
-            out.extend_from_slice(page);
+    fn answer_listing(&mut self, context: &mut Context, current: &Current<'_>, page: FileBytes) {
+        let size = page.len() as u64;
+        let whole = ByteRange { start: 0, length: size };
+        let source = Source::Memory(Arc::new(page));
+        self.answer_with_body(context, current, Status::Ok, source, whole, |out, general| {
+            head::build_page_headers(out, general, MediaType::HTML, size);
         });
     }
 

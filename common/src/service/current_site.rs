@@ -33,13 +33,26 @@ impl CurrentSite {
     pub(crate) fn follow(&self) {
         let (site, _) = self.get();
         if let Some(moved) = site.moved() {
-            *self.lock() = Arc::new(moved);
-            self.renew();
+            self.set(moved);
         }
     }
 
-    /// What is cached of the site may lead elsewhere: something was mounted or unmounted.
+    /// Something was mounted or unmounted: paths may lead elsewhere, and into other volumes. This may wait for a disk.
     pub(crate) fn renew(&self) {
+        let (site, _) = self.get();
+        match site.renewed() {
+            Some(renewed) => self.set(renewed),
+            // The path leads nowhere just now. What is cached of it may be hidden.
+            None => self.count_version(),
+        }
+    }
+
+    fn set(&self, site: Site) {
+        *self.lock() = Arc::new(site);
+        self.count_version();
+    }
+
+    fn count_version(&self) {
         self.version.fetch_add(1, Release);
     }
 

@@ -7,6 +7,7 @@ pub mod current_site;
 pub mod endpoint;
 pub mod listen;
 pub mod log;
+pub mod pool;
 mod say;
 pub mod shared;
 pub mod shutdown;

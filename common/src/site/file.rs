@@ -7,7 +7,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, fstat};
 use rustix::io::{pread, retry_on_intr};
 
+use crate::site::closer::close_elsewhere;
 use crate::site::file_bytes::FileBytes;
+use crate::site::mounts::MountId;
+use crate::site::volume::Volume;
 
 /// What a file is, from fstat(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,37 +47,80 @@ impl Metadata {
     }
 }
 
+/// An open file, on a volume that is known. Dropping it closes it: at once, or elsewhere if that may wait.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// `None` only once it was taken out.
+    descriptor: Option<OwnedFd>,
+    volume: Volume,
+    mount: MountId,
+}
+
+impl OpenFile {
+    /// A file on this volume, in this mount.
+    #[must_use]
+    pub fn new(descriptor: OwnedFd, volume: Volume, mount: MountId) -> OpenFile {
+        OpenFile { descriptor: Some(descriptor), volume, mount }
+    }
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_ref().expect("only who owns the file takes it out").as_fd()
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        if let Some(descriptor) = self.descriptor.take()
+            && !self.volume.closes_at_once()
+        {
+            close_elsewhere(descriptor, self.mount);
+        }
+    }
+}
+
 /// An open file, shared by its connection and the operations that read from it. The allocation outlives the file:
 /// once emptied, it holds the next one.
 #[derive(Debug)]
 pub struct SharedFile {
-    file: Option<OwnedFd>,
-    device: u64,
+    file: Option<OpenFile>,
 }
 
 impl SharedFile {
-    /// A file on this device (`st_dev`).
+    /// A file that can be shared.
     #[must_use]
-    pub fn new(file: OwnedFd, device: u64) -> SharedFile {
-        SharedFile { file: Some(file), device }
+    pub fn new(file: OpenFile) -> SharedFile {
+        SharedFile { file: Some(file) }
     }
 
-    /// Takes the file out.
+    /// Takes the file out, if whoever gets it may close it in its own way. Any other is closed.
     pub(crate) fn take(&mut self) -> Option<OwnedFd> {
-        self.file.take()
+        let mut file = self.file.take()?;
+        if file.volume.closes_at_once() { file.descriptor.take() } else { None }
     }
 
-    /// The device that the file is on.
+    /// The volume that it is on.
     #[must_use]
-    pub fn device(&self) -> u64 {
-        self.device
+    pub fn volume(&self) -> Volume {
+        self.open_file().volume
+    }
+
+    /// The mount that it is in.
+    #[must_use]
+    pub fn mount(&self) -> MountId {
+        self.open_file().mount
+    }
+
+    fn open_file(&self) -> &OpenFile {
+        // Only the last owner can empty it: that takes `&mut`.
+        self.file.as_ref().expect("a file that is shared is open")
     }
 }
 
 impl AsFd for SharedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // Only the last owner can empty it: that takes `&mut`.
-        self.file.as_ref().expect("a file that is shared is open").as_fd()
+        self.open_file().as_fd()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of a small file that was read whole, for the cache.
+//! The bytes of a small file that was read whole, for the cache; or of a page that was made.
 //!
 //! Cached bytes come and go in no particular order. On a heap they would leave holes that fit nothing else, and with
 //! per-thread arenas they would do so in the arena of whichever thread read them. So all but the smallest get pages of
@@ -9,6 +9,8 @@ use std::ops::{Deref, DerefMut};
 
 use memmap2::MmapMut;
 
+use crate::site::reserved::Reserved;
+
 /// From this size on, bytes get pages of their own. At worst a third of them is wasted, in the last page.
 pub const PAGES_BYTES_MIN: usize = 8 * 1024;
 
@@ -16,6 +18,8 @@ pub const PAGES_BYTES_MIN: usize = 8 * 1024;
 pub struct FileBytes {
     memory: Memory,
     length: usize,
+    /// What a page has taken of the memory for pages.
+    _reserved: Option<Reserved>,
 }
 
 enum Memory {
@@ -30,7 +34,12 @@ impl FileBytes {
         let pages = if length >= PAGES_BYTES_MIN { MmapMut::map_anon(length).ok() } else { None };
         // The number of mappings is limited (vm.max_map_count); beyond it, fall back to the heap.
         let memory = pages.map_or_else(|| Memory::Heap(vec![0; length].into()), Memory::Pages);
-        FileBytes { memory, length }
+        FileBytes { memory, length, _reserved: None }
+    }
+
+    /// A page that was made.
+    pub(crate) fn of_page(page: Vec<u8>, reserved: Reserved) -> FileBytes {
+        FileBytes { length: page.len(), memory: Memory::Heap(page.into()), _reserved: Some(reserved) }
     }
 
     /// Shortens the buffer to `length` bytes.

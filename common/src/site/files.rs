@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::http::mime::{MediaType, RecentTypes};
 use crate::site::cache::{Cache, CacheConfig, CacheGauge, CachedFile, Candidate, Moment, Source};
-use crate::site::file::{Metadata, SharedFile};
+use crate::site::file::{Metadata, OpenFile, SharedFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::free_list::FreeList;
 use crate::site::root::Site;
@@ -111,14 +111,14 @@ impl Files {
 
     /// A file to be shared, in memory that was used before, or new.
     #[inline]
-    pub(crate) fn share(&mut self, file: OwnedFd, device: u64) -> Arc<SharedFile> {
+    pub(crate) fn share(&mut self, file: OpenFile) -> Arc<SharedFile> {
         match self.spare.take() {
             Some(mut spare) => {
                 let place = Arc::get_mut(&mut spare).expect("a spare one has one owner");
-                *place = SharedFile::new(file, device);
+                *place = SharedFile::new(file);
                 spare
             }
-            None => Arc::new(SharedFile::new(file, device)),
+            None => Arc::new(SharedFile::new(file)),
         }
     }
 
@@ -139,6 +139,7 @@ impl Files {
         path: &[u8],
         file: &Arc<SharedFile>,
         metadata: Metadata,
+        examined: Instant,
         moment: Moment,
     ) -> Option<Arc<CachedFile>> {
         let mut cache = self.lock_cache()?;
@@ -146,7 +147,7 @@ impl Files {
         if cache.version() != self.version {
             return None;
         }
-        cache.admit(&self.site, &Candidate { path, file, metadata }, moment)
+        cache.admit(&self.site, &Candidate { path, file, metadata, examined }, moment)
     }
 
     /// The bytes of a cached file were read: keeps them, too.

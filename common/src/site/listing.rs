@@ -2,19 +2,32 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
 use rustix::fs::{Dir, FileType};
 
 use crate::http::target;
+use crate::site::file_bytes::FileBytes;
+use crate::site::reserved::Reserved;
 use crate::site::root::Site;
 
 /// Entries listed on one page; if there are more, the page says so.
 const ENTRIES_MAX: usize = 10_000;
 
+/// Bytes that an entry takes up besides its name, at most: in the list, and twice on the page.
+const ENTRY_BYTES: usize = size_of::<Listed>() + 64;
+
+/// A byte of a name takes up to three where it is a part of an address (`%2F`), and up to six as text (`&quot;`).
+const NAME_FACTOR: usize = 1 + 3 + 6;
+
 /// Reads a directory and renders its page: directories first, each group sorted by name. May block on a disk.
-pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<u8>> {
-    let mut entries = entries(site, directory, path)?;
+///
+/// # Errors
+/// What getdents64(2) reports, and `ENOMEM` when other listings have taken up all the memory that there is for them.
+pub(crate) fn page(site: &Site, directory: impl AsFd, path: &CStr) -> io::Result<FileBytes> {
+    let mut reserved = Reserved::default();
+    reserved.grow(path.to_bytes().len() * 2 * NAME_FACTOR + 1024)?;
+    let mut entries = entries(site, directory, path, &mut reserved)?;
     let complete = entries.len() <= ENTRIES_MAX;
     entries.truncate(ENTRIES_MAX);
     entries.sort_unstable();
@@ -47,7 +60,10 @@ pub(crate) fn page(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<
         out.extend_from_slice(format!("<p>Only {ENTRIES_MAX} entries are listed.</p>\n").as_bytes());
     }
     out.extend_from_slice(b"</html>\n");
-    Ok(out)
+    drop(entries);
+    out.shrink_to_fit();
+    reserved.shrink_to(out.len());
+    Ok(FileBytes::of_page(out, reserved))
 }
 
 /// Field order is sort order.
@@ -57,7 +73,12 @@ struct Listed {
     name: Vec<u8>,
 }
 
-fn entries(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<Listed>> {
+fn entries(
+    site: &Site,
+    directory: impl AsFd,
+    path: &CStr,
+    reserved: &mut Reserved,
+) -> io::Result<Vec<Listed>> {
     let hidden = site.options().hidden;
     let mut entries = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -79,6 +100,7 @@ fn entries(site: &Site, directory: &OwnedFd, path: &CStr) -> io::Result<Vec<List
             FileType::Directory => false,
             _ => continue,
         };
+        reserved.grow(name.len() * NAME_FACTOR + ENTRY_BYTES)?;
         entries.push(Listed { is_file, name: name.to_vec() });
         if entries.len() > ENTRIES_MAX {
             break;

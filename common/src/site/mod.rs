@@ -1,14 +1,19 @@
 //! The site: files opened beneath one directory, what is kept of them, and how their bytes are reached.
 //!
-//! [`root`] is the directory, [`open`] a request for one file of it, [`file`](mod@file) an open file. [`cache`] keeps what is
-//! asked for again. [`files`] is what a worker uses of all this. Nothing here knows of connections.
+//! [`root`] is the directory, [`open`] a request for one file of it, [`file`](mod@file) an open file, [`volume`] what may
+//! be asked of the file system below it. [`cache`] keeps what is asked for again. [`files`] is what a worker uses of all
+//! this. Nothing here knows of connections.
 
 pub mod cache;
+mod closer;
 pub mod file;
 pub mod file_bytes;
 pub mod files;
 pub mod free_list;
 mod listing;
+pub mod mounts;
 pub mod open;
+mod reserved;
 pub mod root;
 pub mod sendfile;
+pub mod volume;

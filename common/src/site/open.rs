@@ -4,13 +4,16 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::http::status::Status;
-use crate::site::file::Metadata;
+use crate::site::file::{Metadata, OpenFile};
+use crate::site::file_bytes::FileBytes;
 use crate::site::listing;
+use crate::site::mounts::MountId;
 use crate::site::root::Site;
 
 /// What is to be opened: a path of a site, shared with whoever carries the open out.
@@ -82,15 +85,40 @@ impl OpenRequest {
     /// # Errors
     /// What openat2(2), fstat(2) and getdents64(2) report; [`status_of`] says what becomes of it.
     pub fn open(&self) -> io::Result<Opened> {
-        let mut opened = Opened::from_fd(self.site.open(self.path())?)?;
-        if self.is_listing && opened.metadata.kind == FileType::Directory {
-            opened.listing = Some(listing::page(&self.site, &opened.file, self.path())?);
-        }
-        Ok(opened)
+        let (file, metadata) = self.site.open(self.path())?;
+        let examined = Some(Instant::now());
+        let is_directory = metadata.kind == FileType::Directory;
+        let listing = match self.is_listing && is_directory {
+            true => Some(listing::page(&self.site, &file, self.path())?),
+            false => None,
+        };
+        Ok(Opened { file, metadata, examined, listing })
     }
 
-    /// Carries the request out if the kernel's caches alone can (`RESOLVE_CACHED`, Linux 5.12); `None` when only
-    /// [`open`](Self::open) can.
+    /// Whether the request may be carried out where nothing must wait: by [`open_cached`](Self::open_cached), or by a
+    /// ring.
+    #[must_use]
+    pub fn may_be_at_once(&self) -> bool {
+        !self.is_listing && self.site.opens_at_once()
+    }
+
+    /// What follows an open in the root's own mount (`RESOLVE_NO_XDEV`), where that was
+    /// [at once](Self::may_be_at_once): fstat(2).
+    ///
+    /// # Errors
+    /// What fstat(2) reports.
+    pub fn examine(&self, file: OwnedFd) -> io::Result<Opened> {
+        Ok(Opened::at_once(self.site.examine(file)?))
+    }
+
+    /// The mount that the path is likely to lead into, so that requests for one that is dead can be told from others.
+    #[must_use]
+    pub fn likely_mount(&self) -> MountId {
+        self.site.likely_mount(self.path())
+    }
+
+    /// Carries the request out if the kernel's caches alone can (`RESOLVE_CACHED`, Linux 5.12), on a volume that doesn't
+    /// make opens wait; `None` when only [`open`](Self::open) can.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -99,8 +127,8 @@ impl OpenRequest {
             return Ok(None);
         }
         match self.site.open_cached(self.path()) {
-            Err(Errno::AGAIN | Errno::INVAL) => Ok(None),
-            other => Opened::from_fd(other?).map(Some),
+            Err(Errno::AGAIN | Errno::XDEV | Errno::INVAL) => Ok(None),
+            other => Ok(Some(Opened::at_once(other?))),
         }
     }
 }
@@ -109,21 +137,19 @@ impl OpenRequest {
 #[derive(Debug)]
 pub struct Opened {
     /// The descriptor.
-    pub file: OwnedFd,
+    pub(crate) file: OpenFile,
     /// What it is.
-    pub metadata: Metadata,
+    pub(crate) metadata: Metadata,
+    /// When it was found to be that; `None`: just now.
+    pub(crate) examined: Option<Instant>,
     /// The page that lists the directory, where that was asked for.
-    pub(crate) listing: Option<Vec<u8>>,
+    pub(crate) listing: Option<FileBytes>,
 }
 
 impl Opened {
-    /// What follows an open: fstat(2).
-    ///
-    /// # Errors
-    /// What fstat(2) reports.
-    pub fn from_fd(file: OwnedFd) -> io::Result<Opened> {
-        let metadata = Metadata::of(&file)?;
-        Ok(Opened { file, metadata, listing: None })
+    /// What was opened and examined without a wait.
+    fn at_once((file, metadata): (OpenFile, Metadata)) -> Opened {
+        Opened { file, metadata, examined: None, listing: None }
     }
 }
 

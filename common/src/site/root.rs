@@ -3,6 +3,9 @@
 //! Every open is an `openat2(2)` (Linux 5.6) relative to a descriptor of the root with `RESOLVE_BENEATH`: the kernel
 //! itself refuses a symbolic link that leads out, or a directory that is swapped for one at the wrong moment.
 //! `O_NONBLOCK` keeps a FIFO from holding up the opener; only regular files are served.
+//!
+//! What is mounted beneath the root is another volume (`site/volume.rs`). An open that mustn't wait stays in the root's
+//! own mount (`RESOLVE_NO_XDEV`), whose volume is known; any other tries that first, and then wherever the path leads.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -13,7 +16,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
-use crate::site::file::Metadata;
+use crate::site::file::{Metadata, OpenFile};
+use crate::site::mounts::{MountId, Mounts};
 
 /// How often an open is repeated that lost a race against a rename (`EAGAIN`, openat2(2)).
 const RACES_MAX: usize = 8;
@@ -45,6 +49,7 @@ pub struct Site {
     /// Where the root was found.
     path: PathBuf,
     root: OwnedFd,
+    mounts: Mounts,
     how: OpenHow,
     options: SiteOptions,
 }
@@ -71,9 +76,11 @@ impl Site {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = root.to_owned();
         let fail = |errno| RootError::new(&path, errno);
-        let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve: resolve_flags(options).bits() };
+        let resolve = (resolve_flags(options) | ResolveFlags::NO_XDEV).bits();
+        let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve };
         let root = openat(CWD, root, flags, Mode::empty()).map_err(fail)?;
-        let site = Site { path: path.clone(), root, how, options };
+        let mounts = Mounts::at(&root);
+        let site = Site { path: path.clone(), root, mounts, how, options };
         // With O_PATH, since serving needs the permission to enter the root, not the one to read its names.
         match site.openat2(c".", flags, ResolveFlags::empty()) {
             Ok(_root) => Ok(site),
@@ -93,11 +100,30 @@ impl Site {
         (now != before).then_some(moved)
     }
 
-    /// Opens a path beneath the root for reading. This may wait for a disk.
-    pub(crate) fn open(&self, path: &CStr) -> rustix::io::Result<OwnedFd> {
+    /// The same site, after something was mounted or unmounted. This may wait for a disk.
+    pub(crate) fn renewed(&self) -> Option<Site> {
+        Site::open_root(&self.path, self.options).ok()
+    }
+
+    /// Opens a path beneath the root for reading, and examines it. This may wait for a disk.
+    pub(crate) fn open(&self, path: &CStr) -> rustix::io::Result<(OpenFile, Metadata)> {
+        match self.open_racing(path, ResolveFlags::NO_XDEV) {
+            // It leads into another mount, or out of the root.
+            Err(Errno::XDEV) => {
+                let file = self.open_racing(path, ResolveFlags::empty())?;
+                let metadata = Metadata::of(&file)?;
+                let (volume, mount) = self.mounts.volume_of(&file);
+                Ok((OpenFile::new(file, volume, mount), metadata))
+            }
+            file => Ok(self.examine(file?)?),
+        }
+    }
+
+    /// Opens a path however often renames get in the way.
+    fn open_racing(&self, path: &CStr, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
         let mut races = 0;
         loop {
-            match self.openat2(path, FLAGS, ResolveFlags::empty()) {
+            match self.openat2(path, FLAGS, resolve) {
                 Err(Errno::AGAIN) if races < RACES_MAX => races += 1,
                 other => return other,
             }
@@ -107,9 +133,31 @@ impl Site {
     /// As [`open`](Self::open), if the kernel's caches alone can tell where the path leads (`RESOLVE_CACHED`).
     ///
     /// # Errors
-    /// `EAGAIN` when only a disk can tell, `EINVAL` before Linux 5.12, else as [`open`](Self::open).
-    pub(crate) fn open_cached(&self, path: &CStr) -> rustix::io::Result<OwnedFd> {
-        self.openat2(path, FLAGS, ResolveFlags::CACHED)
+    /// `EAGAIN` when only a disk can tell, `EXDEV` when another mount can, `EINVAL` before Linux 5.12, else as
+    /// [`open`](Self::open).
+    pub(crate) fn open_cached(&self, path: &CStr) -> rustix::io::Result<(OpenFile, Metadata)> {
+        if !self.opens_at_once() {
+            return Err(Errno::AGAIN);
+        }
+        self.examine(self.openat2(path, FLAGS, ResolveFlags::CACHED | ResolveFlags::NO_XDEV)?)
+    }
+
+    /// Examines what was opened in the root's own mount: fstat(2).
+    pub(crate) fn examine(&self, file: OwnedFd) -> rustix::io::Result<(OpenFile, Metadata)> {
+        let metadata = Metadata::of(&file)?;
+        let volume = self.mounts.volume_in_root(&metadata);
+        Ok((OpenFile::new(file, volume, self.mounts.root()), metadata))
+    }
+
+    /// Whether what is in the root's own mount can be opened without a wait.
+    #[must_use]
+    pub fn opens_at_once(&self) -> bool {
+        self.mounts.opens_at_once()
+    }
+
+    /// The mount that a path is likely to lead into.
+    pub(crate) fn likely_mount(&self, path: &CStr) -> MountId {
+        self.mounts.likely(path.to_bytes())
     }
 
     /// What a path leads to, if it is served: links are followed as an open follows them.
@@ -147,7 +195,8 @@ impl Site {
         self.root.as_fd()
     }
 
-    /// How paths are opened, for a ring that does it itself. It stays in place as long as the site lives.
+    /// How paths in the root's own mount are opened, for a ring that does it itself. It stays in place as long as the
+    /// site lives.
     #[must_use]
     pub fn how(&self) -> &OpenHow {
         &self.how

@@ -6,11 +6,12 @@
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
 
-use rustix::fs::sendfile;
+use rustix::fs::{fstat, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::{SendFlags, send};
 
 use crate::site::file::{FileRange, SharedFile};
+use crate::site::volume::Pages;
 
 /// From this many bytes on, avoiding the copy is worth the extra system calls (NOTES.md has the measurements).
 pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
@@ -59,7 +60,7 @@ pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>)
         Ok(count) if count == cached => Ok(Sent::Bytes { count: head.len() + count, full: false }),
         // A short write: either the socket is full, or the file has ended. Probe the next byte to tell.
         Ok(count) if count > 0 => {
-            let full = cached_bytes(range.file, range.offset + count as u64, 1) == 1;
+            let full = goes_on(range.file, range.offset + count as u64);
             Ok(Sent::Bytes { count: head.len() + count, full })
         }
         Err(Errno::AGAIN) if !head.is_empty() => Ok(Sent::Bytes { count: head.len(), full: true }),
@@ -73,9 +74,22 @@ pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>)
     }
 }
 
-/// How many of the wanted bytes are in the page cache, counted from the first, judging by single-byte probes
-/// (`RWF_NOWAIT`, preadv2(2)). 0 if the file system or a seccomp policy doesn't allow them.
+/// Whether the file, as far as it is in memory, has a byte there.
+fn goes_on(file: &SharedFile, offset: u64) -> bool {
+    match file.volume().pages() {
+        Pages::Here => fstat(file).is_ok_and(|stat| stat.st_size > offset.cast_signed()),
+        Pages::Askable | Pages::Unknown => cached_bytes(file, offset, 1) == 1,
+    }
+}
+
+/// How many of the wanted bytes are in memory, counted from the first: on a disk judging by single-byte probes
+/// (`RWF_NOWAIT`, preadv2(2)). 0 if nobody can tell, or a seccomp policy doesn't allow the probes.
 fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
+    match file.volume().pages() {
+        Pages::Here => return wanted,
+        Pages::Askable => {}
+        Pages::Unknown => return 0,
+    }
     let mut cached = 0;
     while cached < wanted {
         let next = (cached + PROBE_BYTES).min(wanted);
@@ -92,6 +106,8 @@ fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::file::OpenFile;
+    use crate::site::volume::Volume;
     use std::fs::File;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
@@ -100,12 +116,16 @@ mod tests {
 
     const BYTES: usize = 3 * PROBE_BYTES + 1;
 
+    fn to_shared(file: File) -> SharedFile {
+        SharedFile::new(OpenFile::new(OwnedFd::from(file), Volume::Local, 0))
+    }
+
     /// A file just written, so that it is cached; `None` if the file system doesn't support the probe.
     fn cached_file() -> Option<(File, Arc<SharedFile>, Vec<u8>)> {
         let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
         let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[n % 3]).collect();
         file.write_all(&content).expect("written");
-        let shared = SharedFile::new(OwnedFd::from(file.try_clone().expect("a descriptor")), 0);
+        let shared = to_shared(file.try_clone().expect("a descriptor"));
         (cached_bytes(&shared, 0, 1) == 1).then(|| (file, Arc::new(shared), content))
     }
 
@@ -182,8 +202,7 @@ mod tests {
             // The probe has made the kernel fetch the end; the beginning is still missing.
             assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
         }
-        let unaskable =
-            Arc::new(SharedFile::new(OwnedFd::from(File::open("/proc/self/status").expect("open")), 0));
+        let unaskable = Arc::new(to_shared(File::open("/proc/self/status").expect("open")));
         let range = FileRange { file: &unaskable, offset: 0, length: 1 };
         assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
     }

@@ -6,9 +6,9 @@ use std::io::{IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
-use crate::pool::{JOBS_MAX, JobCounts};
 use common::site::sendfile::SENDFILE_BYTES_MAX;
 use common::{Config, Site, SiteOptions, listen_socket};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Advice, fadvise, fsync};
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::net::sockopt;
@@ -17,11 +17,34 @@ use tempfile::TempDir;
 /// Longer than any passing test takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The jobs that a server has handed to the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Jobs {
+    opens: u64,
+    /// Those that read: for the cache, or in order to send.
+    reads: u64,
+    in_flight: u64,
+}
+
+impl Jobs {
+    pub(super) fn count(&mut self, job: &Job) {
+        match job {
+            Job::Open(_) => self.opens += 1,
+            Job::Read { .. } | Job::Send { .. } => self.reads += 1,
+        }
+        self.in_flight += 1;
+    }
+
+    pub(super) fn count_done(&mut self) {
+        self.in_flight -= 1;
+    }
+}
+
 struct Bench {
     folder: TempDir,
     service: Arc<Service>,
-    pool: Pool,
     server: Server,
+    _pool: Pool,
     events: Events,
     address: SocketAddr,
 }
@@ -37,11 +60,11 @@ fn bench(config: Config) -> Bench {
     let options = SiteOptions { listing: true, ..SiteOptions::default() };
     let site = Site::open_root(folder.path(), options).expect("a root");
     let service = Arc::new(Service::new(site, config).expect("a service"));
-    let pool = Pool::start(4).expect("a thread");
+    let pool = Pool::new(4);
     let socket = listen_socket("127.0.0.1:0".parse().expect("an address"), None).expect("listening");
     let address = rustix::net::getsockname(&socket).expect("a name").try_into().expect("an address");
     let server = Server::new(Worker::new(Arc::clone(&service), 0), vec![socket], &pool).expect("a server");
-    Bench { folder, service, pool, server, events: Events::with_capacity(EVENTS_MAX), address }
+    Bench { folder, service, server, _pool: pool, events: Events::with_capacity(EVENTS_MAX), address }
 }
 
 impl Bench {
@@ -191,10 +214,10 @@ fn cached_files_are_served_in_the_loop_and_others_by_the_pool() {
     // If the kernel has dropped a name from its cache, or something is being mounted, the open goes to the pool.
     let begun = Instant::now();
     loop {
-        let opens = bench.pool.counts().opens;
+        let opens = bench.server.jobs.opens;
         visit(&mut bench, &warm, &content);
-        assert_eq!(bench.pool.counts().reads, 0, "files just written are cached");
-        if bench.pool.counts().opens == opens {
+        assert_eq!(bench.server.jobs.reads, 0, "files just written are cached");
+        if bench.server.jobs.opens == opens {
             break;
         }
         assert!(begun.elapsed() < PATIENCE, "cached files are opened by the pool");
@@ -208,14 +231,14 @@ fn cached_files_are_served_in_the_loop_and_others_by_the_pool() {
     let cold = (0..).find_map(|batch| {
         assert!(begun.elapsed() < PATIENCE, "the pool never reads without opening");
         let names = cold_files(&bench, FILES, batch, &content);
-        let before = bench.pool.counts();
+        let before = bench.server.jobs;
         visit(&mut bench, &names, &content);
-        let JobCounts { opens, reads } = bench.pool.counts();
+        let Jobs { opens, reads, .. } = bench.server.jobs;
         (opens == before.opens && reads >= before.reads + FILES as u64 / 2).then_some(names)
     });
-    let reads = bench.pool.counts().reads;
+    let reads = bench.server.jobs.reads;
     visit(&mut bench, &cold.expect("a batch"), &content);
-    assert_eq!(bench.pool.counts().reads, reads, "cached by the reads before");
+    assert_eq!(bench.server.jobs.reads, reads, "cached by the reads before");
 }
 
 /// How often this thread has blocked (voluntary context switches, proc_pid_status(5)).
@@ -237,7 +260,7 @@ fn spin(bench: &mut Bench, bytes_out: u64) {
 
 #[test]
 fn the_loop_never_waits_for_the_disk() {
-    const FILES: usize = JOBS_MAX;
+    const FILES: usize = 64;
     const BYTES: usize = 200_000;
     let mut bench = bench(Config::default());
     let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[0]).collect();
@@ -252,14 +275,14 @@ fn the_loop_never_waits_for_the_disk() {
         assert!(begun.elapsed() < PATIENCE, "the pool never reads");
         let names = cold_files(&bench, FILES, batch, &content);
         let mut streams: Vec<_> = names.iter().map(|name| bench.request(&format!("/{name}"))).collect();
-        let (reads, before) = (bench.pool.counts().reads, sleeps());
+        let (reads, before) = (bench.server.jobs.reads, sleeps());
         bytes_out += (FILES * BYTES) as u64;
         spin(&mut bench, bytes_out);
         slept = sleeps() - before;
         for stream in &mut streams {
             assert!(answer(stream) == (200, content.clone()));
         }
-        rounds += usize::from(bench.pool.counts().reads >= reads + FILES as u64 / 2);
+        rounds += usize::from(bench.server.jobs.reads >= reads + FILES as u64 / 2);
         batch += 1;
     }
     // A lock held by a pool thread may put the loop to sleep now and then.
@@ -325,23 +348,39 @@ fn a_pipelining_client_does_not_starve_others() {
     }
 }
 
+/// Accepts the connection that has been made.
+fn accept_one(server: &mut Server) {
+    let clients = server.clients.len();
+    while server.clients.len() == clients {
+        server.listeners[0].acceptable = true;
+        server.accept();
+    }
+}
+
 #[test]
 fn a_late_result_does_not_reach_the_next_client() {
-    let mut bench = bench(Config::default());
-    bench.file("small", b"small");
-    let _first = bench.request("/");
-    // Listings always go to the pool.
-    bench.turn_until("the job", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Job));
+    let mut bench = bench(Config { tune: vec![Tune::AlwaysPool], ..Config::default() });
+    bench.file("one", b"of one");
+    bench.file("two", b"of two");
+    let _first = bench.request("/one");
+    accept_one(&mut bench.server);
     let stale = bench.server.only_token();
+    bench.turn_until("the job", |server| server.jobs.in_flight == 1);
+    // It is done, and before that is noticed its client is gone, and another, in its place, waits for a file, too.
+    let mut events = [PollFd::new(bench.server.pool.event(), PollFlags::IN)];
+    assert_eq!(poll(&mut events, Some(&Timespec::try_from(PATIENCE).expect("seconds"))), Ok(1));
     bench.server.close(stale, Close::Drop);
-    let mut second = bench.request("/small");
-    bench.turn_until("the next client", |server| server.clients.len() == 1);
+    let mut second = bench.request("/two");
+    accept_one(&mut bench.server);
     assert_eq!(bench.server.only_token().slot, stale.slot, "the same place");
     assert_ne!(bench.server.only_token(), stale);
+    if !bench.server.all_wait_for(Waits::Job) {
+        let token = bench.server.only_token();
+        bench.server.on_readable(token);
+    }
+    assert!(bench.server.all_wait_for(Waits::Job));
     bench.serve(1);
-    assert_eq!(answer(&mut second), (200, b"small".to_vec()));
-    bench.turn_until("the late result", |server| server.pool.is_idle());
-    assert_eq!(bench.service.stats.totals().requests, 1, "the first request got no response");
+    assert_eq!(answer(&mut second), (200, b"of two".to_vec()));
     assert_eq!(bench.service.stats.totals().errors, 0);
 }
 
@@ -361,13 +400,11 @@ fn a_stale_event_does_not_reach_the_next_client() {
     // The event has been reported, but before it is handled its client closes and another takes the slot.
     bench.server.close(stale, Close::Drop);
     let _second = bench.connect();
-    bench.server.listeners[0].acceptable = true;
-    while bench.server.clients.is_empty() {
-        bench.server.accept();
-        bench.server.listeners[0].acceptable = true;
-    }
+    accept_one(&mut bench.server);
     let token = bench.server.only_token();
     assert_eq!(token.slot, stale.slot, "the same place");
+    // Not one that would look for bytes at once, and find that there are none.
+    bench.server.clients.get_mut(token).expect("the client").waits = Waits::Job;
     bench.server.turn(&bench.events);
     assert!(
         bench.server.clients.get(token).expect("the client").incoming == Incoming::Nothing,
@@ -376,8 +413,8 @@ fn a_stale_event_does_not_reach_the_next_client() {
 }
 
 #[test]
-fn clients_queue_when_the_pool_is_full() {
-    const CLIENTS: usize = JOBS_MAX + 20;
+fn more_clients_than_threads_wait_for_the_pool() {
+    const CLIENTS: usize = 80;
     let mut bench = bench(Config::default());
     let mut streams: Vec<_> = (0..CLIENTS).map(|_| bench.request("/")).collect();
     // Results aren't handled here, because the loop isn't turned while they arrive.
@@ -386,8 +423,7 @@ fn clients_queue_when_the_pool_is_full() {
     for stream in &mut streams {
         assert_eq!(answer(stream).0, 200);
     }
-    assert_eq!(bench.pool.counts(), JobCounts { opens: bench.pool.counts().opens, reads: 0 });
-    assert!(bench.server.applicants.is_empty());
+    assert_eq!((bench.server.jobs.reads, bench.server.jobs.in_flight), (0, 0));
 }
 
 #[test]
@@ -435,10 +471,14 @@ fn out_of_descriptors_accepting_pauses_until_one_is_free() {
 fn a_request_and_the_end_in_one_edge_are_both_handled() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
-    let mut stream = bench.request("/small");
+    let mut stream = bench.connect();
+    bench.turn_until("the client", |server| server.clients.len() == 1);
+    // Discard the edge made by the registration.
+    while bench.events.len() > 0 {
+        bench.server.poller.wait(&mut bench.events, Some(Duration::ZERO)).expect("waited");
+    }
+    stream.write_all(get("/small").as_bytes()).expect("written");
     stream.shutdown(std::net::Shutdown::Write).expect("shut down");
-    bench
-        .turn_until("the end", |server| server.worker.drain() == Drain::Serving && server.clients.len() == 1);
     bench.turn_until("the close", |server| server.clients.is_empty());
     assert_eq!(answer(&mut stream), (200, b"small".to_vec()));
     assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
@@ -484,13 +524,13 @@ fn lag_once(config: Config) -> (bool, u64) {
     let mut stream = bench.request("/large");
     bench
         .turn_until("a full socket", |server| server.clients.len() == 1 && server.all_wait_for(Waits::Space));
-    assert!(bench.server.pool.is_idle(), "the waiting client holds no buffer");
+    assert!(bench.server.jobs.in_flight == 0, "who waits for space holds no thread");
     // From here on, the pool must read the pages again.
     bench.evict("large");
     let reader = std::thread::spawn(move || answer(&mut stream));
     bench.serve(1);
     assert!(reader.join().expect("read") == (200, content));
-    (bench.evicts(), bench.pool.counts().reads)
+    (bench.evicts(), bench.server.jobs.reads)
 }
 
 #[test]
@@ -505,8 +545,8 @@ fn a_slow_reader_gets_the_whole_file_in_every_mode() {
     let always_pool = Config { tune: vec![Tune::AlwaysPool], ..Config::default() };
     let reads = lag(always_pool);
     assert!(
-        reads >= (20 << 20) / pool::READ_BYTES_MAX as u64,
-        "the pool must read every byte, not {reads} times"
+        reads >= (20 << 20) / SENDFILE_BYTES_MAX as u64,
+        "the pool must send every byte, not in {reads} pieces"
     );
     let tune = vec![Tune::AlwaysPool, Tune::LevelTriggered];
     lag(Config { copy: CopyMode::Read, tune, ..Config::default() });
@@ -520,7 +560,7 @@ fn always_pool_uses_the_pool_for_cached_files() {
     let names: Vec<String> = (0..FILES).map(|n| format!("file{n}")).collect();
     names.iter().for_each(|name| bench.file(name, b"small"));
     visit(&mut bench, &names, b"small");
-    assert_eq!(bench.pool.counts(), JobCounts { opens: FILES, reads: FILES });
+    assert_eq!(bench.server.jobs, Jobs { opens: FILES, reads: FILES, in_flight: 0 });
 }
 
 fn levels() -> Config {

@@ -110,6 +110,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) file: &'a Arc<SharedFile>,
     pub(crate) metadata: Metadata,
+    /// When it was found to be that.
+    pub(crate) examined: Instant,
 }
 
 /// The current time, by both of a worker's clocks.
@@ -198,7 +200,7 @@ impl Cache {
         candidate: &Candidate<'_>,
         moment: Moment,
     ) -> Option<Arc<CachedFile>> {
-        let Candidate { path, file, metadata } = candidate;
+        let Candidate { path, file, metadata, examined } = candidate;
         // Another client was faster.
         if let Some(entry) = self.get(path, moment.now) {
             return Some(entry);
@@ -218,15 +220,19 @@ impl Cache {
             return None;
         }
         let path = FilePath::from(*path);
-        let (watch, ttl) = match self.watches.watch(site, &path, file, metadata) {
-            Visibility::Watched(watch) => (Some(watch), WATCHED_TTL),
-            Visibility::Partly(watch) => (Some(watch), UNSEEN_TTL),
+        let (watch, expires) = match self.watches.watch(site, &path, file, metadata) {
+            Visibility::Watched(watch) => (Some(watch), moment.now + WATCHED_TTL),
+            Visibility::Partly(watch) => (Some(watch), moment.now + UNSEEN_TTL),
             // Check again: the open may have waited for a disk since.
-            Visibility::Unseen if site.reopen(&path) == Ok(*metadata) => (None, UNSEEN_TTL),
-            Visibility::Unseen | Visibility::Unsettled => return None,
+            Visibility::Unseen if file.volume().opens_at_once() => match site.reopen(&path) {
+                Ok(now) if now == *metadata => (None, moment.now + UNSEEN_TTL),
+                Ok(_) | Err(_) => return None,
+            },
+            // To check again would be to wait.
+            Visibility::Unseen => (None, *examined + UNSEEN_TTL),
+            Visibility::Unsettled => return None,
         };
         let media_type = mime_for(&path);
-        let expires = moment.now + ttl;
         let file = Arc::clone(file);
         let entry =
             CachedFile::new(*metadata, media_type, file, moment.unix_seconds, wants_bytes, watch, expires);
@@ -423,8 +429,9 @@ mod tests {
         let mut request = OpenRequest::new(Arc::clone(site));
         request.set_file(site, name.as_bytes(), b"");
         let opened = request.open().expect("opened");
-        let file = Arc::new(SharedFile::new(opened.file, opened.metadata.device));
-        let candidate = Candidate { path: name.as_bytes(), file: &file, metadata: opened.metadata };
+        let file = Arc::new(SharedFile::new(opened.file));
+        let (path, metadata) = (name.as_bytes(), opened.metadata);
+        let candidate = Candidate { path, file: &file, metadata, examined: moment.now };
         cache.admit(site, &candidate, moment).is_some()
     }
 

@@ -16,7 +16,6 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::fstatfs;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 
@@ -44,28 +43,6 @@ const DIRECTORY_EVENTS: WatchFlags = WatchFlags::CREATE
     .union(WatchFlags::DELETE_SELF)
     .union(WatchFlags::ONLYDIR)
     .union(WatchFlags::MASK_CREATE);
-
-/// File systems on which every change goes through this kernel's own inodes (statfs(2)). Network, FUSE and overlay file
-/// systems can change without an event.
-const LOCAL: [u32; 14] = [
-    0x0000_ef53, // ext2, ext3, ext4
-    0x5846_5342, // XFS
-    0x9123_683e, // Btrfs
-    0x0102_1994, // tmpfs
-    0x8584_58f6, // ramfs
-    0xf2f5_2010, // F2FS
-    0x2fc1_2fc1, // ZFS
-    0xca45_1a4e, // bcachefs
-    0x3153_464a, // JFS
-    0x0000_4d44, // FAT
-    0x2011_bab0, // exFAT
-    0x7371_7368, // SquashFS
-    0xe0f5_e1e2, // EROFS
-    0x0000_9660, // ISO 9660
-];
-
-/// Devices remembered. A site seldom spans more than one; files on devices beyond this count as unseen.
-const DEVICES_MAX: usize = 32;
 
 /// Which changes to a file can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +82,6 @@ pub(crate) struct Watches {
     directories: HashMap<FilePath, Directory>,
     /// Directory paths by watch.
     paths: HashMap<i32, FilePath>,
-    /// Devices, and whether their changes can be seen.
-    devices: Vec<(u64, bool)>,
 }
 
 impl Watches {
@@ -117,7 +92,6 @@ impl Watches {
             files: HashMap::new(),
             directories: HashMap::new(),
             paths: HashMap::new(),
-            devices: Vec::new(),
         }
     }
 
@@ -135,7 +109,8 @@ impl Watches {
         found: &Metadata,
     ) -> Visibility {
         let Some(inotify) = self.inotify.clone() else { return Visibility::Unseen };
-        if !self.sees(found.device, file) {
+        // Not on a network, in user space, or in layers: there, changes can come from elsewhere, and paths make waits.
+        if !file.volume().tells_changes() || !site.opens_at_once() {
             return Visibility::Unseen;
         }
         let mut is_plain = true;
@@ -243,22 +218,6 @@ impl Watches {
             // Fails if the inode is gone: the kernel has removed the watch already.
             let _ended = inotify::remove_watch(inotify, watch);
         }
-    }
-
-    /// Whether changes on this device can be seen. `file` is on it.
-    fn sees(&mut self, device: u64, file: &SharedFile) -> bool {
-        if let Some((_, sees)) = self.devices.iter().find(|(known, _)| *known == device) {
-            return *sees;
-        }
-        // A foreign file system may be slow to answer, so ask only once.
-        if self.devices.len() == DEVICES_MAX {
-            return false;
-        }
-        // The type is a 32-bit magic number in a field whose width and sign depend on the architecture.
-        let is_local = |magic: i128| LOCAL.iter().any(|local| i128::from(*local) == magic & 0xffff_ffff);
-        let sees = fstatfs(file).is_ok_and(|stat| is_local(i128::from(stat.f_type)));
-        self.devices.push((device, sees));
-        sees
     }
 }
 
