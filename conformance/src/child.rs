@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::str::FromStr;
 use std::time::Duration;
 
-use common::{CacheConfig, Config, CopyMode, SiteOptions};
+use common::{CacheConfig, CacheLevel, Config, CopyMode, SiteOptions};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
@@ -31,18 +31,87 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// `Config::connections_max`
     pub connections_max: usize,
+    /// `Config::send_timeout`, in whole milliseconds.
+    pub send_timeout: Duration,
+    /// `Config::grace`, in whole milliseconds.
+    pub grace: Duration,
+    /// What is cached.
+    pub cache: CacheLevel,
+    /// Whether files are copied: [`CopyMode::Read`].
+    pub copies: bool,
+    /// Whether directories are listed.
+    pub listing: bool,
     /// A lower descriptor limit for the child.
     pub descriptors_max: Option<u64>,
     /// The user to switch to, if permitted.
     pub user: Option<u32>,
-    /// Whether files are copied: [`CopyMode::Read`].
-    pub copies: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        let connections_max = Config::default().connections_max;
-        Settings { connections_max, descriptors_max: None, user: None, copies: false }
+        let Config { connections_max, send_timeout, .. } = Config::default();
+        Settings {
+            connections_max,
+            send_timeout,
+            grace: Duration::from_secs(5),
+            cache: CacheLevel::default(),
+            copies: false,
+            listing: false,
+            descriptors_max: None,
+            user: None,
+        }
+    }
+}
+
+impl Settings {
+    /// The arguments that tell a child of them, but for the user, whom it is started as.
+    fn to_arguments(self) -> [String; 7] {
+        [
+            self.connections_max.to_string(),
+            self.send_timeout.as_millis().to_string(),
+            self.grace.as_millis().to_string(),
+            format!("{:?}", self.cache),
+            self.copies.to_string(),
+            self.listing.to_string(),
+            self.descriptors_max.map_or_else(String::new, |max| max.to_string()),
+        ]
+    }
+
+    fn from_arguments(arguments: &mut impl Iterator<Item = String>) -> Result<Settings, Failed> {
+        let connections_max = parse(arguments.next())?;
+        let send_timeout = Duration::from_millis(parse(arguments.next())?);
+        let grace = Duration::from_millis(parse(arguments.next())?);
+        let cache = arguments.next().unwrap_or_default();
+        let levels = [CacheLevel::Off, CacheLevel::Descriptors, CacheLevel::Contents];
+        let cache =
+            levels.into_iter().find(|level| format!("{level:?}") == cache).ok_or("an unknown level")?;
+        let (copies, listing) = (parse(arguments.next())?, parse(arguments.next())?);
+        let descriptors_max = arguments.next().filter(|argument| !argument.is_empty());
+        let descriptors_max = descriptors_max.map(|max| parse(Some(max))).transpose()?;
+        Ok(Settings {
+            connections_max,
+            send_timeout,
+            grace,
+            cache,
+            copies,
+            listing,
+            descriptors_max,
+            user: None,
+        })
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            connections_max: self.connections_max,
+            send_timeout: self.send_timeout,
+            grace: self.grace,
+            copy: if self.copies { CopyMode::Read } else { CopyMode::Sendfile },
+            cache: match self.cache {
+                CacheLevel::Off => CacheConfig::OFF,
+                level => CacheConfig { level, ..CacheConfig::default() },
+            },
+            ..Config::default()
+        }
     }
 }
 
@@ -62,9 +131,7 @@ impl ChildServer {
     /// If the process or the server can't be started.
     pub fn start(backend: Backend, root: &Path, settings: &Settings) -> Result<ChildServer, Failed> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg(HIDDEN).arg(backend.name()).arg(root).arg(settings.connections_max.to_string());
-        command.arg(settings.copies.to_string());
-        command.arg(settings.descriptors_max.map_or_else(String::new, |max| max.to_string()));
+        command.arg(HIDDEN).arg(backend.name()).arg(root).args(settings.to_arguments());
         if let Some(user) = settings.user {
             command.uid(user).gid(user);
         }
@@ -89,10 +156,18 @@ impl ChildServer {
     ///
     /// # Errors
     /// If the child doesn't end, or fails.
-    pub fn stop(mut self) -> Result<(), Failed> {
+    pub fn stop(self) -> Result<(), Failed> {
+        self.stop_within(PATIENCE)
+    }
+
+    /// As [`stop`](Self::stop), if the child ends in this time.
+    ///
+    /// # Errors
+    /// If the child doesn't end, or fails.
+    pub fn stop_within(mut self, patience: Duration) -> Result<(), Failed> {
         drop(self.input.take());
         let mut status = None;
-        deadline::within(PATIENCE, "the child to end", || {
+        deadline::within(patience, "the child to end", || {
             status = self.child.try_wait().ok().flatten();
             status.is_some()
         })?;
@@ -131,19 +206,14 @@ pub fn run_if_child() -> Option<ExitCode> {
 fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
     let backend: Backend = parse(arguments.next())?;
     let root = arguments.next().ok_or("no root")?;
-    let connections_max = parse(arguments.next())?;
-    let copy = if parse(arguments.next())? { CopyMode::Read } else { CopyMode::Sendfile };
-    let mut cache = CacheConfig::default();
-    if let Some(descriptors) = arguments.next().filter(|argument| !argument.is_empty()) {
-        let limit = parse(Some(descriptors))?;
-        // With a cached file, running out of descriptors wouldn't show.
-        cache = CacheConfig::OFF;
+    let settings = Settings::from_arguments(&mut arguments)?;
+    if let Some(limit) = settings.descriptors_max {
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     } else {
         crate::census::raise_descriptor_limit()?;
     }
-    let config = Config { connections_max, grace: Duration::from_secs(5), cache, copy, ..Config::default() };
-    let server = Server::start(backend, Path::new(&root), SiteOptions::default(), config)?;
+    let options = SiteOptions { listing: settings.listing, ..SiteOptions::default() };
+    let server = Server::start(backend, Path::new(&root), options, settings.config())?;
     println!("{}", server.address);
     let mut until_the_end = Vec::new();
     std::io::stdin().read_to_end(&mut until_the_end)?;

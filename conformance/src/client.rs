@@ -21,6 +21,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Client {
     stream: TcpStream,
+    /// How long to wait for a whole response.
+    patience: Duration,
     /// Bytes received but not yet returned as part of a response.
     received: Vec<u8>,
 }
@@ -68,7 +70,13 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, received: Vec::new() })
+        Ok(Client { stream, patience: PATIENCE, received: Vec::new() })
+    }
+
+    /// Waits no longer than this for a response from now on.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Client {
+        Client { patience, ..self }
     }
 
     /// Sends the bytes in one piece.
@@ -246,7 +254,7 @@ impl Client {
 
     /// Waits until this many bytes are buffered.
     fn fill(&mut self, count: usize, what: &str) -> Result<(), Failed> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while self.received.len() < count {
             let missing = match self.hear(deadline)? {
                 Heard::Bytes(_) => continue,

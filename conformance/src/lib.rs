@@ -25,6 +25,7 @@
 //! | [`site`], [`pattern`] | the served sites |
 //! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
 //! | [`confined`], [`lesser`] | servers without io_uring, or with optimizations disabled |
+//! | [`mounts`], [`fuse`] | other volumes than the build directory's: layers, memory, a slow or dead one in user space |
 //! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | leaks, resource use, system calls, waiting |
@@ -38,8 +39,10 @@ pub mod client;
 pub mod confined;
 pub mod deadline;
 pub mod exchange;
+pub mod fuse;
 pub mod lesser;
 pub mod load;
+pub mod mounts;
 pub mod pattern;
 pub mod process;
 pub mod program;

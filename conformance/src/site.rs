@@ -17,7 +17,7 @@ use crate::pattern::Pattern;
 
 /// The modification time of every file: Thu, 29 Feb 2024 12:34:56 GMT, plus some nanoseconds.
 pub const MODIFIED: &str = "Thu, 29 Feb 2024 12:34:56 GMT";
-const MODIFIED_UNIX: Duration = Duration::new(1_709_210_096, 123_456_789);
+pub(crate) const MODIFIED_UNIX: Duration = Duration::new(1_709_210_096, 123_456_789);
 
 /// The content of `/digits.txt`, the file most rows request.
 pub const DIGITS: &str = "0123456789";

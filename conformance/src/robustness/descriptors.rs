@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::CacheLevel;
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};
@@ -20,6 +21,8 @@ fn start(ground: Ground<'_>) -> Result<ChildServer, Failed> {
     ground.serve_in_child(&Settings {
         connections_max: 1000,
         descriptors_max: Some(DESCRIPTORS_MAX),
+        // With a cached file, running out of descriptors wouldn't show.
+        cache: CacheLevel::Off,
         ..Settings::default()
     })
 }

@@ -16,6 +16,7 @@ mod secrets;
 mod timeouts;
 mod uploads;
 mod vanishing;
+mod volumes;
 mod waiting;
 
 use std::path::Path;
@@ -116,6 +117,13 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     for backend in [Backend::Epoll, Backend::Uring] {
         for (name, test) in waiting::TESTS {
             trials.push(trial(sites, backend, None, format!("{backend}::waiting::{name}"), *test));
+        }
+    }
+    for backend in Backend::ALL {
+        for (group, tests) in volumes::GROUPS {
+            for (name, test) in tests {
+                trials.push(trial(sites, backend, None, format!("{backend}::{group}::{name}"), *test));
+            }
         }
     }
     for (name, test) in ring::TESTS {

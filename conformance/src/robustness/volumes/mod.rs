@@ -1,0 +1,134 @@
+//! Sites on other volumes than a local disk, whole or in part. Only those who ask for a volume's files wait for it.
+//!
+//! The server is in another process: one that hangs in a dead volume can be killed there.
+
+mod slow;
+
+use std::fmt::Debug;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+use super::{DONE, Ground, Outcome, Test};
+use crate::client::Client;
+use crate::site::{DIGITS, pattern_of, write};
+
+/// All of them, by group.
+pub(super) const GROUPS: [(&str, &[(&str, Test)]); 1] = [("slow_volume", slow::TESTS)];
+
+/// Whoever asks for something that lies elsewhere is answered within this time. The machine may be busy.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Long enough for a server that is stuck to be told from one that is slow.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Below a root, where a volume is mounted.
+const FAR: &str = "far";
+
+/// Below a root, a file on the disk.
+const NEAR: &str = "/near.txt";
+
+/// A folder on the disk with one file in it, and a directory to mount a volume over.
+fn make_root(ground: Ground<'_>, name: &str) -> Result<PathBuf, Failed> {
+    let root = ground.sites.scratch(name)?;
+    write(&root.join(&NEAR[1..]), DIGITS)?;
+    fs::create_dir(root.join(FAR))?;
+    Ok(root)
+}
+
+/// Files of these sizes with their patterns; a name starts with its file's number.
+fn numbered(sizes: &[u64]) -> Result<Vec<(String, Vec<u8>)>, Failed> {
+    let file = |(number, size): (usize, &u64)| {
+        Ok((name_of(number, *size), pattern_of(*size).bytes(0, usize::try_from(*size)?)))
+    };
+    sizes.iter().enumerate().map(file).collect()
+}
+
+fn name_of(number: usize, size: u64) -> String {
+    format!("{number}-{size}.bin")
+}
+
+/// Checks that a response has all of the file of this size.
+fn expect_pattern(client: &mut Client, target: &str, size: u64) -> Result<(), Failed> {
+    let response = client.get(target)?;
+    if response.status != 200 || response.content.len() as u64 != size {
+        return Err(format!("{}, {} bytes for {target}", response.status, response.content.len()).into());
+    }
+    pattern_of(size).check(0, &response.content)
+}
+
+/// Somebody who asks for a file that lies elsewhere, on a kept connection and on new ones.
+struct Neighbour {
+    address: SocketAddr,
+    kept: Client,
+    target: &'static str,
+    /// The longest wait for an answer.
+    longest: Duration,
+}
+
+impl Neighbour {
+    /// Asks twice already, so the file may be cached.
+    fn new(address: SocketAddr, target: &'static str) -> Result<Neighbour, Failed> {
+        let kept = Client::connect(address)?.with_patience(PATIENCE);
+        let mut neighbour = Neighbour { address, kept, target, longest: Duration::ZERO };
+        neighbour.ask()?;
+        neighbour.longest = Duration::ZERO;
+        Ok(neighbour)
+    }
+
+    fn ask(&mut self) -> Result<(), Failed> {
+        for client in [&mut self.kept, &mut Client::connect(self.address)?.with_patience(PATIENCE)] {
+            let begun = Instant::now();
+            let response = client.get(self.target).map_err(|failed| {
+                let why = failed.message().unwrap_or("no answer").to_owned();
+                format!("{} after {:?}: {why}", self.target, begun.elapsed())
+            })?;
+            self.longest = self.longest.max(begun.elapsed());
+            if response.status != 200 || response.content != DIGITS.as_bytes() {
+                return Err(format!("{} for {}", response.status, self.target).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on asking until `over`.
+    fn ask_until(&mut self, mut over: impl FnMut() -> bool) -> Result<(), Failed> {
+        while !over() {
+            self.ask()?;
+            thread::sleep(Duration::from_millis(10)); // leaves the processor to the others
+        }
+        Ok(())
+    }
+
+    fn expect_soon(&self) -> Result<(), Failed> {
+        if self.longest > SOON {
+            return Err(format!("{} took {:?}", self.target, self.longest).into());
+        }
+        Ok(())
+    }
+}
+
+/// Runs a trial in each case at the same time, each with its number, and tells of those that failed.
+fn in_each_case<C: Debug + Sync>(
+    cases: &[C],
+    trial: impl Fn(usize, &C) -> Result<(), Failed> + Sync,
+) -> Outcome {
+    let trial = &trial;
+    let failures: Vec<_> = thread::scope(|scope| {
+        let running: Vec<_> = cases
+            .iter()
+            .enumerate()
+            .map(|(index, case)| (case, scope.spawn(move || trial(index, case))))
+            .collect();
+        let ended = running.into_iter().filter_map(|(case, thread)| {
+            let failed = thread.join().unwrap_or_else(|_| Err("it panicked".into())).err()?;
+            Some(format!("{case:?}: {}", failed.message().unwrap_or("failed")))
+        });
+        ended.collect()
+    });
+    if failures.is_empty() { DONE } else { Err(failures.join("\n").into()) }
+}
