@@ -25,7 +25,7 @@
 //! | [`site`], [`pattern`] | the served sites |
 //! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
 //! | [`confined`], [`lesser`] | servers without io_uring, or with optimizations disabled |
-//! | [`mounts`], [`fuse`] | other volumes than the build directory's: layers, memory, a slow or dead one in user space |
+//! | [`mounts`], [`fuse`] | other volumes than the build directory's: layers, memory, slow and dead ones in user space |
 //! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | leaks, resource use, system calls, waiting |

@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::fs::{Advice, CWD, FileType, Mode, fadvise, makedev, mknodat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
@@ -315,6 +315,17 @@ pub fn write(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
 pub fn write_pattern(path: &Path, bytes: u64) -> io::Result<()> {
     let count = usize::try_from(bytes).map_err(io::Error::other)?;
     write(path, pattern_of(bytes).bytes(0, count))
+}
+
+/// Evicts a file from the page cache. Only data already written to disk can be evicted. Disk reads show afterwards
+/// whether that worked; probing for a page would make the kernel fetch it.
+///
+/// # Errors
+/// Errors of the file system.
+pub fn cool(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
 fn modified() -> SystemTime {

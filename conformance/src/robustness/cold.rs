@@ -1,18 +1,17 @@
 //! Files that aren't in memory: only requests for them wait for the disk.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use common::Config;
 use libtest_mimic::Failed;
-use rustix::fs::{Advice, fadvise};
 
 use super::{DONE, Ground, Outcome, Test};
 use crate::census::connections_end;
 use crate::client::Client;
 use crate::response::Framing;
 use crate::row::get;
-use crate::site::{DIGITS, pattern_of, write, write_pattern};
+use crate::site::{DIGITS, cool, pattern_of, write, write_pattern};
 
 pub(super) const TESTS: &[(&str, Test)] = &[
     ("files_are_read", files_are_read),
@@ -32,13 +31,6 @@ fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
         write_pattern(file, BYTES)?;
     }
     Ok((folder, files))
-}
-
-/// Evicts a file from the page cache. Only data already written to disk can be evicted.
-fn cool(path: &Path) -> Result<(), Failed> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
 /// Clients that have just requested one cold file each.

@@ -120,7 +120,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         }
     }
     for backend in Backend::ALL {
-        for (group, tests) in volumes::GROUPS {
+        for (group, tests) in volumes::groups(backend) {
             for (name, test) in tests {
                 trials.push(trial(sites, backend, None, format!("{backend}::{group}::{name}"), *test));
             }

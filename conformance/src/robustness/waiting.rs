@@ -1,12 +1,10 @@
 //! The event loop never waits for a disk: checks every system call its thread makes while cold files are read.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use libc::c_long;
 use libtest_mimic::{Completion, Failed};
-use rustix::fs::{Advice, fadvise};
 
 use super::{DONE, Ground, Outcome, Test};
 use crate::backend::Backend;
@@ -14,7 +12,7 @@ use crate::child::{ChildServer, Settings};
 use crate::client::Client;
 use crate::response::Framing;
 use crate::row::get;
-use crate::site::{DIGITS, pattern_of, write, write_pattern};
+use crate::site::{DIGITS, cool, pattern_of, write, write_pattern};
 use crate::trace::{Call, Forbidden, Trace};
 
 pub(super) const TESTS: &[(&str, Test)] = &[
@@ -145,14 +143,6 @@ fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
         write_pattern(file, size)?;
     }
     Ok((folder, files))
-}
-
-/// Evicts a file from the page cache. Disk reads show afterwards whether that worked; probing for a page would make the
-/// kernel fetch it.
-fn cool(path: &Path) -> Result<(), Failed> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
 /// Requests every cold file several times, whole and from the middle, and names that were never looked up.

@@ -2,9 +2,10 @@
 //!
 //! The server is in another process: one that hangs in a dead volume can be killed there.
 
+mod dead;
 mod slow;
 
-use std::fmt::Debug;
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,11 +15,20 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 use super::{DONE, Ground, Outcome, Test};
+use crate::backend::Backend;
 use crate::client::Client;
+use crate::response::Framing;
+use crate::row::get;
 use crate::site::{DIGITS, pattern_of, write};
 
-/// All of them, by group.
-pub(super) const GROUPS: [(&str, &[(&str, Test)]); 1] = [("slow_volume", slow::TESTS)];
+/// The groups of tests for a backend.
+pub(super) fn groups(backend: Backend) -> Vec<(&'static str, &'static [(&'static str, Test)])> {
+    let mut groups = vec![("slow_volume", slow::TESTS), ("dead_volume", dead::TESTS)];
+    if backend != Backend::Blocking {
+        groups.push(("dead_volume", dead::TESTS_OF_LOOPS));
+    }
+    groups
+}
 
 /// Whoever asks for something that lies elsewhere is answered within this time. The machine may be busy.
 const SOON: Duration = Duration::from_millis(300);
@@ -27,7 +37,7 @@ const SOON: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Below a root, where a volume is mounted.
-const FAR: &str = "far";
+const FAR: &str = "far/";
 
 /// Below a root, a file on the disk.
 const NEAR: &str = "/near.txt";
@@ -113,20 +123,18 @@ impl Neighbour {
 }
 
 /// Runs a trial in each case at the same time, each with its number, and tells of those that failed.
-fn in_each_case<C: Debug + Sync>(
-    cases: &[C],
-    trial: impl Fn(usize, &C) -> Result<(), Failed> + Sync,
+fn in_each_case<'c, C: Sync, N: Display + Sync>(
+    cases: &'c [(N, C)],
+    trial: impl Fn(usize, &'c C) -> Result<(), Failed> + Sync,
 ) -> Outcome {
     let trial = &trial;
     let failures: Vec<_> = thread::scope(|scope| {
-        let running: Vec<_> = cases
-            .iter()
-            .enumerate()
-            .map(|(index, case)| (case, scope.spawn(move || trial(index, case))))
-            .collect();
-        let ended = running.into_iter().filter_map(|(case, thread)| {
+        let start =
+            |(number, (name, case)): (usize, &'c (N, C))| (name, scope.spawn(move || trial(number, case)));
+        let running: Vec<_> = cases.iter().enumerate().map(start).collect();
+        let ended = running.into_iter().filter_map(|(name, thread)| {
             let failed = thread.join().unwrap_or_else(|_| Err("it panicked".into())).err()?;
-            Some(format!("{case:?}: {}", failed.message().unwrap_or("failed")))
+            Some(format!("{name}: {}", failed.message().unwrap_or("failed")))
         });
         ended.collect()
     });
