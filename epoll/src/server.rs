@@ -50,7 +50,7 @@ const STEP_BYTES: usize = 16 * 1024;
 /// # Errors
 /// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
-    let pool = Pool::new(THREADS_MAX);
+    let pool = Pool::start(THREADS_MAX)?;
     run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
@@ -421,11 +421,8 @@ impl Server {
     fn submit(&mut self, token: Token, job: Job) -> Next {
         #[cfg(test)]
         self.jobs.count(&job);
-        match self.pool.submit(token, job) {
-            Ok(()) => Next::Wait(Waits::Job),
-            // No thread can be had.
-            Err(_exhausted) => self.close(token, Close::Reset),
-        }
+        self.pool.submit(token, job);
+        Next::Wait(Waits::Job)
     }
 
     /// Jobs are done. Their clients go on.

@@ -46,7 +46,7 @@ const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 /// When io_uring can't be used here (one line that says why, and what to do), or a worker can't go on.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     probe()?;
-    let pool = Pool::new(THREADS_MAX);
+    let pool = Pool::start(THREADS_MAX)?;
     run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
@@ -458,11 +458,8 @@ impl Server {
             return self.completed(token, |_, _| {});
         }
         client.doing = Doing::Job;
-        match self.pool.submit(token, job) {
-            Ok(()) => self.receive(token),
-            // No thread can be had.
-            Err(_exhausted) => self.close(token, Close::Reset),
-        }
+        self.pool.submit(token, job);
+        self.receive(token);
     }
 
     /// Jobs are done. Their clients go on.

@@ -19,7 +19,7 @@ pub type MountId = u64;
 const LAYERED_INODES_END: u64 = 1 << 32;
 
 /// How often the counts of two file systems are compared, since they change while they are read.
-const COMPARISONS_MAX: usize = 3;
+const COMPARISONS_MAX: usize = 16;
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -60,7 +60,7 @@ fn bench(config: Config) -> Bench {
     let options = SiteOptions { listing: true, ..SiteOptions::default() };
     let site = Site::open_root(folder.path(), options).expect("a root");
     let service = Arc::new(Service::new(site, config).expect("a service"));
-    let pool = Pool::new(4);
+    let pool = Pool::start(4).expect("a thread");
     let socket = listen_socket("127.0.0.1:0".parse().expect("an address"), None).expect("listening");
     let address = rustix::net::getsockname(&socket).expect("a name").try_into().expect("an address");
     let server = Server::new(Worker::new(Arc::clone(&service), 0), vec![socket], &pool).expect("a server");
