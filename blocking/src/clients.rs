@@ -1,23 +1,48 @@
-//! The connections that have a thread: counted, waited for, and within reach of a drain.
+//! The connections that have a thread: counted, waited for, and within reach of a drain and of newcomers.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::service::socket::reset;
-use common::{Slots, Token};
+use common::service::socket::{is_silent, reset};
+use common::{Seat, Slots, Token};
 use rustix::net::{Shutdown, shutdown};
 
 /// A socket, and whether its thread waits for the first byte of a request.
 pub(crate) struct Socket {
     pub(crate) descriptor: OwnedFd,
-    pub(crate) is_idle: AtomicBool,
+    accepted: Instant,
+    /// When the connection expires if it stays idle, in microseconds since it was accepted; 0 if it isn't idle.
+    idle_until: AtomicU64,
 }
 
 impl Socket {
-    pub(crate) fn new(descriptor: OwnedFd) -> Arc<Socket> {
-        Arc::new(Socket { descriptor, is_idle: AtomicBool::new(false) })
+    pub(crate) fn new(descriptor: OwnedFd, now: Instant) -> Arc<Socket> {
+        Arc::new(Socket { descriptor, accepted: now, idle_until: AtomicU64::new(0) })
+    }
+
+    /// The thread is about to wait for the first byte of a request, until this moment; or for something else.
+    pub(crate) fn set_idle(&self, until: Option<Instant>) {
+        let micros = until.map_or(0, |until| until.saturating_duration_since(self.accepted).as_micros());
+        self.idle_until.store(u64::try_from(micros).unwrap_or(u64::MAX), SeqCst);
+    }
+
+    /// The thread has received something, or waited in vain.
+    pub(crate) fn set_busy(&self) {
+        self.idle_until.store(0, Relaxed);
+    }
+
+    /// Wakes the thread as if the client had closed its side. If bytes have come in this moment, it sees those first.
+    fn wake(&self) {
+        let _gone_already = shutdown(&self.descriptor, Shutdown::Read);
+    }
+
+    fn idle_until(&self) -> Option<Instant> {
+        match self.idle_until.load(SeqCst) {
+            0 => None,
+            micros => Some(self.accepted + Duration::from_micros(micros)),
+        }
     }
 }
 
@@ -30,10 +55,10 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Takes a connection in, until its membership is dropped.
-    pub(crate) fn join(self: &Arc<Self>, socket: &Arc<Socket>) -> Arc<Membership> {
+    /// Takes a connection in, until its membership is dropped. It has taken a place at this seat.
+    pub(crate) fn join(self: &Arc<Self>, socket: &Arc<Socket>, seat: Seat) -> Arc<Membership> {
         let token = self.lock().insert(Arc::clone(socket));
-        Arc::new(Membership { clients: Arc::clone(self), token })
+        Arc::new(Membership { clients: Arc::clone(self), token, seat })
     }
 
     /// Waits until fewer than `count` connections are left: true. Or the time is over: false.
@@ -55,10 +80,32 @@ impl Clients {
     /// on.
     pub(crate) fn wake_idle(&self) {
         self.each(|socket| {
-            if socket.is_idle.load(SeqCst) {
-                let _gone_already = shutdown(&socket.descriptor, Shutdown::Read);
+            if socket.idle_until().is_some() {
+                socket.wake();
             }
         });
+    }
+
+    /// Lists those that wait for a request, and until when.
+    pub(crate) fn list_idle(&self, idles: &mut Vec<(Instant, Token)>) {
+        let sockets = self.lock();
+        let idle_until = |token| sockets.get(token)?.idle_until();
+        idles.extend(sockets.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+    }
+
+    /// Whether this one waits for a request until that moment, and nothing of it has come.
+    pub(crate) fn is_idle(&self, token: Token, until: Instant) -> bool {
+        let sockets = self.lock();
+        sockets
+            .get(token)
+            .is_some_and(|socket| socket.idle_until() == Some(until) && is_silent(&socket.descriptor))
+    }
+
+    /// Wakes the thread of one that waits for a request.
+    pub(crate) fn wake(&self, token: Token) {
+        if let Some(socket) = self.lock().get(token) {
+            socket.wake();
+        }
     }
 
     /// Resets every connection, whatever its thread is doing.
@@ -82,11 +129,13 @@ impl Clients {
 pub(crate) struct Membership {
     clients: Arc<Clients>,
     token: Token,
+    seat: Seat,
 }
 
 impl Drop for Membership {
     fn drop(&mut self) {
         drop(self.clients.lock().remove(self.token));
+        self.seat.free();
         self.clients.ended.notify_all();
     }
 }

@@ -6,16 +6,16 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::Duration;
 
-use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, reset, send_pieces};
+use common::service::listen::BACKLOG;
+use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, has_connection, reset, send_pieces};
 use common::site::file::read_full;
 use common::{
-    Close, Connection, CopyMode, Drain, FileRange, Listeners, Peer, Service, Step, Worker, run_workers,
+    Close, Connection, CopyMode, Drain, FileRange, Idles, Listeners, Peer, Service, Step, Worker, run_workers,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::sendfile;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{self, Timeout};
@@ -35,6 +35,9 @@ const COPY_BYTES: u64 = 64 * 1024;
 /// that are known to have left, and sendfile(2) tells of them up to four waits late: by a quarter at most.
 const SEND_WAITS: u32 = 16;
 
+/// Connections accepted from one listener before the worker looks at its other events.
+const ACCEPTS_MAX: usize = 64;
+
 /// Serves until the drain is over. `ready` is called once connections are accepted.
 ///
 /// # Errors
@@ -48,6 +51,8 @@ struct Server {
     worker: Worker,
     listeners: Vec<OwnedFd>,
     clients: Arc<Clients>,
+    /// Who gives way when no place is left.
+    idles: Idles,
     /// Readable when cached files have changed.
     cache_events: Option<Arc<OwnedFd>>,
 }
@@ -55,7 +60,8 @@ struct Server {
 impl Server {
     fn new(mut worker: Worker, sockets: Vec<OwnedFd>) -> Server {
         let cache_events = worker.files().cache_events();
-        Server { worker, listeners: sockets, clients: Arc::default(), cache_events }
+        let idles = Idles::new(worker.config().idle_timeout, worker.now());
+        Server { worker, listeners: sockets, clients: Arc::default(), idles, cache_events }
     }
 
     fn run(mut self) -> io::Result<()> {
@@ -64,21 +70,28 @@ impl Server {
             self.worker.tick();
             self.accept();
         }
-        self.accept(); // connections that were in the kernel's queue when the drain began
-        self.listeners.clear();
+        self.stop_accepting();
         self.drain();
         Ok(())
     }
 
-    /// Waits for a connection or the drain. Events of the cache are handled here, too: connections look for them when
-    /// they ask for a file, but what was deleted shouldn't be held open until then.
+    /// Waits for a connection, for a place if one waits already, or for the drain. Events of the cache are handled here,
+    /// too: connections look for them when they ask for a file, but what was deleted shouldn't be held open until then.
     fn wait(&mut self) -> io::Result<()> {
         self.worker.flush();
+        let timeout = self.idles.wait(self.worker.now()).map(Timespec::try_from).transpose();
+        let timeout = timeout.map_err(io::Error::other)?;
+        let listeners = if self.idles.seeks() { &[] } else { &self.listeners[..] };
+        let bell = self.worker.seat().bell();
         let shutdown = self.worker.service().shutdown.as_fd();
         let cache_events = self.cache_events.as_ref().map(|events| events.as_fd());
-        let watched = self.listeners.iter().map(AsFd::as_fd).chain([shutdown]).chain(cache_events);
+        let watched = [bell, shutdown].into_iter().chain(cache_events);
+        let watched = watched.chain(listeners.iter().map(AsFd::as_fd));
         let mut events: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-        retry_on_intr(|| poll(&mut events, None))?;
+        retry_on_intr(|| poll(&mut events, timeout.as_ref()))?;
+        if !events[0].revents().is_empty() {
+            self.idles.wake(self.worker.seat());
+        }
         self.worker.files().refresh_cache();
         Ok(())
     }
@@ -87,40 +100,64 @@ impl Server {
 // ---- accept
 
 impl Server {
-    /// Accepts all connections that wait, as far as there is room.
+    /// Accepts a bounded batch from each listener.
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
-            while self.has_room() {
-                match accept(&self.listeners[index], SocketFlags::empty(), self.worker.logs()) {
-                    Ok((socket, peer)) => self.on_accept(socket, peer),
-                    Err(AcceptError::Empty) => break,
-                    Err(AcceptError::Connection) => self.worker.count_error(),
-                    Err(AcceptError::Exhausted) => {
-                        self.pause_accepting();
-                        break;
-                    }
+            self.accept_up_to(ACCEPTS_MAX, index);
+        }
+        self.make_room();
+    }
+
+    fn accept_up_to(&mut self, accepts_max: usize, index: usize) {
+        for _ in 0..accepts_max {
+            if !self.worker.seat().take() {
+                return;
+            }
+            match accept(&self.listeners[index], SocketFlags::empty(), self.worker.logs()) {
+                Ok((socket, peer)) => {
+                    self.on_accept(socket, peer);
+                    continue;
+                }
+                Err(AcceptError::Empty) => return self.worker.seat().free(),
+                Err(AcceptError::Connection) => self.worker.count_error(),
+                Err(AcceptError::Exhausted) => {
+                    self.worker.seat().free();
+                    return self.pause_accepting();
                 }
             }
+            self.worker.seat().free();
         }
     }
 
-    /// Waits until there is room for one more connection. False if a drain begins first.
-    fn has_room(&mut self) -> bool {
-        while !self.clients.wait_below(self.worker.connections_max(), ACCEPT_PAUSE) {
-            self.worker.tick();
-            self.worker.flush();
-            if self.worker.drain() != Drain::Serving {
-                return false;
-            }
-        }
-        true
+    fn has_room(&self) -> bool {
+        self.worker.seat().left() > 0
     }
 
-    /// Starts the connection's thread. Where the system allows no more of them, the connection waits for one to end.
+    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
+    /// way, unless bytes have come from it.
+    fn make_room(&mut self) {
+        if !self.idles.pauses(self.worker.now()) {
+            let seeks = !self.has_room() && self.listeners.iter().any(has_connection);
+            self.idles.seek(self.worker.seat(), seeks, false);
+            self.give_way();
+        }
+    }
+
+    fn give_way(&mut self) {
+        let clients = &self.clients;
+        let all = |idles: &mut Vec<_>| clients.list_idle(idles);
+        let is_idle = |token, until| clients.is_idle(token, until);
+        if let Some(token) = self.idles.give_way(self.worker.seat(), self.worker.now(), all, is_idle) {
+            clients.wake(token);
+        }
+    }
+
+    /// Starts the connection's thread. Where the system allows no more of them, the connection waits for one to end; in a
+    /// drain it is dropped, because the others wait for the drain to go on.
     fn on_accept(&mut self, socket: OwnedFd, peer: Option<Peer>) {
         self.worker.count_accepted();
-        let socket = Socket::new(socket);
-        let membership = self.clients.join(&socket);
+        let socket = Socket::new(socket, self.worker.now());
+        let membership = self.clients.join(&socket, self.worker.seat().clone());
         loop {
             let (socket, membership) = (Arc::clone(&socket), Arc::clone(&membership));
             let seed = self.worker.for_thread();
@@ -132,10 +169,14 @@ impl Server {
             };
             match thread::Builder::new().stack_size(STACK_BYTES).spawn(body) {
                 Ok(_detached) => return,
-                Err(_exhausted) => self.pause_accepting(),
+                Err(_exhausted) => {
+                    self.idles.seek(self.worker.seat(), true, true);
+                    self.give_way();
+                    self.pause_accepting();
+                }
             }
             self.worker.tick();
-            if self.worker.drain() == Drain::Over {
+            if self.worker.drain() != Drain::Serving {
                 self.worker.count_closed();
                 return;
             }
@@ -191,9 +232,11 @@ impl Client {
 
     /// Waits for bytes, up to the deadline.
     fn receive(&mut self, buffer: &mut [u8]) {
-        self.socket.is_idle.store(self.connection.is_idle(), SeqCst);
+        self.socket.set_idle(self.connection.idle_until());
         self.set_receive_timeout();
-        match recv(&self.socket.descriptor, &mut *buffer, RecvFlags::empty()) {
+        let result = recv(&self.socket.descriptor, &mut *buffer, RecvFlags::empty());
+        self.socket.set_busy();
+        match result {
             Ok((received, _length)) => {
                 self.worker.tick();
                 self.connection.received(&mut self.worker, &buffer[..received]);
@@ -335,5 +378,12 @@ impl Server {
                 return;
             }
         }
+    }
+    /// Accepts the connections that the kernel has queued already, then closes the listeners.
+    fn stop_accepting(&mut self) {
+        for index in 0..self.listeners.len() {
+            self.accept_up_to(BACKLOG.unsigned_abs() as usize + 1, index);
+        }
+        self.listeners.clear();
     }
 }

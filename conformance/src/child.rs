@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{CacheConfig, CacheLevel, Config, CopyMode, SiteOptions};
 use libtest_mimic::Failed;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
 use crate::backend::Backend;
 use crate::deadline;
@@ -45,6 +45,8 @@ pub struct Settings {
     pub descriptors_max: Option<u64>,
     /// The user to switch to, if permitted.
     pub user: Option<u32>,
+    /// How many processes and threads its user may have (`RLIMIT_NPROC`), where that isn't root.
+    pub threads_max: Option<u64>,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             copies: false,
             listing: false,
             descriptors_max: None,
+            threads_max: None,
             user: None,
         }
     }
@@ -65,7 +68,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The arguments that tell a child of them, but for the user, whom it is started as.
-    fn to_arguments(self) -> [String; 7] {
+    fn to_arguments(self) -> [String; 8] {
         [
             self.connections_max.to_string(),
             self.send_timeout.as_millis().to_string(),
@@ -74,6 +77,7 @@ impl Settings {
             self.copies.to_string(),
             self.listing.to_string(),
             self.descriptors_max.map_or_else(String::new, |max| max.to_string()),
+            self.threads_max.map_or_else(String::new, |max| max.to_string()),
         ]
     }
 
@@ -86,8 +90,11 @@ impl Settings {
         let cache =
             levels.into_iter().find(|level| format!("{level:?}") == cache).ok_or("an unknown level")?;
         let (copies, listing) = (parse(arguments.next())?, parse(arguments.next())?);
-        let descriptors_max = arguments.next().filter(|argument| !argument.is_empty());
-        let descriptors_max = descriptors_max.map(|max| parse(Some(max))).transpose()?;
+        let mut limit = || {
+            let limit = arguments.next().filter(|argument| !argument.is_empty());
+            limit.map(|limit| parse(Some(limit))).transpose()
+        };
+        let (descriptors_max, threads_max) = (limit()?, limit()?);
         Ok(Settings {
             connections_max,
             send_timeout,
@@ -96,6 +103,7 @@ impl Settings {
             copies,
             listing,
             descriptors_max,
+            threads_max,
             user: None,
         })
     }
@@ -152,6 +160,19 @@ impl ChildServer {
         Process::new(self.child.id())
     }
 
+    /// Sends a signal to the child: SIGSTOP and SIGCONT, so that much happens to it at once.
+    ///
+    /// # Errors
+    /// If the process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<(), Failed> {
+        Ok(kill_process(Pid::from_child(&self.child), signal)?)
+    }
+
+    /// Begins the drain.
+    pub fn drain(&mut self) {
+        drop(self.input.take());
+    }
+
     /// Drains the server and waits for the child to end.
     ///
     /// # Errors
@@ -165,7 +186,7 @@ impl ChildServer {
     /// # Errors
     /// If the child doesn't end, or fails.
     pub fn stop_within(mut self, patience: Duration) -> Result<(), Failed> {
-        drop(self.input.take());
+        self.drain();
         let mut status = None;
         deadline::within(patience, "the child to end", || {
             status = self.child.try_wait().ok().flatten();
@@ -211,6 +232,9 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<(), Failed> {
         setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     } else {
         crate::census::raise_descriptor_limit()?;
+    }
+    if let Some(limit) = settings.threads_max {
+        setrlimit(Resource::Nproc, Rlimit { current: Some(limit), maximum: Some(limit) })?;
     }
     let options = SiteOptions { listing: settings.listing, ..SiteOptions::default() };
     let server = Server::start(backend, Path::new(&root), options, settings.config())?;

@@ -50,6 +50,8 @@ pub(crate) enum EventSource {
     Shutdown,
     /// Cached files have changed.
     Cache,
+    /// There may be a place for a connection, or one is sought.
+    Places,
 }
 
 /// The kind of source is stored above the 56 bits of a token.
@@ -59,6 +61,7 @@ const LISTENER: u64 = 1;
 const POOL: u64 = 2;
 const SHUTDOWN: u64 = 3;
 const CACHE: u64 = 4;
+const PLACES: u64 = 5;
 
 impl EventSource {
     fn to_u64(self) -> u64 {
@@ -68,6 +71,7 @@ impl EventSource {
             EventSource::Pool => POOL << KIND_SHIFT,
             EventSource::Shutdown => SHUTDOWN << KIND_SHIFT,
             EventSource::Cache => CACHE << KIND_SHIFT,
+            EventSource::Places => PLACES << KIND_SHIFT,
         }
     }
 
@@ -79,6 +83,7 @@ impl EventSource {
             POOL => EventSource::Pool,
             SHUTDOWN => EventSource::Shutdown,
             CACHE => EventSource::Cache,
+            PLACES => EventSource::Places,
             kind => unreachable!("no source is registered as kind {kind}"),
         }
     }

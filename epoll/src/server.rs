@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use common::machine::step::READ_BYTES_MAX;
 use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
-use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, reset, send_pieces};
+use common::service::socket::{
+    ACCEPT_PAUSE, AcceptError, accept, has_connection, is_silent, reset, send_pieces,
+};
 use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::{
-    Close, Connection, CopyMode, Drain, FileBytes, FileRange, Listeners, Opened, Peer, Service, Slots, Step,
-    Token, Tune, Wheel, Worker, run_workers,
+    Close, Connection, CopyMode, Drain, FileBytes, FileRange, Idles, Listeners, Opened, Peer, Service, Slots,
+    Step, Token, Tune, Wheel, Worker, run_workers,
 };
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, recv, send, shutdown};
@@ -80,6 +82,8 @@ struct Server {
     /// Out of descriptors: no accept before this moment, or before a connection closes.
     accept_pause: Option<Instant>,
     clients: Slots<Client>,
+    /// Who gives way when no place is left.
+    idles: Idles,
     /// Clients that have used up their share of a turn, first come, first served. Tokens may be stale.
     turns: VecDeque<Token>,
     wheel: Wheel,
@@ -103,6 +107,7 @@ impl Server {
         let pool = pool.submitter()?;
         poller.register(pool.event(), EventSource::Pool, Interest::Arrival)?;
         poller.register(&worker.service().shutdown, EventSource::Shutdown, Interest::Arrival)?;
+        poller.register(worker.seat().bell(), EventSource::Places, Interest::Arrival)?;
         if let Some(events) = worker.files().cache_events() {
             poller.register(&events, EventSource::Cache, Interest::Arrival)?;
         }
@@ -112,6 +117,7 @@ impl Server {
         let config = worker.config();
         Ok(Server {
             wheel: Wheel::new(config.shortest_timeout(), worker.now()),
+            idles: Idles::new(config.idle_timeout, worker.now()),
             page_cache: PageCache::of(config),
             send_large: match config.copy {
                 _ if config.tuned(Tune::AlwaysPool) => Server::send_cold,
@@ -154,7 +160,8 @@ impl Server {
         }
         let now = self.worker.now();
         let pause = self.accept_pause.map(|until| until.saturating_duration_since(now));
-        [self.wheel.wait(now), pause, self.worker.drain_wait()].into_iter().flatten().min()
+        let waits = [self.wheel.wait(now), pause, self.idles.wait(now), self.worker.drain_wait()];
+        waits.into_iter().flatten().min()
     }
 
     /// One turn of the loop: everybody who has something to do gets a share of it.
@@ -194,6 +201,7 @@ impl Server {
             EventSource::Listener(index) => self.on_acceptable(index),
             EventSource::Pool => self.on_done(),
             EventSource::Cache => self.worker.files().refresh_cache(),
+            EventSource::Places => self.idles.wake(self.worker.seat()),
             // The drain that follows every turn's events looks at its phase anyway.
             EventSource::Shutdown => {}
         }
@@ -211,19 +219,25 @@ impl Server {
         for index in 0..self.listeners.len() {
             self.accept_up_to(ACCEPTS_MAX, index);
         }
+        self.make_room();
     }
 
     fn accept_up_to(&mut self, accepts_max: usize, index: usize) {
         for _ in 0..accepts_max {
-            if !self.listeners[index].acceptable || !self.may_accept() {
+            let listener = &mut self.listeners[index];
+            if !listener.acceptable || self.accept_pause.is_some() || !self.worker.seat().take() {
                 return;
             }
-            match accept(&self.listeners[index].socket, SocketFlags::NONBLOCK, self.worker.logs()) {
-                Ok((socket, peer)) => self.on_accept(socket, peer),
-                Err(AcceptError::Empty) => self.listeners[index].acceptable = false,
+            match accept(&listener.socket, SocketFlags::NONBLOCK, self.worker.logs()) {
+                Ok((socket, peer)) => {
+                    self.on_accept(socket, peer);
+                    continue;
+                }
+                Err(AcceptError::Empty) => listener.acceptable = false,
                 Err(AcceptError::Connection) => self.worker.count_error(),
                 Err(AcceptError::Exhausted) => self.pause_accepting(),
             }
+            self.worker.seat().free();
         }
     }
 
@@ -236,7 +250,7 @@ impl Server {
     }
 
     fn has_room(&self) -> bool {
-        self.clients.len() < self.worker.connections_max()
+        self.worker.seat().left() > 0
     }
 
     /// Whether a connection may be waiting that there is room for.
@@ -244,6 +258,40 @@ impl Server {
         self.accept_pause.is_none()
             && self.has_room()
             && self.listeners.iter().any(|listener| listener.acceptable)
+    }
+
+    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
+    /// way: not if bytes have come from it, which events of this turn may not tell of yet.
+    fn make_room(&mut self) {
+        let now = self.worker.now();
+        if self.idles.pauses(now) {
+            return;
+        }
+        let seeks = !self.has_room() && self.accept_pause.is_none() && self.has_newcomer();
+        self.idles.seek(self.worker.seat(), seeks, false);
+        let clients = &self.clients;
+        let idle_until = |token| clients.get(token)?.connection.idle_until();
+        let all = |idles: &mut Vec<_>| {
+            idles.extend(clients.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+        };
+        let is_idle = |token, until| {
+            idle_until(token) == Some(until)
+                && clients.get(token).is_some_and(|client| is_silent(&client.socket))
+        };
+        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, is_idle) else { return };
+        if let Some(client) = self.clients.get_mut(token) {
+            client.connection.drain();
+        }
+        self.on_changed(token);
+    }
+
+    /// Whether a connection waits to be accepted. Edges don't tell when accepting has ended for want of a place.
+    fn has_newcomer(&mut self) -> bool {
+        let mut waiting = self.listeners.iter_mut().filter(|listener| listener.acceptable);
+        waiting.any(|listener| {
+            listener.acceptable = has_connection(&listener.socket);
+            listener.acceptable
+        })
     }
 
     fn on_accept(&mut self, socket: OwnedFd, peer: Option<Peer>) {
@@ -588,6 +636,7 @@ impl Server {
             reset(&client.socket);
         }
         drop(client);
+        self.worker.seat().free();
         self.worker.count_closed();
         self.accept_pause = None;
         Next::Gone

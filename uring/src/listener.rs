@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use common::Token;
-use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept};
+use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, has_connection};
 use rustix::net::SocketFlags;
 
 use crate::ring::{Flight, Ring};
@@ -21,9 +21,12 @@ pub(crate) struct Listener {
 enum Accepting {
     /// In flight.
     Armed(Flight),
+    /// Not in flight, because few places are left: a multishot accept would take connections that there are none for.
+    /// A poll tells when one waits.
+    Polled(Flight),
     /// Cancelled, but not ended yet.
     Ending,
-    /// Not in flight, because the connection limit is reached. Re-armed when a connection closes.
+    /// Not in flight. A connection may be waiting.
     Off,
     /// Out of descriptors. Re-armed when a connection closes, or at this time.
     Paused(Instant),
@@ -35,21 +38,33 @@ impl Listener {
         Listener { socket: Rc::new(socket), accepting: Accepting::Off }
     }
 
-    /// Arms the accept, unless it is armed already or paused.
-    pub(crate) fn accept(&mut self, ring: &mut Ring, token: Token, now: Instant) {
-        let is_due = match self.accepting {
+    /// Arms the accept.
+    pub(crate) fn accept(&mut self, ring: &mut Ring, token: Token) {
+        self.accepting = Accepting::Armed(ring.arm_accept(token, &self.socket));
+    }
+
+    /// Asks to be told of the next connection, which [`accept_now`](Self::accept_now) then takes.
+    pub(crate) fn poll(&mut self, ring: &mut Ring, token: Token) {
+        self.accepting = Accepting::Polled(ring.poll_readable(token, &self.socket));
+    }
+
+    /// Whether nothing is in flight, and it doesn't pause.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        match self.accepting {
             Accepting::Off => true,
             Accepting::Paused(until) => until <= now,
-            Accepting::Armed(_) | Accepting::Ending => false,
-        };
-        if is_due {
-            self.accepting = Accepting::Armed(ring.arm_accept(token, &self.socket));
+            Accepting::Armed(_) | Accepting::Polled(_) | Accepting::Ending => false,
         }
+    }
+
+    /// Whether connections are accepted as they come.
+    pub(crate) fn is_armed(&self) -> bool {
+        matches!(self.accepting, Accepting::Armed(_))
     }
 
     /// Cancels the accept.
     pub(crate) fn cancel(&mut self, ring: &mut Ring) {
-        if let Accepting::Armed(flight) = self.accepting {
+        if let Accepting::Armed(flight) | Accepting::Polled(flight) = self.accepting {
             ring.cancel(flight);
             self.accepting = Accepting::Ending;
         }
@@ -69,7 +84,7 @@ impl Listener {
     pub(crate) fn paused_until(&self) -> Option<Instant> {
         match self.accepting {
             Accepting::Paused(until) => Some(until),
-            Accepting::Armed(_) | Accepting::Ending | Accepting::Off => None,
+            Accepting::Armed(_) | Accepting::Polled(_) | Accepting::Ending | Accepting::Off => None,
         }
     }
 
@@ -84,18 +99,17 @@ impl Listener {
     pub(crate) fn has_ended(&self) -> bool {
         match self.accepting {
             Accepting::Off | Accepting::Paused(_) => true,
-            Accepting::Armed(_) | Accepting::Ending => false,
+            Accepting::Armed(_) | Accepting::Polled(_) | Accepting::Ending => false,
         }
     }
 
-    /// Accepts the next connection of the backlog without waiting; used when a listener closes.
-    pub(crate) fn accept_now(&self) -> Option<OwnedFd> {
-        loop {
-            match accept(&self.socket, SocketFlags::empty(), false) {
-                Ok((socket, _)) => return Some(socket),
-                Err(AcceptError::Connection) => {}
-                Err(AcceptError::Empty | AcceptError::Exhausted) => return None,
-            }
-        }
+    /// Accepts the next connection of the backlog without waiting.
+    pub(crate) fn accept_now(&self) -> Result<OwnedFd, AcceptError> {
+        accept(&self.socket, SocketFlags::empty(), false).map(|(socket, _)| socket)
+    }
+
+    /// Whether a connection waits in the backlog.
+    pub(crate) fn has_connection(&self) -> bool {
+        has_connection(&self.socket)
     }
 }

@@ -14,14 +14,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
-use common::service::socket::{AcceptError, peer_of, reset};
+use common::service::socket::{AcceptError, is_silent, peer_of, reset};
 use common::site::free_list::TrimTimer;
 use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::site::volume::Pages;
 use common::{
-    Close, Connection, CopyMode, Drain, FileBytes, Listeners, OpenRequest, Service, Slots, Step, Token,
-    Wheel, Worker, run_workers,
+    Close, Connection, CopyMode, Drain, FileBytes, Idles, Listeners, OpenRequest, Service, Slots, Step,
+    Token, Wheel, Worker, run_workers,
 };
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -39,6 +40,17 @@ const CANCEL_WAIT_MAX: Duration = Duration::from_millis(500);
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
 const POOL: Token = Token { slot: u32::MAX, generation: 1 };
 const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
+const PLACES: Token = Token { slot: u32::MAX, generation: 3 };
+/// The listeners, by their number on top of that.
+const LISTENERS: u32 = 4;
+
+/// What the poll of a listener reports.
+fn newcomer_at(slot: u32) -> Token {
+    Token { slot: u32::MAX, generation: LISTENERS + slot }
+}
+
+/// Connections accepted from one listener in one turn of the loop, where few places are left.
+const ACCEPTS_MAX: usize = 64;
 
 /// Serves until the drain is over. `ready` is called once connections are accepted.
 ///
@@ -60,6 +72,13 @@ struct Server {
     /// Accepted although the last place was taken in that moment: they wait for one to become free, as those do that
     /// wait in the kernel's queue.
     early: VecDeque<OwnedFd>,
+    /// A multishot accept takes all that the kernel has queued, so it is only in flight where more places are left than
+    /// all queues may hold.
+    queued_max: usize,
+    /// Who gives way when no place is left.
+    idles: Idles,
+    /// Readable when there may be a place for a connection, or one is sought.
+    bell: Rc<OwnedFd>,
     /// Clients whose receive found no buffer.
     starved: Vec<Token>,
     wheel: Wheel,
@@ -89,6 +108,8 @@ impl Server {
         let pool = pool.submitter()?;
         let pool_event = Rc::new(pool.event().try_clone()?);
         ring.poll_readable(POOL, &pool_event);
+        let bell = Rc::new(worker.seat().bell().try_clone_to_owned()?);
+        ring.poll_readable(PLACES, &bell);
         let cache_events = match worker.files().cache_events() {
             Some(events) => Some(Rc::new(events.try_clone()?)),
             None => None,
@@ -99,6 +120,8 @@ impl Server {
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
             trim: TrimTimer::new(worker.now()),
+            idles: Idles::new(worker.config().idle_timeout, worker.now()),
+            queued_max: BACKLOG.unsigned_abs() as usize * sockets.len() * worker.config().workers,
             send_large: match worker.config().copy {
                 CopyMode::Sendfile => Server::send_file,
                 CopyMode::Read => |_, _| false,
@@ -108,6 +131,7 @@ impl Server {
             listeners: sockets.into_iter().map(|socket| Some(Listener::new(socket))).collect(),
             clients: Slots::new(),
             early: VecDeque::new(),
+            bell,
             starved: Vec::new(),
             due: Vec::new(),
             pool,
@@ -129,12 +153,17 @@ impl Server {
         Ok(())
     }
 
-    /// How long the loop may wait for completions: until something is due that no completion tells of.
+    /// How long the loop may wait for completions. Not at all while connections wait that there is room for; else until
+    /// something is due that no completion tells of.
     fn wait_max(&self) -> Option<Duration> {
         let now = self.worker.now();
+        if self.has_room() && self.listeners.iter().flatten().any(|listener| listener.is_due(now)) {
+            return Some(Duration::ZERO);
+        }
         let pauses = self.listeners.iter().flatten().filter_map(Listener::paused_until);
         let pauses = pauses.map(|until| until.saturating_duration_since(now));
-        pauses.chain(self.wheel.wait(now)).chain(self.worker.drain_wait()).min()
+        let waits = [self.wheel.wait(now), self.idles.wait(now), self.worker.drain_wait()];
+        pauses.chain(waits.into_iter().flatten()).min()
     }
 
     /// One turn of the loop: a batch of completions, and what is due besides.
@@ -164,10 +193,20 @@ impl Server {
             Completion::Sent { token, result, armed } => self.on_send(token, result, armed),
             Completion::Polled { token: POOL } => self.on_done(),
             Completion::Polled { token: CACHE } => self.on_cache_events(),
+            Completion::Polled { token: PLACES } => self.on_places(),
+            Completion::Polled { token: Token { slot: u32::MAX, generation } } if generation >= LISTENERS => {
+                self.on_acceptable(generation - LISTENERS);
+            }
             // The drain that follows every batch looks at its phase anyway.
             Completion::Polled { token: SHUTDOWN } => {}
             Completion::Polled { token } => self.on_writable(token),
         }
+    }
+
+    /// There may be a place for a connection, or one is sought.
+    fn on_places(&mut self) {
+        self.idles.wake(self.worker.seat());
+        self.ring.poll_readable(PLACES, &self.bell);
     }
 
     /// Cached files have changed.
@@ -185,24 +224,115 @@ impl Server {
     /// Fills the places that are free: with connections that came early, then with new ones, unless their listener
     /// pauses.
     fn accept(&mut self) {
-        while self.has_room()
-            && let Some(socket) = self.early.pop_front()
-        {
-            self.admit(socket);
+        while !self.early.is_empty() && self.worker.seat().take() {
+            if let Some(socket) = self.early.pop_front() {
+                self.admit(socket);
+            }
         }
-        if !self.has_room() || self.drain != Drain::Serving {
+        if self.drain != Drain::Serving {
             return;
         }
         let now = self.worker.now();
-        for (slot, listener) in (0..).zip(&mut self.listeners) {
-            if let Some(listener) = listener {
-                listener.accept(&mut self.ring, Token { slot, generation: 0 }, now);
+        let is_roomy = self.is_roomy();
+        if !is_roomy {
+            self.cancel_accepts();
+        }
+        for (index, slot) in (0..self.listeners.len()).zip(0..) {
+            let Some(listener) = &mut self.listeners[index] else { continue };
+            if is_roomy && listener.is_due(now) {
+                listener.accept(&mut self.ring, Token { slot, generation: 0 });
+                self.worker.seat().begin_unasked();
+            } else if listener.is_due(now) {
+                self.accept_up_to(ACCEPTS_MAX, slot);
             }
         }
     }
 
+    /// Accepts without the ring, each connection when it has a place, and then waits for the next.
+    fn accept_up_to(&mut self, accepts_max: usize, slot: u32) {
+        for _ in 0..accepts_max {
+            let Some(Some(listener)) = self.listeners.get_mut(slot as usize) else { return };
+            if !self.worker.seat().take() {
+                return;
+            }
+            match listener.accept_now() {
+                Ok(socket) => {
+                    self.admit(socket);
+                    continue;
+                }
+                Err(AcceptError::Connection) => self.worker.count_error(),
+                Err(error) => {
+                    self.worker.seat().free();
+                    if error == AcceptError::Exhausted {
+                        self.pause_accepting(slot);
+                    } else if self.drain == Drain::Serving {
+                        listener.poll(&mut self.ring, newcomer_at(slot));
+                    }
+                    return;
+                }
+            }
+            self.worker.seat().free();
+        }
+    }
+
+    /// A listener has a connection.
+    fn on_acceptable(&mut self, slot: u32) {
+        let Some(Some(listener)) = self.listeners.get_mut(slot as usize) else { return };
+        listener.on_end();
+        match self.drain {
+            Drain::Serving => self.accept(),
+            Drain::Quiet | Drain::Closing | Drain::Over => self.close_listeners(),
+        }
+    }
+
     fn has_room(&self) -> bool {
-        self.clients.len() < self.worker.connections_max()
+        self.worker.seat().left() > 0
+    }
+
+    /// Whether there are places for all that a multishot accept may bring.
+    fn is_roomy(&self) -> bool {
+        self.worker.seat().left() > self.queued_max
+    }
+
+    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
+    /// way: not if bytes have come from it, which completions may not tell of yet.
+    fn make_room(&mut self) {
+        let now = self.worker.now();
+        if self.idles.pauses(now) {
+            return;
+        }
+        let seeks = !self.has_room() && self.has_newcomer();
+        self.idles.seek(self.worker.seat(), seeks, false);
+        let clients = &self.clients;
+        let idle_until = |token| clients.get(token)?.connection.idle_until();
+        let all = |idles: &mut Vec<_>| {
+            idles.extend(clients.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+        };
+        let is_idle = |token, until| {
+            idle_until(token) == Some(until)
+                && clients.get(token).is_some_and(|client| is_silent(&client.socket))
+        };
+        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, is_idle) else { return };
+        if let Some(client) = self.clients.get_mut(token) {
+            client.connection.drain();
+        }
+        self.drive(token);
+    }
+
+    /// Whether a connection waits to be accepted. Where none does, the next one will be told of.
+    fn has_newcomer(&mut self) -> bool {
+        let now = self.worker.now();
+        let mut has_newcomer = !self.early.is_empty();
+        for (listener, slot) in self.listeners.iter_mut().zip(0..) {
+            if let Some(listener) = listener.as_mut().filter(|listener| listener.is_due(now)) {
+                if listener.has_connection() {
+                    has_newcomer = true;
+                } else {
+                    listener.poll(&mut self.ring, newcomer_at(slot));
+                }
+            }
+        }
+        has_newcomer
     }
 
     /// A connection has come; or the accept has ended.
@@ -216,12 +346,13 @@ impl Server {
             Err(error) if error.raw_os_error() == Some(libc::ECANCELED) => None,
             Err(error) => Some(AcceptError::from(Errno::from_io_error(&error).unwrap_or(Errno::IO))),
         };
-        if !self.has_room() {
+        if !self.is_roomy() {
             self.cancel_accepts();
         }
         if armed {
             return;
         }
+        self.worker.seat().end_unasked();
         let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) else { return };
         match error {
             None | Some(AcceptError::Empty) => listener.on_end(),
@@ -229,7 +360,7 @@ impl Server {
                 listener.on_end();
                 self.worker.count_error();
             }
-            Some(AcceptError::Exhausted) => self.pause_accepting(token),
+            Some(AcceptError::Exhausted) => self.pause_accepting(token.slot),
         }
         match self.drain {
             Drain::Serving => self.accept(),
@@ -239,13 +370,14 @@ impl Server {
 
     /// Takes a connection in, now or when there is a place.
     fn welcome(&mut self, socket: OwnedFd) {
-        if self.has_room() {
+        if self.worker.seat().take() {
             self.admit(socket);
         } else {
             self.early.push_back(socket);
         }
     }
 
+    /// Takes a connection in that has a place.
     fn admit(&mut self, socket: OwnedFd) {
         let peer = if self.worker.logs() { peer_of(&socket) } else { None };
         let token = self.clients.insert(Client {
@@ -263,18 +395,20 @@ impl Server {
     }
 
     /// Descriptors or memory have run out. The connections stay in the kernel's queue.
-    fn pause_accepting(&mut self, token: Token) {
+    fn pause_accepting(&mut self, slot: u32) {
         self.worker.count_error();
         self.worker.files().shed_descriptors();
-        if let Some(Some(listener)) = self.listeners.get_mut(token.slot as usize) {
+        if let Some(Some(listener)) = self.listeners.get_mut(slot as usize) {
             listener.pause(self.worker.now());
         }
     }
 
+    /// Ends what takes connections without asking for a place first, here and in other workers.
     fn cancel_accepts(&mut self) {
-        for listener in self.listeners.iter_mut().flatten() {
+        for listener in self.listeners.iter_mut().flatten().filter(|listener| listener.is_armed()) {
             listener.cancel(&mut self.ring);
         }
+        self.worker.seat().warn();
     }
 }
 
@@ -686,6 +820,7 @@ impl Server {
         for descriptor in [Rc::into_inner(socket), file].into_iter().flatten() {
             self.ring.close(descriptor);
         }
+        self.worker.seat().free();
         self.worker.count_closed();
         // There is a descriptor again: its close is queued, and so comes before the next accept.
         for listener in self.listeners.iter_mut().flatten() {
@@ -713,6 +848,7 @@ impl Server {
         }
         self.due = due;
         self.accept();
+        self.make_room();
     }
 }
 
@@ -764,6 +900,7 @@ impl Server {
                 if let Some(client) = self.clients.get_mut(token) {
                     client.connection.failed(&mut self.worker);
                 }
+                self.worker.seat().free();
                 self.worker.count_closed();
             }
         }
@@ -775,19 +912,19 @@ impl Server {
     }
 
     fn stop_accepting(&mut self) {
-        self.cancel_accepts();
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.cancel(&mut self.ring);
+        }
         self.close_listeners();
     }
 
     /// Closes the listeners whose accept has ended. Connections in the kernel's queue came before the drain and are
-    /// accepted; with the listener closed they would be reset.
+    /// accepted, as far as there are places; with the listener closed they are reset.
     fn close_listeners(&mut self) {
-        for index in 0..self.listeners.len() {
-            let Some(listener) = self.listeners[index].take_if(|listener| listener.has_ended()) else {
-                continue;
-            };
-            while let Some(socket) = listener.accept_now() {
-                self.welcome(socket);
+        for (index, slot) in (0..self.listeners.len()).zip(0..) {
+            if self.listeners[index].as_ref().is_some_and(Listener::has_ended) {
+                self.accept_up_to(BACKLOG.unsigned_abs() as usize + 1, slot);
+                self.listeners[index] = None;
             }
         }
     }

@@ -239,17 +239,24 @@ impl Connection {
         }
     }
 
-    /// A drain closes idle connections. One with an answer under way goes on, and ends with it.
+    /// Closes an idle connection: in a drain, or because another one needs its place. One with an answer under way goes
+    /// on; in a drain it ends with it.
     pub fn drain(&mut self) {
         if let State::Idle = self.state {
             self.state = State::Closing(Close::Drop);
         }
     }
 
-    /// Whether nothing of a request is here: what a drain closes.
+    /// Whether nothing of a request is here.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.state, State::Idle)
+    }
+
+    /// When an idle connection expires, and so how long it has been idle; `None` if it isn't.
+    #[must_use]
+    pub fn idle_until(&self) -> Option<Instant> {
+        self.deadline.filter(|_| self.is_idle())
     }
 
     /// Whether more bytes may be received now. If not, enough of them wait here already: receive again when

@@ -79,25 +79,4 @@ impl Config {
             descriptors: (descriptors / self.workers).max(1),
         }
     }
-
-    /// One worker's share of `connections_max`. The shares add up to the total.
-    #[must_use]
-    pub fn connections_max_of(&self, worker: usize) -> usize {
-        let remainder = usize::from(worker < self.connections_max % self.workers);
-        (self.connections_max / self.workers + remainder).max(1)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_shares_add_up() {
-        for (workers, connections_max) in [(1, 1), (2, 7), (3, 10_000), (4, 4)] {
-            let config = Config { workers, connections_max, ..Config::default() };
-            let shares: usize = (0..workers).map(|worker| config.connections_max_of(worker)).sum();
-            assert_eq!(shares, connections_max, "{workers} workers");
-        }
-    }
 }

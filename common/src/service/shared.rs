@@ -1,10 +1,12 @@
 //! What all workers of one server share. It is hardly ever written, and not used on the hot path.
 
 use std::io;
+use std::sync::Arc;
 
 use crate::service::config::Config;
 use crate::service::current_site::CurrentSite;
 use crate::service::log::AccessLog;
+use crate::service::places::Places;
 use crate::service::shutdown::Shutdown;
 use crate::service::stats::Stats;
 use crate::site::root::Site;
@@ -18,6 +20,8 @@ pub struct Service {
     pub config: Config,
     /// The switch that starts the drain.
     pub shutdown: Shutdown,
+    /// What bounds the connections of all workers.
+    pub places: Arc<Places>,
     /// The counters.
     pub stats: Stats,
     /// The access log, where one is wanted.
@@ -30,9 +34,11 @@ impl Service {
     /// # Errors
     /// When the process is out of descriptors.
     pub fn new(site: Site, config: Config) -> io::Result<Service> {
+        let places = Arc::new(Places::new(config.connections_max, config.workers)?);
         Ok(Service {
             site: CurrentSite::new(site),
             config,
+            places,
             shutdown: Shutdown::new()?,
             stats: Stats::default(),
             log: None,

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, accept_with, acceptfrom_with,
-    connect_unspec, getpeername, send, sendmsg, shutdown, sockopt,
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, accept_with,
+    acceptfrom_with, connect_unspec, getpeername, recv, send, sendmsg, shutdown, sockopt,
 };
 
 use crate::machine::chunks::{PIECES_MAX, Pieces};
@@ -72,6 +73,20 @@ pub fn accept(
 #[must_use]
 pub fn peer_of(socket: &OwnedFd) -> Option<Peer> {
     peer_at(getpeername(socket).ok()??)
+}
+
+/// Whether a connection waits to be accepted. This doesn't wait.
+#[must_use]
+pub fn has_connection(listener: &OwnedFd) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Whether nothing has come from the client that hasn't been received. This doesn't wait.
+#[must_use]
+pub fn is_silent(socket: impl AsFd) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    !recv(socket, &mut [0; 1], flags).is_ok_and(|(received, _)| received > 0)
 }
 
 fn peer_at(address: SocketAddrAny) -> Option<Peer> {

@@ -10,6 +10,7 @@ use crate::machine::drain::{Drain, DrainFlag};
 use crate::machine::record::LogBuffer;
 use crate::service::config::Config;
 use crate::service::log::AccessLog;
+use crate::service::places::Seat;
 use crate::service::shared::Service;
 use crate::service::stats::WorkerStats;
 use crate::site::files::{Files, FilesSeed};
@@ -20,7 +21,7 @@ use crate::site::files::{Files, FilesSeed};
 pub struct Worker {
     host: Host,
     service: Arc<Service>,
-    connections_max: usize,
+    seat: Seat,
     stats: Arc<WorkerStats>,
 }
 
@@ -36,7 +37,7 @@ impl Worker {
         let draining = Arc::clone(service.shutdown.flag());
         let mut worker = Worker {
             host: Host::new(Context::new(files, timeouts, log, draining)),
-            connections_max: service.config.connections_max_of(index),
+            seat: service.places.seat(index),
             service,
             stats,
         };
@@ -50,7 +51,7 @@ impl Worker {
         let context = &self.host.context;
         WorkerSeed {
             service: Arc::clone(&self.service),
-            connections_max: self.connections_max,
+            seat: self.seat.clone(),
             stats: Arc::clone(&self.stats),
             files: context.files.for_thread(),
             timeouts: context.timeouts,
@@ -99,10 +100,10 @@ impl Worker {
         &self.service.config
     }
 
-    /// How many connections this worker holds at once, at most.
+    /// Its access to the places for connections.
     #[must_use]
-    pub fn connections_max(&self) -> usize {
-        self.connections_max
+    pub fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// Whether an access log is kept, and so the peer wanted.
@@ -169,7 +170,7 @@ impl Drop for Worker {
 #[derive(Debug)]
 pub struct WorkerSeed {
     service: Arc<Service>,
-    connections_max: usize,
+    seat: Seat,
     stats: Arc<WorkerStats>,
     files: FilesSeed,
     timeouts: Timeouts,
@@ -182,12 +183,8 @@ impl WorkerSeed {
     #[must_use]
     pub fn grow(self) -> Worker {
         let context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
-        let mut worker = Worker {
-            host: Host::new(context),
-            service: self.service,
-            connections_max: self.connections_max,
-            stats: self.stats,
-        };
+        let mut worker =
+            Worker { host: Host::new(context), service: self.service, seat: self.seat, stats: self.stats };
         worker.tick();
         worker
     }

@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_millis(200);
 /// The same for many clients.
 const BRIEF_SILENCE: Duration = Duration::from_millis(20);
 
+/// The beginning of a request, so that the connection isn't idle and doesn't give way to others.
+const BEGUN: &[u8] = b"GET /digits.txt HTTP/1.1\r\n";
+
 /// Beyond the limit, connections aren't refused: they wait in the kernel's backlog until another one closes.
 fn connections(ground: Ground<'_>) -> Outcome {
     const MAX: usize = 4;
@@ -37,6 +40,7 @@ fn connections(ground: Ground<'_>) -> Outcome {
     for _ in 0..MAX {
         let mut client = Client::connect(server.address)?;
         client.get("/digits.txt")?;
+        client.send(BEGUN)?;
         clients.push(client);
     }
     let mut waiting = Vec::new();
@@ -53,6 +57,7 @@ fn connections(ground: Ground<'_>) -> Outcome {
         drop(clients.remove(0));
         client.response(Framing::Content)?;
         client.get("/missing")?;
+        client.send(BEGUN)?;
         clients.push(client);
     }
     if server.service().stats.active() > MAX as u64 {
@@ -94,10 +99,9 @@ fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     let mut clients = Vec::new();
     for _ in 0..8 * MAX {
         let mut client = Client::connect(server.address)?;
-        client.send(&get("/digits.txt", &[]))?;
+        client.send(&[&get("/digits.txt", &[])[..], BEGUN].concat())?;
         clients.push(client);
     }
-    // Each of the two has its share, and a backlog long enough to fill it.
     let stats = &server.service().stats;
     let mut answered = Vec::new();
     let deadline = Instant::now() + PATIENCE;

@@ -11,6 +11,7 @@ mod drain;
 mod eviction;
 mod freshness;
 mod limits;
+mod places;
 mod ring;
 mod secrets;
 mod timeouts;
@@ -76,7 +77,7 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 13] = [
+    let groups: [(&str, &[(&str, Test)]); 14] = [
         ("timeouts", timeouts::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
@@ -90,6 +91,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("descriptors", descriptors::TESTS),
         ("drain", drain::TESTS),
         ("crowd", crowd::TESTS),
+        ("places", places::TESTS),
     ];
     let mut trials = Vec::new();
     for backend in Backend::ALL {
@@ -125,6 +127,10 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
                 trials.push(trial(sites, backend, None, format!("{backend}::{group}::{name}"), *test));
             }
         }
+    }
+    for (name, test) in places::TESTS_OF_THREADS {
+        let name = format!("{}::places::{name}", Backend::Blocking);
+        trials.push(trial(sites, Backend::Blocking, None, name, *test));
     }
     for (name, test) in ring::TESTS {
         trials.push(trial(sites, Backend::Uring, None, format!("{}::ring::{name}", Backend::Uring), *test));
