@@ -35,6 +35,9 @@ const COPY_BYTES: u64 = 64 * 1024;
 /// that are known to have left, and sendfile(2) tells of them up to four waits late: by a quarter at most.
 const SEND_WAITS: u32 = 16;
 
+/// How long the end of the server waits for threads whose connections it has reset.
+const END_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Connections accepted from one listener before the worker looks at its other events.
 const ACCEPTS_MAX: usize = 64;
 
@@ -363,22 +366,30 @@ impl Client {
 // ---- drain
 
 impl Server {
-    /// Waits for the connections to end, phase by phase.
+    /// Waits for the connections to end, phase by phase. When the last one is over, threads that are cut off need but a
+    /// moment; one that a disk holds up is left behind.
     fn drain(&mut self) {
+        let mut given_up = None;
         loop {
             self.worker.tick();
+            let now = self.worker.now();
             match self.worker.drain() {
                 Drain::Serving | Drain::Quiet => {}
                 Drain::Closing => self.clients.wake_idle(),
                 Drain::Over => self.clients.reset(),
             }
             self.worker.flush();
-            // Over has no next phase: threads that are cut off need but a moment.
-            if self.clients.wait_below(1, self.worker.drain_wait().unwrap_or(ACCEPT_PAUSE)) {
+            let wait = self.worker.drain_wait().unwrap_or_else(|| {
+                let until =
+                    *given_up.get_or_insert_with(|| now + self.worker.service().end_wait(END_WAIT_MAX));
+                until.saturating_duration_since(now).min(ACCEPT_PAUSE)
+            });
+            if wait.is_zero() || self.clients.wait_below(1, wait) {
                 return;
             }
         }
     }
+
     /// Accepts the connections that the kernel has queued already, then closes the listeners.
     fn stop_accepting(&mut self) {
         for index in 0..self.listeners.len() {

@@ -25,6 +25,7 @@
 //! | [`site`], [`pattern`] | the served sites |
 //! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
 //! | [`confined`], [`lesser`] | servers without io_uring, or with optimizations disabled |
+//! | [`ending`] | programs whose server fails |
 //! | [`mounts`], [`fuse`] | other volumes than the build directory's: layers, memory, slow and dead ones in user space |
 //! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
@@ -38,6 +39,7 @@ pub mod child;
 pub mod client;
 pub mod confined;
 pub mod deadline;
+pub mod ending;
 pub mod exchange;
 pub mod fuse;
 pub mod lesser;
@@ -67,7 +69,9 @@ use libtest_mimic::{Arguments, Failed, Trial};
 ///
 /// Descriptors are counted per process, so `--test-threads` is ignored.
 pub fn main(trials: impl FnOnce() -> Result<Vec<Trial>, Failed>) -> ExitCode {
-    if let Some(code) = confined::become_if_asked().or_else(child::run_if_child) {
+    if let Some(code) =
+        confined::become_if_asked().or_else(child::run_if_child).or_else(ending::become_if_asked)
+    {
         return code;
     }
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };

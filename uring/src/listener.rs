@@ -10,6 +10,9 @@ use rustix::net::SocketFlags;
 
 use crate::ring::{Flight, Ring};
 
+/// What the polls of listeners report: tokens of a slot that no client has, from this generation on.
+const POLLS: Token = Token { slot: u32::MAX, generation: 1 << 16 };
+
 /// A listening socket.
 pub(crate) struct Listener {
     socket: Rc<OwnedFd>,
@@ -44,8 +47,14 @@ impl Listener {
     }
 
     /// Asks to be told of the next connection, which [`accept_now`](Self::accept_now) then takes.
-    pub(crate) fn poll(&mut self, ring: &mut Ring, token: Token) {
+    pub(crate) fn poll(&mut self, ring: &mut Ring, slot: u32) {
+        let token = Token { generation: POLLS.generation + slot, ..POLLS };
         self.accepting = Accepting::Polled(ring.poll_readable(token, &self.socket));
+    }
+
+    /// The slot of the listener whose poll reports with this token.
+    pub(crate) fn polled(token: Token) -> Option<u32> {
+        if token.slot == POLLS.slot { token.generation.checked_sub(POLLS.generation) } else { None }
     }
 
     /// Whether nothing is in flight, and it doesn't pause.

@@ -41,13 +41,6 @@ const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
 const POOL: Token = Token { slot: u32::MAX, generation: 1 };
 const CACHE: Token = Token { slot: u32::MAX, generation: 2 };
 const PLACES: Token = Token { slot: u32::MAX, generation: 3 };
-/// The listeners, by their number on top of that.
-const LISTENERS: u32 = 4;
-
-/// What the poll of a listener reports.
-fn newcomer_at(slot: u32) -> Token {
-    Token { slot: u32::MAX, generation: LISTENERS + slot }
-}
 
 /// Connections accepted from one listener in one turn of the loop, where few places are left.
 const ACCEPTS_MAX: usize = 64;
@@ -149,7 +142,7 @@ impl Server {
             self.ring.submit_and_wait(timeout)?;
             self.turn();
         }
-        self.ring.finish(CANCEL_WAIT_MAX);
+        self.ring.finish(self.worker.service().end_wait(CANCEL_WAIT_MAX));
         Ok(())
     }
 
@@ -194,12 +187,12 @@ impl Server {
             Completion::Polled { token: POOL } => self.on_done(),
             Completion::Polled { token: CACHE } => self.on_cache_events(),
             Completion::Polled { token: PLACES } => self.on_places(),
-            Completion::Polled { token: Token { slot: u32::MAX, generation } } if generation >= LISTENERS => {
-                self.on_acceptable(generation - LISTENERS);
-            }
             // The drain that follows every batch looks at its phase anyway.
             Completion::Polled { token: SHUTDOWN } => {}
-            Completion::Polled { token } => self.on_writable(token),
+            Completion::Polled { token } => match Listener::polled(token) {
+                Some(slot) => self.on_acceptable(slot),
+                None => self.on_writable(token),
+            },
         }
     }
 
@@ -266,7 +259,7 @@ impl Server {
                     if error == AcceptError::Exhausted {
                         self.pause_accepting(slot);
                     } else if self.drain == Drain::Serving {
-                        listener.poll(&mut self.ring, newcomer_at(slot));
+                        listener.poll(&mut self.ring, slot);
                     }
                     return;
                 }
@@ -328,7 +321,7 @@ impl Server {
                 if listener.has_connection() {
                     has_newcomer = true;
                 } else {
-                    listener.poll(&mut self.ring, newcomer_at(slot));
+                    listener.poll(&mut self.ring, slot);
                 }
             }
         }

@@ -23,7 +23,7 @@ use crate::machine::context::Counts;
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::listen::Listeners;
-use crate::service::log::AccessLog;
+use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::start::StartError;
@@ -32,8 +32,12 @@ use crate::service::variables;
 use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::{Site, SiteOptions, Symlinks};
 
-/// Descriptors reserved for files, rings and everything else that isn't a connection.
+/// Descriptors reserved for everything that isn't a connection: so many,
 const RESERVED_DESCRIPTORS: u64 = 64;
+/// and so many for each worker besides its listeners: a ring or a poller, a bell, events of files, of a pool.
+const WORKER_DESCRIPTORS: u64 = 8;
+/// A connection's socket, and the file that it is sent.
+const CONNECTION_DESCRIPTORS: u64 = 2;
 /// With fewer descriptors than this, a server says how many connections they allow.
 const FEW_DESCRIPTORS: u64 = 256;
 /// The default of `--connections-max`, if the descriptor limit allows it.
@@ -44,6 +48,9 @@ const CACHE_SHARE: u64 = 8;
 
 /// How often the root's path is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the word that the grace period is over may take.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(20);
 
 /// A backend's `serve`.
 pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
@@ -63,7 +70,8 @@ struct Flags {
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(env = "TRIPTYCH_WORKERS")]
     workers: Option<u16>,
-    /// Maximum number of connections; more wait in the kernel's queue [default: what the descriptor limit allows]
+    /// Maximum number of connections; beyond it the longest idle give way, or new ones wait [default: what the descriptor
+    /// limit allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CONNECTIONS_MAX")]
     connections_max: Option<u32>,
@@ -80,7 +88,7 @@ struct Flags {
     #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
     send_timeout: Duration,
     /// Time to finish responses after SIGINT or SIGTERM
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_GRACE")]
     grace: Duration,
     /// Serve files whose names begin with a dot
@@ -131,8 +139,15 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 fn timeout(text: &str) -> Result<Duration, String> {
+    match grace(text)? {
+        Duration::ZERO => Err("must be longer than nothing, like 10s".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// A time that may be none at all.
+fn grace(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(Duration::ZERO) => Err("must be longer than nothing, like 10s".to_owned()),
         Ok(duration) if duration > Duration::from_secs(366 * 24 * 3600) => {
             Err("must be at most a year".to_owned())
         }
@@ -143,13 +158,23 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
 ///
-/// The exit code is 0 after a drain, 1 if the server can't start, 2 for bad usage.
+/// The exit code is 0 after a drain, 1 if the server can't start or has failed, 2 for bad usage.
 pub fn run(name: &'static str, serve: Serve) -> ExitCode {
-    let flags = match parse(name, std::env::args_os()) {
+    run_with(name, std::env::args_os(), serve)
+}
+
+/// As [`run`], with these arguments, of which the first one is the program's name.
+pub fn run_with<T: Into<OsString> + Clone>(
+    name: &'static str,
+    arguments: impl IntoIterator<Item = T>,
+    serve: Serve,
+) -> ExitCode {
+    let flags = match parse(name, arguments) {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    let outcome = outlive_size_limits().and_then(|()| start(name, &flags, serve));
+    let mut end_wait = say::FINISH_MAX;
+    let outcome = outlive_size_limits().and_then(|()| start(name, &flags, serve, &mut end_wait));
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -157,7 +182,7 @@ pub fn run(name: &'static str, serve: Serve) -> ExitCode {
             ExitCode::FAILURE
         }
     };
-    say::finish();
+    say::finish(end_wait);
     code
 }
 
@@ -204,7 +229,8 @@ fn setting(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'stati
     }
 }
 
-fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartError> {
+/// Serves until the end. Notes how long what was said may then be waited for.
+fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duration) -> Result<(), StartError> {
     let fail = |error: io::Error| StartError::new(error.to_string());
     // First of all, so that none of them ends the process; those that come early are followed once it serves.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(fail)?;
@@ -218,6 +244,8 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
     let mut service = Service::new(site, config).map_err(fail)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     let service = Arc::new(service);
+    end_with_panics(name, &service);
+    enforce_grace(name, &service).map_err(fail)?;
     follow_signals(signals, &service).map_err(fail)?;
     follow_root(&service).map_err(fail)?;
     if let Some(interval) = flags.stats {
@@ -238,12 +266,55 @@ fn start(name: &'static str, flags: &Flags, serve: Serve) -> Result<(), StartErr
         }
     });
     if let Some(log) = &service.log {
-        log.close();
+        log.close(service.end_wait(CLOSE_MAX));
+    }
+    *end_wait = service.end_wait(say::FINISH_MAX);
+    if let Some(reason) = service.shutdown.failure() {
+        return Err(StartError::new(reason));
     }
     served.map_err(fail)?;
     if flags.stats.is_some() {
         say(format_args!("{name}: total {}, {}", service.stats.totals(), service.stats.cached()));
     }
+    Ok(())
+}
+
+/// A panic is a mistake in this program. What it leaves behind in memory that is shared can't be trusted, so whichever
+/// thread it is in, the server says so, drains, and ends with an error. Said without the standard library's hook, which
+/// would wait for standard error to take it.
+fn end_with_panics(name: &'static str, service: &Arc<Service>) {
+    let service = Arc::clone(service);
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("of a connection");
+        service.shutdown.fail(format!("thread {thread} has panicked"));
+        // The one that writes what is said may hold its lock.
+        if thread != say::THREAD {
+            say(format_args!("{name}: thread {thread}: {panic}"));
+        }
+    }));
+}
+
+/// Ends the process when the grace period is over, whatever waits then: a thread in a disk that doesn't answer, say.
+/// All that can end in time has its own bounds, which come to less. A failure is told at once, not after the drain.
+fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("grace".to_owned()).spawn(move || {
+        // Fails only for want of memory, and then it is asked again.
+        while !service.shutdown.draining() {
+            let _ready = poll(&mut [PollFd::new(&service.shutdown, PollFlags::IN)], None);
+        }
+        if let Some(reason) = service.shutdown.failure() {
+            say(format_args!("{name}: error: {reason}; no new connections are accepted"));
+        }
+        let left = || service.shutdown.left(Instant::now(), service.config.grace).unwrap_or_default();
+        while !left().is_zero() {
+            thread::sleep(left());
+        }
+        say(format_args!("{name}: error: some of the server still waited when --grace was over"));
+        say::finish(LAST_WORDS_MAX);
+        std::process::exit(1);
+    })?;
     Ok(())
 }
 
@@ -288,8 +359,9 @@ impl Flags {
     fn connections_max(&self, workers: usize, descriptors: u64, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
         // Where there are few, a part of the reserve is of more use to clients: what finds none waits for another.
-        let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
-        let allowed = descriptors.saturating_sub(reserved + cached);
+        let of_workers = workers as u64 * (WORKER_DESCRIPTORS + self.listen.len() as u64);
+        let reserved = (RESERVED_DESCRIPTORS + of_workers).min(descriptors / 2);
+        let allowed = descriptors.saturating_sub(reserved + cached) / CONNECTION_DESCRIPTORS;
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
         asked.min(allowed).max(workers)
     }
@@ -397,6 +469,7 @@ mod tests {
         assert_eq!(defaults.idle_timeout, config.idle_timeout);
         assert_eq!(defaults.send_timeout, config.send_timeout);
         assert_eq!(defaults.grace, config.grace);
+        assert_eq!(flags(&["--grace=0s"]).expect("allowed").grace, Duration::ZERO);
         assert_eq!(defaults.cache(1 << 20), config.cache);
         assert!(defaults.access_log.is_none() && defaults.stats.is_none());
     }
@@ -418,6 +491,7 @@ mod tests {
         for (arguments, expected) in [
             (&["--head-timeout", "0s"][..], "longer than nothing"),
             (&["--idle-timeout", "soon"], "write it like"),
+            (&["--grace", "100000000years"], "at most a year"),
             (&["--workers", "0"], "0 is not in 1..=1024"),
             (&["--workers", "2", "--connections-max", "1"], "at least the number of workers, 2"),
             (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
@@ -455,7 +529,17 @@ mod tests {
         let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
         let cache = parsed.cache(800);
         assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));
-        assert_eq!(parsed.connections_max(1, 800, 100), 636);
+        // 64 are reserved, 9 are the worker's; what is left is for sockets and files.
+        assert_eq!(parsed.connections_max(1, 800, 100), 313);
+        assert_eq!(parsed.connections_max(10, 800, 100), 273);
+        assert_eq!(parsed.connections_max(1, 64, 8), 12);
+        assert_eq!(
+            parsed.connections_max(8, 64, 8),
+            12,
+            "half of what there is, at least, is for connections"
+        );
+        let asked = flags(&["--connections-max=7"]).expect("good flags");
+        assert_eq!(asked.connections_max(1, 800, 100), 7);
         let off = flags(&["--cache=off"]).expect("good flags");
         assert_eq!(off.cache(800), CacheConfig::OFF);
     }

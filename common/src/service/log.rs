@@ -20,8 +20,8 @@ use crate::service::say::say;
 use crate::service::start::StartError;
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
-/// How long closing the log waits for an output that takes nothing.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
+/// How long closing the log waits for an output that takes nothing, at most.
+pub const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How many writes in a row drop lines before that is mentioned: 10 s of an output that is too slow all the time.
 const DROPPING_MAX: u32 = 100;
 
@@ -102,14 +102,14 @@ impl AccessLog {
     }
 
     /// Writes the pending lines and closes the log. Lines appended later are lost, as are those that the output doesn't
-    /// take within a second.
-    pub fn close(&self) {
+    /// take within this time.
+    pub fn close(&self, timeout: Duration) {
         let mut orders = self.shared.orders();
         if std::mem::replace(&mut orders.end, true) {
             return;
         }
         self.shared.changed.notify_all();
-        let waited = self.shared.changed.wait_timeout_while(orders, CLOSE_MAX, |orders| !orders.ended);
+        let waited = self.shared.changed.wait_timeout_while(orders, timeout, |orders| !orders.ended);
         let (orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         if !orders.ended {
             say(format_args!("access log: the output is blocked; what it hasn't taken is lost"));
@@ -119,7 +119,7 @@ impl AccessLog {
 
 impl Drop for AccessLog {
     fn drop(&mut self) {
-        self.close();
+        self.close(CLOSE_MAX);
     }
 }
 

@@ -17,8 +17,10 @@ use rustix::io::Errno;
 
 /// Lines that may wait for standard error to take them.
 const LINES_MAX: usize = 256;
-/// How long the end of the process waits for lines that haven't been written.
-const FINISH_MAX: Duration = Duration::from_millis(250);
+/// The name of the thread that writes.
+pub(super) const THREAD: &str = "stderr";
+/// How long the end of the process waits for lines that haven't been written, at most.
+pub(super) const FINISH_MAX: Duration = Duration::from_millis(250);
 
 static VOICE: Voice = Voice {
     state: Mutex::new(State {
@@ -57,18 +59,18 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
     }
     if !state.started {
         // Where there is no thread to be had, the next line tries again, and `finish` does without.
-        let thread = thread::Builder::new().name("stderr".to_owned());
+        let thread = thread::Builder::new().name(THREAD.to_owned());
         state.started = thread.spawn(|| VOICE.speak()).is_ok();
     }
     VOICE.changed.notify_all();
 }
 
-/// Waits until all has been said, but only for a moment: the process is about to end.
-pub(super) fn finish() {
+/// Waits until all has been said, at most for so long: the process is about to end.
+pub(super) fn finish(timeout: Duration) {
     let mut state = VOICE.lock();
     if state.started {
         let unsaid = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let waited = VOICE.changed.wait_timeout_while(state, FINISH_MAX, unsaid);
+        let waited = VOICE.changed.wait_timeout_while(state, timeout, unsaid);
         drop(waited);
     } else {
         for line in std::mem::take(&mut state.waiting) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::service::config::Config;
 use crate::service::current_site::CurrentSite;
@@ -43,5 +44,11 @@ impl Service {
             stats: Stats::default(),
             log: None,
         })
+    }
+    /// How long a part of the end may wait, at most `max`: half of what is left, so that others have their time, too.
+    #[must_use]
+    pub fn end_wait(&self, max: Duration) -> Duration {
+        let left = self.shutdown.left(Instant::now(), self.config.grace);
+        left.map_or(max, |left| max.min(left / 2))
     }
 }

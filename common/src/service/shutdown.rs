@@ -11,10 +11,18 @@ use crate::machine::drain::{Drain, DrainFlag};
 /// How long a drain keeps idle connections open, for requests that may already be on their way.
 pub const QUIET: Duration = Duration::from_millis(250);
 
+/// The last part of the grace period, in which connections are no longer waited for: an eighth of it, at most so long. It
+/// is for threads to end, and for what is yet to be logged.
+const RESERVE_MAX: Duration = Duration::from_secs(1);
+/// Even without a grace period, so long may it take to write what is yet to be logged.
+const END_MIN: Duration = Duration::from_millis(100);
+
 /// Starts a drain; shared by all workers.
 #[derive(Debug)]
 pub struct Shutdown {
     begun: OnceLock<Instant>,
+    /// Why it has begun, if that is an error.
+    failure: OnceLock<String>,
     flag: Arc<DrainFlag>,
     event: OwnedFd,
 }
@@ -26,7 +34,7 @@ impl Shutdown {
     /// If the process is out of descriptors (`eventfd(2)`).
     pub fn new() -> std::io::Result<Shutdown> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Shutdown { begun: OnceLock::new(), flag: Arc::default(), event })
+        Ok(Shutdown { begun: OnceLock::new(), failure: OnceLock::new(), flag: Arc::default(), event })
     }
 
     /// Starts the drain. Further calls have no effect.
@@ -36,6 +44,18 @@ impl Shutdown {
             // Can't fail: the counter starts at zero and is written only once.
             let _written = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
+    }
+
+    /// Starts the drain because something has failed. The first reason stays.
+    pub fn fail(&self, reason: String) {
+        let _later = self.failure.set(reason);
+        self.drain();
+    }
+
+    /// Why the drain has begun, if that is an error.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Whether the drain has begun.
@@ -56,7 +76,7 @@ impl Shutdown {
             return Drain::Serving;
         };
         let elapsed = now.saturating_duration_since(*begun);
-        if elapsed >= grace {
+        if elapsed >= served(grace) {
             Drain::Over
         } else if elapsed >= QUIET {
             Drain::Closing
@@ -71,11 +91,23 @@ impl Shutdown {
         let begun = *self.begun.get()?;
         let next = match self.phase(now, grace) {
             Drain::Serving | Drain::Over => return None,
-            Drain::Quiet => begun + QUIET.min(grace),
-            Drain::Closing => begun + grace,
+            Drain::Quiet => begun + QUIET.min(served(grace)),
+            Drain::Closing => begun + served(grace),
         };
         Some(next.saturating_duration_since(now))
     }
+
+    /// Time until the process has to be gone; `None` before the drain.
+    #[must_use]
+    pub fn left(&self, now: Instant, grace: Duration) -> Option<Duration> {
+        let begun = *self.begun.get()?;
+        Some((begun + grace.max(END_MIN)).saturating_duration_since(now))
+    }
+}
+
+/// The part of the grace period in which answers go on.
+fn served(grace: Duration) -> Duration {
+    grace - (grace / 8).min(RESERVE_MAX)
 }
 
 /// An eventfd that becomes readable when the drain begins and stays so, because nobody reads it.
@@ -90,6 +122,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn most_of_the_grace_period_is_for_answers() {
+        for (grace, left) in [(0, 0), (8, 7), (16, 15), (30, 29), (3600, 3599)] {
+            assert_eq!(served(Duration::from_secs(grace)), Duration::from_secs(left));
+        }
+    }
+
+    #[test]
+    fn the_first_failure_stays() {
+        let shutdown = Shutdown::new().expect("an eventfd");
+        assert_eq!((shutdown.draining(), shutdown.failure()), (false, None));
+        shutdown.fail("one".to_owned());
+        shutdown.fail("two".to_owned());
+        assert_eq!((shutdown.draining(), shutdown.failure()), (true, Some("one")));
+    }
+
+    #[test]
     fn phases_follow_each_other() {
         let shutdown = Shutdown::new().expect("an eventfd");
         let grace = Duration::from_secs(1);
@@ -100,14 +148,17 @@ mod tests {
         for (after, phase, wait) in [
             (0, Drain::Quiet, Some(250)),
             (249, Drain::Quiet, Some(1)),
-            (250, Drain::Closing, Some(750)),
-            (999, Drain::Closing, Some(1)),
-            (1000, Drain::Over, None),
+            (250, Drain::Closing, Some(625)),
+            (874, Drain::Closing, Some(1)),
+            (875, Drain::Over, None),
         ] {
             let now = begun + Duration::from_millis(after);
             assert_eq!(shutdown.phase(now, grace), phase);
             assert_eq!(shutdown.wait(now, grace), wait.map(Duration::from_millis));
+            assert_eq!(shutdown.left(now, grace), Some(Duration::from_millis(1000 - after)));
         }
+        assert_eq!(shutdown.left(begun + grace * 2, grace), Some(Duration::ZERO));
+        assert_eq!(shutdown.left(begun, Duration::ZERO), Some(END_MIN));
         assert_eq!(shutdown.phase(begun, Duration::ZERO), Drain::Over, "no grace, no phases");
     }
 }

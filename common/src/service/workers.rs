@@ -13,10 +13,11 @@ use crate::service::worker::Worker;
 ///
 /// `setup` builds the worker's server on the thread that will run it, because a ring belongs to the thread that created
 /// it. `ready` is called once every worker is set up; then `run` starts in each. If a setup fails, no worker runs and
-/// its error is returned.
+/// its error is returned. A worker that ends with an error, or in a panic, has lost its clients: the others drain, so that
+/// whoever looks after the process can start it again.
 ///
 /// # Errors
-/// The first error of a `setup` or `run`, or the failure to start a thread.
+/// The first error of a `setup` or `run`, a panic in one, or the failure to start a thread.
 pub fn run_workers<S>(
     listeners: Listeners,
     service: &Arc<Service>,
@@ -33,17 +34,19 @@ pub fn run_workers<S>(
             let (start, started) = mpsc::channel::<()>();
             let (report, service) = (report.clone(), Arc::clone(service));
             let body = move || {
+                let alarm = Alarm { service: Arc::clone(&service), worker: index };
                 let server = setup(Worker::new(service, index), sockets);
                 match server {
                     Ok(server) => {
                         // A failed send means that another worker's setup failed; `started` then ends this one, too.
                         let _delivered = report.send(Ok(()));
                         drop(report);
-                        if started.recv().is_err() { Ok(()) } else { run(server) }
+                        let outcome = if started.recv().is_err() { Ok(()) } else { run(server) };
+                        alarm.end(outcome)
                     }
                     Err(error) => {
                         let _delivered = report.send(Err(error));
-                        Ok(())
+                        alarm.end(Ok(()))
                     }
                 }
             };
@@ -58,8 +61,81 @@ pub fn run_workers<S>(
         }
         let mut outcome = Ok(());
         for thread in threads {
-            outcome = outcome.and(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let panicked = |_| Err(io::Error::other("a worker has panicked"));
+            outcome = outcome.and(thread.join().unwrap_or_else(panicked));
         }
         outcome
     })
+}
+
+/// Tells of a worker that ends other than well: dropped by a panic, too.
+struct Alarm {
+    service: Arc<Service>,
+    worker: usize,
+}
+
+impl Alarm {
+    fn end(self, outcome: io::Result<()>) -> io::Result<()> {
+        if let Err(error) = &outcome {
+            self.service.shutdown.fail(format!("worker-{} has failed: {error}", self.worker));
+        }
+        outcome
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.service.shutdown.fail(format!("worker-{} has panicked", self.worker));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::service::config::Config;
+    use crate::site::root::{Site, SiteOptions};
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    /// Three workers, of which the second one ends like this, and the others with the drain.
+    fn run(end: fn() -> io::Result<()>) -> (io::Result<()>, Option<String>) {
+        let config = Config { workers: 3, ..Config::default() };
+        let listeners =
+            Listeners::bind(&["127.0.0.1:0".parse().expect("an address")], &config).expect("bound");
+        let site = Site::open_root(Path::new("."), SiteOptions::default()).expect("opened");
+        let service = Arc::new(Service::new(site, config).expect("a service"));
+        let (report, outcome) = channel();
+        let theirs = Arc::clone(&service);
+        thread::spawn(move || {
+            let run = |worker: Worker| {
+                if thread::current().name() == Some("worker-1") {
+                    return end();
+                }
+                let shutdown = &worker.service().shutdown;
+                poll(&mut [PollFd::new(shutdown, PollFlags::IN)], None).map(drop).map_err(io::Error::from)
+            };
+            report.send(run_workers(listeners, &theirs, |worker, _| Ok(worker), run, || {}))
+        });
+        let outcome = outcome.recv_timeout(Duration::from_secs(10)).expect("the others end, too");
+        (outcome, service.shutdown.failure().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_worker_that_fails_ends_all() {
+        let (outcome, failure) = run(|| Err(io::Error::other("no more")));
+        assert_eq!(outcome.expect_err("failed").to_string(), "no more");
+        assert_eq!(failure.as_deref(), Some("worker-1 has failed: no more"));
+    }
+
+    #[test]
+    fn a_worker_that_panics_ends_all() {
+        let (outcome, failure) = run(|| panic!("as the test wants it"));
+        assert_eq!(outcome.expect_err("failed").to_string(), "a worker has panicked");
+        assert_eq!(failure.as_deref(), Some("worker-1 has panicked"));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod command_line;
 mod deploys;
+mod failures;
 mod logs;
 mod outputs;
 mod serving;
@@ -55,6 +56,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("signals", signals::TESTS),
         ("logs", logs::TESTS),
         ("outputs", outputs::TESTS),
+        ("failures", failures::TESTS),
     ];
     let mut trials = Vec::new();
     for backend in Backend::ALL {
@@ -65,6 +67,9 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
                 trials.push(Trial::ignorable_test(format!("{backend}::{group}::{name}"), run));
             }
         }
+    }
+    for (name, test) in failures::TESTS_OF_THE_PROGRAM {
+        trials.push(Trial::ignorable_test(format!("program::failures::{name}"), *test));
     }
     trials
 }

@@ -16,6 +16,7 @@ use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
 use crate::client::Client;
 use crate::deadline;
+use crate::load::Download;
 use crate::program::{Running, address_in};
 use crate::response::Framing;
 use crate::row::get;
@@ -27,10 +28,11 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("log_beyond_a_size_limit", Server, log_beyond_a_size_limit),
     ("log_that_nobody_reads", Server, log_that_nobody_reads),
     ("log_is_read_again", Server, log_is_read_again),
+    ("nothing_outlasts_the_grace_period", Server, nothing_outlasts_the_grace_period),
 ];
 
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Enough for `--grace 1s`, and for what an exit may wait besides.
+/// Enough for `--grace 1s`.
 const SOON: Duration = Duration::from_secs(5);
 /// A pipe that this much has gone into (64 KiB fit by default, pipe(7)), and nothing for so long, is full.
 const MOST_OF_A_PIPE: u64 = 48 * 1024;
@@ -41,10 +43,14 @@ fn serve_into_a_pipe(
     ground: Ground<'_>,
     arguments: &[&str],
 ) -> Result<(Running, BufReader<PipeReader>, SocketAddr), Failed> {
-    let (errors, theirs) = pipe()?;
     let mut command = ground.command(&["--listen", "127.0.0.1:0", "--workers", "1", "--grace", "1s"])?;
-    command.args(arguments).arg(ground.sites.main()).stdout(Stdio::null()).stderr(theirs);
-    let running = Running::start_writing_to(&mut command)?;
+    command.args(arguments).arg(ground.sites.main()).stdout(Stdio::null());
+    start_into_a_pipe(command)
+}
+
+fn start_into_a_pipe(mut command: Command) -> Result<(Running, BufReader<PipeReader>, SocketAddr), Failed> {
+    let (errors, theirs) = pipe()?;
+    let running = Running::start_writing_to(command.stderr(theirs))?;
     drop(command);
     let timeout = Timespec::try_from(PATIENCE)?;
     if poll(&mut [PollFd::new(&errors, PollFlags::IN)], Some(&timeout))? == 0 {
@@ -167,6 +173,29 @@ fn log_that_nobody_reads(ground: Ground<'_>) -> Outcome {
     let outcome = expect_end(running);
     drop(log);
     outcome
+}
+
+/// Nobody reads what it says, nobody reads the log, and a client doesn't read its answer: the end comes in time.
+fn nothing_outlasts_the_grace_period(ground: Ground<'_>) -> Outcome {
+    const GRACE: Duration = Duration::from_secs(1);
+    const NOISE: Duration = Duration::from_millis(200);
+    let (log, theirs) = pipe()?;
+    let mut command = ground.command(&["--listen", "127.0.0.1:0", "--workers", "1", "--grace", "1s"])?;
+    command.args(["--access-log", "--stats=1ms"]).arg(ground.sites.main()).stdout(theirs);
+    let (running, errors, address) = start_into_a_pipe(command)?;
+    ask_at_length(address, 60)?;
+    wait_until_full(&log)?;
+    wait_until_full(errors.get_ref())?;
+    let stuck = Download::begin(address)?;
+    running.signal(Signal::TERM)?;
+    let begun = Instant::now();
+    let ended = running.wait(SOON)?;
+    let elapsed = begun.elapsed();
+    drop((log, errors, stuck));
+    if ended.status.code() != Some(0) || !(GRACE * 3 / 4..GRACE + NOISE).contains(&elapsed) {
+        return Err(format!("after {elapsed:?}: {ended:?}").into());
+    }
+    DONE
 }
 
 /// A reader that was away misses lines, but is told how many, once, and misses none of those that follow.

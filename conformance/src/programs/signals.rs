@@ -2,7 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("int_under_load_cuts_nothing", Server, int_under_load_cuts_nothing),
     ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
     ("grace_ends", Server, grace_ends),
+    ("term_in_a_flood_of_connections", Server, term_in_a_flood_of_connections),
     ("pipe_is_ignored", Server, pipe_is_ignored),
     ("killed_and_started_again", Server, killed_and_started_again),
     ("hup_ends_nothing", Server, hup_ends_nothing),
@@ -95,6 +96,42 @@ fn grace_ends(ground: Ground<'_>) -> Outcome {
     let outcome = expect_success(running);
     drop(stuck);
     outcome
+}
+
+/// Connections come faster than they are accepted, and none of them stays: the signal is seen all the same.
+fn term_in_a_flood_of_connections(ground: Ground<'_>) -> Outcome {
+    const THREADS: usize = 3;
+    const FLOOD_MAX: Duration = Duration::from_secs(10);
+    let mut running = ground.serve(&["--workers", "1", "--grace", "2s"])?;
+    let address = running.addresses(1)?[0];
+    let connected = AtomicUsize::new(0);
+    let (begun, is_over) = (Instant::now(), AtomicBool::new(false));
+    let ended: Result<Duration, Failed> = thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) && begun.elapsed() < FLOOD_MAX {
+                    if let Ok(client) = Client::connect(address) {
+                        connected.fetch_add(1, Relaxed);
+                        let _gone = client.reset();
+                    }
+                }
+            });
+        }
+        let result = deadline::within(PATIENCE, "a flood", || connected.load(Relaxed) > 5000)
+            .and_then(|()| running.signal(Signal::TERM))
+            .map(|()| Instant::now())
+            .and_then(|signalled| {
+                deadline::within(SOON, "the program to end", || running.has_ended())?;
+                Ok(signalled.elapsed())
+            });
+        is_over.store(true, Relaxed);
+        result
+    });
+    let elapsed = ended?;
+    if elapsed > Duration::from_millis(2200) {
+        return Err(format!("it ended {elapsed:?} after the signal, with 2 s of grace").into());
+    }
+    expect_success(running)
 }
 
 /// A vanished client or a closed standard error must not kill the server (SIGPIPE).
