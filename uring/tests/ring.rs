@@ -43,6 +43,7 @@ const TESTS: &[Test] = &[
     ("read::returns_the_content_of_the_file", read_returns_the_content_of_the_file),
     ("poll::reports_once", poll_reports_once),
     ("queue::of_two_entries_loses_nothing", queue_of_two_entries_loses_nothing),
+    ("queue::with_entries_that_wait_does_not_sleep", queue_with_entries_that_wait_does_not_sleep),
     ("queue::overflow_of_completions_loses_nothing", queue_overflow_of_completions_loses_nothing),
     ("flight::of_an_ended_operation_cancels_nothing", flight_of_an_ended_operation_cancels_nothing),
     ("drop::leaks_what_is_in_flight", drop_leaks_what_is_in_flight),
@@ -525,6 +526,29 @@ fn queue_of_two_entries_loses_nothing() -> Outcome {
         }
         ring.finish(PATIENCE);
         assert_eq!(ring.in_flight(), 0);
+    }
+    Ok(())
+}
+
+/// A chain that finds no place in the queue has to be offered again, not only when something else happens. Here it never
+/// finds one: there is one place, and the chain has two entries.
+fn queue_with_entries_that_wait_does_not_sleep() -> Outcome {
+    let directory = directory()?;
+    let file = file_of(&directory, &pattern(1000))?;
+    for rung in 0..LADDER.len() {
+        let mut ring =
+            Ring::new(&Options { submissions: 1, completions: 64, receive_buffers: 8, rung, ..options() })?;
+        let (socket, _theirs) = pair()?;
+        let part = FilePart { head: b"", file: &file, offset: 0, length: 1000 };
+        ring.read_then_send(token(0), &socket, &part);
+        let begun = Instant::now();
+        for _ in 0..10 {
+            ring.submit_and_wait(Some(PATIENCE / 10))?;
+            if ring.completion().is_some() {
+                break; // not a chain, but one after the other
+            }
+        }
+        assert!(begun.elapsed() < PATIENCE / 20, "it slept for {:?}", begun.elapsed());
     }
     Ok(())
 }
