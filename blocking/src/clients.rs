@@ -139,3 +139,46 @@ impl Drop for Membership {
         self.clients.ended.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use common::Places;
+
+    #[test]
+    fn who_has_just_sent_a_request_is_not_idle() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut client = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        let (theirs, _) = listener.accept().expect("accepted");
+        let (clients, now) = (Arc::<Clients>::default(), Instant::now());
+        let socket = Socket::new(theirs.into(), now);
+        let seat = Arc::new(Places::new(1, 1).expect("an eventfd")).seat(0);
+        assert!(seat.take());
+        let membership = clients.join(&socket, seat.clone());
+        let list = || {
+            let mut idles = Vec::new();
+            clients.list_idle(&mut idles);
+            idles
+        };
+        assert_eq!(list(), [], "its thread is at something else");
+        let until = now + Duration::from_secs(60);
+        socket.set_idle(Some(until));
+        let [(listed, token)] = list()[..] else { panic!("one is idle") };
+        assert!(listed <= until && listed + Duration::from_micros(1) > until);
+        assert!(clients.is_idle(token, listed));
+        assert!(!clients.is_idle(token, listed + Duration::from_micros(1)), "idle since another moment");
+        client.write_all(b"GET").expect("written");
+        while is_silent(&socket.descriptor) {
+            assert!(now.elapsed() < Duration::from_secs(10), "nothing comes");
+        }
+        assert!(!clients.is_idle(token, listed));
+        socket.set_busy();
+        assert_eq!(list(), []);
+        assert_eq!(seat.left(), 0);
+        drop(membership);
+        assert_eq!(seat.left(), 1, "its place is free");
+    }
+}

@@ -248,27 +248,28 @@ fn none_is_taken_beyond_them(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
-/// Many clients come in one moment, ask, and say nothing more: nothing but the first of them tells of the others.
+/// Many clients come in one moment. Those at the front of the queue have gone again, so they cause no further event, and
+/// nothing but the first of all tells of those behind them.
 fn a_burst_is_served_at_once(ground: Ground<'_>) -> Outcome {
-    const CLIENTS: usize = 600;
+    const GONE: usize = 500;
+    const CLIENTS: usize = 100;
     /// Far less than a server would take that waits for a deadline after each batch.
-    const SOON: Duration = Duration::from_secs(5);
+    const SOON: Duration = Duration::from_secs(4);
     let server = ground.serve_in_child(&Settings::default())?;
     Client::connect(server.address)?.get("/digits.txt")?;
     server.signal(Signal::STOP)?;
+    for _ in 0..GONE {
+        Client::connect(server.address)?.reset()?;
+    }
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let mut client = Client::connect(server.address)?;
         client.send(&get("/digits.txt", &[]))?;
-        client.half_close()?;
         clients.push(client);
     }
     server.signal(Signal::CONT)?;
     let begun = Instant::now();
-    for client in &mut clients {
-        answer(client)?;
-        expect_end(client)?;
-    }
+    clients.iter_mut().try_for_each(answer)?;
     if begun.elapsed() > SOON {
         return Err(format!("{CLIENTS} clients were served within {:?}", begun.elapsed()).into());
     }

@@ -446,6 +446,32 @@ fn over_the_limit_connections_stay_in_the_backlog() {
 }
 
 #[test]
+fn who_has_just_sent_a_request_does_not_give_way() {
+    let mut bench = bench(Config { connections_max: 1, ..Config::default() });
+    bench.file("small", b"small");
+    let mut idle = bench.request("/small");
+    bench.serve(1);
+    assert_eq!(answer(&mut idle), (200, b"small".to_vec()));
+    std::thread::sleep(common::service::idles::IDLE_MIN);
+    // Both come when the events of this turn have been taken already.
+    idle.write_all(get("/small").as_bytes()).expect("written");
+    let mut newcomer = bench.request("/small");
+    let begun = Instant::now();
+    while is_silent(&bench.server.clients.get(bench.server.only_token()).expect("the client").socket) {
+        assert!(begun.elapsed() < PATIENCE, "the request never comes");
+    }
+    bench.server.listeners[0].acceptable = true;
+    bench.server.worker.tick();
+    bench.server.accept();
+    assert!(bench.server.idles.seeks() && bench.server.clients.len() == 1);
+    bench.serve(2);
+    assert_eq!(answer(&mut idle), (200, b"small".to_vec()));
+    bench.serve(3);
+    assert_eq!(answer(&mut newcomer), (200, b"small".to_vec()), "it is idle again, and gives way");
+    assert_eq!(idle.read(&mut [0]).expect("the end"), 0);
+}
+
+#[test]
 fn out_of_descriptors_accepting_pauses_until_one_is_free() {
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
@@ -643,7 +669,7 @@ fn a_burst_needs_no_further_event() {
     const CLIENTS: usize = ACCEPTS_MAX * 3 + 8;
     let mut bench = bench(Config::default());
     bench.file("small", b"small");
-    // Each is answered and gone in one turn, so that the one edge of the listener is all there is.
+    // The listener has one edge for all of them.
     let mut streams: Vec<_> = (0..CLIENTS).map(|_| bench.request("/small")).collect();
     streams.iter().for_each(|stream| stream.shutdown(std::net::Shutdown::Write).expect("shut down"));
     for turn in 1..=4 {
