@@ -15,7 +15,7 @@ use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{
     ACCEPT_PAUSE, AcceptError, accept, has_connection, is_silent, reset, send_pieces,
 };
-use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
+use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::{
     Close, Connection, CopyMode, Drain, FileBytes, FileRange, Idles, Listeners, Opened, Peer, Service, Slots,
     Step, Token, Tune, Wheel, Worker, run_workers,
@@ -41,11 +41,12 @@ const RECEIVE_BYTES_MAX: usize = 64 * 1024;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 const _: () = assert!(SEND_BUFFER_BYTES >= SENDFILE_BYTES_MIN && SEND_BUFFER_BYTES as u64 >= READ_BYTES_MAX);
 
-/// A client's share of one turn of the loop: so many bytes,
-const SHARE_BYTES: usize = 256 * 1024;
+/// A client's share of one turn of the loop: so many bytes, and a head. It is what one sendfile(2) sends at most, so
+/// that a large file takes few of them.
+const SHARE_BYTES: usize = SENDFILE_BYTES_MAX;
 
-/// of which each step costs this many on top of what it sends.
-const STEP_BYTES: usize = 16 * 1024;
+/// And so many steps, whatever they send.
+const SHARE_STEPS: usize = 16;
 
 /// Serves until the drain is over. `ready` is called once connections are accepted.
 ///
@@ -94,7 +95,7 @@ struct Server {
     receive_buffer: Box<[u8]>,
     send_buffer: Box<[u8]>,
     /// How a large file is sent: `--copy`, `--tune=always-pool`.
-    send_large: fn(&mut Server, Token) -> Next,
+    send_large: fn(&mut Server, Token, usize) -> Next,
     /// What the poller watches a new client for: `--tune=level-triggered`.
     interest: Interest,
     #[cfg(test)]
@@ -334,18 +335,21 @@ impl Server {
     /// Carries out the client's steps until it has to wait for something, or has used up its share of the turn.
     fn drive(&mut self, token: Token) {
         let mut share = SHARE_BYTES;
-        while share > 0 {
+        for _ in 0..SHARE_STEPS {
+            if share == 0 {
+                break;
+            }
             let Some(client) = self.clients.get(token) else { return };
             let next = match client.connection.step() {
                 Step::Receive => self.receive(token),
                 Step::Open(_) => self.open(token),
                 Step::Read(_) => self.read(token),
-                Step::Send(_) => self.send_response(token),
+                Step::Send(_) => self.send_response(token, share),
                 Step::Close(Close::Graceful) => self.half_close(token),
                 Step::Close(close @ (Close::Drop | Close::Reset)) => self.close(token, close),
             };
             match next {
-                Next::Step(sent) => share = share.saturating_sub(STEP_BYTES + sent),
+                Next::Step(sent) => share = share.saturating_sub(sent),
                 Next::Wait(waits) => return self.wait_for(token, waits),
                 Next::Gone => return,
             }
@@ -496,8 +500,9 @@ impl Server {
 // ---- send
 
 impl Server {
-    /// Sends some of the answer: what is in memory, or some of a file with the head in front of it.
-    fn send_response(&mut self, token: Token) -> Next {
+    /// Sends some of the answer: what is in memory, which is bounded where it is made, or some of a file with the head in
+    /// front of it, at most the client's share.
+    fn send_response(&mut self, token: Token, share: usize) -> Next {
         let Some(client) = self.clients.get(token) else { return Next::Gone };
         let Some(chunks) = client.chunks() else { return Next::Step(0) };
         if !client.writable {
@@ -511,11 +516,11 @@ impl Server {
                 if pieces.len() == 1 && in_memory as u64 + range.length < SENDFILE_BYTES_MIN as u64 =>
             {
                 drop(pieces);
-                self.send_copy(token)
+                self.send_copy(token, share)
             }
             Some(_) if pieces.len() <= 1 => {
                 drop(pieces);
-                (self.send_large)(self, token)
+                (self.send_large)(self, token, share)
             }
             _ => {
                 let flags = if file.is_some() { SendFlags::MORE } else { SendFlags::empty() };
@@ -527,14 +532,14 @@ impl Server {
     }
 
     /// Sends head and file in one call, as much of the file as fits the buffer and is in the page cache.
-    fn send_copy(&mut self, token: Token) -> Next {
+    fn send_copy(&mut self, token: Token, share: usize) -> Next {
         let Some((client, head, range)) = front(&self.clients, token) else { return Next::Step(0) };
-        let room = self.send_buffer.len().saturating_sub(head.len());
+        let room = self.send_buffer.len().saturating_sub(head.len()).min(share);
         let length = usize::try_from(range.length).map_or(room, |length| length.min(room));
         let body = &mut self.send_buffer[head.len()..][..length];
         let read = self.page_cache.read(range.file, range.offset, body);
         if read == 0 {
-            return self.send_cold(token);
+            return self.send_cold(token, share);
         }
         self.send_buffer[..head.len()].copy_from_slice(head);
         let asked = head.len() + read;
@@ -543,18 +548,18 @@ impl Server {
     }
 
     /// Sends the head, and without a copy some of the file, as far as it is in the page cache.
-    fn send_file(&mut self, token: Token) -> Next {
+    fn send_file(&mut self, token: Token, share: usize) -> Next {
         let Some((client, head, range)) = front(&self.clients, token) else { return Next::Step(0) };
-        match send_cached(&client.socket, head, &range) {
+        match send_cached(&client.socket, head, &range, share) {
             Ok(Sent::Bytes { count, full }) => self.on_send(token, count + usize::from(full), Ok(count)),
-            Ok(Sent::Unready) => self.send_cold(token),
+            Ok(Sent::Unready) => self.send_cold(token, share),
             Ok(Sent::Shorter) => self.cut_short(token),
             Err(errno) => self.on_send(token, usize::MAX, Err(errno)),
         }
     }
 
     /// Has the pool send what the page cache doesn't hold, or can't be asked for.
-    fn send_cold(&mut self, token: Token) -> Next {
+    fn send_cold(&mut self, token: Token, _share: usize) -> Next {
         let Some((client, head, range)) = front(&self.clients, token) else { return Next::Step(0) };
         match Job::send(&client.socket, head, &range, self.worker.config().copy) {
             Ok(job) => {

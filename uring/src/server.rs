@@ -18,7 +18,7 @@ use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{AcceptError, is_silent, peer_of, reset};
 use common::site::free_list::TrimTimer;
-use common::site::sendfile::{SENDFILE_BYTES_MIN, Sent, send_cached};
+use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::site::volume::Pages;
 use common::{
     Close, Connection, CopyMode, Drain, FileBytes, Idles, Listeners, OpenRequest, Service, Slots, Step,
@@ -675,7 +675,7 @@ impl Server {
         let (pieces, Some(range)) = chunks.front() else { return false };
         client.file.get_or_insert_with(|| Arc::clone(range.file));
         let head = pieces.first().map_or(&[][..], |piece| piece.bytes());
-        let sent = send_cached(&client.socket, head, &range);
+        let sent = send_cached(&client.socket, head, &range, SENDFILE_BYTES_MAX);
         drop(pieces);
         match sent {
             Ok(Sent::Bytes { count, full: _ }) => client.connection.sent(&mut self.worker, count),

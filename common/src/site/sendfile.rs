@@ -16,7 +16,8 @@ use crate::site::volume::Pages;
 /// From this many bytes on, avoiding the copy is worth the extra system calls (NOTES.md has the measurements).
 pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 
-/// Bytes of a file sent per call, so that other connections get their turn. A megabyte takes about 75 µs.
+/// Bytes of a file that one client is sent in one turn of a loop, so that other connections get theirs. A megabyte takes
+/// about 75 µs.
 pub const SENDFILE_BYTES_MAX: usize = 2 << 20;
 
 /// One byte in this many is probed for in the page cache: the usual read-ahead of a disk.
@@ -38,13 +39,18 @@ pub enum Sent {
     Shorter,
 }
 
-/// Sends the head, then the cached part of the range, at most [`SENDFILE_BYTES_MAX`] of it. The socket must be
+/// Sends the head, then the cached part of the range, at most `bytes_max` of it; at least one. The socket must be
 /// non-blocking (`O_NONBLOCK`).
 ///
 /// # Errors
 /// Those of send(2) and sendfile(2), including `EAGAIN`, if nothing was sent.
-pub fn send_cached(socket: impl AsFd + Copy, head: &[u8], range: &FileRange<'_>) -> rustix::io::Result<Sent> {
-    let wanted = usize::try_from(range.length).unwrap_or(SENDFILE_BYTES_MAX).min(SENDFILE_BYTES_MAX);
+pub fn send_cached(
+    socket: impl AsFd + Copy,
+    head: &[u8],
+    range: &FileRange<'_>,
+    bytes_max: usize,
+) -> rustix::io::Result<Sent> {
+    let wanted = usize::try_from(range.length).map_or(bytes_max, |length| length.min(bytes_max));
     let cached = cached_bytes(range.file, range.offset, wanted);
     if cached == 0 {
         return Ok(Sent::Unready);
@@ -148,7 +154,7 @@ mod tests {
             let head = &b"head"[sent.min(4)..];
             let done = sent.saturating_sub(4) as u64;
             let rest = FileRange { offset: range.offset + done, length: range.length - done, ..range };
-            match send_cached(&ours, head, &rest) {
+            match send_cached(&ours, head, &rest, SENDFILE_BYTES_MAX) {
                 Ok(Sent::Bytes { count, full: _ }) => {
                     theirs.read_exact(&mut received[sent..sent + count]).expect("all that was sent");
                     sent += count;
@@ -164,12 +170,12 @@ mod tests {
         let Some((_file, shared, _)) = cached_file() else { return };
         let (ours, _theirs) = connected();
         let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
-        let full = std::iter::repeat_with(|| send_cached(&ours, b"", &range))
+        let full = std::iter::repeat_with(|| send_cached(&ours, b"", &range, SENDFILE_BYTES_MAX))
             .find(|sent| !matches!(sent, Ok(Sent::Bytes { count, full: false }) if *count == BYTES));
         let full = full.expect("it goes on until then");
         assert!(matches!(full, Ok(Sent::Bytes { full: true, .. }) | Err(Errno::AGAIN)), "{full:?}");
-        assert_eq!(send_cached(&ours, b"", &range), Err(Errno::AGAIN));
-        assert_eq!(send_cached(&ours, b"head", &range), Err(Errno::AGAIN));
+        assert_eq!(send_cached(&ours, b"", &range, SENDFILE_BYTES_MAX), Err(Errno::AGAIN));
+        assert_eq!(send_cached(&ours, b"head", &range, SENDFILE_BYTES_MAX), Err(Errno::AGAIN));
     }
 
     #[test]
@@ -182,13 +188,19 @@ mod tests {
         let mut sent = 0;
         while sent < received.len() {
             let rest = FileRange { offset: sent as u64, length: range.length - sent as u64, ..range };
-            let Ok(Sent::Bytes { count, .. }) = send_cached(&ours, b"", &rest) else { panic!("it is there") };
+            let Ok(Sent::Bytes { count, .. }) = send_cached(&ours, b"", &rest, SENDFILE_BYTES_MAX) else {
+                panic!("it is there")
+            };
             theirs.read_exact(&mut received[sent..sent + count]).expect("all that was sent");
             sent += count;
         }
         assert!(received == content[..PROBE_BYTES]);
         let behind = FileRange { offset: PROBE_BYTES as u64, length: 1, ..range };
-        assert_eq!(send_cached(&ours, b"", &behind), Ok(Sent::Unready), "a read finds the end");
+        assert_eq!(
+            send_cached(&ours, b"", &behind, SENDFILE_BYTES_MAX),
+            Ok(Sent::Unready),
+            "a read finds the end"
+        );
     }
 
     #[test]
@@ -200,10 +212,10 @@ mod tests {
         let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
         if cached_bytes(&shared, BYTES as u64 - 1, 1) == 0 {
             // The probe has made the kernel fetch the end; the beginning is still missing.
-            assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
+            assert_eq!(send_cached(&ours, b"head", &range, SENDFILE_BYTES_MAX), Ok(Sent::Unready));
         }
         let unaskable = Arc::new(to_shared(File::open("/proc/self/status").expect("open")));
         let range = FileRange { file: &unaskable, offset: 0, length: 1 };
-        assert_eq!(send_cached(&ours, b"head", &range), Ok(Sent::Unready));
+        assert_eq!(send_cached(&ours, b"head", &range, SENDFILE_BYTES_MAX), Ok(Sent::Unready));
     }
 }

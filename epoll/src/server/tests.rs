@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// Longer than any passing test takes.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// No head of an answer in these tests is larger.
+const HEAD_BYTES_MAX: u64 = 1024;
 
 /// The jobs that a server has handed to the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -313,12 +315,38 @@ fn a_download_does_not_starve_others() {
     let service = Arc::clone(&bench.service);
     // Both become ready in the same turn; the download may then send one more share.
     bench.turn_until("the small answer", |_| service.stats.totals().requests == 2);
-    let share = (SHARE_BYTES + SENDFILE_BYTES_MAX) as u64;
+    let share = SHARE_BYTES as u64 + HEAD_BYTES_MAX;
     assert!(service.stats.totals().bytes_out <= share * 2, "at most one share per client and turn");
     assert_eq!(answer(&mut small), (200, b"small".to_vec()));
     let reader = std::thread::spawn(move || answer(&mut large));
     bench.serve(2);
     assert!(reader.join().expect("read").1.len() == 10 << 20);
+}
+
+/// A share that is used up in part bounds the step that follows.
+#[test]
+fn a_turn_sends_one_share() {
+    const FILE_BYTES: usize = SHARE_BYTES / 4 * 3;
+    const FILES: usize = 3;
+    let mut bench = bench(Config::default());
+    bench.file("large", &vec![b'l'; FILE_BYTES]);
+    let mut stream = bench.connect();
+    // Room for more than a share on both sides.
+    let listener = &bench.server.listeners[0].socket;
+    let _bounded = sockopt::set_socket_send_buffer_size_force(listener, SHARE_BYTES * 4);
+    stream.write_all(get("/large").repeat(FILES).as_bytes()).expect("written");
+    let reader = std::thread::spawn(move || (0..FILES).all(|_| answer(&mut stream).1.len() == FILE_BYTES));
+    let service = Arc::clone(&bench.service);
+    let mut before = 0;
+    let mut most = 0;
+    bench.turn_until("the answers", |server| {
+        let sent = service.stats.totals().bytes_out;
+        most = most.max(sent - before);
+        before = sent;
+        sent > (FILES * FILE_BYTES) as u64 && server.all_wait_for(Waits::Bytes)
+    });
+    assert!(reader.join().expect("read"), "whole answers");
+    assert!(most <= SHARE_BYTES as u64 + 2 * HEAD_BYTES_MAX, "{most} bytes in one turn");
 }
 
 #[test]
