@@ -10,7 +10,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::service::listen::BACKLOG;
-use common::service::socket::{ACCEPT_PAUSE, AcceptError, accept, has_connection, reset, send_pieces};
+use common::service::socket::{
+    ACCEPT_PAUSE, AcceptError, accept, delivery, has_connection, reset, send_pieces,
+};
 use common::site::file::read_full;
 use common::{
     Close, Connection, CopyMode, Drain, FileRange, Idles, Listeners, Peer, Service, Step, Worker, run_workers,
@@ -31,9 +33,11 @@ const RECEIVE_BYTES: usize = 4 * 1024;
 const SENDFILE_BYTES_MAX: u64 = 8 << 20;
 /// Moved by one pread(2) and send(2).
 const COPY_BYTES: u64 = 64 * 1024;
-/// A send waits so often before the deadline of a client that takes nothing. The deadline counts from the last bytes
-/// that are known to have left, and sendfile(2) tells of them up to four waits late: by a quarter at most.
+/// A send waits so often in a send timeout: between two looks at a slow client, sendfile(2) tells of what it has sent up
+/// to four waits late.
 const SEND_WAITS: u32 = 16;
+/// So many receives may still find bytes after a deadline, which came while the server stood still; then it counts.
+const LATE_RECEIVES_MAX: u32 = 256;
 
 /// How long the end of the server waits for threads whose connections it has reset.
 const END_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -203,6 +207,8 @@ struct Client {
     connection: Connection,
     /// `SO_RCVTIMEO` as it is set.
     receive_timeout: Option<Duration>,
+    /// Receives that have found bytes since the deadline has passed.
+    late_receives: u32,
     /// For `--copy=read`; empty until a file is sent.
     copy_buffer: Vec<u8>,
 }
@@ -210,7 +216,14 @@ struct Client {
 impl Client {
     fn new(worker: Worker, socket: Arc<Socket>, peer: Option<Peer>) -> Client {
         let connection = Connection::new(&worker, peer);
-        Client { worker, socket, connection, receive_timeout: None, copy_buffer: Vec::new() }
+        Client {
+            worker,
+            socket,
+            connection,
+            receive_timeout: None,
+            late_receives: 0,
+            copy_buffer: Vec::new(),
+        }
     }
 
     /// Carries out the connection's steps until it is closed.
@@ -233,19 +246,28 @@ impl Client {
 
     // ---- receive
 
-    /// Waits for bytes, up to the deadline.
+    /// Waits for bytes, up to the deadline. Once it has passed, takes what has come meanwhile, then acts on it.
     fn receive(&mut self, buffer: &mut [u8]) {
+        let is_overdue = self.connection.is_overdue(&self.worker);
+        let flags = if is_overdue { RecvFlags::DONTWAIT } else { RecvFlags::empty() };
+        if !is_overdue {
+            self.late_receives = 0;
+            self.set_receive_timeout();
+        }
         self.socket.set_idle(self.connection.idle_until());
-        self.set_receive_timeout();
-        let result = recv(&self.socket.descriptor, &mut *buffer, RecvFlags::empty());
+        let result = recv(&self.socket.descriptor, &mut *buffer, flags);
         self.socket.set_busy();
         match result {
             Ok((received, _length)) => {
                 self.worker.tick();
                 self.connection.received(&mut self.worker, &buffer[..received]);
+                self.late_receives += u32::from(is_overdue);
+                if self.late_receives > LATE_RECEIVES_MAX {
+                    self.expire();
+                }
             }
-            Err(Errno::AGAIN) => self.expire(),
-            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if is_overdue => self.expire(),
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(_broken) => self.connection.failed(&mut self.worker),
         }
     }
@@ -308,7 +330,13 @@ impl Client {
         match sent {
             // The file has shrunk, or can't be read.
             Ok(0) | Err(Errno::IO) => self.connection.cut_short(&mut self.worker),
-            Ok(sent) => self.connection.sent(&mut self.worker, sent),
+            Ok(sent) => {
+                self.connection.sent(&mut self.worker, sent);
+                // A client that takes a little at a time never keeps a send waiting.
+                if let Step::Send(_) = self.connection.step() {
+                    self.expire();
+                }
+            }
             Err(Errno::AGAIN) => self.expire(),
             Err(Errno::INTR) => {}
             Err(_broken) => self.connection.failed(&mut self.worker),
@@ -335,10 +363,12 @@ impl Client {
 
     // ---- deadlines
 
-    /// A call has waited for as long as it may.
+    /// Acts on the deadline, if it has passed: nothing of the client waits to be looked at.
     fn expire(&mut self) {
-        self.worker.tick();
-        self.connection.expired(&mut self.worker);
+        if self.connection.is_overdue(&self.worker) {
+            let delivery = delivery(&self.socket.descriptor);
+            self.connection.expired(&mut self.worker, delivery);
+        }
     }
 
     /// Sets `SO_RCVTIMEO` to what is left until the deadline, unless it is near to that already: a busy connection needs

@@ -6,6 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::machine::connection::LINGER_BYTES_MAX;
 use common::{CacheConfig, Close, Config, Connection, SiteOptions, Step};
 use script::{BIG_BYTES, Script, get, in_memory, text};
 
@@ -87,8 +88,50 @@ fn a_refusal_lingers() {
     script.connection.half_closed(&mut script.worker);
     script.receive(&[0; 1000]);
     assert_eq!(script.closes(), None);
-    script.receive(&vec![0; common::machine::connection::LINGER_BYTES_MAX]);
+    let piece = vec![0; 1 << 20];
+    for received in (1000..).step_by(piece.len()).take_while(|received| *received < LINGER_BYTES_MAX) {
+        assert_eq!(script.closes(), None, "after {received} bytes");
+        script.receive(&piece);
+    }
     assert_eq!(script.closes(), Some(Close::Drop), "lingering is bounded");
+    assert!(LINGER_BYTES_MAX >= 100 << 20, "an upload that is refused is larger than that");
+}
+
+/// A close is graceful where the client may still be sending: a plain one would destroy the answer on its way.
+#[test]
+fn a_close_is_graceful_where_the_client_may_be_sending() {
+    let asks = |fields: &str| format!("GET /a.txt HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
+    let closing = asks("Connection: close\r\n");
+    let http10 = b"GET /a.txt HTTP/1.0\r\n\r\n".to_vec();
+    for (name, request, ended, close) in [
+        ("who asks for the close has sent all", closing.clone(), false, Some(Close::Drop)),
+        ("as has who can't keep it", http10.clone(), false, Some(Close::Drop)),
+        (
+            "but not who sends more all the same",
+            [closing, get("/a.txt")].concat(),
+            false,
+            Some(Close::Graceful),
+        ),
+        ("as with HTTP/1.0", [http10, get("/a.txt")].concat(), false, Some(Close::Graceful)),
+        (
+            "or who may send the content that it has announced",
+            asks("Connection: close\r\nExpect: 100-continue\r\nContent-Length: 5\r\n"),
+            false,
+            Some(Close::Graceful),
+        ),
+        ("who can't be understood", b"nonsense\r\n\r\n".to_vec(), false, Some(Close::Graceful)),
+        ("who can't be understood, and has closed", b"nonsense\r\n\r\n".to_vec(), true, Some(Close::Drop)),
+        ("who has closed", get("/a.txt"), true, Some(Close::Drop)),
+        ("who is kept", get("/a.txt"), false, None),
+    ] {
+        let mut script = Script::new();
+        script.receive(&request);
+        if ended {
+            script.receive(b"");
+        }
+        assert!(!script.run(usize::MAX).is_empty(), "{name}");
+        assert_eq!(script.closes(), close, "{name}");
+    }
 }
 
 #[test]
@@ -114,12 +157,15 @@ fn deadlines_follow_the_state() {
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
     let result = request.open();
     script.connection.opened(&mut script.worker, result);
-    assert_eq!(left(&script), Some(millis(40)));
-    script.connection.expired(&mut script.worker);
-    assert!(script.closes().is_none(), "not yet");
-    std::thread::sleep(millis(41));
-    script.worker.tick();
-    script.connection.expired(&mut script.worker);
+    // A first look, and eight more that see nothing.
+    for look in 0..9 {
+        assert_eq!(left(&script), Some(millis(5)));
+        script.connection.expired(&mut script.worker, None);
+        assert!(script.closes().is_none(), "not yet: {look}");
+        std::thread::sleep(millis(5));
+        script.worker.tick();
+        script.connection.expired(&mut script.worker, None);
+    }
     assert_eq!(script.closes(), Some(Close::Reset));
 }
 
@@ -164,7 +210,7 @@ fn a_slow_request_gets_a_408() {
     script.receive(b"GET / HTTP/1.1\r\n");
     std::thread::sleep(Duration::from_millis(2));
     script.worker.tick();
-    script.connection.expired(&mut script.worker);
+    script.connection.expired(&mut script.worker, None);
     assert!(text(&script.run(usize::MAX)).starts_with("HTTP/1.1 408 Request Timeout\r\n"));
     assert_eq!(script.closes(), Some(Close::Graceful));
 }

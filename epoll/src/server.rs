@@ -13,7 +13,7 @@ use common::machine::step::READ_BYTES_MAX;
 use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{
-    ACCEPT_PAUSE, AcceptError, accept, has_connection, is_silent, reset, send_pieces,
+    ACCEPT_PAUSE, AcceptError, accept, delivery, has_connection, is_silent, reset, send_pieces,
 };
 use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::{
@@ -668,13 +668,23 @@ impl Server {
         while let Some(slot) = self.due.pop() {
             let Some(token) = self.clients.token_at(slot) else { continue };
             let Some(client) = self.clients.get_mut(token) else { continue };
-            if client.connection.deadline().is_some_and(|deadline| deadline <= now) {
-                client.connection.expired(&mut self.worker);
-                self.on_changed(token);
+            if client.connection.is_overdue(&self.worker) {
+                self.look(token);
             }
             if let Some(client) = self.clients.get(token) {
                 self.wheel.watch(slot, client.connection.deadline(), now);
             }
+        }
+    }
+
+    /// A client's deadline has passed: looks at what it has sent meanwhile, which may be waiting for the next batch of
+    /// events if the process stood still, and acts on the deadline if it still counts.
+    fn look(&mut self, token: Token) {
+        self.on_readable(token);
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if client.connection.is_overdue(&self.worker) {
+            client.connection.expired(&mut self.worker, delivery(&client.socket));
+            self.on_changed(token);
         }
     }
 
@@ -712,6 +722,8 @@ impl Server {
         }
         if phase >= Drain::Closing && self.drain < Drain::Closing {
             for token in self.clients.tokens().collect::<Vec<_>>() {
+                // What it has asked meanwhile is answered.
+                self.on_readable(token);
                 if let Some(client) = self.clients.get_mut(token) {
                     client.connection.drain();
                 }

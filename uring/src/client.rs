@@ -17,7 +17,7 @@ pub(crate) struct Client {
     /// System calls on the socket don't wait (`O_NONBLOCK`). Operations of the ring would fail instead of waiting.
     pub(crate) is_nonblocking: bool,
     /// An open or a read is in flight that the client has given up.
-    pub(crate) is_late: bool,
+    pub(crate) has_given_up: bool,
     /// A share of the file that is being sent, so that whoever lets go of it last can close it through the ring.
     pub(crate) file: Option<Arc<SharedFile>>,
 }
@@ -60,7 +60,7 @@ impl Client {
     /// Whether the client is being closed, and nothing of it is in flight any more.
     pub(crate) fn is_done(&self) -> bool {
         let is_receiving = matches!(self.receiving, Receiving::Armed(_) | Receiving::Ending);
-        !is_receiving && !self.is_late && matches!(self.doing, Doing::Closing { in_flight: false })
+        !is_receiving && !self.has_given_up && matches!(self.doing, Doing::Closing { in_flight: false })
     }
 
     /// Prepares the socket for what comes: system calls that don't wait, or operations of the ring that do. Whether it

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
-use common::service::socket::{AcceptError, is_silent, peer_of, reset};
+use common::service::socket::{AcceptError, delivery, has_bytes, is_silent, peer_of, reset};
 use common::site::free_list::TrimTimer;
 use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::site::volume::Pages;
@@ -35,6 +35,10 @@ use crate::ring::{Completion, FilePart, Options, Ring};
 
 /// How long the end of the server waits for operations that it has cancelled.
 const CANCEL_WAIT_MAX: Duration = Duration::from_millis(500);
+
+/// So many turns may still bring bytes from a client after its deadline, which came while the server stood still; then it
+/// counts.
+const LATE_TURNS_MAX: u32 = 16;
 
 /// Tokens of what is polled besides clients: no client ever has these slots.
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
@@ -77,6 +81,8 @@ struct Server {
     wheel: Wheel,
     /// The slots of one sweep of the wheel; kept for its memory.
     due: Vec<u32>,
+    /// Clients whose deadline has passed, and for how many turns: what they have sent meanwhile is looked at first.
+    late: Vec<(Token, u32)>,
     /// For what the ring has no operation for, or should not wait for.
     pool: Submitter,
     /// Readable when the pool has results.
@@ -127,6 +133,7 @@ impl Server {
             bell,
             starved: Vec::new(),
             due: Vec::new(),
+            late: Vec::new(),
             pool,
             pool_event,
             cache_events,
@@ -149,6 +156,9 @@ impl Server {
     /// How long the loop may wait for completions. Not at all while connections wait that there is room for; else until
     /// something is due that no completion tells of.
     fn wait_max(&self) -> Option<Duration> {
+        if !self.late.is_empty() {
+            return Some(Duration::ZERO);
+        }
         let now = self.worker.now();
         if self.has_room() && self.listeners.iter().flatten().any(|listener| listener.is_due(now)) {
             return Some(Duration::ZERO);
@@ -169,6 +179,7 @@ impl Server {
         }
         self.worker.count_events(count);
         self.feed_starved();
+        self.look();
         self.expire();
         if self.trim.is_due(self.worker.now()) {
             self.ring.trim();
@@ -379,7 +390,7 @@ impl Server {
             receiving: Receiving::New,
             doing: Doing::Waiting,
             is_nonblocking: false,
-            is_late: false,
+            has_given_up: false,
             file: None,
         });
         self.worker.count_accepted();
@@ -532,7 +543,7 @@ impl Server {
 
     /// The ring has opened a file, or failed to.
     fn on_open(&mut self, token: Token, request: Arc<OpenRequest>, result: io::Result<OwnedFd>) {
-        if self.is_late(token) {
+        if self.had_given_up(token) {
             return self.drive(token);
         }
         let opened = match result {
@@ -572,7 +583,7 @@ impl Server {
 
     /// The ring has read, as far as the file goes.
     fn on_read(&mut self, token: Token, result: io::Result<FileBytes>) {
-        if self.is_late(token) {
+        if self.had_given_up(token) {
             return self.drive(token);
         }
         self.completed(token, |client, worker| client.connection.read(worker, result));
@@ -833,26 +844,50 @@ impl Server {
         self.wheel.sweep(now, &mut due);
         for slot in due.drain(..) {
             let Some(token) = self.clients.token_at(slot) else { continue };
-            let Some(client) = self.clients.get_mut(token) else { continue };
-            client.connection.expired(&mut self.worker);
-            self.wheel.watch(slot, client.connection.deadline(), now);
-            self.give_up_file(token);
-            self.drive(token);
+            let Some(client) = self.clients.get(token) else { continue };
+            if client.connection.is_overdue(&self.worker) {
+                self.late.push((token, 0));
+            } else {
+                self.wheel.watch(slot, client.connection.deadline(), now);
+            }
         }
         self.due = due;
         self.accept();
         self.make_room();
     }
-}
 
-impl Server {
+    /// Acts on deadlines that had passed before the last wait. Meanwhile what was in the sockets has completed, unless a
+    /// process that stood still has more to catch up with than one turn brings: then there are bytes in the socket yet.
+    fn look(&mut self) {
+        let now = self.worker.now();
+        for (token, turns) in std::mem::take(&mut self.late) {
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            let is_overdue = client.connection.is_overdue(&self.worker);
+            let is_receiving = matches!(client.connection.step(), Step::Receive);
+            if is_overdue && is_receiving && turns < LATE_TURNS_MAX && has_bytes(&client.socket) {
+                self.late.push((token, turns + 1));
+                continue;
+            }
+            if is_overdue {
+                client.connection.expired(&mut self.worker, delivery(&client.socket));
+                self.give_up_file(token);
+            }
+            if let Some(client) = self.clients.get(token) {
+                self.wheel.watch(token.slot, client.connection.deadline(), now);
+            }
+            if is_overdue {
+                self.drive(token);
+            }
+        }
+    }
+
     /// If the connection no longer waits for its file, neither does the client.
     fn give_up_file(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match (client.doing, client.connection.step()) {
             (_, Step::Open(_) | Step::Read(_)) => {}
             (Doing::Opening | Doing::Reading, _) => {
-                client.is_late = true;
+                client.has_given_up = true;
                 client.doing = Doing::Waiting;
             }
             (Doing::Job, Step::Send(chunks)) if !chunks.has_file() => {
@@ -864,8 +899,8 @@ impl Server {
     }
 
     /// Whether what has ended is an operation that the client had given up.
-    fn is_late(&mut self, token: Token) -> bool {
-        self.clients.get_mut(token).is_some_and(|client| std::mem::take(&mut client.is_late))
+    fn had_given_up(&mut self, token: Token) -> bool {
+        self.clients.get_mut(token).is_some_and(|client| std::mem::take(&mut client.has_given_up))
     }
 }
 
@@ -882,7 +917,10 @@ impl Server {
         if before < Drain::Closing && phase >= Drain::Closing {
             self.early.clear();
             for token in self.clients.tokens().collect::<Vec<_>>() {
-                if let Some(client) = self.clients.get_mut(token) {
+                // What it has asked meanwhile is answered.
+                if let Some(client) = self.clients.get_mut(token)
+                    && !(client.connection.is_idle() && has_bytes(&client.socket))
+                {
                     client.connection.drain();
                 }
                 self.drive(token);

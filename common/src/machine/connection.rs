@@ -9,18 +9,24 @@ use std::time::{Duration, Instant};
 
 use crate::http::status::Status;
 use crate::machine::context::Context;
+use crate::machine::drain::Drain;
 use crate::machine::exchange::Exchange;
 use crate::machine::peer::Peer;
+use crate::machine::progress::{Delivery, Progress};
 use crate::machine::responder::Missing;
 use crate::machine::step::{Close, Step};
 use crate::site::file_bytes::FileBytes;
 use crate::site::free_list::FreeList;
 use crate::site::open::Opened;
 
-/// While lingering, a client that sends more than this is dropped.
-pub const LINGER_BYTES_MAX: usize = 256 * 1024;
-/// How long a connection lingers: goes on dropping what the client sends behind its last answer.
+/// While lingering, a client that sends more than this is dropped: far more than fits into the buffers of both sides, so
+/// that who uploads what is refused gets to read why.
+pub const LINGER_BYTES_MAX: usize = 256 << 20;
+/// How long a connection lingers, which is to drop what the client sends behind its last answer, without more of it.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long it lingers for a client that goes on sending: by default, [`Config::linger_time`](crate::Config::linger_time).
+/// (nginx has the same three bounds: `lingering_close`, `lingering_timeout` 5 s, `lingering_time` 30 s.)
+pub const LINGER_TIME: Duration = Duration::from_secs(30);
 
 /// Exchanges that are kept for the next requests; beyond that they are freed.
 const SPARE_EXCHANGES_MAX: usize = 1024;
@@ -76,7 +82,7 @@ enum State {
     /// An answer to leave.
     Sending(Box<Exchange>),
     /// The client to close its side, too.
-    Lingering { bytes_left: usize },
+    Lingering { bytes_left: usize, ends: Instant },
     /// The backend to close it.
     Closing(Close),
 }
@@ -86,6 +92,8 @@ enum State {
 pub struct Connection {
     state: State,
     deadline: Option<Instant>,
+    /// What has been seen of a client that is slow to take its answer.
+    progress: Option<Box<Progress>>,
     peer: Option<Peer>,
 }
 
@@ -94,7 +102,7 @@ impl Connection {
     #[must_use]
     pub fn new(host: &Host, peer: Option<Peer>) -> Connection {
         let deadline = host.context.now() + host.context.timeouts.idle;
-        Connection { state: State::Idle, deadline: Some(deadline), peer }
+        Connection { state: State::Idle, deadline: Some(deadline), progress: None, peer }
     }
 
     /// What must happen next.
@@ -134,10 +142,13 @@ impl Connection {
             State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
                 exchange.reader.keep(bytes);
             }
-            State::Lingering { bytes_left } => {
+            State::Lingering { bytes_left, ends } => {
                 *bytes_left = bytes_left.saturating_sub(bytes.len());
+                let silent_at = host.context.now() + LINGER_TIMEOUT;
                 if bytes.is_empty() || *bytes_left == 0 {
                     self.state = State::Closing(Close::Drop);
+                } else if silent_at <= *ends && host.context.drain < Drain::Closing {
+                    self.deadline = self.deadline.max(Some(silent_at));
                 }
             }
             State::Closing(_) => {}
@@ -169,15 +180,17 @@ impl Connection {
         if exchange.sent(&mut host.context, bytes as u64) {
             self.deadline = None; // what follows is another request, with a deadline of its own
             self.proceed(host);
-        } else if bytes > 0 {
-            self.deadline = Some(host.context.now() + host.context.timeouts.send);
+        } else if let Some(progress) = &mut self.progress {
+            progress.sent(bytes as u64);
         }
     }
 
     /// Our side has been closed, as [`Close::Graceful`] asked.
     pub fn half_closed(&mut self, host: &mut Host) {
-        self.deadline = Some(host.context.now() + LINGER_TIMEOUT);
-        self.state = State::Lingering { bytes_left: LINGER_BYTES_MAX };
+        let now = host.context.now();
+        let ends = now + host.context.timeouts.linger;
+        self.deadline = Some(ends.min(now + LINGER_TIMEOUT));
+        self.state = State::Lingering { bytes_left: LINGER_BYTES_MAX, ends };
     }
 
     /// The body can't be finished: its file has shrunk, or can't be read. The head is gone, so all that is left is to
@@ -216,26 +229,64 @@ impl Connection {
         self.deadline
     }
 
+    /// Whether the deadline has passed. What has come from the client by now is to be looked at first, then
+    /// [`expired`](Self::expired) is due: in a pause of the process, both come about.
+    #[must_use]
+    pub fn is_overdue(&self, host: &Host) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= host.context.now())
+    }
+
     /// Acts on the deadline, if it has passed: 408 to a request that isn't whole, 503 where a file doesn't come, else the
-    /// end.
-    pub fn expired(&mut self, host: &mut Host) {
-        if self.deadline.is_none_or(|deadline| deadline > host.context.now()) {
+    /// end. But who has yet to take an answer isn't idle, and goes on as long as there is progress. `delivery`: what the
+    /// socket knows of that, if it can tell.
+    pub fn expired(&mut self, host: &mut Host, delivery: Option<Delivery>) {
+        if !self.is_overdue(host) {
             return;
         }
+        let is_owed = delivery.is_some_and(|delivery| !delivery.is_complete);
         match &mut self.state {
-            State::Idle | State::Lingering { .. } => self.state = State::Closing(Close::Drop),
             State::Reading(exchange) => {
                 exchange.refuse(&mut host.context, Status::RequestTimeout);
                 self.proceed(host);
             }
+            State::Sending(_) => self.look(host, delivery),
+            State::Idle if is_owed => self.look(host, delivery),
+            // The last answer has been taken only now.
+            State::Idle if self.progress.take().is_some() => {
+                self.deadline = Some(host.context.now() + host.context.timeouts.idle);
+            }
+            State::Lingering { ends, .. } if is_owed && host.context.now() < *ends => {
+                self.look(host, delivery);
+            }
+            State::Idle | State::Lingering { .. } => self.state = State::Closing(Close::Drop),
             // The file system doesn't answer. The client may try later, on another connection: what comes of the file
             // finds nobody here.
             State::Opening(exchange) | State::Loading(exchange) => {
                 exchange.refuse(&mut host.context, Status::ServiceUnavailable);
                 self.proceed(host);
             }
-            State::Sending(_) => self.failed(host),
             State::Closing(_) => {}
+        }
+    }
+
+    /// Looks at a client that is slow to take its answer, and gives it up if there has been no progress.
+    fn look(&mut self, host: &mut Host, delivery: Option<Delivery>) {
+        let (now, timeouts) = (host.context.now(), &host.context.timeouts);
+        let goes_on = match &mut self.progress {
+            Some(progress) => progress.look(now, delivery, timeouts),
+            None => {
+                self.progress = Some(Box::new(Progress::begin(now, delivery)));
+                true
+            }
+        };
+        if goes_on {
+            self.deadline = Some(now + timeouts.look());
+        } else if let State::Sending(_) = self.state {
+            self.failed(host);
+        } else {
+            // Its answer has been logged: as far as could be told, it was sent.
+            host.context.count_error();
+            self.state = State::Closing(Close::Reset);
         }
     }
 
@@ -288,7 +339,7 @@ impl Connection {
         let (now, timeouts) = (host.context.now(), &host.context.timeouts);
         let responder = &exchange.responder;
         if !responder.outgoing.is_empty() {
-            self.deadline = Some(now + timeouts.send);
+            self.deadline = Some(now + timeouts.look());
             self.state = State::Sending(exchange);
         } else if let Some(close) = responder.close {
             self.deadline = None;
@@ -306,6 +357,7 @@ impl Connection {
             self.state = State::Reading(exchange);
         } else {
             self.deadline = Some(now + timeouts.idle);
+            self.progress = None;
             self.state = State::Idle;
             host.put_back(exchange);
         }
@@ -324,14 +376,173 @@ mod tests {
     use crate::site::free_list::UNNEEDED_AFTER;
     use crate::site::root::{Site, SiteOptions};
 
-    #[test]
-    fn exchanges_that_nobody_wants_are_freed() {
+    const TIMEOUTS: Timeouts = Timeouts {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(60),
+        send: Duration::from_secs(32),
+        send_rate_min: 256,
+        linger: Duration::from_secs(30),
+    };
+    const LOOK: Duration = Duration::from_secs(4);
+    const INSTANT: Duration = Duration::from_nanos(1);
+    const COMPLETE: Option<Delivery> = Some(Delivery { acknowledged: 500, is_complete: true });
+
+    fn host(timeouts: Timeouts) -> Host {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let site = Site::open_root(root, SiteOptions::default()).expect("opened");
         let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
+        Host::new(Context::new(files, timeouts, None, Arc::default()))
+    }
+
+    /// A connection whose answer is being sent.
+    fn sending(host: &mut Host) -> Connection {
+        let mut connection = Connection::new(host, None);
+        connection.received(host, b"GET /Cargo.toml HTTP/1.1\r\nHost: a\r\n\r\n");
+        let Step::Open(request) = connection.step() else { panic!("an open") };
+        let result = request.open();
+        connection.opened(host, result);
+        connection
+    }
+
+    fn lingering(host: &mut Host) -> Connection {
+        let mut connection = Connection::new(host, None);
+        connection.received(host, b"nonsense\r\n\r\n");
+        send_all(&mut connection, host);
+        assert_eq!(closes(&connection), Some(Close::Graceful));
+        connection.half_closed(host);
+        connection
+    }
+
+    fn send_all(connection: &mut Connection, host: &mut Host) {
+        while let Step::Send(chunks) = connection.step() {
+            let bytes = usize::try_from(chunks.length()).expect("small");
+            connection.sent(host, bytes);
+        }
+    }
+
+    fn closes(connection: &Connection) -> Option<Close> {
+        match connection.step() {
+            Step::Close(close) => Some(close),
+            Step::Receive | Step::Open(_) | Step::Read(_) | Step::Send(_) => None,
+        }
+    }
+
+    /// Lets `left` pass but for an instant, when nothing may happen, and then that instant.
+    fn expire(connection: &mut Connection, host: &mut Host, left: Duration, delivery: Option<Delivery>) {
+        host.context.advance(left - INSTANT);
+        let before = format!("{:?}", connection.step());
+        assert!(!connection.is_overdue(host));
+        connection.expired(host, delivery);
+        assert_eq!(format!("{:?}", connection.step()), before, "{left:?} have not passed");
+        host.context.advance(INSTANT);
+        assert!(connection.is_overdue(host), "{left:?} have passed");
+        connection.expired(host, delivery);
+    }
+
+    #[test]
+    fn a_deadline_counts_from_the_very_instant() {
+        let host = &mut host(TIMEOUTS);
+        for delivery in [COMPLETE, None] {
+            let mut idle = Connection::new(host, None);
+            expire(&mut idle, host, TIMEOUTS.idle, delivery);
+            assert_eq!(closes(&idle), Some(Close::Drop));
+            let mut reading = Connection::new(host, None);
+            reading.received(host, b"GET");
+            expire(&mut reading, host, TIMEOUTS.head, delivery);
+            assert!(matches!(reading.step(), Step::Send(_)), "408");
+            let mut silent = lingering(host);
+            expire(&mut silent, host, LINGER_TIMEOUT, delivery);
+            assert_eq!(closes(&silent), Some(Close::Drop));
+        }
+    }
+
+    /// Of a socket that can't tell what was acknowledged, what it takes is progress.
+    #[test]
+    fn an_answer_that_moves_is_not_given_up() {
+        let host = &mut host(TIMEOUTS);
+        let mut still = sending(host);
+        for _ in 0..8 {
+            expire(&mut still, host, LOOK, None);
+            assert_eq!(closes(&still), None);
+        }
+        expire(&mut still, host, LOOK, None);
+        assert_eq!(closes(&still), Some(Close::Reset), "at least the timeout after the first look");
+        let mut moving = sending(host);
+        for look in 1..24 {
+            if look % 7 == 0 {
+                moving.sent(host, 10);
+            }
+            expire(&mut moving, host, LOOK, None);
+            assert_eq!(closes(&moving), None, "look {look}");
+        }
+        // A pause of the server is but three looks, however long it was.
+        host.context.advance(LOOK * 1000);
+        moving.expired(host, None);
+        assert_eq!(closes(&moving), None);
+    }
+
+    #[test]
+    fn who_has_yet_to_take_the_answer_is_not_idle() {
+        let owing = |acknowledged| Some(Delivery { acknowledged, is_complete: false });
+        let host = &mut host(TIMEOUTS);
+        let mut connection = sending(host);
+        send_all(&mut connection, host);
+        assert!(connection.is_idle());
+        expire(&mut connection, host, TIMEOUTS.idle, owing(0));
+        for look in 1..24 {
+            expire(&mut connection, host, LOOK, owing(look * 10_000));
+            assert!(connection.is_idle(), "look {look}");
+        }
+        // Only now it is.
+        expire(&mut connection, host, LOOK, COMPLETE);
+        expire(&mut connection, host, TIMEOUTS.idle, COMPLETE);
+        assert_eq!(closes(&connection), Some(Close::Drop));
+        // Who takes nothing is given up as while the answer is sent.
+        let mut connection = sending(host);
+        send_all(&mut connection, host);
+        expire(&mut connection, host, TIMEOUTS.idle, owing(0));
+        for _ in 0..8 {
+            assert!(connection.is_idle());
+            expire(&mut connection, host, LOOK, owing(0));
+        }
+        assert_eq!(closes(&connection), Some(Close::Reset));
+    }
+
+    #[test]
+    fn lingering_goes_on_with_the_client_and_has_an_end() {
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts { head: second, idle: second, send: second };
-        let mut host = Host::new(Context::new(files, timeouts, None, Arc::default()));
+        let host = &mut host(TIMEOUTS);
+        let mut talkative = lingering(host);
+        let mut seconds = 0;
+        while closes(&talkative).is_none() {
+            host.context.advance(second);
+            seconds += 1;
+            talkative.expired(host, COMPLETE);
+            talkative.received(host, b"more");
+        }
+        assert_eq!(seconds, 30);
+        // An answer that is still on its way is waited for as long.
+        let mut slow = lingering(host);
+        for acknowledged in 0.. {
+            let Some(deadline) = slow.deadline().filter(|_| closes(&slow).is_none()) else { break };
+            let left = deadline - host.context.now();
+            let delivery = Some(Delivery { acknowledged, is_complete: false });
+            expire(&mut slow, host, left, delivery);
+            seconds -= left.as_secs();
+        }
+        assert_eq!((seconds, closes(&slow)), (0, Some(Close::Drop)));
+        // In a drain nobody goes on for long.
+        let mut talkative = lingering(host);
+        host.context.drain = Drain::Closing;
+        host.context.advance(second);
+        talkative.received(host, b"more");
+        expire(&mut talkative, host, second, COMPLETE);
+        assert_eq!(closes(&talkative), Some(Close::Drop));
+    }
+
+    #[test]
+    fn exchanges_that_nobody_wants_are_freed() {
+        let mut host = host(TIMEOUTS);
         let burst: Vec<_> = (0..10).map(|_| host.take(None)).collect();
         burst.into_iter().for_each(|exchange| host.put_back(exchange));
         for left in [10, SPARE_EXCHANGES_MIN, SPARE_EXCHANGES_MIN] {

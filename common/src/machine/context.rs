@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::date::{Date, unix_seconds};
 use crate::machine::drain::{Drain, DrainFlag};
+use crate::machine::progress::LOOKS;
 use crate::machine::record::LogBuffer;
 use crate::site::cache::Moment;
 use crate::site::files::Files;
@@ -19,6 +20,18 @@ pub struct Timeouts {
     pub idle: Duration,
     /// Without any progress while an answer is sent.
     pub send: Duration,
+    /// Bytes per second that a client takes of its answer, on average: with fewer there is no progress.
+    pub send_rate_min: u64,
+    /// For what the client still sends behind its last answer.
+    pub linger: Duration,
+}
+
+impl Timeouts {
+    /// Between two looks at a client that is slow to take its answer.
+    #[must_use]
+    pub fn look(&self) -> Duration {
+        self.send / LOOKS
+    }
 }
 
 /// What a worker counts. It keeps the counts to itself for a turn, so that a request costs no atomic operation.

@@ -11,6 +11,7 @@ pub mod drain;
 mod exchange;
 mod outgoing;
 pub mod peer;
+pub mod progress;
 mod reader;
 pub mod record;
 mod responder;

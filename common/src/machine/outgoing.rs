@@ -305,7 +305,8 @@ mod tests {
         let site = Site::open_root(root, SiteOptions::default()).expect("opened");
         let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
         let second = Duration::from_secs(1);
-        let timeouts = Timeouts { head: second, idle: second, send: second };
+        let timeouts =
+            Timeouts { head: second, idle: second, send: second, send_rate_min: 0, linger: second };
         Context::new(files, timeouts, Some(log.clone()), Arc::default())
     }
 

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use crate::machine::connection::LINGER_TIME;
 use crate::machine::context::Counts;
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
@@ -87,6 +88,10 @@ struct Flags {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
     send_timeout: Duration,
+    /// Bytes per second that a client must take of a response, on average over four such times; 0 for any rate
+    #[arg(long, value_name = "SIZE", default_value = "256B", value_parser = size)]
+    #[arg(env = "TRIPTYCH_SEND_RATE_MIN")]
+    send_rate_min: u64,
     /// Time to finish responses after SIGINT or SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_GRACE")]
@@ -334,6 +339,8 @@ impl Flags {
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
             send_timeout: self.send_timeout,
+            send_rate_min: self.send_rate_min,
+            linger_time: LINGER_TIME,
             grace: self.grace,
             copy: self.copy,
             tune: self.tune.clone(),

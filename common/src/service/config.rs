@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::machine::connection::LINGER_TIMEOUT;
+use crate::machine::connection::{LINGER_TIME, LINGER_TIMEOUT};
 use crate::machine::context::Timeouts;
+use crate::machine::progress::SEND_RATE_MIN;
 use crate::service::tune::{CopyMode, Tune};
 use crate::site::cache::CacheConfig;
 
@@ -20,6 +21,11 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// Time without progress while sending a response.
     pub send_timeout: Duration,
+    /// Bytes per second that a client takes of its response, averaged over
+    /// [`RATE_TIMEOUTS`](crate::machine::progress::RATE_TIMEOUTS) send timeouts: with fewer there is no progress.
+    pub send_rate_min: u64,
+    /// How long the end of a connection waits for a client that goes on sending behind its last answer, at most.
+    pub linger_time: Duration,
     /// From the signal to the exit of the process.
     pub grace: Duration,
     /// How a file gets to a socket.
@@ -40,6 +46,8 @@ impl Default for Config {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(30),
+            send_rate_min: SEND_RATE_MIN,
+            linger_time: LINGER_TIME,
             grace: Duration::from_secs(30),
             copy: CopyMode::default(),
             tune: Vec::new(),
@@ -53,13 +61,21 @@ impl Config {
     /// The shortest time ahead that any connection deadline is set; sizes the timer wheel.
     #[must_use]
     pub fn shortest_timeout(&self) -> Duration {
-        self.head_timeout.min(self.idle_timeout).min(self.send_timeout).min(LINGER_TIMEOUT)
+        let timeouts = self.timeouts();
+        let Timeouts { head, idle, linger, .. } = timeouts;
+        head.min(idle).min(timeouts.look()).min(linger).min(LINGER_TIMEOUT)
     }
 
     /// The timeouts of a connection.
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
-        Timeouts { head: self.head_timeout, idle: self.idle_timeout, send: self.send_timeout }
+        Timeouts {
+            head: self.head_timeout,
+            idle: self.idle_timeout,
+            send: self.send_timeout,
+            send_rate_min: self.send_rate_min,
+            linger: self.linger_time,
+        }
     }
 
     /// Whether this optimization is disabled.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::socket::GetSockOpt;
+use nix::{getsockopt_impl, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, accept_with,
     acceptfrom_with, connect_unspec, getpeername, recv, send, sendmsg, shutdown, sockopt,
@@ -14,6 +16,7 @@ use rustix::net::{
 
 use crate::machine::chunks::{PIECES_MAX, Pieces};
 use crate::machine::peer::Peer;
+use crate::machine::progress::Delivery;
 use arrayvec::ArrayVec;
 
 /// How long a listener pauses after descriptors, memory or threads have run out, unless a connection closes first.
@@ -107,6 +110,44 @@ pub fn send_pieces(socket: impl AsFd, pieces: &Pieces<'_>, flags: SendFlags) -> 
     sendmsg(socket, &slices, &mut SendAncillaryBuffer::default(), flags)
 }
 
+sockopt_impl!(
+    /// The first words of the kernel's `struct tcp_info` (tcp(7)), which only ever grows at its end. It has had them
+    /// since Linux 4.6.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    [u64; 19]
+);
+
+/// Where those of its fields are that matter here: `tcpi_unacked` counts segments, the others bytes.
+const UNACKED_AT: usize = 24;
+const BYTES_ACKED_AT: usize = 120;
+const NOTSENT_BYTES_AT: usize = 144;
+
+/// What a socket knows of the bytes that it was given to send: one getsockopt(2). `None` if it can't tell, because it
+/// isn't one of TCP.
+#[must_use]
+pub fn delivery(socket: &impl AsFd) -> Option<Delivery> {
+    let words = TcpInfo.get(socket).ok()?;
+    let word_at = |offset: usize| words[offset / 8].to_ne_bytes();
+    let half_at = |offset: usize| {
+        let word = word_at(offset);
+        let half = &word[offset % 8..][..4];
+        u32::from_ne_bytes(half.try_into().expect("four bytes"))
+    };
+    Some(Delivery {
+        acknowledged: u64::from_ne_bytes(word_at(BYTES_ACKED_AT)),
+        is_complete: half_at(UNACKED_AT) == 0 && half_at(NOTSENT_BYTES_AT) == 0,
+    })
+}
+
+/// Whether bytes wait in the socket to be received.
+#[must_use]
+pub fn has_bytes(socket: impl AsFd) -> bool {
+    ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
+}
+
 /// Resets a connection: what was not sent is discarded, and whoever waits on the socket is woken. connect(2) to nowhere
 /// (`AF_UNSPEC`) does that at once.
 pub fn reset(socket: impl AsFd) {
@@ -121,8 +162,9 @@ pub fn reset(socket: impl AsFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::time::Instant;
 
     #[test]
     fn accept_errors_fall_into_three_kinds() {
@@ -139,6 +181,44 @@ mod tests {
         ] {
             assert_eq!(AcceptError::from(errno), kind, "{errno}");
         }
+    }
+
+    #[test]
+    fn a_socket_knows_what_was_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut ours = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        let (mut theirs, _) = listener.accept().expect("accepted");
+        let begun = Instant::now();
+        let settled = |ours: &TcpStream, is_complete: bool| loop {
+            let delivery = delivery(ours).expect("of TCP");
+            if delivery.is_complete == is_complete {
+                return delivery.acknowledged;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(10), "{delivery:?} after {:?}", begun.elapsed());
+        };
+        let before = settled(&ours, true);
+        ours.write_all(&[0; 1000]).expect("written");
+        assert_eq!(settled(&ours, true) - before, 1000);
+        ours.set_nonblocking(true).expect("non-blocking");
+        let mut sent = 1000;
+        while let Ok(more) = ours.write(&[0; 100_000]) {
+            sent += more as u64;
+        }
+        let part = settled(&ours, false) - before;
+        assert!((1000..sent).contains(&part), "{part} of {sent}");
+        assert!(!has_bytes(&ours) && has_bytes(&theirs));
+        let mut unread = sent;
+        while unread > 0 {
+            unread -= theirs.read(&mut [0; 100_000]).expect("read") as u64;
+        }
+        assert_eq!(settled(&ours, true) - before, sent);
+        assert!(!has_bytes(&theirs));
+    }
+
+    #[test]
+    fn other_sockets_cannot_tell() {
+        let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        assert_eq!(delivery(&ours), None);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod limits;
 mod places;
 mod ring;
 mod secrets;
+mod slow_clients;
 mod timeouts;
 mod uploads;
 mod vanishing;
@@ -77,8 +78,9 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 14] = [
+    let groups: [(&str, &[(&str, Test)]); 15] = [
         ("timeouts", timeouts::TESTS),
+        ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
         ("freshness", freshness::TESTS),

@@ -30,6 +30,8 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("slow_reader_of_many_answers", slow_reader_of_many_answers),
     ("steady_reader", steady_reader),
     ("lingering_ends", lingering_ends),
+    ("lingering_ends_for_who_goes_on", lingering_ends_for_who_goes_on),
+    ("lingering_reads_only_so_much", lingering_reads_only_so_much),
     ("the_date_goes_on", the_date_goes_on),
 ];
 
@@ -40,7 +42,7 @@ const WIDE_LIMIT: Duration = Duration::from_millis(1_200);
 /// Allowed delay: clocks are read once per loop turn, and the wheel is coarse. But nothing may fire early.
 const LATE_MAX: Duration = Duration::from_millis(700);
 /// The server may have sent its last byte this long before the client started its clock.
-const HEARD_LATE: Duration = Duration::from_millis(50);
+pub(super) const HEARD_LATE: Duration = Duration::from_millis(50);
 /// The interval between two bytes of a trickle.
 const TRICKLE: Duration = Duration::from_millis(20);
 const SMALL_BUFFER_BYTES: usize = 16 * 1024;
@@ -238,8 +240,8 @@ fn expect_reset_of_whoever_reads_nothing(ground: Ground<'_>, requests: &[u8]) ->
 ///
 /// Bytes still arrive after the client has stopped reading: its last reads have freed some buffer space. If that is
 /// less than a segment, the server's kernel fills it with window probes, after 0.2 s, 0.6 s and so on (RFC 9293,
-/// section 3.8.6.1). The server counts each of them as progress.
-fn watch_arrivals_until_end(server: &Server, client: &Client) -> Result<Instant, Failed> {
+/// section 3.8.6.1). To the server, that is progress.
+pub(super) fn watch_arrivals_until_end(server: &Server, client: &Client) -> Result<Instant, Failed> {
     let mut unread = client.unread_bytes()?;
     let mut last_arrival = Instant::now();
     deadline::within(PATIENCE, "the connection to end", || {
@@ -254,7 +256,8 @@ fn watch_arrivals_until_end(server: &Server, client: &Client) -> Result<Instant,
 
 /// A client that keeps reading, however slowly, gets the whole response.
 fn steady_reader(ground: Ground<'_>) -> Outcome {
-    const PIECE_BYTES: u64 = 20_000;
+    // Small enough that most of it isn't in the sockets' buffers by the time that the timeout has passed.
+    const PIECE_BYTES: u64 = 8_000;
     let config =
         Config { send_timeout: WIDE_LIMIT, send_buffer_bytes: Some(SMALL_BUFFER_BYTES), ..Config::default() };
     let server = ground.serve(config)?;
@@ -277,7 +280,7 @@ fn steady_reader(ground: Ground<'_>) -> Outcome {
     end(client, server)
 }
 
-/// After an error, the server waits for the client to close, but neither waits nor reads forever.
+/// After an error, the server waits for the client to close, but not forever.
 fn lingering_ends(ground: Ground<'_>) -> Outcome {
     let server = ground.serve(Config::default())?;
     let mut silent = Client::connect(server.address)?;
@@ -286,42 +289,77 @@ fn lingering_ends(ground: Ground<'_>) -> Outcome {
     let begun = Instant::now();
     connections_begin(&server, 1)?;
     connections_end(&server)?;
-    if begun.elapsed() > LINGER_TIMEOUT + LATE_MAX {
-        return Err(format!("the server waited {:?} for a silent client", begun.elapsed()).into());
+    check_time_between(begun - HEARD_LATE, begun, LINGER_TIMEOUT)?;
+    end(silent, server)
+}
+
+/// Nor for one that goes on sending, a little at a time.
+fn lingering_ends_for_who_goes_on(ground: Ground<'_>) -> Outcome {
+    const LINGER: Duration = Duration::from_secs(4);
+    let server = ground.serve(Config { linger_time: LINGER, ..Config::default() })?;
+    let mut talkative = Client::connect(server.address)?;
+    talkative.send(b"\0")?;
+    expect_status(&talkative.response(Framing::Content)?, 400)?;
+    let begun = Instant::now();
+    connections_begin(&server, 1)?;
+    while server.service().stats.active() > 0 {
+        if begun.elapsed() > LINGER + LATE_MAX {
+            return Err(format!("it still lingers after {:?}", begun.elapsed()).into());
+        }
+        // Once the server has closed, this fails.
+        let _sent = talkative.send_some(b"x", LIMIT);
+        thread::sleep(TRICKLE);
     }
-    drop(silent);
+    // Nothing extends it beyond its end, so the last silence may begin that much before.
+    if begun.elapsed() < LINGER - LINGER_TIMEOUT {
+        return Err(format!("it lingered for {:?} only", begun.elapsed()).into());
+    }
+    end(talkative, server)
+}
+
+/// Nor does it read forever what comes as fast as it goes.
+fn lingering_reads_only_so_much(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config::default())?;
     let mut talkative = Client::connect(server.address)?;
     talkative.send(b"\0")?;
     let begun = Instant::now();
     let mut sent = 0;
-    while begun.elapsed() < LINGER_TIMEOUT * 2 {
-        match talkative.send_some(&[b'x'; 16 * 1024], LIMIT) {
+    while begun.elapsed() < PATIENCE {
+        match talkative.send_some(&[b'x'; 256 * 1024], LIMIT) {
             Ok(count) => sent += count,
             Err(_closed) => break,
         }
     }
-    connections_begin(&server, 2)?;
+    connections_begin(&server, 1)?;
     connections_end(&server)?;
     // Plus the contents of the buffers on both sides.
-    if sent > LINGER_BYTES_MAX + (8 << 20) {
+    if !(LINGER_BYTES_MAX..LINGER_BYTES_MAX + (16 << 20)).contains(&sent) {
         return Err(format!("{sent} bytes were taken after a refusal").into());
     }
     end(talkative, server)
 }
 
-/// The clock is read once per loop turn, but must not stand still while the loop sleeps.
+/// The clock is read once per loop turn, but must not stand still while the loop sleeps, nor lag behind while it doesn't:
+/// a date is of the second in which its answer was made.
 fn the_date_goes_on(ground: Ground<'_>) -> Outcome {
-    const OLD_MAX: Duration = Duration::from_millis(1500);
+    const PAUSE: Duration = Duration::from_millis(1_100);
+    const STEPS: u32 = 110;
+    /// Between two clocks that are read one after the other.
+    const APART: Duration = Duration::from_millis(2);
     let server = ground.serve(Config::default())?;
     let mut client = Client::connect(server.address)?;
-    client.get("/digits.txt")?;
-    // No events for the server for more than a second.
-    client.hear(Instant::now() + OLD_MAX + TRICKLE)?;
-    let response = client.get("/digits.txt")?;
-    let date = httpdate::parse_http_date(response.require("Date")?)?;
-    let age = SystemTime::now().duration_since(date).unwrap_or_default();
-    if age > OLD_MAX {
-        return Err(format!("Date is {age:?} old").into());
+    // A loop that sleeps for more than a second, then is busy for as long; a file from the cache, and what is never.
+    let pauses = [PAUSE].into_iter().chain((0..STEPS).map(|_| PAUSE / STEPS));
+    for (pause, target) in pauses.zip(["/digits.txt", "/missing"].into_iter().cycle()) {
+        client.hear(Instant::now() + pause)?;
+        let earliest = SystemTime::now() - APART;
+        let response = client.get(target)?;
+        let latest = SystemTime::now();
+        let date = httpdate::parse_http_date(response.require("Date")?)?;
+        if date > latest || date + Duration::from_secs(1) <= earliest {
+            let (date, asked) = (httpdate::fmt_http_date(date), earliest.duration_since(date));
+            return Err(format!("asked {asked:?} after {date}, which is what the answer says").into());
+        }
     }
     end(client, server)
 }

@@ -9,12 +9,13 @@ use libtest_mimic::Failed;
 use super::{DONE, Ground, Outcome, Test};
 use crate::census::{connections_begin, connections_end};
 use crate::client::Client;
-use crate::load::join_all;
+use crate::load::{expect_end, join_all};
 use crate::response::Framing;
 use crate::row::{get, request};
 
 pub(super) const TESTS: &[(&str, Test)] = &[
     ("content_from_many_clients_at_once", content_from_many_clients_at_once),
+    ("a_refusal_reaches_who_goes_on_sending", a_refusal_reaches_who_goes_on_sending),
     ("a_pipeline_longer_than_any_buffer", a_pipeline_longer_than_any_buffer),
     ("a_connection_for_each_request", a_connection_for_each_request),
 ];
@@ -46,6 +47,36 @@ fn content_from_many_clients_at_once(ground: Ground<'_>) -> Outcome {
         }
     }
     drop(clients);
+    server.stop()?;
+    DONE
+}
+
+/// A client that is refused in the middle of a large upload may not notice before it is through: it is heard to its
+/// end, so that it reads the answer instead of a reset.
+fn a_refusal_reaches_who_goes_on_sending(ground: Ground<'_>) -> Outcome {
+    const UPLOAD_BYTES: usize = 20 << 20;
+    let server = ground.serve(Config::default())?;
+    let length = format!("Content-Length: {UPLOAD_BYTES}");
+    for (what, head, status) in [
+        ("a length that is too large", request("POST", "/digits.txt", &[&length]), 413),
+        ("chunks that become too much", request("PUT", "/digits.txt", &["Transfer-Encoding: chunked"]), 413),
+        ("no chunks at all", request("POST", "/digits.txt", &["Transfer-Encoding: chunked"]), 400),
+        ("what isn't a request", get("/digits.txt", &["no colon"]), 400),
+        ("content of unknown length", request("POST", "/digits.txt", &["Transfer-Encoding: gzip"]), 400),
+    ] {
+        let chunks = [b"10000\r\n".as_slice(), &[b'x'; 0x10000], b"\r\n"].concat();
+        let piece = if what.starts_with("chunks") { chunks } else { vec![b'x'; 0x10000] };
+        let mut client = Client::connect(server.address)?;
+        client.send(&head)?;
+        for sent in (0..UPLOAD_BYTES).step_by(0x10000) {
+            client.send(&piece).map_err(|error| format!("{what}: {error} after {sent} bytes"))?;
+        }
+        let response = client.response(Framing::Content)?;
+        if response.status != status || !response.closes() {
+            return Err(format!("{what}: {} instead of {status}", response.status).into());
+        }
+        expect_end(&mut client)?;
+    }
     server.stop()?;
     DONE
 }
