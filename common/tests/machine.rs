@@ -188,11 +188,11 @@ fn a_file_that_does_not_come_is_a_503() {
             script.connection.opened(&mut script.worker, result);
             assert!(matches!(script.connection.step(), Step::Read(_)), "{name}");
         }
-        script.connection.expired(&mut script.worker);
+        script.connection.expired(&mut script.worker, None);
         assert!(!matches!(script.connection.step(), Step::Send(_)), "{name}: not yet");
         std::thread::sleep(send_timeout + Duration::from_millis(1));
         script.worker.tick();
-        script.connection.expired(&mut script.worker);
+        script.connection.expired(&mut script.worker, None);
         // What comes of the file now finds nobody.
         script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(13)));
         let wire = text(&script.run(usize::MAX));

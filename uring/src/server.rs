@@ -36,9 +36,11 @@ use crate::ring::{Completion, FilePart, Options, Ring};
 /// How long the end of the server waits for operations that it has cancelled.
 const CANCEL_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// So many turns may still bring bytes from a client after its deadline, which came while the server stood still; then it
-/// counts.
-const LATE_TURNS_MAX: u32 = 16;
+/// So many clients are looked at in one turn because their deadline has passed.
+const LOOKS_MAX: usize = 64;
+
+/// So often a client is looked at in vain, because its bytes are yet to come through the ring; then the deadline counts.
+const LATE_LOOKS_MAX: u32 = 10_000;
 
 /// Tokens of what is polled besides clients: no client ever has these slots.
 const SHUTDOWN: Token = Token { slot: u32::MAX, generation: 0 };
@@ -81,8 +83,9 @@ struct Server {
     wheel: Wheel,
     /// The slots of one sweep of the wheel; kept for its memory.
     due: Vec<u32>,
-    /// Clients whose deadline has passed, and for how many turns: what they have sent meanwhile is looked at first.
-    late: Vec<(Token, u32)>,
+    /// Clients whose deadline has passed, first come, first served, and how often they were looked at: what they have sent
+    /// meanwhile is to be received first.
+    late: VecDeque<(Token, u32)>,
     /// For what the ring has no operation for, or should not wait for.
     pool: Submitter,
     /// Readable when the pool has results.
@@ -133,7 +136,7 @@ impl Server {
             bell,
             starved: Vec::new(),
             due: Vec::new(),
-            late: Vec::new(),
+            late: VecDeque::new(),
             pool,
             pool_event,
             cache_events,
@@ -846,7 +849,7 @@ impl Server {
             let Some(token) = self.clients.token_at(slot) else { continue };
             let Some(client) = self.clients.get(token) else { continue };
             if client.connection.is_overdue(&self.worker) {
-                self.late.push((token, 0));
+                self.late.push_back((token, 0));
             } else {
                 self.wheel.watch(slot, client.connection.deadline(), now);
             }
@@ -857,15 +860,17 @@ impl Server {
     }
 
     /// Acts on deadlines that had passed before the last wait. Meanwhile what was in the sockets has completed, unless a
-    /// process that stood still has more to catch up with than one turn brings: then there are bytes in the socket yet.
+    /// process that stood still has more to catch up with than one wait brings (the kernel does some twenty receives):
+    /// then there are bytes in the socket yet.
     fn look(&mut self) {
         let now = self.worker.now();
-        for (token, turns) in std::mem::take(&mut self.late) {
+        for _ in 0..self.late.len().min(LOOKS_MAX) {
+            let Some((token, looks)) = self.late.pop_front() else { return };
             let Some(client) = self.clients.get_mut(token) else { continue };
             let is_overdue = client.connection.is_overdue(&self.worker);
             let is_receiving = matches!(client.connection.step(), Step::Receive);
-            if is_overdue && is_receiving && turns < LATE_TURNS_MAX && has_bytes(&client.socket) {
-                self.late.push((token, turns + 1));
+            if is_overdue && is_receiving && looks < LATE_LOOKS_MAX && has_bytes(&client.socket) {
+                self.late.push_back((token, looks + 1));
                 continue;
             }
             if is_overdue {

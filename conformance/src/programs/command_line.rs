@@ -79,6 +79,7 @@ fn help(ground: Ground<'_>) -> Outcome {
             "--head-timeout",
             "--idle-timeout",
             "--send-timeout",
+            "--send-rate-min",
             "--grace",
             "--hidden",
             "--symlinks",

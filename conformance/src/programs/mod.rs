@@ -5,6 +5,7 @@ mod deploys;
 mod failures;
 mod logs;
 mod outputs;
+mod pauses;
 mod serving;
 mod signals;
 
@@ -57,6 +58,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("logs", logs::TESTS),
         ("outputs", outputs::TESTS),
         ("failures", failures::TESTS),
+        ("pauses", pauses::TESTS),
     ];
     let mut trials = Vec::new();
     for backend in Backend::ALL {

@@ -164,6 +164,7 @@ fn empty_variables(ground: Ground<'_>) -> Outcome {
         "HEAD_TIMEOUT",
         "IDLE_TIMEOUT",
         "SEND_TIMEOUT",
+        "SEND_RATE_MIN",
         "GRACE",
         "HIDDEN",
         "SYMLINKS",

@@ -33,7 +33,13 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
 
 const SOON: Duration = Duration::from_secs(5);
 
-fn expect_success(running: Running) -> Outcome {
+/// Ends the program, which must have nothing left to do.
+pub(super) fn end_with_success(running: Running) -> Outcome {
+    running.signal(Signal::TERM)?;
+    expect_success(running)
+}
+
+pub(super) fn expect_success(running: Running) -> Outcome {
     let ended = running.wait(SOON)?;
     if ended.status.code() == Some(0) { DONE } else { Err(format!("{ended:?}").into()) }
 }
