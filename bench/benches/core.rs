@@ -7,7 +7,7 @@
 
 mod heads;
 
-use common::http::conditional::Validators;
+use common::http::conditional::{EtagPolicy, FileState, Timestamp, Validators};
 use common::http::date::Date;
 use common::http::head::{General, Persistence, Representation};
 use common::http::request::{Parsed, Request};
@@ -40,7 +40,9 @@ fn complete(head: &[u8]) -> Request {
 }
 
 fn validators(size: u64) -> Validators {
-    Validators::new(176_369, size, 1_760_000_000, 123_456_789, NOW)
+    let modified = Timestamp { seconds: 1_760_000_000, nanoseconds: 123_456_789 };
+    let file = FileState { inode: 176_369, size, modified, changed: modified };
+    Validators::new(EtagPolicy::Strict, &file, Timestamp { seconds: NOW, nanoseconds: 0 })
 }
 
 fn parse(criterion: &mut Criterion) {

@@ -21,6 +21,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bench::failure::{Failure, Result};
 use clap::Parser;
@@ -292,7 +293,13 @@ impl Setting {
         let service = Arc::new(Service::new(site, config).expect("a service"));
         let worker = Worker::new(service, 0);
         let connection = Connection::new(&worker, None);
-        Setting { _folder: folder, worker, connection }
+        let mut setting = Setting { _folder: folder, worker, connection };
+        // The head of a file that has just been written is no prepared one.
+        while setting.entity_tag().starts_with("W/") {
+            std::thread::sleep(Duration::from_millis(10));
+            setting.worker.tick();
+        }
+        setting
     }
 
     /// A request that nothing has to be opened for.

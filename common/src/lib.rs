@@ -18,6 +18,7 @@ pub mod machine;
 pub mod service;
 pub mod site;
 
+pub use http::conditional::EtagPolicy;
 pub use http::head::{build_404, build_ok_headers};
 pub use http::mime::mime_for;
 pub use http::request::parse_http_get;

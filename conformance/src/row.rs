@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Deref;
 
+use common::EtagPolicy;
 use libtest_mimic::Failed;
 
 use crate::response::{Framing, Response};
@@ -21,6 +22,24 @@ pub enum Variant {
     NoLinks,
     /// The main site with `--listing`.
     Listing,
+    /// The main site with `--etag=replica`.
+    Replica,
+    /// The main site with `--etag=off`.
+    Untagged,
+}
+
+impl Variant {
+    /// What its entity tags are made of.
+    #[must_use]
+    pub fn etag(self) -> EtagPolicy {
+        match self {
+            Variant::Plain | Variant::Custom | Variant::Hidden | Variant::NoLinks | Variant::Listing => {
+                EtagPolicy::Strict
+            }
+            Variant::Replica => EtagPolicy::Replica,
+            Variant::Untagged => EtagPolicy::Off,
+        }
+    }
 }
 
 /// One exchange: bytes to send, and the expected result.
@@ -30,7 +49,8 @@ pub struct Row {
     pub name: &'static str,
     /// The server it is sent to.
     pub variant: Variant,
-    /// The bytes to send. `{etag}` stands for the entity tag of `/digits.txt`, quotes included.
+    /// The bytes to send. `{etag}` stands for the entity tag of `/digits.txt`, quotes included; where there is none, for
+    /// some other tag.
     pub request: Vec<u8>,
     /// Whether the client then half-closes.
     pub half_close: bool,
@@ -77,7 +97,7 @@ impl Row {
     pub fn files(&self) -> u64 {
         let of_answers = match self.variant {
             Variant::Listing => 0,
-            Variant::Plain | Variant::Custom | Variant::Hidden | Variant::NoLinks => self
+            _ => self
                 .answers
                 .iter()
                 .filter(|answer| matches!(answer.status, 200 | 206 | 304 | 412 | 416))
@@ -294,6 +314,36 @@ pub fn head_of_file(media_type: &'static str, bytes: u64) -> Answer {
 #[must_use]
 pub fn digits() -> Answer {
     file("text/plain; charset=utf-8", DIGITS).has("ETag", "{etag}")
+}
+
+/// The same without an entity tag.
+#[must_use]
+pub fn untagged_digits() -> Answer {
+    file("text/plain; charset=utf-8", DIGITS).lacks("ETag")
+}
+
+/// 200 with the content of a file whose date is unknown.
+#[must_use]
+pub fn undated(media_type: &'static str, content: impl AsRef<[u8]>) -> Answer {
+    let mut answer = file(media_type, content).lacks("Last-Modified");
+    answer.fields.retain(|(name, _)| *name != "Last-Modified");
+    answer
+}
+
+/// 304 or 412 of a file that lacks one of the validators.
+#[must_use]
+pub fn precondition_lacking(status: u16, validator: &'static str) -> Answer {
+    let mut answer = precondition(status).lacks(validator);
+    answer.fields.retain(|(name, _)| *name != validator);
+    answer
+}
+
+/// 304 or 412 of a file whose date is unknown, with some tag.
+#[must_use]
+pub fn undated_precondition(status: u16) -> Answer {
+    let mut answer = precondition_lacking(status, "Last-Modified");
+    answer.fields.clear();
+    answer
 }
 
 /// 206 with one range.

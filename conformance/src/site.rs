@@ -5,14 +5,17 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use common::http::conditional::{EtagPolicy, FileState, Timestamp};
 use rustix::fs::{Advice, CWD, FileType, Mode, fadvise, makedev, mknodat};
 use rustix::io::Errno;
 use tempfile::TempDir;
 
+use crate::client::PATIENCE;
+use crate::deadline;
 use crate::pattern::Pattern;
 
 /// The modification time of every file: Thu, 29 Feb 2024 12:34:56 GMT, plus some nanoseconds.
@@ -83,13 +86,30 @@ impl Sites {
         fs::set_permissions(sites.folder.path(), fs::Permissions::from_mode(0o755))?;
         sites.build_outside()?;
         sites.build_types()?;
+        sites.build_times()?;
         sites.build_names()?;
         sites.build_directories()?;
         sites.build_links()?;
         sites.build_specials()?;
         sites.build_large()?;
         sites.build_custom()?;
+        sites.settle()?;
         Ok(sites)
+    }
+
+    /// Waits until no file is too young for a strong entity tag.
+    fn settle(&self) -> io::Result<()> {
+        let last = fs::metadata(self.custom().join("404.html"))?;
+        let nanoseconds = u32::try_from(last.ctime_nsec()).map_err(io::Error::other)?;
+        let changed = Timestamp { seconds: last.ctime(), nanoseconds };
+        let file = FileState { inode: last.ino(), size: last.len(), modified: changed, changed };
+        let is_settled = || {
+            let now = UNIX_EPOCH.elapsed().unwrap_or_default();
+            let now = Timestamp { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() };
+            file.settles_in(EtagPolicy::Strict, now).is_zero()
+        };
+        deadline::within(PATIENCE, "the files to be old", is_settled)
+            .map_err(|failed| io::Error::other(failed.message().unwrap_or_default().to_owned()))
     }
 
     /// The main site.
@@ -163,6 +183,21 @@ impl Sites {
             ("strange.what-is-this", "unknown extension\n"),
         ] {
             write(&main.join(name), content)?;
+        }
+        Ok(())
+    }
+
+    /// Files whose modification times mean nothing.
+    fn build_times(&self) -> io::Result<()> {
+        for (name, time) in [
+            ("epoch.txt", UNIX_EPOCH),
+            ("one.txt", UNIX_EPOCH + Duration::from_secs(1)),
+            ("before.txt", UNIX_EPOCH - Duration::from_secs(86_400)),
+            ("future.txt", UNIX_EPOCH + Duration::from_secs(4_102_444_800)),
+        ] {
+            let path = self.main().join(name);
+            write(&path, DIGITS)?;
+            File::options().write(true).open(path)?.set_modified(time)?;
         }
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Suite {
             hidden: variant == Variant::Hidden,
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
             listing: variant == Variant::Listing,
+            etag: variant.etag(),
         };
         Server::start(backend, &root, options, config)
     }

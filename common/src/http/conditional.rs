@@ -1,81 +1,220 @@
 //! Validators and preconditions (RFC 9110 §8.8, §13).
+//!
+//! A strong tag promises that whoever has it has these very bytes. What a file system says of a file proves that only
+//! under two conditions. The times must not be set back with the old ones: nobody can do that to the change time
+//! (inode(7)), while `cp -p`, `tar` and `rsync -t` do it to the modification time. And the last change must be older
+//! than the file system's clock is coarse, or else another change may follow that leaves the same times. Until then
+//! the tag is weak, and another than the strong one that follows, so that what was fetched early is fetched again.
+
+use std::hash::Hasher;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use siphasher::sip::SipHasher13;
 
 use crate::http::date::parse_date;
-use crate::http::digits::push_hex;
+use crate::http::digits::hex;
+
+/// What entity tags are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EtagPolicy {
+    /// Of what proves a change on this machine: inode, size, modification time and change time.
+    #[default]
+    Strict,
+    /// Of what copies on several machines have in common: size and modification time.
+    Replica,
+    /// There are none.
+    Off,
+}
+
+/// A moment, in seconds since the Unix epoch and nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp {
+    /// Whole seconds; negative before 1970.
+    pub seconds: i64,
+    /// Less than a second.
+    pub nanoseconds: u32,
+}
+
+/// How long another change may leave the same time behind. Kernels stamp with the time of their last tick, up to 16 ms
+/// ago, and a throttled write(2) goes on for up to 200 ms after its stamp (`MAX_PAUSE`, mm/page-writeback.c).
+const TICK: Duration = Duration::from_millis(250);
+
+/// The same where times have no nanoseconds: FAT counts in steps of two seconds, others in seconds.
+const COARSE_TICK: Duration = Duration::from_millis(2250);
+
+/// Modification times up to this one mean "unknown": build tools write 0 or 1 to make archives reproducible.
+const UNKNOWN_SECONDS_MAX: i64 = 1;
+
+/// Clocks and time zones (FAT stores local time) may be wrong by this much. A date further ahead means nothing.
+const AHEAD_SECONDS_MAX: i64 = 24 * 3600;
+
+impl Timestamp {
+    /// This moment, and so much later.
+    pub(crate) fn after(self, duration: Duration) -> Timestamp {
+        let nanoseconds = self.nanoseconds.saturating_add(duration.subsec_nanos());
+        let seconds = duration.as_secs().cast_signed() + i64::from(nanoseconds / 1_000_000_000);
+        let seconds = self.seconds.saturating_add(seconds);
+        Timestamp { seconds, nanoseconds: nanoseconds % 1_000_000_000 }
+    }
+
+    /// How long it is from `earlier` to this one; zero if that is the later one.
+    fn since(self, earlier: Timestamp) -> Duration {
+        let Ok(seconds) = u64::try_from(self.seconds.saturating_sub(earlier.seconds)) else {
+            return Duration::ZERO;
+        };
+        (Duration::from_secs(seconds) + Duration::from_nanos(self.nanoseconds.into()))
+            .saturating_sub(Duration::from_nanos(earlier.nanoseconds.into()))
+    }
+
+    /// When no other change can leave this time behind any more.
+    fn settles(self) -> Timestamp {
+        self.after(if self.nanoseconds == 0 { COARSE_TICK } else { TICK })
+    }
+}
+
+/// What a file system says of a file (inode(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileState {
+    /// The inode number.
+    pub inode: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When the content was changed, or what somebody has set in place of that.
+    pub modified: Timestamp,
+    /// When the content, the name, the owner or the permissions were changed.
+    pub changed: Timestamp,
+}
+
+impl FileState {
+    /// How long it takes until the tag is a strong one.
+    #[must_use]
+    pub fn settles_in(&self, policy: EtagPolicy, now: Timestamp) -> Duration {
+        match policy {
+            EtagPolicy::Strict if self.modified <= now => {
+                // Some file systems in user space know no change time.
+                self.changed.settles().max(self.modified.settles()).since(now)
+            }
+            EtagPolicy::Strict => self.changed.settles().since(now),
+            EtagPolicy::Replica => self.modified.settles().since(now),
+            EtagPolicy::Off => Duration::ZERO,
+        }
+    }
+
+    /// A number that tells this version from others, and nothing else to whoever sees it.
+    fn version(&self, policy: EtagPolicy, is_settled: bool) -> u64 {
+        // SipHash is specified to the bit: servers of any version and machine agree.
+        let mut hasher = SipHasher13::new_with_keys(0, u64::from(is_settled));
+        let words =
+            |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<ArrayVec<u8, 40>>();
+        let FileState { inode, size, modified, changed } = *self;
+        let seconds = modified.seconds.cast_unsigned();
+        let nanoseconds = u64::from(modified.nanoseconds) << 32;
+        hasher.write(&match policy {
+            EtagPolicy::Strict => {
+                let nanoseconds = nanoseconds | u64::from(changed.nanoseconds);
+                words(&[inode, size, seconds, changed.seconds.cast_unsigned(), nanoseconds])
+            }
+            EtagPolicy::Replica | EtagPolicy::Off => words(&[size, seconds, nanoseconds]),
+        });
+        hasher.finish()
+    }
+
+    /// The date for `Last-Modified`, in seconds since the Unix epoch: none if it is unknown or makes no sense, and
+    /// never one after `now` (RFC 9110 §8.8.2.1).
+    fn date(&self, now: Timestamp) -> Option<i64> {
+        let date = self.modified.seconds.min(now.seconds);
+        let makes_sense = self.modified.seconds <= now.seconds.saturating_add(AHEAD_SECONDS_MAX);
+        (makes_sense && date > UNKNOWN_SECONDS_MAX).then_some(date)
+    }
+
+    /// Whether the date follows the clock, because the file's own is ahead of it.
+    pub(crate) fn date_follows(&self, now: Timestamp) -> bool {
+        self.modified.seconds > now.seconds && self.date(now).is_some()
+    }
+
+    /// Whether the date can't be that of two contents (§8.8.2.2): its second is over, and it is not one that was set.
+    fn has_strong_date(&self, policy: EtagPolicy, now: Timestamp) -> bool {
+        // A date has no nanoseconds: the last moment of its second counts.
+        let last = Timestamp {
+            nanoseconds: if self.modified.nanoseconds == 0 { 0 } else { 999_999_999 },
+            ..self.modified
+        };
+        let is_original = policy != EtagPolicy::Strict || self.modified.seconds == self.changed.seconds;
+        is_original && last.settles() <= now
+    }
+}
 
 /// Identifies one version of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validators {
-    etag: ETag,
-    /// `Last-Modified`, in seconds since the Unix epoch; never later than the response's `Date`.
-    pub last_modified: i64,
-    /// Whether `last_modified` is a strong validator: old enough to rule out a second change in the same second
-    /// (§8.8.2.2).
+    etag: Option<ETag>,
+    /// The same for all parts of one answer.
+    version: u64,
+    last_modified: Option<i64>,
     last_modified_is_strong: bool,
 }
 
-/// The longest ETag: three 64-bit hexadecimal numbers, two dashes, two quotes.
-const ETAG_BYTES_MAX: usize = 3 * 16 + 2 + 2;
+/// The longest ETag: the mark of a weak one, a 64-bit hexadecimal number, two quotes.
+const ETAG_BYTES_MAX: usize = 2 + 16 + 2;
 
-/// A strong entity tag from inode, size and modification time in nanoseconds.
+/// An entity tag (RFC 9110 §8.8.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ETag {
-    inode: u64,
-    size: u64,
-    modified_nanoseconds: u64,
+    version: u64,
+    is_weak: bool,
 }
 
 impl ETag {
-    /// The tag with its quotes, as written in the field.
+    /// The tag as written in the field.
     #[must_use]
     pub fn text(&self) -> ArrayVec<u8, ETAG_BYTES_MAX> {
         let mut text = ArrayVec::new();
+        if self.is_weak {
+            text.extend(*b"W/");
+        }
         text.push(b'"');
-        push_hex(&mut text, self.inode);
-        text.push(b'-');
-        push_hex(&mut text, self.size);
-        text.push(b'-');
-        push_hex(&mut text, self.modified_nanoseconds);
+        text.extend(hex(self.version));
         text.push(b'"');
         text
     }
 
-    /// The tag without its quotes. Needs no escaping in a multipart boundary.
-    #[must_use]
-    pub fn opaque(&self) -> ArrayVec<u8, ETAG_BYTES_MAX> {
-        self.text().into_iter().filter(|byte| *byte != b'"').collect()
+    /// The tag without the mark of a weak one, for comparisons.
+    fn quoted(&self) -> ArrayVec<u8, ETAG_BYTES_MAX> {
+        ETag { is_weak: false, ..*self }.text()
     }
 }
 
 impl Validators {
-    /// Builds a file's validators; `now` is in seconds since the Unix epoch.
+    /// A file's validators at this moment.
     #[must_use]
-    pub fn new(
-        inode: u64,
-        size: u64,
-        modified_seconds: i64,
-        modified_nanoseconds: u32,
-        now: i64,
-    ) -> Validators {
-        // Wraps modulo 2⁶⁴ on purpose: tags are only compared for equality.
-        let nanoseconds = modified_seconds
-            .cast_unsigned()
-            .wrapping_mul(1_000_000_000)
-            .wrapping_add(u64::from(modified_nanoseconds));
-        let last_modified = modified_seconds.clamp(0, now.max(0));
+    pub fn new(policy: EtagPolicy, file: &FileState, now: Timestamp) -> Validators {
+        let is_settled = file.settles_in(policy, now).is_zero();
+        let version = file.version(policy, is_settled);
+        let last_modified = file.date(now);
         Validators {
-            etag: ETag { inode, size, modified_nanoseconds: nanoseconds },
+            etag: (policy != EtagPolicy::Off).then_some(ETag { version, is_weak: !is_settled }),
+            version,
             last_modified,
-            last_modified_is_strong: last_modified < now,
+            last_modified_is_strong: last_modified.is_some() && file.has_strong_date(policy, now),
         }
     }
 
-    /// The entity tag.
+    /// The entity tag, if there is one.
     #[must_use]
-    pub fn etag(&self) -> ETag {
+    pub fn etag(&self) -> Option<ETag> {
         self.etag
+    }
+
+    /// `Last-Modified`, in seconds since the Unix epoch, if the date is known.
+    #[must_use]
+    pub fn last_modified(&self) -> Option<i64> {
+        self.last_modified
+    }
+
+    /// Tells the parts of this version from those of others: hexadecimal digits.
+    pub(crate) fn boundary(&self) -> [u8; 16] {
+        hex(self.version)
     }
 }
 
@@ -127,38 +266,45 @@ pub enum Verdict {
     PreconditionFailed,
 }
 
-/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 §13.2.2.
+/// Evaluates the preconditions of a GET or HEAD in the order of RFC 9110 §13.2.2. Without a tag no list of tags matches,
+/// and without a date those that compare dates are ignored (§13.1.3, §13.1.4).
 #[must_use]
 pub fn evaluate(conditions: &Conditions<'_>, validators: &Validators) -> Verdict {
-    let etag = validators.etag.text();
-    let dated = |condition| conditions.single(condition).and_then(parse_date);
+    let matches = |condition, strength| {
+        let mut lists = conditions.values(condition).peekable();
+        lists.peek()?;
+        Some(lists.any(|list| list_matches(list, validators.etag, strength)))
+    };
+    let dates =
+        |condition| Some((validators.last_modified?, conditions.single(condition).and_then(parse_date)?));
 
-    if conditions.values(Condition::IfMatch).next().is_some() {
-        if !conditions.values(Condition::IfMatch).any(|list| list_matches(list, &etag, Strength::Strong)) {
-            return Verdict::PreconditionFailed;
-        }
-    } else if dated(Condition::IfUnmodifiedSince).is_some_and(|date| validators.last_modified > date) {
+    let is_met = matches(Condition::IfMatch, Strength::Strong).unwrap_or_else(|| {
+        dates(Condition::IfUnmodifiedSince).is_none_or(|(modified, date)| modified <= date)
+    });
+    if !is_met {
         return Verdict::PreconditionFailed;
     }
-    if conditions.values(Condition::IfNoneMatch).next().is_some() {
-        if conditions.values(Condition::IfNoneMatch).any(|list| list_matches(list, &etag, Strength::Weak)) {
-            return Verdict::NotModified;
-        }
-    } else if dated(Condition::IfModifiedSince).is_some_and(|date| validators.last_modified <= date) {
+    let is_known = matches(Condition::IfNoneMatch, Strength::Weak).unwrap_or_else(|| {
+        dates(Condition::IfModifiedSince).is_some_and(|(modified, date)| modified <= date)
+    });
+    if is_known {
         return Verdict::NotModified;
     }
-    Verdict::Proceed { range: range_holds(conditions, validators, &etag) }
+    Verdict::Proceed { range: range_holds(conditions, validators) }
 }
 
 /// If-Range: the range is honoured only for exactly this version of the file (§13.1.5).
-fn range_holds(conditions: &Conditions<'_>, validators: &Validators, etag: &[u8]) -> bool {
+fn range_holds(conditions: &Conditions<'_>, validators: &Validators) -> bool {
     let mut values = conditions.values(Condition::IfRange);
     match (values.next(), values.next()) {
         (None, _) => true,
         (Some(_), Some(_)) => false,
-        (Some(value), None) if value.first() == Some(&b'"') => value == etag,
+        (Some(value), None) if value.first() == Some(&b'"') => {
+            validators.etag.is_some_and(|etag| !etag.is_weak && value == etag.quoted().as_slice())
+        }
         (Some(value), None) => {
-            validators.last_modified_is_strong && parse_date(value) == Some(validators.last_modified)
+            validators.last_modified_is_strong
+                && parse_date(value).is_some_and(|date| validators.last_modified == Some(date))
         }
     }
 }
@@ -169,11 +315,15 @@ enum Strength {
     Weak,
 }
 
-/// Whether the list contains `*` or a matching tag. Anything that isn't an entity tag matches nothing.
-fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
+/// Whether the list contains `*` or a matching tag (§8.8.3.2). Anything that isn't an entity tag matches nothing.
+fn list_matches(list: &[u8], etag: Option<ETag>, strength: Strength) -> bool {
     if list.trim_ascii() == b"*" {
         return true;
     }
+    let Some(etag) = etag.filter(|etag| !(etag.is_weak && strength == Strength::Strong)) else {
+        return false;
+    };
+    let etag = etag.quoted();
     let mut rest = after_separators(list);
     while !rest.is_empty() {
         let (weak, tag) = match rest.strip_prefix(b"W/") {
@@ -185,7 +335,7 @@ fn list_matches(list: &[u8], etag: &[u8], strength: Strength) -> bool {
             return false;
         };
         let (tag, after) = tag.split_at(close + 2);
-        if tag == etag && !(weak && strength == Strength::Strong) {
+        if tag == etag.as_slice() && !(weak && strength == Strength::Strong) {
             return true;
         }
         let next = after_separators(after);
@@ -206,29 +356,132 @@ fn after_separators(list: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    const NOW: i64 = 784_111_800;
-    const MODIFIED: i64 = 784_111_777;
+    const NOW: Timestamp = Timestamp { seconds: 784_111_800, nanoseconds: 0 };
+    const MODIFIED: Timestamp = Timestamp { seconds: 784_111_777, nanoseconds: 5 };
     const DATE: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
     const EARLIER: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
     const LATER: &str = "Sun, 06 Nov 1994 08:49:38 GMT";
-    const ETAG: &str = "\"a-64-ae1b981bc490a05\"";
+    const ETAG: &str = "\"TAG\"";
 
-    fn validators() -> Validators {
-        Validators::new(10, 100, MODIFIED, 5, NOW)
+    const FILE: FileState = FileState { inode: 10, size: 100, modified: MODIFIED, changed: MODIFIED };
+
+    fn at(seconds: i64, nanoseconds: u32) -> Timestamp {
+        Timestamp { seconds, nanoseconds }
+    }
+
+    fn tag(policy: EtagPolicy, file: &FileState, now: Timestamp) -> String {
+        let text = Validators::new(policy, file, now).etag().expect("a tag").text();
+        String::from_utf8(text.to_vec()).expect("ASCII")
+    }
+
+    fn judged(lines: &[(Condition, &str)], validators: &Validators) -> Verdict {
+        let own = validators.etag.map(|etag| String::from_utf8_lossy(&etag.quoted()).into_owned());
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|(name, value)| (*name, value.replace(ETAG, own.as_deref().unwrap_or(ETAG))))
+            .collect();
+        let conditions = lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        evaluate(&Conditions(conditions), validators)
+    }
+
+    /// The tags of a release are those of the next: clients keep what they have.
+    #[test]
+    fn tags_are_the_same_for_ever() {
+        for (policy, now, expected) in [
+            (EtagPolicy::Strict, NOW, "\"18a1a41110a690d0\""),
+            (EtagPolicy::Strict, MODIFIED, "W/\"e6c55e4ff461a9ef\""),
+            (EtagPolicy::Replica, NOW, "\"3cfd7ef647c749a6\""),
+        ] {
+            assert_eq!(tag(policy, &FILE, now), expected, "{policy:?}");
+        }
     }
 
     #[test]
-    fn the_etag_names_inode_size_and_time() {
-        assert_eq!(String::from_utf8_lossy(&validators().etag().text()), ETAG);
-        let widest = Validators::new(u64::MAX, u64::MAX, -1, 0, NOW);
-        assert!(widest.etag().text().len() <= ETAG_BYTES_MAX);
-        assert_eq!(widest.last_modified, 0);
+    fn a_tag_follows_what_its_policy_looks_at() {
+        let original = FILE;
+        for (name, file, strict, replica) in [
+            ("the same", FileState { ..FILE }, false, false),
+            ("another inode", FileState { inode: 11, ..FILE }, true, false),
+            ("another size", FileState { size: 101, ..FILE }, true, true),
+            ("a second later", FileState { modified: at(784_111_778, 5), ..FILE }, true, true),
+            ("a nanosecond later", FileState { modified: at(784_111_777, 6), ..FILE }, true, true),
+            ("restored a second later", FileState { changed: at(784_111_778, 5), ..FILE }, true, false),
+            ("restored a nanosecond later", FileState { changed: at(784_111_777, 6), ..FILE }, true, false),
+            ("before the epoch", FileState { modified: at(-784_111_777, 5), ..FILE }, true, true),
+        ] {
+            for (policy, differs) in [(EtagPolicy::Strict, strict), (EtagPolicy::Replica, replica)] {
+                let tags = [original, file].map(|file| tag(policy, &file, NOW));
+                assert_eq!(tags[0] != tags[1], differs, "{name}, {policy:?}");
+            }
+        }
+        assert_eq!(Validators::new(EtagPolicy::Off, &FILE, NOW).etag(), None);
+    }
+
+    /// What decides is when the file was changed and how finely its file system counts.
+    #[test]
+    fn a_young_file_has_a_weak_tag() {
+        let (fine, coarse) = (MODIFIED, at(784_111_777, 0));
+        let restored = at(1_000_000, 5);
+        for (name, modified, changed, now, strict, replica) in [
+            ("at once", fine, fine, fine, true, true),
+            ("249 ms later", fine, fine, at(784_111_777, 249_000_005), true, true),
+            ("250 ms later", fine, fine, at(784_111_777, 250_000_005), false, false),
+            ("coarse, at once", coarse, coarse, coarse, true, true),
+            ("coarse, 2 s later", coarse, coarse, at(784_111_779, 0), true, true),
+            ("coarse, 2249 ms later", coarse, coarse, at(784_111_779, 249_999_999), true, true),
+            ("coarse, 2250 ms later", coarse, coarse, at(784_111_779, 250_000_000), false, false),
+            ("restored, at once", restored, fine, fine, true, false),
+            ("restored, later", restored, fine, NOW, false, false),
+            ("restored to the future", at(i64::MAX, 5), fine, NOW, false, true),
+            ("changed in the future", restored, at(784_111_801, 5), NOW, true, false),
+            ("changed at the end of time", restored, at(i64::MAX, 999_999_999), NOW, true, false),
+            ("without a change time, at once", fine, at(0, 0), fine, true, true),
+            ("before time", at(i64::MIN, 5), at(i64::MIN, 5), NOW, false, false),
+        ] {
+            let file = FileState { modified, changed, ..FILE };
+            for (policy, is_weak) in [(EtagPolicy::Strict, strict), (EtagPolicy::Replica, replica)] {
+                assert_eq!(tag(policy, &file, now).starts_with("W/"), is_weak, "{name}, {policy:?}");
+            }
+        }
+    }
+
+    /// Otherwise a client that has an early version would be told that the late one is the same.
+    #[test]
+    fn a_weak_tag_is_another_than_the_strong_one_that_follows() {
+        for policy in [EtagPolicy::Strict, EtagPolicy::Replica] {
+            let early = tag(policy, &FILE, MODIFIED);
+            let late = Validators::new(policy, &FILE, NOW);
+            let verdict = judged(&[(Condition::IfNoneMatch, &early)], &late);
+            assert_eq!(verdict, Verdict::Proceed { range: true }, "{policy:?}");
+        }
     }
 
     #[test]
-    fn a_change_in_the_future_is_dated_now() {
-        assert_eq!(Validators::new(1, 1, NOW + 1000, 0, NOW).last_modified, NOW);
+    fn a_date_that_says_nothing_is_none() {
+        let ahead = NOW.seconds + AHEAD_SECONDS_MAX;
+        for (name, seconds, expected) in [
+            ("a date", 784_111_777, Some(784_111_777)),
+            ("the second after the unknown ones", 2, Some(2)),
+            ("one", 1, None),
+            ("zero", 0, None),
+            ("before the epoch", -1, None),
+            ("the least", i64::MIN, None),
+            ("now", NOW.seconds, Some(NOW.seconds)),
+            ("an hour ahead is now", NOW.seconds + 3600, Some(NOW.seconds)),
+            ("a day ahead is now", ahead, Some(NOW.seconds)),
+            ("more than that makes no sense", ahead + 1, None),
+            ("nor does the greatest", i64::MAX, None),
+        ] {
+            let file = FileState { modified: at(seconds, 5), ..FILE };
+            for policy in [EtagPolicy::Strict, EtagPolicy::Replica, EtagPolicy::Off] {
+                let validators = Validators::new(policy, &file, NOW);
+                assert_eq!(validators.last_modified(), expected, "{name}, {policy:?}");
+            }
+        }
+        let unset = Validators::new(EtagPolicy::Strict, &FILE, at(5, 0));
+        assert_eq!(unset.last_modified(), None, "a clock that was never set");
     }
 
     #[test]
@@ -240,54 +493,146 @@ mod tests {
         const SAME: Verdict = Verdict::NotModified;
         let weak = format!("W/{ETAG}");
         let listed = format!(", ,\"x,y\" , W/\"z\",, {ETAG}");
-        let rows: &[(&[(Condition, &str)], Verdict)] = &[
-            (&[], GO),
-            (&[(IfMatch, ETAG)], GO),
-            (&[(IfMatch, "*")], GO),
-            (&[(IfMatch, &listed)], GO),
-            (&[(IfMatch, "\"x\""), (IfMatch, ETAG)], GO),
-            (&[(IfMatch, &weak)], FAILED),
-            (&[(IfMatch, "\"x\"")], FAILED),
-            (&[(IfMatch, "nonsense")], FAILED),
-            (&[(IfMatch, ETAG), (IfUnmodifiedSince, EARLIER)], GO),
-            (&[(IfUnmodifiedSince, DATE)], GO),
-            (&[(IfUnmodifiedSince, LATER)], GO),
-            (&[(IfUnmodifiedSince, EARLIER)], FAILED),
-            (&[(IfUnmodifiedSince, "never")], GO),
-            (&[(IfNoneMatch, ETAG)], SAME),
-            (&[(IfNoneMatch, &weak)], SAME),
-            (&[(IfNoneMatch, "*")], SAME),
-            (&[(IfNoneMatch, &listed)], SAME),
-            (&[(IfNoneMatch, "\"x\""), (IfNoneMatch, ETAG)], SAME),
-            (&[(IfNoneMatch, "\"x\"")], GO),
-            (&[(IfNoneMatch, "nonsense")], GO),
-            (&[(IfNoneMatch, "\"x\""), (IfModifiedSince, LATER)], GO),
-            (&[(IfModifiedSince, DATE)], SAME),
-            (&[(IfModifiedSince, LATER)], SAME),
-            (&[(IfModifiedSince, EARLIER)], GO),
-            (&[(IfModifiedSince, "never")], GO),
-            (&[(IfModifiedSince, DATE), (IfModifiedSince, DATE)], GO),
-            (&[(IfMatch, "\"x\""), (IfNoneMatch, ETAG)], FAILED),
-            (&[(IfMatch, ETAG), (IfNoneMatch, ETAG)], SAME),
-            (&[(Range, "bytes=0-1"), (IfRange, ETAG)], GO),
-            (&[(Range, "bytes=0-1"), (IfRange, &weak)], NO_RANGE),
-            (&[(Range, "bytes=0-1"), (IfRange, "\"x\"")], NO_RANGE),
-            (&[(Range, "bytes=0-1"), (IfRange, DATE)], GO),
-            (&[(Range, "bytes=0-1"), (IfRange, LATER)], NO_RANGE),
-            (&[(Range, "bytes=0-1"), (IfRange, EARLIER)], NO_RANGE),
-            (&[(IfNoneMatch, ETAG), (IfRange, ETAG)], SAME),
+        // With a strong tag and a date, with a weak tag, without a tag, without a date.
+        let kinds = [
+            Validators::new(EtagPolicy::Strict, &FILE, NOW),
+            Validators::new(EtagPolicy::Strict, &FileState { changed: NOW, ..FILE }, NOW),
+            Validators::new(EtagPolicy::Off, &FILE, NOW),
+            Validators::new(EtagPolicy::Strict, &FileState { modified: at(1, 0), ..FILE }, NOW),
+        ];
+        type Lines<'a> = &'a [(Condition, &'a str)];
+        let rows: &[(Lines<'_>, [Verdict; 4])] = &[
+            (&[], [GO, GO, GO, GO]),
+            (&[(IfMatch, ETAG)], [GO, FAILED, FAILED, GO]),
+            (&[(IfMatch, "*")], [GO, GO, GO, GO]),
+            (&[(IfMatch, " * ")], [GO, GO, GO, GO]),
+            (&[(IfMatch, "")], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, &listed)], [GO, FAILED, FAILED, GO]),
+            (&[(IfMatch, "\"x\""), (IfMatch, ETAG)], [GO, FAILED, FAILED, GO]),
+            (&[(IfMatch, &weak)], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, "\"x\"")], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, "nonsense")], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, "\"x\" \"TAG\"")], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, ETAG), (IfUnmodifiedSince, EARLIER)], [GO, FAILED, FAILED, GO]),
+            (&[(IfMatch, "*"), (IfUnmodifiedSince, EARLIER)], [GO, GO, GO, GO]),
+            (&[(IfUnmodifiedSince, DATE)], [GO, GO, GO, GO]),
+            (&[(IfUnmodifiedSince, LATER)], [GO, GO, GO, GO]),
+            (&[(IfUnmodifiedSince, EARLIER)], [FAILED, FAILED, FAILED, GO]),
+            (&[(IfUnmodifiedSince, "never")], [GO, GO, GO, GO]),
+            (&[(IfNoneMatch, ETAG)], [SAME, SAME, GO, SAME]),
+            (&[(IfNoneMatch, &weak)], [SAME, SAME, GO, SAME]),
+            (&[(IfNoneMatch, "*")], [SAME, SAME, SAME, SAME]),
+            (&[(IfNoneMatch, &listed)], [SAME, SAME, GO, SAME]),
+            (&[(IfNoneMatch, "\"x\""), (IfNoneMatch, ETAG)], [SAME, SAME, GO, SAME]),
+            (&[(IfNoneMatch, "\"x\"")], [GO, GO, GO, GO]),
+            (&[(IfNoneMatch, "nonsense")], [GO, GO, GO, GO]),
+            (&[(IfNoneMatch, "\"x\""), (IfModifiedSince, LATER)], [GO, GO, GO, GO]),
+            (&[(IfModifiedSince, DATE)], [SAME, SAME, SAME, GO]),
+            (&[(IfModifiedSince, LATER)], [SAME, SAME, SAME, GO]),
+            (&[(IfModifiedSince, EARLIER)], [GO, GO, GO, GO]),
+            (&[(IfModifiedSince, "never")], [GO, GO, GO, GO]),
+            (&[(IfModifiedSince, DATE), (IfModifiedSince, DATE)], [GO, GO, GO, GO]),
+            (&[(IfMatch, "\"x\""), (IfNoneMatch, ETAG)], [FAILED, FAILED, FAILED, FAILED]),
+            (&[(IfMatch, ETAG), (IfNoneMatch, ETAG)], [SAME, FAILED, FAILED, SAME]),
+            (&[(Range, "bytes=0-1"), (IfRange, ETAG)], [GO, NO_RANGE, NO_RANGE, GO]),
+            (&[(Range, "bytes=0-1"), (IfRange, &weak)], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            (&[(Range, "bytes=0-1"), (IfRange, "\"x\"")], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            // The second kind was changed after that date, which may have been set.
+            (&[(Range, "bytes=0-1"), (IfRange, DATE)], [GO, NO_RANGE, GO, NO_RANGE]),
+            (&[(Range, "bytes=0-1"), (IfRange, LATER)], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            (&[(Range, "bytes=0-1"), (IfRange, EARLIER)], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            (&[(Range, "bytes=0-1"), (IfRange, "never")], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            (&[(IfRange, ETAG), (IfRange, ETAG)], [NO_RANGE, NO_RANGE, NO_RANGE, NO_RANGE]),
+            (&[(IfNoneMatch, ETAG), (IfRange, ETAG)], [SAME, SAME, NO_RANGE, SAME]),
         ];
         for (lines, expected) in rows {
-            let conditions =
-                Conditions(lines.iter().map(|(name, value)| (*name, value.as_bytes())).collect());
-            assert_eq!(evaluate(&conditions, &validators()), *expected, "{conditions:?}");
+            let verdicts = kinds.map(|validators| judged(lines, &validators));
+            assert_eq!(verdicts, *expected, "{lines:?}");
         }
     }
 
+    /// A date stands for one content alone: nobody has set it, and its second is over.
     #[test]
-    fn a_date_is_no_strong_validator_within_its_second() {
-        let conditions = Conditions([(Condition::IfRange, DATE.as_bytes())].into_iter().collect());
-        let fresh = Validators::new(10, 100, MODIFIED, 5, MODIFIED);
-        assert_eq!(evaluate(&conditions, &fresh), Verdict::Proceed { range: false });
+    fn a_date_is_a_strong_validator_only_if_nothing_else_can_have_it() {
+        use EtagPolicy::{Off, Replica, Strict};
+        let in_its_second = at(784_111_777, 900_000_000);
+        let just_after = at(784_111_778, 249_999_998);
+        let over = at(784_111_778, 249_999_999);
+        let (fine, coarse, set) = (MODIFIED, at(784_111_777, 0), at(784_111_779, 5));
+        for (name, modified, changed, now, expected) in [
+            ("in its second", fine, fine, in_its_second, [false, false, false]),
+            ("a tick later", fine, fine, just_after, [false, false, false]),
+            ("over", fine, fine, over, [true, true, true]),
+            (
+                "coarse, in its two seconds",
+                coarse,
+                coarse,
+                at(784_111_779, 249_999_999),
+                [false, false, false],
+            ),
+            ("coarse, over", coarse, coarse, at(784_111_779, 250_000_000), [true, true, true]),
+            ("set", fine, set, NOW, [false, true, true]),
+            ("set within its second", fine, at(784_111_777, 6), NOW, [true, true, true]),
+        ] {
+            let file = FileState { modified, changed, ..FILE };
+            let verdicts = [Strict, Replica, Off]
+                .map(|policy| judged(&[(Condition::IfRange, DATE)], &Validators::new(policy, &file, now)));
+            assert_eq!(verdicts, expected.map(|range| Verdict::Proceed { range }), "{name}");
+        }
+    }
+
+    fn moments() -> impl Strategy<Value = Timestamp> {
+        let seconds = prop_oneof![0..4_i64, 784_111_770..784_111_800_i64, any::<i64>()];
+        let nanoseconds = prop_oneof![Just(0_u32), 0..1_000_000_000_u32];
+        (seconds, nanoseconds).prop_map(|(seconds, nanoseconds)| at(seconds, nanoseconds))
+    }
+
+    fn files() -> impl Strategy<Value = FileState> {
+        (1..3_u64, 0..3_u64, moments(), moments()).prop_map(|(inode, size, modified, changed)| FileState {
+            inode,
+            size,
+            modified,
+            changed,
+        })
+    }
+
+    proptest! {
+        /// Strong tags are equal exactly where what they are made of is, and so are weak ones.
+        #[test]
+        fn equal_tags_mean_equal_files(one in files(), other in files(), now in moments(), then in moments()) {
+            let tags = [tag(EtagPolicy::Strict, &one, now), tag(EtagPolicy::Strict, &other, then)];
+            let kinds = [0, 1].map(|index: usize| tags[index].starts_with('W'));
+            prop_assert_eq!(tags[0] == tags[1], one == other && kinds[0] == kinds[1]);
+            let copy = FileState { inode: 7, changed: then, ..one };
+            prop_assert_eq!(tag(EtagPolicy::Replica, &one, now), tag(EtagPolicy::Replica, &copy, now));
+        }
+
+        /// Time only ever makes a tag strong, exactly when it was said to.
+        #[test]
+        fn a_tag_settles_once(file in files(), now in moments(), policy in prop_oneof![Just(EtagPolicy::Strict), Just(EtagPolicy::Replica)]) {
+            let left = file.settles_in(policy, now);
+            prop_assert_eq!(tag(policy, &file, now).starts_with('W'), !left.is_zero());
+            let settled = now.after(left);
+            if settled.seconds < i64::MAX && now.seconds > i64::MIN && file.modified <= now {
+                prop_assert!(!tag(policy, &file, settled).starts_with('W'));
+                if left > Duration::from_nanos(1) {
+                    let before = now.after(left - Duration::from_nanos(1));
+                    prop_assert!(tag(policy, &file, before).starts_with('W'));
+                }
+            }
+        }
+
+        /// A date is never in the future, and only one that is sent decides anything.
+        #[test]
+        fn dates_are_of_the_past(file in files(), now in moments()) {
+            let validators = Validators::new(EtagPolicy::Off, &file, now);
+            match validators.last_modified() {
+                Some(date) => prop_assert!(date > 1 && date <= now.seconds && date <= file.modified.seconds),
+                None => for condition in [Condition::IfModifiedSince, Condition::IfUnmodifiedSince] {
+                    let verdict = judged(&[(condition, DATE)], &validators);
+                    prop_assert_eq!(verdict, Verdict::Proceed { range: true });
+                },
+            }
+        }
     }
 }

@@ -15,10 +15,9 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Appends a number in hexadecimal, without leading zeros.
-pub(crate) fn push_hex(out: &mut impl Extend<u8>, number: u64) {
-    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
-    out.extend((0..digits).rev().map(|digit| b"0123456789abcdef"[(number >> (4 * digit) & 15) as usize]));
+/// A number in hexadecimal, with leading zeros.
+pub(crate) fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|index| b"0123456789abcdef"[(number >> (60 - 4 * index) & 15) as usize])
 }
 
 #[cfg(test)]
@@ -27,13 +26,11 @@ mod tests {
 
     #[test]
     fn numbers() {
-        for number in [0, 9, 10, 255, 256, u64::MAX] {
+        for number in [0, 9, 10, 255, 256, 0x0123_4567_89ab_cdef, u64::MAX] {
             let mut out = Vec::new();
             push_decimal(&mut out, number);
             assert_eq!(out, number.to_string().as_bytes());
-            let mut out = Vec::new();
-            push_hex(&mut out, number);
-            assert_eq!(out, format!("{number:x}").as_bytes());
+            assert_eq!(hex(number).as_slice(), format!("{number:016x}").as_bytes());
         }
     }
 }

@@ -257,17 +257,22 @@ fn push_content_range(out: &mut Vec<u8>, range: ByteRange, size: u64) {
 }
 
 fn push_validators(out: &mut Vec<u8>, validators: &Validators) {
-    out.extend_from_slice(b"Last-Modified: ");
-    out.extend_from_slice(Date::from_unix(validators.last_modified).as_bytes());
-    out.extend_from_slice(b"\r\nETag: ");
-    out.extend_from_slice(&validators.etag().text());
-    out.extend_from_slice(b"\r\n");
+    if let Some(seconds) = validators.last_modified() {
+        out.extend_from_slice(b"Last-Modified: ");
+        out.extend_from_slice(Date::from_unix(seconds).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(etag) = validators.etag() {
+        out.extend_from_slice(b"ETag: ");
+        out.extend_from_slice(&etag.text());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Depends only on the version of the file, so that all servers send the same bytes.
 fn push_boundary(out: &mut Vec<u8>, file: &Representation) {
     out.extend_from_slice(b"triptych-");
-    out.extend_from_slice(&file.validators.etag().opaque());
+    out.extend_from_slice(&file.validators.boundary());
 }
 
 fn push_error_body(out: &mut Vec<u8>, status: Status) {
@@ -278,15 +283,24 @@ fn push_error_body(out: &mut Vec<u8>, status: Status) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::conditional::{EtagPolicy, FileState, Timestamp};
     use crate::http::mime::mime_for;
 
     const GENERAL: General = General { date: Date::EPOCH, persistence: Persistence::Kept };
+
+    const MODIFIED: i64 = 784_111_777;
+    const NOW: Timestamp = Timestamp { seconds: 784_111_800, nanoseconds: 0 };
+
+    fn validators(policy: EtagPolicy, seconds: i64) -> Validators {
+        let modified = Timestamp { seconds, nanoseconds: 5 };
+        Validators::new(policy, &FileState { inode: 10, size: 1000, modified, changed: modified }, NOW)
+    }
 
     fn file() -> Representation {
         Representation {
             media_type: MediaType::HTML,
             size: 1000,
-            validators: Validators::new(10, 1000, 784_111_777, 5, 784_111_800),
+            validators: validators(EtagPolicy::Strict, MODIFIED),
         }
     }
 
@@ -302,7 +316,7 @@ mod tests {
             built(|out| build_ok_headers(out, &GENERAL, &file())),
             "HTTP/1.1 200 OK\nServer: triptych\nDate: Thu, 01 Jan 1970 00:00:00 GMT\n\
              Content-Type: text/html; charset=utf-8\nContent-Length: 1000\n\
-             Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nETag: \"a-3e8-ae1b981bc490a05\"\nAccept-Ranges: bytes\n\
+             Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\nETag: \"a8344caae3e78d10\"\nAccept-Ranges: bytes\n\
              X-Content-Type-Options: nosniff\n\n"
         );
     }
@@ -328,6 +342,32 @@ mod tests {
         }
     }
 
+    /// A field that has nothing to say is left out, also from answers that have no others.
+    #[test]
+    fn validators_that_there_are() {
+        const DATE: &str = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\n";
+        for (name, policy, seconds, date, tag) in [
+            ("both", EtagPolicy::Strict, MODIFIED, DATE, true),
+            ("no tag", EtagPolicy::Off, MODIFIED, DATE, false),
+            ("no date", EtagPolicy::Strict, 1, "", true),
+            ("neither", EtagPolicy::Off, 0, "", false),
+        ] {
+            let validators = validators(policy, seconds);
+            let tag = if tag {
+                let text = validators.etag().expect("a tag").text();
+                format!("ETag: {}\n", String::from_utf8_lossy(&text))
+            } else {
+                String::new()
+            };
+            let expected = format!("1970 00:00:00 GMT\n{date}{tag}X-Content-Type-Options: nosniff\n\n");
+            let text = built(|out| build_not_modified(out, &GENERAL, &validators));
+            assert!(text.ends_with(&expected), "{name}: {text}");
+            let text = built(|out| build_precondition_failed(out, &GENERAL, &validators));
+            let end = &expected["1970 00:00:00 GMT".len()..];
+            assert!(text.ends_with(&format!("\nContent-Length: 0{end}")), "{name}: {text}");
+        }
+    }
+
     #[test]
     fn a_part_of_a_file() {
         let range = ByteRange { start: 10, length: 5 };
@@ -350,10 +390,10 @@ mod tests {
         });
         assert_eq!(body.replace('\n', "\r\n").len() as u64, announced);
         assert!(
-            body.starts_with("--triptych-a-3e8-ae1b981bc490a05\nContent-Type: text/html; charset=utf-8\n"),
+            body.starts_with("--triptych-a8344caae3e78d10\nContent-Type: text/html; charset=utf-8\n"),
             "{body}"
         );
-        assert!(body.ends_with("x\n--triptych-a-3e8-ae1b981bc490a05--\n"), "{body}");
+        assert!(body.ends_with("x\n--triptych-a8344caae3e78d10--\n"), "{body}");
     }
 
     #[test]

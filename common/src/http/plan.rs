@@ -44,10 +44,14 @@ pub fn plan(method: Method, conditions: &Conditions<'_>, validators: &Validators
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::conditional::{EtagPolicy, FileState, Timestamp};
 
     #[test]
     fn plans_follow_from_method_conditions_and_size() {
-        let validators = Validators::new(1, 1000, 784_111_777, 0, 784_111_800);
+        let modified = Timestamp { seconds: 784_111_777, nanoseconds: 5 };
+        let file = FileState { inode: 1, size: 1000, modified, changed: modified };
+        let now = Timestamp { seconds: 784_111_800, nanoseconds: 0 };
+        let validators = Validators::new(EtagPolicy::Strict, &file, now);
         let part = |start, length| ByteRange { start, length };
         let parts = [part(0, 1), part(200, 1)].into_iter().collect();
         for (method, lines, expected) in [

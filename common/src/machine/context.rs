@@ -128,7 +128,7 @@ impl Context {
 
     /// The time of the last tick, by both clocks.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now: self.now, unix_seconds: self.unix_seconds }
+        Moment { now: self.now, unix_seconds: self.unix_seconds, next_second: self.next_second }
     }
 
     /// The current second, for a header field.

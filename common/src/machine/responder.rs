@@ -279,16 +279,18 @@ impl Responder {
 
     fn answer_file(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
         let Found { metadata, media_type, source, cached } = found;
-        let (now, size) = (context.moment().unix_seconds, metadata.size);
+        let (moment, size) = (context.moment(), metadata.size);
+        let etag = context.files.site().options().etag;
         let whole = ByteRange { start: 0, length: size };
         let is_unconditional = current.request.is_unconditional();
         if let Some(cached) = cached
             && is_unconditional
         {
-            let push_head = |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, now);
+            let push_head =
+                |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, etag, moment);
             return self.answer_with_body(context, current, Status::Ok, source, whole, push_head);
         }
-        let representation = representation(metadata, media_type, now);
+        let representation = representation(metadata, media_type, etag, moment);
         let validators = representation.validators;
         let decided = if is_unconditional {
             Plan::Whole

@@ -19,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use crate::http::conditional::EtagPolicy;
 use crate::machine::connection::LINGER_TIME;
 use crate::machine::context::Counts;
 use crate::service::config::Config;
@@ -105,6 +106,10 @@ struct Flags {
     /// List directories that have no index.html
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_LISTING")]
     listing: bool,
+    /// What entity tags are made of: strict, which no restored time deceives; replica, the same on several machines
+    /// that serve copies with the same times; or off
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "strict", env = "TRIPTYCH_ETAG")]
+    etag: EtagPolicy,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     copy: CopyMode,
@@ -239,8 +244,7 @@ fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duratio
     let fail = |error: io::Error| StartError::new(error.to_string());
     // First of all, so that none of them ends the process; those that come early are followed once it serves.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(fail)?;
-    let options = SiteOptions { hidden: flags.hidden, symlinks: flags.symlinks, listing: flags.listing };
-    let site = Site::open_root(&flags.root, options)?;
+    let site = Site::open_root(&flags.root, flags.site())?;
     let descriptors = raise_descriptor_limit();
     let config = flags.config(descriptors);
     let warning = flags.warning(descriptors, config.connections_max);
@@ -327,6 +331,11 @@ impl Flags {
     fn worker_count(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.workers.map_or_else(cores, usize::from)
+    }
+
+    fn site(&self) -> SiteOptions {
+        let Flags { hidden, symlinks, listing, etag, .. } = *self;
+        SiteOptions { hidden, symlinks, listing, etag }
     }
 
     fn config(&self, descriptors: u64) -> Config {

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
 
+use crate::http::conditional::EtagPolicy;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::mounts::{MountId, Mounts};
 
@@ -41,6 +42,8 @@ pub struct SiteOptions {
     pub symlinks: Symlinks,
     /// Whether a directory without an `index.html` is listed.
     pub listing: bool,
+    /// What entity tags are made of.
+    pub etag: EtagPolicy,
 }
 
 /// A directory that is served.

@@ -17,6 +17,7 @@ mod secrets;
 mod slow_clients;
 mod timeouts;
 mod uploads;
+mod validators;
 mod vanishing;
 mod volumes;
 mod waiting;
@@ -78,12 +79,13 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 15] = [
+    let groups: [(&str, &[(&str, Test)]); 16] = [
         ("timeouts", timeouts::TESTS),
         ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
         ("freshness", freshness::TESTS),
+        ("validators", validators::TESTS),
         ("eviction", eviction::TESTS),
         ("secrets", secrets::TESTS),
         ("downloads", downloads::TESTS),

@@ -20,11 +20,11 @@
 //! the later requests (RFC 9112 §9.3.2).
 //!
 //! A change in **several steps** (truncate, then write) shows intermediate sizes and dates. While it is in progress, an
-//! unknown tag of the same inode is no error.
+//! unknown tag is no error.
 
 use std::time::Duration;
 
-use super::ledger::{Entry, History, STALE_MAX, Subject, What, Window};
+use super::ledger::{Entry, History, STALE_MAX, State, Subject, What, Window};
 use crate::response::Response;
 
 /// The requested range: first and last position.
@@ -187,7 +187,7 @@ impl Case<'_> {
         if total > start {
             return fault(Fault::WrongHead, format!("416 for {start} of {total}"));
         }
-        if self.gradual_inode(|_| true) {
+        if self.gradual().next().is_some() {
             return Ok(Observation::default());
         }
         let has_size = |entry: &Entry| entry.state().is_some_and(|state| state.size == total);
@@ -196,21 +196,22 @@ impl Case<'_> {
 
     /// The tag must identify a permitted state, or one in the middle of a change in several steps.
     fn judge_tag(&self, tag: &str) -> Verdict {
-        let is_it = |entry: &Entry| entry.state().is_some_and(|state| state.etag() == tag);
-        let known = self.history.entries().any(is_it);
-        let Some((inode, ..)) = read_tag(tag) else { return fault(Fault::WrongHead, format!("ETag: {tag}")) };
-        if !known && self.gradual_inode(|theirs| theirs == inode) {
+        let is_it = |entry: &Entry| entry.state().is_some_and(|state| state.has_etag(tag));
+        if self.state_of(tag).is_none() && self.gradual().next().is_some() {
             return Ok(Observation::default());
         }
         self.show(&format!("the file with the tag {tag}"), is_it)
     }
 
-    fn gradual_inode(&self, is_it: impl Fn(u64) -> bool) -> bool {
-        self.history.entries().any(|entry| {
-            entry.gradual
-                && entry.is_under_way(self.window)
-                && entry.state().is_some_and(|state| is_it(state.inode))
-        })
+    /// The state with this tag. There is none for one in the middle of a change in several steps.
+    fn state_of(&self, tag: &str) -> Option<&State> {
+        self.history.entries().rev().filter_map(Entry::state).find(|state| state.has_etag(tag))
+    }
+
+    /// The results of changes in several steps that may be seen half done.
+    fn gradual(&self) -> impl Iterator<Item = &State> {
+        let entries = self.history.entries();
+        entries.filter(|entry| entry.gradual && entry.is_under_way(self.window)).filter_map(Entry::state)
     }
 
     fn judge_file(&self) -> Verdict {
@@ -220,12 +221,15 @@ impl Case<'_> {
             return fault(Fault::WrongHead, format!("{} for an unchanged tag {tag}", head.status));
         }
         let mut observation = self.judge_tag(tag)?;
-        let Some((inode, size)) = read_tag(tag) else { return fault(Fault::WrongHead, "no tag") };
+        let (inodes, size) = match self.state_of(tag) {
+            Some(state) => (vec![state.inode], state.size),
+            None => (self.gradual().map(|state| state.inode).collect(), total_of(head)),
+        };
         self.judge_date(tag)?;
         let (start, length) = self.judge_extent(size)?;
         let content = &self.answer.content;
         if !self.ask.head {
-            observation.mixed = self.judge_bytes(inode, start, content)?;
+            observation.mixed = self.judge_bytes(&inodes, start, content)?;
             if (content.len() as u64) < length {
                 if !was_cut(self.history, self.window) {
                     let why = format!("{} bytes of {length}, and no cut; {}", content.len(), self.present());
@@ -241,7 +245,7 @@ impl Case<'_> {
     /// for many responses, a moment earlier.
     fn judge_date(&self, tag: &str) -> Result<(), (Fault, String)> {
         let head = &self.answer.head;
-        let state = self.history.entries().filter_map(Entry::state).find(|state| state.etag() == tag);
+        let state = self.state_of(tag);
         let Some(Ok(date)) = head.field("Date").map(httpdate::parse_http_date) else {
             return fault(Fault::WrongHead, format!("Date: {:?}", head.field("Date")));
         };
@@ -281,10 +285,10 @@ impl Case<'_> {
     }
 
     /// Checks the bytes; returns whether they belong to several versions.
-    fn judge_bytes(&self, inode: u64, start: u64, content: &[u8]) -> Result<bool, (Fault, String)> {
+    fn judge_bytes(&self, inodes: &[u64], start: u64, content: &[u8]) -> Result<bool, (Fault, String)> {
         let mut versions = Vec::new();
         for entry in self.history.entries().rev().filter(|entry| entry.is_visible(self.window)) {
-            if let Some(state) = entry.state().filter(|state| state.inode == inode)
+            if let Some(state) = entry.state().filter(|state| inodes.contains(&state.inode))
                 && !versions.contains(&state.version)
             {
                 versions.push(state.version);
@@ -373,9 +377,8 @@ const CHUNK_BYTES: usize = 4096;
 /// This many bytes identify their version.
 const EXPLAINED_BYTES: usize = 8;
 
-/// Parses inode and size from an entity tag.
-fn read_tag(tag: &str) -> Option<(u64, u64)> {
-    let mut numbers = tag.strip_prefix('"')?.strip_suffix('"')?.split('-');
-    let mut number = || u64::from_str_radix(numbers.next()?, 16).ok();
-    Some((number()?, number()?))
+/// The size of the file according to the head.
+fn total_of(head: &Response) -> u64 {
+    let range = head.field("Content-Range").and_then(|range| range.split_once('/')).map(|(_, total)| total);
+    range.or(head.field("Content-Length")).and_then(|total| total.parse().ok()).unwrap_or_default()
 }

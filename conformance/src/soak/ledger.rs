@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::http::conditional::{EtagPolicy, FileState, Timestamp, Validators};
+
 use crate::pattern::Pattern;
 
 /// How long after a change a response may still be stale.
@@ -38,8 +40,10 @@ pub struct State {
     pub inode: u64,
     /// The size in bytes.
     pub size: u64,
-    /// The modification time, in nanoseconds since the epoch.
-    pub modified: u64,
+    /// The modification time.
+    pub modified: Timestamp,
+    /// The change time.
+    pub changed: Timestamp,
     /// The version of the content.
     pub version: u32,
 }
@@ -48,22 +52,41 @@ impl State {
     /// The state of a file with this version's content, from fstat(2).
     #[must_use]
     pub fn new(metadata: &Metadata, version: u32) -> State {
-        // The files are newer than the epoch.
-        let seconds = metadata.mtime().unsigned_abs();
-        let modified = seconds * 1_000_000_000 + metadata.mtime_nsec().unsigned_abs();
-        State { inode: metadata.ino(), size: metadata.len(), modified, version }
+        let time = |seconds, nanoseconds| Timestamp {
+            seconds,
+            nanoseconds: u32::try_from(nanoseconds).unwrap_or_default(),
+        };
+        let modified = time(metadata.mtime(), metadata.mtime_nsec());
+        let changed = time(metadata.ctime(), metadata.ctime_nsec());
+        State { inode: metadata.ino(), size: metadata.len(), modified, changed, version }
     }
 
-    /// Its entity tag.
+    /// Its entity tag, once it is old enough for a strong one.
     #[must_use]
     pub fn etag(&self) -> String {
-        format!("\"{:x}-{:x}-{:x}\"", self.inode, self.size, self.modified)
+        self.etag_at(Timestamp { seconds: i64::MAX, nanoseconds: 0 })
+    }
+
+    /// Whether this is its entity tag, or was as long as it was too young for a strong one.
+    #[must_use]
+    pub fn has_etag(&self, tag: &str) -> bool {
+        tag == self.etag() || tag == self.etag_at(self.changed)
+    }
+
+    fn etag_at(&self, now: Timestamp) -> String {
+        let State { inode, size, modified, changed, .. } = *self;
+        let validators =
+            Validators::new(EtagPolicy::Strict, &FileState { inode, size, modified, changed }, now);
+        let text = validators.etag().map(|etag| etag.text()).unwrap_or_default();
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// The modification time.
     #[must_use]
     pub fn modified(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_nanos(self.modified)
+        // The files are newer than the epoch.
+        let Timestamp { seconds, nanoseconds } = self.modified;
+        UNIX_EPOCH + Duration::new(seconds.unsigned_abs(), nanoseconds)
     }
 }
 

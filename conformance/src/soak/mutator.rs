@@ -292,12 +292,13 @@ impl<'a> Mutator<'a> {
         let forbidden = self.grounds.permissions_count;
         self.record(subject, "made unreadable", Effect::default(), || {
             fs::set_permissions(&subject.path, Permissions::from_mode(0o0))?;
+            let state = State::new(&fs::metadata(&subject.path)?, state.version);
             Ok(if forbidden { What::Forbidden } else { What::File(state) })
         })
     }
 
     fn allow(&mut self, subject: &Subject) -> io::Result<()> {
-        // Permissions change neither content nor date. The version is that of the last entry with a state.
+        // Permissions change no content. The version is that of the last entry with a state.
         let version = subject.history().entries().rev().find_map(|entry| Some(entry.state()?.version));
         let version = version.ok_or_else(|| io::Error::other("a file that never was there"))?;
         self.record(subject, "made readable", Effect::default(), || {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::{Duration, Instant, SystemTime};
 
+use common::http::conditional::Timestamp;
 use common::{Config, SiteOptions};
 use libtest_mimic::{Completion, Failed, Trial};
 use tempfile::TempDir;
@@ -131,8 +132,8 @@ const CASES: &[Case] = &[
 /// The states of versions 1 to 3; version 4 never existed.
 fn state(version: u32) -> State {
     let inode = if version < 3 { 10 } else { 11 };
-    let modified = 1_709_210_096_000_000_000 + u64::from(version) * 1_500_000_000;
-    State { inode, size: BYTES as u64, modified, version }
+    let modified = Timestamp { seconds: 1_709_210_096 + i64::from(version), nanoseconds: 5 };
+    State { inode, size: BYTES as u64, modified, changed: modified, version }
 }
 
 fn entry(change: &'static str, version: u32, settled: Instant) -> Entry {
@@ -192,7 +193,8 @@ impl Case {
 fn a_response_date_before_the_file_date() -> Result<(), Failed> {
     let (subject, window) = changed_file(LONG_AGO);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let now = State { modified: now.as_secs() * 1_000_000_000, ..state(3) };
+    let now = Timestamp { seconds: now.as_secs().cast_signed(), nanoseconds: 0 };
+    let now = State { modified: now, changed: now, ..state(3) };
     let (tag, modified) = (now.etag(), now.modified());
     subject.history().push(Entry { what: What::File(now), ..entry("touched", 3, window.sent) });
     let case = &CASES[0];
@@ -271,6 +273,7 @@ impl Forgery {
             let link = Self::link(folder.path(), subject);
             fs::create_dir_all(link.parent().unwrap_or(Path::new("/")))?;
             fs::hard_link(&subject.path, link)?;
+            record(subject, &subject.path, version_of(subject))?;
         }
         Ok(Forgery { folder, grounds })
     }
@@ -293,6 +296,18 @@ impl Forgery {
     }
 }
 
+/// The version that a file has now.
+fn version_of(subject: &Subject) -> u32 {
+    subject.history().entries().rev().find_map(|entry| Some(entry.state()?.version)).unwrap_or_default()
+}
+
+/// Records that a file has this version, and the state that is found.
+fn record(subject: &Subject, path: &Path, version: u32) -> io::Result<()> {
+    let what = What::File(State::new(&fs::metadata(path)?, version));
+    subject.history().push(Entry { what, ..entry("linked", version, Instant::now()) });
+    Ok(())
+}
+
 /// Every file is replaced on the site; the server still has the old ones.
 fn a_server_of_old_files() -> Result<(), Failed> {
     let forgery = Forgery::lay_out()?;
@@ -302,14 +317,21 @@ fn a_server_of_old_files() -> Result<(), Failed> {
     }
     let changes = AtomicU64::new(0);
     let mut mutator = Mutator::new(&forgery.grounds, 4, &changes);
-    forgery.grounds.subjects.iter().try_for_each(|subject| mutator.replace(subject))?;
+    for subject in &forgery.grounds.subjects {
+        let old = version_of(subject);
+        mutator.replace(subject)?;
+        let new = version_of(subject);
+        // Replacing has taken a name from the old file, and so given it another change time.
+        record(subject, &Forgery::link(forgery.folder.path(), subject), old)?;
+        record(subject, &subject.path, new)?;
+    }
     std::thread::sleep(STALE_MAX + Duration::from_millis(1));
     let caught = forgery.ask(Fault::Stale)?;
     let all = forgery.grounds.subjects.len() as u64;
     if caught == all { Ok(()) } else { Err(format!("{caught} faults detected of {all}").into()) }
 }
 
-/// One byte of a file differs from the record, and its date hides the change.
+/// One byte of a file differs from the record, which knows its tag.
 fn a_server_of_wrong_bytes() -> Result<(), Failed> {
     let forgery = Forgery::lay_out()?;
     let subject = &forgery.grounds.subjects[0];
@@ -319,6 +341,7 @@ fn a_server_of_wrong_bytes() -> Result<(), Failed> {
     file.read_exact_at(&mut byte, 0)?;
     file.write_all_at(&[!byte[0]], 0)?;
     file.set_modified(modified)?;
+    record(subject, &subject.path, version_of(subject))?;
     let caught = forgery.ask(Fault::WrongByte)?;
     if caught == 1 { Ok(()) } else { Err(format!("caught {caught} times").into()) }
 }

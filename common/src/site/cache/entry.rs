@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::http::conditional::Validators;
+use crate::http::conditional::{EtagPolicy, FileState, Timestamp, Validators};
 use crate::http::date::Date;
 use crate::http::head::{self, General, Persistence, Representation};
 use crate::http::mime::MediaType;
@@ -20,13 +20,43 @@ pub(crate) enum Source {
     Memory(Arc<FileBytes>),
 }
 
+/// An opened file that may be admitted.
+pub(crate) struct Candidate<'a> {
+    /// Relative to the root.
+    pub(crate) path: &'a [u8],
+    pub(crate) file: &'a Arc<SharedFile>,
+    pub(crate) metadata: Metadata,
+    /// When it was found to be that.
+    pub(crate) examined: Instant,
+}
+
+/// The current time, by both of a worker's clocks.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) now: Instant,
+    pub(crate) unix_seconds: i64,
+    /// When `unix_seconds` ceases to be the current second.
+    pub(crate) next_second: Instant,
+}
+
+impl Moment {
+    /// The time of day.
+    pub(crate) fn unix_time(&self) -> Timestamp {
+        let left = self.next_second.saturating_duration_since(self.now).as_nanos();
+        let nanoseconds = u32::try_from(left).map_or(0, |left| 1_000_000_000_u32.saturating_sub(left));
+        Timestamp { seconds: self.unix_seconds, nanoseconds: nanoseconds.min(999_999_999) }
+    }
+}
+
 /// A file in the cache. It never changes: a file that does gets another entry.
 #[derive(Debug)]
 pub(crate) struct CachedFile {
     pub(crate) metadata: Metadata,
     pub(crate) media_type: MediaType,
-    /// The head of a 200 on a kept HTTP/1.1 connection; its date is replaced.
+    /// The head of a 200 on a kept HTTP/1.1 connection, from when the file has settled; its date is replaced.
     head: Box<[u8]>,
+    /// Until this moment the tag is weak.
+    settles: Instant,
     pub(crate) source: Source,
     /// The bytes belong in memory and are not there yet.
     pub(crate) wants_bytes: bool,
@@ -37,22 +67,28 @@ pub(crate) struct CachedFile {
 }
 
 impl CachedFile {
-    /// An entry that is read from `file`.
+    /// An entry that is read from an open file.
     pub(crate) fn new(
-        metadata: Metadata,
+        candidate: &Candidate<'_>,
         media_type: MediaType,
-        file: Arc<SharedFile>,
-        unix_seconds: i64,
+        etag: EtagPolicy,
+        moment: Moment,
         wants_bytes: bool,
         watch: Option<i32>,
         expires: Instant,
     ) -> CachedFile {
+        let Candidate { file, metadata, .. } = *candidate;
+        let settles_in = state(&metadata).settles_in(etag, moment.unix_time());
+        // Far in the future if the change time is: the tag stays weak as long as there is the entry.
+        let settles = moment.now.checked_add(settles_in).unwrap_or(expires);
         let mut head = Vec::with_capacity(512);
         let general = General { date: Date::EPOCH, persistence: Persistence::Kept };
-        let representation = representation(&metadata, media_type, unix_seconds);
-        head::build_ok_headers(&mut head, &general, &representation);
-        let source = Source::File(file);
-        CachedFile { metadata, media_type, head: head.into(), source, wants_bytes, watch, expires }
+        let settled = moment.unix_time().after(settles_in);
+        head::build_ok_headers(&mut head, &general, &representation_at(settled, &metadata, media_type, etag));
+        let source = Source::File(Arc::clone(file));
+        // Where changes can't be seen, these bytes may not be those that the strong tag will stand for.
+        let expires = if watch.is_none() && !settles_in.is_zero() { expires.min(settles) } else { expires };
+        CachedFile { metadata, media_type, head: head.into(), settles, source, wants_bytes, watch, expires }
     }
 
     /// The same with its bytes in memory.
@@ -61,6 +97,7 @@ impl CachedFile {
             metadata: self.metadata,
             media_type: self.media_type,
             head: self.head.clone(),
+            settles: self.settles,
             source: Source::Memory(bytes),
             wants_bytes: false,
             watch: self.watch,
@@ -69,19 +106,15 @@ impl CachedFile {
     }
 
     /// Appends the head of a 200: the prepared one, or where it doesn't fit, a new one.
-    pub(crate) fn push_head(&self, out: &mut Vec<u8>, general: &General, unix_seconds: i64) {
-        if general.persistence != Persistence::Kept {
-            return head::build_ok_headers(out, general, &self.representation(unix_seconds));
+    pub(crate) fn push_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: Moment) {
+        if general.persistence != Persistence::Kept || moment.now < self.settles {
+            let representation = representation(&self.metadata, self.media_type, etag, moment);
+            return head::build_ok_headers(out, general, &representation);
         }
         let start = out.len();
         out.extend_from_slice(&self.head);
         let date = head::date_range(Status::Ok);
         out[start..][date].copy_from_slice(general.date.as_bytes());
-    }
-
-    /// The representation at this second: whether its date is a strong validator depends on the time.
-    pub(crate) fn representation(&self, unix_seconds: i64) -> Representation {
-        representation(&self.metadata, self.media_type, unix_seconds)
     }
 
     /// Bytes of memory that the body takes.
@@ -93,18 +126,118 @@ impl CachedFile {
     }
 }
 
-/// What is sent of a file, at this second.
+/// What is sent of a file, at this moment: how strong its validators are depends on the time.
 pub(crate) fn representation(
     metadata: &Metadata,
     media_type: MediaType,
-    unix_seconds: i64,
+    etag: EtagPolicy,
+    moment: Moment,
 ) -> Representation {
-    let validators = Validators::new(
-        metadata.inode,
-        metadata.size,
-        metadata.modified_seconds,
-        metadata.modified_nanoseconds,
-        unix_seconds,
-    );
+    representation_at(moment.unix_time(), metadata, media_type, etag)
+}
+
+fn representation_at(
+    now: Timestamp,
+    metadata: &Metadata,
+    media_type: MediaType,
+    etag: EtagPolicy,
+) -> Representation {
+    let validators = Validators::new(etag, &state(metadata), now);
     Representation { media_type, size: metadata.size, validators }
+}
+
+/// What validators are made of.
+pub(crate) fn state(metadata: &Metadata) -> FileState {
+    let Metadata {
+        inode, size, modified_seconds, modified_nanoseconds, changed: (seconds, nanoseconds), ..
+    } = *metadata;
+    let modified = Timestamp { seconds: modified_seconds, nanoseconds: modified_nanoseconds };
+    let changed = Timestamp { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) };
+    FileState { inode, size, modified, changed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::mime::mime_for;
+    use crate::site::file::OpenFile;
+    use crate::site::volume::Volume;
+    use std::time::Duration;
+
+    const UNIX_SECONDS: i64 = 784_111_777;
+
+    /// An entry whose file was changed half a second into this second.
+    fn entry(now: Instant, etag: EtagPolicy, watch: Option<i32>) -> CachedFile {
+        let opened = tempfile::tempfile().expect("a file");
+        let changed = (UNIX_SECONDS, 500_000_000);
+        let found = Metadata::of(&opened.into()).expect("examined");
+        let metadata = Metadata { modified_seconds: 1_000_000, modified_nanoseconds: 5, changed, ..found };
+        let file = tempfile::tempfile().expect("a file");
+        let file = Arc::new(SharedFile::new(OpenFile::new(file.into(), Volume::Local, 0)));
+        let candidate = Candidate { path: b"a.html", file: &file, metadata, examined: now };
+        let expires = now + Duration::from_secs(10);
+        CachedFile::new(&candidate, mime_for(b"a.html"), etag, moment(now, 0), true, watch, expires)
+    }
+
+    /// So many milliseconds after `now`, which is in the middle of the second.
+    fn moment(now: Instant, milliseconds: u64) -> Moment {
+        let later = 500 + milliseconds;
+        let left = Duration::from_millis(1000 - later % 1000);
+        let now = now + Duration::from_millis(milliseconds);
+        let seconds = i64::try_from(later / 1000).expect("soon");
+        Moment { now, unix_seconds: UNIX_SECONDS + seconds, next_second: now + left }
+    }
+
+    /// The prepared head is the one that would be built, whatever the connection and however old the file.
+    #[test]
+    fn a_prepared_head_is_as_good_as_a_new_one() {
+        let now = Instant::now();
+        for etag in [EtagPolicy::Strict, EtagPolicy::Replica, EtagPolicy::Off] {
+            let entry = entry(now, etag, Some(1));
+            for persistence in [Persistence::Kept, Persistence::KeptExplicitly, Persistence::Closing] {
+                for (milliseconds, is_young) in [(0, true), (249, true), (250, false), (9_000, false)] {
+                    let moment = moment(now, milliseconds);
+                    let general = General { date: Date::from_unix(moment.unix_seconds), persistence };
+                    let (mut pushed, mut built) = (b"before".to_vec(), b"before".to_vec());
+                    entry.push_head(&mut pushed, &general, etag, moment);
+                    let new = representation(&entry.metadata, entry.media_type, etag, moment);
+                    head::build_ok_headers(&mut built, &general, &new);
+                    let text = String::from_utf8_lossy(&pushed);
+                    assert_eq!(text, String::from_utf8_lossy(&built), "{etag:?}, after {milliseconds} ms");
+                    let is_weak = text.contains("ETag: W/");
+                    assert_eq!(is_weak, is_young && etag == EtagPolicy::Strict, "{etag:?}: {text}");
+                }
+            }
+        }
+    }
+
+    /// Bytes whose changes can't be seen aren't kept until the file has a strong tag: they may be older than that.
+    #[test]
+    fn an_entry_without_a_watch_ends_when_its_file_settles() {
+        let now = Instant::now();
+        for (etag, watch, milliseconds) in [
+            (EtagPolicy::Strict, None, 250),
+            (EtagPolicy::Strict, Some(1), 10_000),
+            (EtagPolicy::Replica, None, 10_000),
+            (EtagPolicy::Off, None, 10_000),
+        ] {
+            let expires = entry(now, etag, watch).expires;
+            assert_eq!(expires, now + Duration::from_millis(milliseconds), "{etag:?}, {watch:?}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_day_is_between_two_seconds() {
+        let now = Instant::now();
+        for (left, nanoseconds) in [(1_000_000_000, 0), (999_999_999, 1), (1, 999_999_999), (0, 999_999_999)]
+        {
+            let next_second = now + Duration::from_nanos(left);
+            let moment = Moment { now, unix_seconds: 7, next_second };
+            assert_eq!(moment.unix_time(), Timestamp { seconds: 7, nanoseconds });
+        }
+        let late = Moment { now: now + Duration::from_secs(9), unix_seconds: 7, next_second: now };
+        assert_eq!(late.unix_time(), Timestamp { seconds: 7, nanoseconds: 999_999_999 });
+        let early = Moment { now, unix_seconds: 7, next_second: now + Duration::from_secs(9) };
+        assert_eq!(early.unix_time(), Timestamp { seconds: 7, nanoseconds: 0 });
+    }
 }

@@ -28,12 +28,11 @@ use rustix::fs::inotify::{Event, ReadFlags, Reader};
 use rustix::io::Errno;
 
 use crate::http::mime::mime_for;
-use crate::site::file::{Metadata, SharedFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::root::Site;
 
 use doorkeeper::Doorkeeper;
-pub(crate) use entry::{CachedFile, Source, representation};
+pub(crate) use entry::{CachedFile, Candidate, Moment, Source, representation};
 pub use gauge::{CacheGauge, CacheUse};
 use watches::{FilePath, Subject, Visibility, Watches};
 
@@ -103,23 +102,6 @@ impl CacheConfig {
 
 /// Entries in LRU order.
 type Shelf = LruCache<FilePath, Arc<CachedFile>>;
-
-/// An opened file that may be admitted.
-pub(crate) struct Candidate<'a> {
-    /// Relative to the root.
-    pub(crate) path: &'a [u8],
-    pub(crate) file: &'a Arc<SharedFile>,
-    pub(crate) metadata: Metadata,
-    /// When it was found to be that.
-    pub(crate) examined: Instant,
-}
-
-/// The current time, by both of a worker's clocks.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment {
-    pub(crate) now: Instant,
-    pub(crate) unix_seconds: i64,
-}
 
 /// The cache of one worker.
 #[derive(Debug)]
@@ -215,8 +197,7 @@ impl Cache {
         if is_full && !self.can_afford_eviction(wants_bytes, moment.now) {
             return None;
         }
-        // Modified in the future: its Last-Modified would follow the clock.
-        if metadata.modified_seconds > moment.unix_seconds {
+        if entry::state(metadata).date_follows(moment.unix_time()) {
             return None;
         }
         let path = FilePath::from(*path);
@@ -233,9 +214,8 @@ impl Cache {
             Visibility::Unsettled => return None,
         };
         let media_type = mime_for(&path);
-        let file = Arc::clone(file);
-        let entry =
-            CachedFile::new(*metadata, media_type, file, moment.unix_seconds, wants_bytes, watch, expires);
+        let etag = site.options().etag;
+        let entry = CachedFile::new(candidate, media_type, etag, moment, wants_bytes, watch, expires);
         let entry = Arc::new(entry);
         self.files.put(path, Arc::clone(&entry));
         self.make_room();
@@ -407,6 +387,7 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::file::SharedFile;
     use crate::site::open::OpenRequest;
     use crate::site::root::SiteOptions;
 
@@ -418,7 +399,8 @@ mod tests {
         std::os::unix::fs::symlink(".", root.path().join("dirlink")).expect("linked");
         let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
         let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
-        let moment = Moment { now: Instant::now(), unix_seconds: i64::MAX };
+        let now = Instant::now();
+        let moment = Moment { now, unix_seconds: i64::MAX, next_second: now + Duration::from_secs(1) };
         assert!(!try_admit(&mut cache, &site, name, moment), "once is not enough");
         admit_eventually(&mut cache, &site, name, moment);
         (root, cache, moment)
