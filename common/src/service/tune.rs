@@ -6,7 +6,8 @@
 /// How a file gets to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CopyMode {
-    /// `sendfile(2)`, without a copy; in `epoll` and `uring` only for large files in the page cache.
+    /// `sendfile(2)`, without a copy; in `epoll` and `uring` only for large files in the page cache. What is on its way
+    /// while a file is cut short arrives as zeros.
     #[default]
     Sendfile,
     /// Always read into a buffer and send from it: the textbook way, and in `uring` the ring alone.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::Config;
+use common::{Config, CopyMode};
 use libtest_mimic::Failed;
 
 use super::freshness::STALE_MAX;
@@ -23,6 +23,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("shrinks", shrinks),
     ("shrinks_to_nothing", shrinks_to_nothing),
     ("shrinks_within_a_range", shrinks_within_a_range),
+    ("shrinks_and_was_copied", shrinks_and_was_copied),
     ("shrinks_and_its_client_resets", shrinks_and_its_client_resets),
     ("grows", grows),
     ("is_replaced", is_replaced),
@@ -47,10 +48,14 @@ struct Download {
 
 impl Download {
     fn begin(ground: Ground<'_>, fields: &[&str]) -> Result<Download, Failed> {
+        Download::begin_with(ground, Config::default(), fields)
+    }
+
+    fn begin_with(ground: Ground<'_>, config: Config, fields: &[&str]) -> Result<Download, Failed> {
         let folder = ground.sites.scratch("changing")?;
         let file = folder.join("dir").join("file.bin");
         write_pattern(&file, BYTES)?;
-        let server = ground.serve_folder(&folder, Config::default())?;
+        let server = ground.serve_folder(&folder, config)?;
         let mut client = Client::connect_narrow(server.address, 16 * 1024)?;
         client.send(&get("/dir/file.bin", fields))?;
         client.head(Framing::Content)?;
@@ -130,6 +135,26 @@ fn shrinks_to_nothing(ground: Ground<'_>) -> Outcome {
 
 fn shrinks_within_a_range(ground: Ground<'_>) -> Outcome {
     shrink_to(ground, &["Range: bytes=0-20000000"], 12_345_678)
+}
+
+/// What was read before the cut is what is sent: no byte becomes a zero on its way.
+fn shrinks_and_was_copied(ground: Ground<'_>) -> Outcome {
+    let config = Config { copy: CopyMode::Read, ..Config::default() };
+    let mut download = Download::begin_with(ground, config, &[])?;
+    File::options().write(true).open(&download.file)?.set_len(123_456)?;
+    let mut position = BEFORE;
+    loop {
+        let received = download.client.take_received();
+        pattern_of(BYTES).check(position, &received)?;
+        position += received.len() as u64;
+        match download.client.hear(Instant::now() + PATIENCE)? {
+            Heard::Bytes(_) => {}
+            Heard::End if position < BYTES => break,
+            heard => return Err(format!("{heard:?} after {position} bytes of {BYTES}").into()),
+        }
+    }
+    download.server.stop()?;
+    DONE
 }
 
 /// Neither the file nor the client is left: the server must release both.
