@@ -4,6 +4,7 @@
 //! `/proc/PID/syscall` has the number and the arguments, `/proc/PID/fd` what a descriptor refers to, `/proc/PID/mem`
 //! what an argument points to.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -29,8 +30,11 @@ pub struct Call {
     pub number: c_long,
     /// Its arguments, as registers.
     pub arguments: [u64; 6],
-    /// For calls that read from a descriptor, what it refers to: a path, or a name such as `anon_inode:[eventfd]`.
+    /// For calls that read from a descriptor, examine or close it, what it refers to: a path, or a name such as
+    /// `anon_inode:[eventfd]`. Nothing for a close of what stands for a path only (`O_PATH`): that closes no file.
     pub source: Option<PathBuf>,
+    /// What a call has opened, unless it stands for a path only, on architectures whose registers are supported.
+    pub opened: Option<PathBuf>,
     /// The pointed-to value of an argument: `open_how.resolve` of openat2(2), the offset of sendfile(2).
     pub pointed: Option<u64>,
     /// The result, on architectures whose registers are supported.
@@ -118,6 +122,9 @@ fn follow(thread: Pid, process: u32, over: &AtomicBool, calls: &mut Vec<Call>) -
                     calls.push(call_of(thread, process)?);
                 } else if is_inside && let Some(call) = calls.last_mut() {
                     call.result = result_of(thread);
+                    if matches!(call.number, libc::SYS_openat | libc::SYS_openat2) {
+                        call.opened = call.result.and_then(|number| file_of(process, number));
+                    }
                 }
                 is_inside = begins;
                 if over.load(Ordering::Acquire) && !is_inside {
@@ -155,17 +162,39 @@ fn call_of(thread: Pid, process: u32) -> Result<Call, Failed> {
         libc::SYS_read | libc::SYS_readv | libc::SYS_pread64 | libc::SYS_preadv | libc::SYS_preadv2 => {
             Some(arguments[0])
         }
+        libc::SYS_fstat
+        | libc::SYS_fstatfs
+        | libc::SYS_newfstatat
+        | libc::SYS_statx
+        | libc::SYS_fadvise64
+        | libc::SYS_getdents64 => Some(arguments[0]),
         libc::SYS_sendfile => Some(arguments[1]),
         _ => None,
     };
-    let source = source.and_then(|number| fs::read_link(format!("/proc/{process}/fd/{number}")).ok());
+    let source = match (number, source) {
+        (libc::SYS_close, _) => file_of(process, arguments[0]),
+        (_, source) => source.and_then(|number| referent_of(process, number)),
+    };
     let pointed = match number {
         libc::SYS_openat2 => Some(arguments[2] + RESOLVE_OFFSET),
         libc::SYS_sendfile if arguments[2] != 0 => Some(arguments[2]),
         _ => None,
     };
     let pointed = pointed.map(|address| peek(process, address)).transpose()?;
-    Ok(Call { number, arguments, source, pointed, result: None })
+    Ok(Call { number, arguments, source, opened: None, pointed, result: None })
+}
+
+/// What a descriptor refers to.
+fn referent_of(process: u32, number: impl Display) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{process}/fd/{number}")).ok()
+}
+
+/// The same, unless it stands for a path only. The flags are octal (`proc_pid_fdinfo(5)`).
+fn file_of(process: u32, number: impl Display) -> Option<PathBuf> {
+    let info = fs::read_to_string(format!("/proc/{process}/fdinfo/{number}")).ok()?;
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = i32::from_str_radix(flags.trim(), 8).ok()?;
+    (flags & libc::O_PATH == 0).then(|| referent_of(process, number)).flatten()
 }
 
 /// Reads a number from the process's memory.

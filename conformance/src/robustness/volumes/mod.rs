@@ -3,6 +3,9 @@
 //! The server is in another process: one that hangs in a dead volume can be killed there.
 
 mod dead;
+mod exchange;
+mod healthy;
+mod layered;
 mod slow;
 
 use std::fmt::Display;
@@ -23,9 +26,18 @@ use crate::site::{DIGITS, pattern_of, write};
 
 /// The groups of tests for a backend.
 pub(super) fn groups(backend: Backend) -> Vec<(&'static str, &'static [(&'static str, Test)])> {
-    let mut groups = vec![("slow_volume", slow::TESTS), ("dead_volume", dead::TESTS)];
+    let mut groups = vec![
+        ("healthy_volume", healthy::TESTS),
+        ("slow_volume", slow::TESTS),
+        ("dead_volume", dead::TESTS),
+        ("layered_volume", layered::TESTS),
+    ];
     if backend != Backend::Blocking {
-        groups.push(("dead_volume", dead::TESTS_OF_LOOPS));
+        groups.extend([
+            ("healthy_volume", healthy::TESTS_OF_LOOPS),
+            ("dead_volume", dead::TESTS_OF_LOOPS),
+            ("layered_volume", layered::TESTS_OF_LOOPS),
+        ]);
     }
     groups
 }
