@@ -178,7 +178,7 @@ fn are_for_any_worker(ground: Ground<'_>) -> Outcome {
 fn are_sought_in_all_workers(ground: Ground<'_>) -> Outcome {
     const PLACES: usize = 4;
     /// Less than what a worker waits before it looks for a place by itself.
-    const SOON: Duration = Duration::from_millis(60);
+    const SOON: Duration = Duration::from_millis(30);
     const CLIENTS: usize = 24;
     let server = ground.serve(Config { workers: 4, connections_max: PLACES, ..Config::default() })?;
     let mut clients = idle_clients(&server, PLACES)?;
