@@ -428,3 +428,32 @@ impl Server {
         self.listeners.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::time::Instant;
+
+    use super::*;
+    use common::{Config, Site, SiteOptions};
+
+    #[test]
+    fn a_thread_that_never_ends_does_not_hold_up_the_end() {
+        let grace = Duration::from_millis(800);
+        let site = Site::open_root(Path::new("."), SiteOptions::default()).expect("a root");
+        let service = Service::new(site, Config { grace, ..Config::default() }).expect("a service");
+        let service = Arc::new(service);
+        let mut server = Server::new(Worker::new(Arc::clone(&service), 0), Vec::new());
+        let (ours, _theirs) = UnixStream::pair().expect("a pair");
+        let socket = Socket::new(ours.into(), Instant::now());
+        assert!(server.worker.seat().take());
+        let _never_ends = server.clients.join(&socket, server.worker.seat().clone());
+        service.shutdown.drain();
+        let begun = Instant::now();
+        server.drain();
+        // A client's time, and half of the rest.
+        let bounds = Duration::from_millis(690)..Duration::from_millis(800);
+        assert!(bounds.contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+}

@@ -159,7 +159,7 @@ fn deadlines_follow_the_state() {
     script.connection.opened(&mut script.worker, result);
     // A first look, and eight more that see nothing.
     for look in 0..9 {
-        assert_eq!(left(&script), Some(millis(5)));
+        assert_eq!(left(&script), Some(millis(5)), "{look}");
         script.connection.expired(&mut script.worker, None);
         assert!(script.closes().is_none(), "not yet: {look}");
         std::thread::sleep(millis(5));

@@ -7,7 +7,7 @@
 //! | stage | what happens here |
 //! |---|---|
 //! | listen | one socket per address and worker (`SO_REUSEPORT`) |
-//! | accept | one multishot accept per listener → `on_accept` per connection; armed again when it has ended |
+//! | accept | one multishot accept per listener → `on_accept` per connection; armed again when it has ended. Where few places are left a poll → `on_acceptable`, and `accept4` |
 //! | receive | a one-shot receive first; connections that stay switch to multishot; both into a ring of provided buffers → `on_recv` |
 //! | open | `OPENAT2` → `on_open`, then fstat(2); listings, and what is on volumes that make opens wait, in a pool of threads → `on_done` |
 //! | read | `READ`, for the cache → `on_read` |

@@ -13,7 +13,7 @@ use crate::site::cache::CacheConfig;
 pub struct Config {
     /// Worker threads, each with its own listeners; at least 1. For `blocking`: accepting threads.
     pub workers: usize,
-    /// Maximum number of connections over all workers; at least the number of workers.
+    /// Maximum number of connections of all workers together.
     pub connections_max: usize,
     /// Time to receive a request head, from its first byte; again for the content that follows it.
     pub head_timeout: Duration,
@@ -26,7 +26,7 @@ pub struct Config {
     pub send_rate_min: u64,
     /// How long the end of a connection waits for a client that goes on sending behind its last answer, at most.
     pub linger_time: Duration,
-    /// From the signal to the exit of the process.
+    /// From the signal to the exit of the process, at most. Its last part, an eighth or a second, isn't for clients.
     pub grace: Duration,
     /// How a file gets to a socket.
     pub copy: CopyMode,
