@@ -15,7 +15,8 @@
 //!
 //! Servers run in the test's own process, on a free port. After each test, the open descriptors and connections must be
 //! back to their previous numbers, so the tests of one executable run one after the other. If the kernel has no
-//! io_uring, that backend's tests are *ignored*, with the reason.
+//! io_uring, that backend's tests are *ignored*, with the reason; so are those that mount something, where that isn't
+//! allowed.
 //!
 //! | module | |
 //! |---|---|
@@ -26,7 +27,7 @@
 //! | [`backend`], [`server`], [`child`], [`program`] | servers: in this process, in another one, the real programs |
 //! | [`confined`], [`lesser`] | servers without io_uring, or with optimizations disabled |
 //! | [`ending`] | programs whose server fails |
-//! | [`mounts`], [`fuse`] | other volumes than the build directory's: layers, memory, slow and dead ones in user space |
+//! | [`mounts`], [`fuse`] | volumes unlike the build directory's: layers, memory, slow and dead ones in user space |
 //! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | leaks, resource use, system calls, waiting |

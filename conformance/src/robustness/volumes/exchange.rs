@@ -35,8 +35,8 @@ pub(super) fn write_files(folder: &Path, sizes: &[u64]) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Asks for all that such a site has, in every way there is. It begins at this prefix of the target, and its server lists
-/// directories.
+/// Asks for all that such a site has, in every way there is. It begins at this prefix of the target, and its server
+/// lists directories.
 pub(super) fn expect_all(server: &ChildServer, prefix: &str, sizes: &[u64]) -> Result<(), Failed> {
     let mut client = Client::connect(server.address)?.with_patience(PATIENCE);
     for round in 0..ROUNDS {
