@@ -18,6 +18,8 @@ pub(super) const TESTS: &[(&str, Test)] =
 const FILES: u64 = 32;
 const BOUNDS: CacheConfig =
     CacheConfig { level: CacheLevel::Contents, bytes: 300_000, entries: 12, descriptors: 4 };
+/// Enough to become more popular than any other file here.
+const REQUESTS_MAX: usize = 1000;
 /// Requests a client pipelines: their responses exceed all buffers between server and client.
 const PIPELINED: usize = 16;
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -46,10 +48,7 @@ fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     let mut busy = Client::connect(server.address)?;
     let mut slow = Vec::new();
     for size in bytes..bytes + FILES {
-        // Often enough to be admitted although another file must be evicted, and to pay for the next eviction.
-        for _ in 0..60 {
-            ask(&mut busy, size)?;
-        }
+        ask_until_cached(&server, &mut busy, size)?;
         let mut client = Client::connect_narrow(server.address, BUFFER_BYTES)?;
         client.send(&get(&path(size), &[]).repeat(PIPELINED))?;
         slow.push((size, client));
@@ -68,6 +67,22 @@ fn evict(ground: Ground<'_>, bytes: u64) -> Outcome {
     drop(busy);
     server.stop()?;
     DONE
+}
+
+/// Requests the file until it is more popular than another, which is evicted for it.
+fn ask_until_cached(server: &Server, client: &mut Client, size: u64) -> Result<(), Failed> {
+    let admissions = || {
+        let cached = server.service().stats.cached();
+        cached.entries + cached.evictions
+    };
+    let before = admissions();
+    for _ in 0..REQUESTS_MAX {
+        ask(client, size)?;
+        if admissions() > before {
+            return Ok(());
+        }
+    }
+    Err(format!("{} is never cached: {}", path(size), server.service().stats.cached()).into())
 }
 
 fn ask(client: &mut Client, size: u64) -> Result<(), Failed> {

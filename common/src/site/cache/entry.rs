@@ -117,9 +117,10 @@ impl CachedFile {
         out[start..][date].copy_from_slice(general.date.as_bytes());
     }
 
-    /// Bytes of memory that the body takes.
+    /// Bytes of memory that the body takes, or will take.
     pub(crate) fn body_bytes(&self) -> u64 {
         match &self.source {
+            Source::File(_) if self.wants_bytes => self.metadata.size,
             Source::File(_) => 0,
             Source::Memory(bytes) => bytes.len() as u64,
         }

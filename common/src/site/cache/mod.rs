@@ -2,20 +2,24 @@
 //!
 //! Each worker has its own (the threads of a `blocking` worker share one). An entry is immutable and shared: a send
 //! in flight holds it, so eviction never frees bytes in flight. Small files are kept as bytes, larger ones as open
-//! descriptors; each kind is an LRU list with its own bound.
+//! descriptors (`cache/shelves.rs`).
 //!
 //! **Freshness.** An entry is kept only while every change to its file is certain to produce an event
 //! (`cache/watches.rs`), otherwise for [`UNSEEN_TTL`]. Bytes are read after the watches are in place, so a write that
 //! tears them is followed by an event that drops them. One kind of change produces no event: stores through a shared
 //! memory mapping. Because of those, no entry lives longer than [`WATCHED_TTL`].
 //!
-//! **Admission.** A path is admitted on its second request. Where another entry must leave for it, it must have been
-//! requested several times (`cache/doorkeeper.rs`), and enough hits must have paid for the eviction: an admission
-//! costs what about a dozen hits save. So a cache that is too small for its site costs little more than none.
+//! **Admission.** Most files of a large site are requested only once, and caching one costs watches and a copy. So a
+//! path is admitted on its second request. Where other entries must leave for it, it must be requested more often than
+//! all of them together (`cache/frequencies.rs`), unless their time is over. This is decided before anything is paid.
+//! So a cache that is too small for its site costs little more than none.
 
-mod doorkeeper;
 mod entry;
+mod frequencies;
 mod gauge;
+mod shelves;
+#[cfg(test)]
+mod trials;
 mod watches;
 
 use std::mem::MaybeUninit;
@@ -23,7 +27,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
+use arrayvec::ArrayVec;
 use rustix::fs::inotify::{Event, ReadFlags, Reader};
 use rustix::io::Errno;
 
@@ -31,9 +35,10 @@ use crate::http::mime::mime_for;
 use crate::site::file_bytes::FileBytes;
 use crate::site::root::Site;
 
-use doorkeeper::Doorkeeper;
 pub(crate) use entry::{CachedFile, Candidate, Moment, Source, representation};
+use frequencies::{Frequencies, Tally, is_more};
 pub use gauge::{CacheGauge, CacheUse};
+use shelves::{Kept, Shelves, VICTIMS_MAX};
 use watches::{FilePath, Subject, Visibility, Watches};
 
 /// Files up to this size are cached as bytes.
@@ -46,20 +51,11 @@ pub const UNSEEN_TTL: Duration = Duration::from_secs(1);
 /// caveats").
 pub const WATCHED_TTL: Duration = Duration::from_secs(10);
 
-/// A path is admitted on its second request,
-const SIGHTINGS_MIN: u8 = 2;
-
-/// or on its eighth if another entry must be evicted for it.
-const SIGHTINGS_FULL: u8 = 8;
+/// A path is admitted on its second request, if there is room.
+const REQUESTS_MIN: u8 = 2;
 
 /// How often threads without an event loop check for events.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(5);
-
-/// Hits that pay for one eviction.
-const EVICTION_HITS: u32 = 48;
-
-/// Hit credit is capped: a newly popular file needn't wait, and a scan can't spend much.
-const CREDIT_MAX: u32 = 16 * EVICTION_HITS;
 
 /// Bytes of events read per call.
 const EVENT_BYTES: usize = 4096;
@@ -100,26 +96,18 @@ impl CacheConfig {
     pub const OFF: CacheConfig = CacheConfig { level: CacheLevel::Off, bytes: 0, entries: 0, descriptors: 0 };
 }
 
-/// Entries in LRU order.
-type Shelf = LruCache<FilePath, Arc<CachedFile>>;
-
 /// The cache of one worker.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    bounds: CacheConfig,
-    /// Files cached as bytes.
-    bodies: Shelf,
-    /// Files cached as open descriptors.
-    files: Shelf,
-    /// Total bytes of all bodies.
-    bytes: u64,
-    doorkeeper: Doorkeeper,
+    level: CacheLevel,
+    /// Files up to this size are cached as bytes.
+    body_bytes_max: u64,
+    shelves: Shelves,
+    frequencies: Frequencies,
     watches: Watches,
     gauge: Arc<CacheGauge>,
     /// The version of the site that the entries are of.
     version: u64,
-    /// Hit credit not yet spent on evictions.
-    credit: u32,
     /// When events were last checked for.
     refreshed: Instant,
 }
@@ -131,15 +119,13 @@ impl Cache {
             return None;
         }
         Some(Cache {
-            doorkeeper: Doorkeeper::new(bounds.entries),
-            bounds,
-            bodies: LruCache::unbounded(),
-            files: LruCache::unbounded(),
-            bytes: 0,
+            level: bounds.level,
+            body_bytes_max: BODY_BYTES_MAX.min(bounds.bytes),
+            shelves: Shelves::new(bounds),
+            frequencies: Frequencies::new(bounds.entries),
             watches: Watches::new(),
             gauge,
             version: 0,
-            credit: 0,
             refreshed: Instant::now(),
         })
     }
@@ -165,10 +151,10 @@ impl Cache {
 
     /// The entry for a path, unless it has expired.
     pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<CachedFile>> {
-        let entry = self.bodies.get(path).or_else(|| self.files.get(path))?;
-        if entry.expires > now {
-            self.credit = (self.credit + 1).min(CREDIT_MAX);
-            return Some(Arc::clone(entry));
+        let kept = self.shelves.get_mut(path)?;
+        if kept.file.expires > now {
+            self.frequencies.hit(&mut kept.tally);
+            return Some(Arc::clone(&kept.file));
         }
         self.remove(path);
         self.publish();
@@ -187,19 +173,12 @@ impl Cache {
         if let Some(entry) = self.get(path, moment.now) {
             return Some(entry);
         }
-        let wants_bytes = self.bounds.level == CacheLevel::Contents
-            && metadata.size <= BODY_BYTES_MAX.min(self.bounds.bytes);
-        let is_full = self.is_full_for(wants_bytes, metadata.size);
-        let sightings_min = if is_full { SIGHTINGS_FULL } else { SIGHTINGS_MIN };
-        if self.doorkeeper.see(path) < sightings_min {
-            return None;
-        }
-        if is_full && !self.can_afford_eviction(wants_bytes, moment.now) {
-            return None;
-        }
         if entry::state(metadata).date_follows(moment.unix_time()) {
             return None;
         }
+        let wants_bytes = self.level == CacheLevel::Contents && metadata.size <= self.body_bytes_max;
+        let tally = self.frequencies.miss(path);
+        let victims = self.outdone(tally, metadata.size, wants_bytes, moment.now)?;
         let path = FilePath::from(*path);
         let (watch, expires) = match self.watches.watch(site, &path, file, metadata) {
             Visibility::Watched(watch) => (Some(watch), moment.now + WATCHED_TTL),
@@ -217,9 +196,35 @@ impl Cache {
         let etag = site.options().etag;
         let entry = CachedFile::new(candidate, media_type, etag, moment, wants_bytes, watch, expires);
         let entry = Arc::new(entry);
-        self.files.put(path, Arc::clone(&entry));
-        self.make_room();
+        victims.iter().for_each(|victim| self.evict(victim));
+        self.shelves.put(path, Kept { file: Arc::clone(&entry), tally });
+        // Where more small files are on their way than descriptors are left to them.
+        while self.shelves.has_too_many_open() && self.evict_open() {}
+        self.publish();
         Some(entry)
+    }
+
+    /// Who must leave for a file that was requested as often as this and has this size; `None` if it isn't worth it.
+    fn outdone(
+        &mut self,
+        tally: Tally,
+        size: u64,
+        wants_bytes: bool,
+        now: Instant,
+    ) -> Option<ArrayVec<FilePath, VICTIMS_MAX>> {
+        if self.frequencies.count(tally) < REQUESTS_MIN {
+            return None;
+        }
+        let victims = self.shelves.victims(size, wants_bytes)?;
+        if !victims.is_empty() {
+            self.frequencies.age(self.shelves.len());
+        }
+        // An expired entry is of no use.
+        let useful = || victims.iter().filter(|(_, kept)| kept.file.expires > now);
+        let requests = |tally| u32::from(self.frequencies.count(tally));
+        let is_worth_it = useful().next().is_none()
+            || is_more(requests(tally), useful().map(|(_, kept)| requests(kept.tally)).sum());
+        is_worth_it.then(|| victims.iter().map(|(path, _)| Arc::clone(path)).collect())
     }
 
     /// Stores the bytes read for an entry, if the entry is still cached.
@@ -230,12 +235,8 @@ impl Cache {
         bytes: FileBytes,
     ) -> Arc<FileBytes> {
         let bytes = Arc::new(bytes);
-        let is_kept = self.files.peek(path).is_some_and(|kept| Arc::ptr_eq(kept, entry));
-        if is_kept && let Some((path, entry)) = self.files.pop_entry(path) {
-            self.bytes += bytes.len() as u64;
-            self.bodies.put(path, Arc::new(entry.with_bytes(Arc::clone(&bytes))));
-            self.make_room();
-        }
+        self.shelves.put_bytes(path, entry, &bytes);
+        self.publish();
         bytes
     }
 
@@ -247,7 +248,7 @@ impl Cache {
 
     /// Closes all cached descriptors, because the process has run out.
     pub(crate) fn shed_descriptors(&mut self) {
-        while self.evict_file() {}
+        while self.evict_open() {}
         self.publish();
     }
 
@@ -309,78 +310,40 @@ impl Cache {
             Some(rest) => directory.is_empty() || rest.first() == Some(&b'/'),
             None => false,
         };
-        let shelves = self.bodies.iter().chain(self.files.iter());
-        let paths: Vec<FilePath> =
-            shelves.filter(|(path, _)| is_below(path)).map(|(path, _)| Arc::clone(path)).collect();
+        let below = self.shelves.paths().filter(|path| is_below(path));
+        let paths: Vec<FilePath> = below.map(Arc::clone).collect();
         paths.iter().for_each(|path| self.remove(path));
     }
 
     fn remove(&mut self, path: &[u8]) {
-        let removed = self.bodies.pop_entry(path).or_else(|| self.files.pop_entry(path));
-        if let Some((path, entry)) = removed {
-            self.on_removed(&path, &entry);
+        if let Some((path, kept)) = self.shelves.remove(path) {
+            self.on_removed(&path, &kept);
         }
     }
 
-    /// Call after removing an entry from its list.
-    fn on_removed(&mut self, path: &FilePath, entry: &CachedFile) {
-        self.bytes -= entry.body_bytes();
-        if let Some(watch) = entry.watch {
-            self.watches.unwatch(path, watch);
-        }
+    /// Drops an entry that must make room.
+    fn evict(&mut self, path: &[u8]) {
+        self.remove(path);
+        self.gauge.count_eviction();
     }
 
-    /// Whether admitting a file of this size requires an eviction.
-    fn is_full_for(&self, wants_bytes: bool, size: u64) -> bool {
-        self.bodies.len() + self.files.len() >= self.bounds.entries
-            || if wants_bytes {
-                self.bytes + size > self.bounds.bytes
-            } else {
-                self.files.len() >= self.bounds.descriptors
-            }
-    }
-
-    /// Whether enough hit credit is left for an eviction, or the victim has expired.
-    fn can_afford_eviction(&self, wants_bytes: bool, now: Instant) -> bool {
-        let (first, second) =
-            if wants_bytes { (&self.bodies, &self.files) } else { (&self.files, &self.bodies) };
-        let victim = first.peek_lru().or_else(|| second.peek_lru());
-        self.credit >= EVICTION_HITS || victim.is_none_or(|(_, entry)| entry.expires <= now)
-    }
-
-    /// Evicts the least recently used entries until all limits hold.
-    fn make_room(&mut self) {
-        while self.files.len() > self.bounds.descriptors && self.evict_file() {}
-        while self.bytes > self.bounds.bytes && self.evict_body() {}
-        while self.bodies.len() + self.files.len() > self.bounds.entries {
-            if !self.evict_body() && !self.evict_file() {
-                break;
-            }
-        }
-        self.publish();
-    }
-
-    fn evict_body(&mut self) -> bool {
-        let evicted = self.bodies.pop_lru();
-        self.on_evicted(evicted)
-    }
-
-    fn evict_file(&mut self) -> bool {
-        let evicted = self.files.pop_lru();
-        self.on_evicted(evicted)
-    }
-
-    fn on_evicted(&mut self, evicted: Option<(FilePath, Arc<CachedFile>)>) -> bool {
-        let Some((path, entry)) = evicted else { return false };
-        self.on_removed(&path, &entry);
-        self.doorkeeper.forget(&path);
-        self.credit = self.credit.saturating_sub(EVICTION_HITS);
+    /// Closes the least recently used file; false if none is open.
+    fn evict_open(&mut self) -> bool {
+        let Some((path, kept)) = self.shelves.pop_open() else { return false };
+        self.on_removed(&path, &kept);
         self.gauge.count_eviction();
         true
     }
 
+    fn on_removed(&mut self, path: &FilePath, kept: &Kept) {
+        self.frequencies.remember(path, kept.tally);
+        if let Some(watch) = kept.file.watch {
+            self.watches.unwatch(path, watch);
+        }
+    }
+
     fn publish(&self) {
-        self.gauge.set(self.bodies.len() + self.files.len(), self.files.len(), self.bytes);
+        self.shelves.publish(&self.gauge);
     }
 }
 
@@ -465,16 +428,16 @@ mod tests {
         }
     }
 
-    /// If nobody requests the cached files any more, no hits pay for evictions. New files are admitted once the old
-    /// entries expire.
+    /// However often a file was requested: once its entry has expired, it makes room for any other.
     #[test]
     fn expired_entries_make_room() {
         let (root, mut cache, moment) = kept("file");
-        cache.bounds.entries = 1;
+        cache.shelves.set_entries(1);
         let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
         std::fs::write(root.path().join("new"), "new").expect("written");
-        for _ in 0..2 * SIGHTINGS_FULL {
-            assert!(!try_admit(&mut cache, &site, "new", moment), "there is no hit credit");
+        (0..20).for_each(|_| drop(cache.get(b"file", moment.now)));
+        for _ in 0..20 {
+            assert!(!try_admit(&mut cache, &site, "new", moment), "it isn't asked for more often");
         }
         admit_eventually(&mut cache, &site, "new", Moment { now: moment.now + WATCHED_TTL, ..moment });
         assert!(cache.get(b"file", moment.now).is_none());
@@ -488,6 +451,6 @@ mod tests {
         assert!(!cache.watches.has_directory(b""));
         // Only the removals of the watches are left to read; they refer to nothing.
         cache.refresh();
-        assert_eq!(cache.bodies.len() + cache.files.len(), 0);
+        assert_eq!(cache.shelves.len(), 0);
     }
 }
