@@ -82,9 +82,14 @@ impl Frequencies {
     pub(crate) fn hit(&mut self, tally: &mut Tally) {
         self.hits += 1;
         if tally.halvings != self.halvings {
-            *tally = Tally { count: self.count(*tally), halvings: self.halvings };
+            self.catch_up(tally);
         }
         tally.count = tally.count.saturating_add(1);
+    }
+
+    #[cold]
+    fn catch_up(&self, tally: &mut Tally) {
+        *tally = Tally { count: self.count(*tally), halvings: self.halvings };
     }
 
     /// Counts a request for a file that isn't in the cache.
