@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use libc::c_long;
 use libtest_mimic::Failed;
@@ -37,6 +38,8 @@ pub struct Call {
     pub opened: Option<PathBuf>,
     /// The pointed-to value of an argument: `open_how.resolve` of openat2(2), the offset of sendfile(2).
     pub pointed: Option<u64>,
+    /// When it began.
+    pub at: Instant,
     /// The result, on architectures whose registers are supported.
     pub result: Option<i64>,
 }
@@ -181,7 +184,7 @@ fn call_of(thread: Pid, process: u32) -> Result<Call, Failed> {
         _ => None,
     };
     let pointed = pointed.map(|address| peek(process, address)).transpose()?;
-    Ok(Call { number, arguments, source, opened: None, pointed, result: None })
+    Ok(Call { number, arguments, source, opened: None, pointed, at: Instant::now(), result: None })
 }
 
 /// What a descriptor refers to.

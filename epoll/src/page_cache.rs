@@ -41,7 +41,7 @@ fn read_cached(file: &SharedFile, offset: u64, bytes: &mut [u8]) -> usize {
     let flags = match file.volume().pages() {
         Pages::Here => ReadWriteFlags::empty(),
         Pages::Askable => ReadWriteFlags::NOWAIT,
-        Pages::Unknown => return 0,
+        Pages::Remembered | Pages::Unknown => return 0,
     };
     preadv2(file, &mut [IoSliceMut::new(bytes)], offset, flags).unwrap_or(0)
 }

@@ -21,8 +21,8 @@ use common::site::free_list::TrimTimer;
 use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::site::volume::Pages;
 use common::{
-    Close, Connection, CopyMode, Drain, FileBytes, Idles, Listeners, OpenRequest, Service, Slots, Step,
-    Token, Wheel, Worker, run_workers,
+    Close, Connection, CopyMode, Drain, FileBytes, Idles, Listeners, OpenRequest, Service, SharedFile, Slots,
+    Step, Token, Wheel, Worker, run_workers,
 };
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
@@ -577,7 +577,7 @@ impl Server {
                 let result = range.read();
                 self.on_read(token, result);
             }
-            Pages::Unknown => {
+            Pages::Remembered | Pages::Unknown => {
                 let job = Job::read(&range);
                 self.submit(token, job);
             }
@@ -638,7 +638,7 @@ impl Server {
         let Some(client) = self.clients.get_mut(token) else { return };
         let Step::Send(chunks) = client.connection.step() else { return };
         let (pieces, file) = chunks.front();
-        if pieces.len() <= 1 && file.is_some_and(|range| range.file.volume().pages() == Pages::Unknown) {
+        if pieces.len() <= 1 && file.is_some_and(|range| needs_pool(range.file)) {
             drop(pieces);
             return self.send_cold(token);
         }
@@ -777,6 +777,11 @@ impl Server {
             self.ring.close(file);
         }
     }
+}
+
+/// Whether the ring can't tell what of a file is in memory, and so shouldn't read it.
+fn needs_pool(file: &SharedFile) -> bool {
+    matches!(file.volume().pages(), Pages::Remembered | Pages::Unknown)
 }
 
 // ---- close

@@ -15,6 +15,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Advice, fadvise, sendfile};
@@ -172,7 +173,12 @@ fn send_range(
         },
     };
     match sent {
-        Ok(sent) => Ok(head.len() + sent),
+        Ok(sent) => {
+            if let Some(memory) = range.file.residency() {
+                memory.sent(range.offset, sent as u64, Instant::now());
+            }
+            Ok(head.len() + sent)
+        }
         // The next job has no head to send, and meets the error again.
         Err(_) if !head.is_empty() => Ok(head.len()),
         Err(Errno::IO) => Ok(0),
@@ -454,7 +460,7 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::Barrier;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     const PATIENCE: Duration = Duration::from_secs(10);
 

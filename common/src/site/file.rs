@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::{pread, retry_on_intr};
@@ -10,6 +10,7 @@ use rustix::io::{pread, retry_on_intr};
 use crate::site::closer::close_elsewhere;
 use crate::site::file_bytes::FileBytes;
 use crate::site::mounts::MountId;
+use crate::site::residency::Residency;
 use crate::site::volume::Volume;
 
 /// What a file is, from fstat(2).
@@ -85,19 +86,31 @@ impl Drop for OpenFile {
 #[derive(Debug)]
 pub struct SharedFile {
     file: Option<OpenFile>,
+    /// In a box, since few files have it.
+    residency: OnceLock<Box<Residency>>,
 }
 
 impl SharedFile {
     /// A file that can be shared.
     #[must_use]
     pub fn new(file: OpenFile) -> SharedFile {
-        SharedFile { file: Some(file) }
+        SharedFile { file: Some(file), residency: OnceLock::new() }
     }
 
     /// Takes the file out, if whoever gets it may close it in its own way. Any other is closed.
     pub(crate) fn take(&mut self) -> Option<OwnedFd> {
         let mut file = self.file.take()?;
         if file.volume.closes_at_once() { file.descriptor.take() } else { None }
+    }
+
+    /// From now on remembers what of the file is in memory. Worth it for a file that is sent again and again.
+    pub(crate) fn remember_residency(&self, size: u64) {
+        self.residency.get_or_init(|| Box::new(Residency::new(size)));
+    }
+
+    /// What of the file was in memory a moment ago, if that is remembered.
+    pub(crate) fn residency(&self) -> Option<&Residency> {
+        self.residency.get().map(|residency| &**residency)
     }
 
     /// The volume that it is on.

@@ -14,6 +14,7 @@ mod listing;
 pub mod mounts;
 pub mod open;
 mod reserved;
+pub mod residency;
 pub mod root;
 pub mod sendfile;
 pub mod volume;

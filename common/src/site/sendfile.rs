@@ -1,16 +1,19 @@
 //! Zero-copy sending: `sendfile(2)` hands a file's pages to the socket by reference.
 //!
 //! A non-blocking socket doesn't make `sendfile` non-blocking: it may still wait for the disk. So it is called only for
-//! bytes that are in the page cache. Both event loops use this; a thread that may block doesn't need it.
+//! bytes that are in the page cache, or were a moment ago (`site/residency.rs`). Both event loops use this; a thread that
+//! may block doesn't need it.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use rustix::fs::{fstat, sendfile};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::{SendFlags, send};
 
 use crate::site::file::{FileRange, SharedFile};
+use crate::site::residency::STRETCH_BYTES;
 use crate::site::volume::Pages;
 
 /// From this many bytes on, avoiding the copy is worth the extra system calls (NOTES.md has the measurements).
@@ -19,9 +22,6 @@ pub const SENDFILE_BYTES_MIN: usize = 32 * 1024;
 /// Bytes of a file that one client is sent in one turn of a loop, so that other connections get theirs. A megabyte takes
 /// about 75 µs.
 pub const SENDFILE_BYTES_MAX: usize = 2 << 20;
-
-/// One byte in this many is probed for in the page cache: the usual read-ahead of a disk.
-const PROBE_BYTES: usize = 128 * 1024;
 
 /// The outcome of one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,7 @@ pub fn send_cached(
     range: &FileRange<'_>,
     bytes_max: usize,
 ) -> rustix::io::Result<Sent> {
-    let wanted = usize::try_from(range.length).map_or(bytes_max, |length| length.min(bytes_max));
-    let cached = cached_bytes(range.file, range.offset, wanted);
+    let cached = cached_bytes(range, bytes_max, Instant::now());
     if cached == 0 {
         return Ok(Sent::Unready);
     }
@@ -64,7 +63,8 @@ pub fn send_cached(
     let mut offset = range.offset;
     match sendfile(socket, range.file, Some(&mut offset), cached) {
         Ok(count) if count == cached => Ok(Sent::Bytes { count: head.len() + count, full: false }),
-        // A short write: either the socket is full, or the file has ended. Probe the next byte to tell.
+        // A short write: either the socket is full, or the file has ended. Probe the next byte to tell, whatever is
+        // remembered: who waits for room in a socket that isn't full waits for ever.
         Ok(count) if count > 0 => {
             let full = goes_on(range.file, range.offset + count as u64);
             Ok(Sent::Bytes { count: head.len() + count, full })
@@ -80,33 +80,50 @@ pub fn send_cached(
     }
 }
 
-/// Whether the file, as far as it is in memory, has a byte there.
+/// Whether the file has a byte there, as far as can be told without a wait.
 fn goes_on(file: &SharedFile, offset: u64) -> bool {
     match file.volume().pages() {
-        Pages::Here => fstat(file).is_ok_and(|stat| stat.st_size > offset.cast_signed()),
-        Pages::Askable | Pages::Unknown => cached_bytes(file, offset, 1) == 1,
+        Pages::Here | Pages::Remembered => fstat(file).is_ok_and(|stat| stat.st_size > offset.cast_signed()),
+        Pages::Askable | Pages::Unknown => is_cached(file, offset),
     }
 }
 
-/// How many of the wanted bytes are in memory, counted from the first: on a disk judging by single-byte probes
-/// (`RWF_NOWAIT`, preadv2(2)). 0 if nobody can tell, or a seccomp policy doesn't allow the probes.
-fn cached_bytes(file: &SharedFile, offset: u64, wanted: usize) -> usize {
-    match file.volume().pages() {
-        Pages::Here => return wanted,
-        Pages::Askable => {}
-        Pages::Unknown => return 0,
+/// How many bytes of the range, at most so many, are in memory, counted from the first. On a disk, one byte is asked for
+/// in each stretch that isn't remembered. 0 if nobody can tell.
+fn cached_bytes(range: &FileRange<'_>, bytes_max: usize, now: Instant) -> usize {
+    let FileRange { file, offset, length } = *range;
+    let (end, wanted) = (offset + length, length.min(bytes_max as u64));
+    let pages = file.volume().pages();
+    if pages == Pages::Here {
+        return usize::try_from(wanted).unwrap_or(bytes_max);
     }
+    let memory = file.residency();
     let mut cached = 0;
     while cached < wanted {
-        let next = (cached + PROBE_BYTES).min(wanted);
-        let mut byte = [0];
-        let last = offset + (next - 1) as u64;
-        match preadv2(file, &mut [IoSliceMut::new(&mut byte)], last, ReadWriteFlags::NOWAIT) {
-            Ok(1) => cached = next,
-            Ok(_) | Err(_) => break,
+        let position = offset + cached;
+        // To the end of the stretch, even where less is wanted now: the next call wants the rest.
+        let next = ((position / STRETCH_BYTES + 1) * STRETCH_BYTES).min(end);
+        if !memory.is_some_and(|memory| memory.recalls(position, now)) {
+            let is_cached = pages == Pages::Askable && is_cached(file, next - 1);
+            match memory {
+                Some(memory) if is_cached => memory.found(next, now),
+                Some(memory) => memory.forget(),
+                None => {}
+            }
+            if !is_cached {
+                break;
+            }
         }
+        cached = next - offset;
     }
-    cached
+    usize::try_from(cached.min(wanted)).unwrap_or(bytes_max)
+}
+
+/// Whether a byte of a file is in the page cache (`RWF_NOWAIT`, preadv2(2)). False if it lies behind the end, and if
+/// the file system or a seccomp policy doesn't allow asking.
+fn is_cached(file: &SharedFile, position: u64) -> bool {
+    let mut byte = [0];
+    preadv2(file, &mut [IoSliceMut::new(&mut byte)], position, ReadWriteFlags::NOWAIT) == Ok(1)
 }
 
 #[cfg(test)]
@@ -119,8 +136,12 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
+    use std::time::Duration;
 
-    const BYTES: usize = 3 * PROBE_BYTES + 1;
+    use crate::site::residency::RESIDENT_FOR;
+
+    const STRETCH: usize = 128 * 1024;
+    const BYTES: usize = 3 * STRETCH + 1;
 
     fn to_shared(file: File) -> SharedFile {
         SharedFile::new(OpenFile::new(OwnedFd::from(file), Volume::Local, 0))
@@ -132,7 +153,7 @@ mod tests {
         let content: Vec<u8> = (0..BYTES).map(|n| n.to_le_bytes()[n % 3]).collect();
         file.write_all(&content).expect("written");
         let shared = to_shared(file.try_clone().expect("a descriptor"));
-        (cached_bytes(&shared, 0, 1) == 1).then(|| (file, Arc::new(shared), content))
+        is_cached(&shared, 0).then(|| (file, Arc::new(shared), content))
     }
 
     fn connected() -> (TcpStream, TcpStream) {
@@ -182,9 +203,9 @@ mod tests {
     fn a_truncated_file_is_sent_up_to_its_end() {
         let Some((file, shared, content)) = cached_file() else { return };
         let (ours, mut theirs) = connected();
-        file.set_len(PROBE_BYTES as u64).expect("cut");
-        let range = FileRange { file: &shared, offset: 0, length: PROBE_BYTES as u64 };
-        let mut received = vec![0; PROBE_BYTES];
+        file.set_len(STRETCH as u64).expect("cut");
+        let range = FileRange { file: &shared, offset: 0, length: STRETCH as u64 };
+        let mut received = vec![0; STRETCH];
         let mut sent = 0;
         while sent < received.len() {
             let rest = FileRange { offset: sent as u64, length: range.length - sent as u64, ..range };
@@ -194,8 +215,8 @@ mod tests {
             theirs.read_exact(&mut received[sent..sent + count]).expect("all that was sent");
             sent += count;
         }
-        assert!(received == content[..PROBE_BYTES]);
-        let behind = FileRange { offset: PROBE_BYTES as u64, length: 1, ..range };
+        assert!(received == content[..STRETCH]);
+        let behind = FileRange { offset: STRETCH as u64, length: 1, ..range };
         assert_eq!(
             send_cached(&ours, b"", &behind, SENDFILE_BYTES_MAX),
             Ok(Sent::Unready),
@@ -210,12 +231,98 @@ mod tests {
         file.sync_all().expect("written");
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
         let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
-        if cached_bytes(&shared, BYTES as u64 - 1, 1) == 0 {
+        if !is_cached(&shared, BYTES as u64 - 1) {
             // The probe has made the kernel fetch the end; the beginning is still missing.
             assert_eq!(send_cached(&ours, b"head", &range, SENDFILE_BYTES_MAX), Ok(Sent::Unready));
         }
         let unaskable = Arc::new(to_shared(File::open("/proc/self/status").expect("open")));
         let range = FileRange { file: &unaskable, offset: 0, length: 1 };
         assert_eq!(send_cached(&ours, b"head", &range, SENDFILE_BYTES_MAX), Ok(Sent::Unready));
+    }
+
+    /// Drops the file from the page cache; false if it stays.
+    fn cool(file: &File) -> bool {
+        file.sync_all().expect("written");
+        rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).expect("advised");
+        let shared = to_shared(file.try_clone().expect("a descriptor"));
+        !is_cached(&shared, BYTES as u64 - 1)
+    }
+
+    #[test]
+    fn what_was_found_is_not_asked_for_until_it_may_be_gone() {
+        let Some((file, shared, _)) = cached_file() else { return };
+        shared.remember_residency(BYTES as u64);
+        let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+        let now = Instant::now();
+        assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, now), BYTES);
+        if !cool(&file) {
+            return;
+        }
+        let soon = now + RESIDENT_FOR - Duration::from_millis(1);
+        assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, soon), BYTES, "nobody has looked");
+        assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, now + RESIDENT_FOR), 0, "somebody has looked");
+        assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, soon), 0, "all is forgotten");
+    }
+
+    #[test]
+    fn a_hole_is_found_beside_what_is_remembered() {
+        let Some((file, shared, _)) = cached_file() else { return };
+        shared.remember_residency(BYTES as u64);
+        let now = Instant::now();
+        let second = FileRange { file: &shared, offset: STRETCH as u64, length: STRETCH as u64 };
+        assert_eq!(cached_bytes(&second, SENDFILE_BYTES_MAX, now), STRETCH);
+        if !cool(&file) {
+            return;
+        }
+        assert_eq!(cached_bytes(&second, SENDFILE_BYTES_MAX, now), STRETCH);
+        let from_there = FileRange { length: (BYTES - STRETCH) as u64, ..second };
+        assert_eq!(
+            cached_bytes(&from_there, SENDFILE_BYTES_MAX, now),
+            STRETCH,
+            "the third stretch is missing"
+        );
+        assert_eq!(cached_bytes(&second, SENDFILE_BYTES_MAX, now), 0, "so the second was looked at, too");
+    }
+
+    /// The wanted range may begin and end anywhere, and no byte behind it is asked for.
+    #[test]
+    fn a_range_begins_and_ends_anywhere() {
+        let Some((file, shared, _)) = cached_file() else { return };
+        let ranges =
+            [(0, 1), (5, STRETCH), (STRETCH - 1, 2), (STRETCH, STRETCH), (7, BYTES - 7), (BYTES - 1, 1)];
+        for remembers in [false, true] {
+            if remembers {
+                shared.remember_residency(BYTES as u64);
+            }
+            for (offset, length) in ranges.into_iter().chain(ranges) {
+                let range = FileRange { file: &shared, offset: offset as u64, length: length as u64 };
+                assert_eq!(
+                    cached_bytes(&range, SENDFILE_BYTES_MAX, Instant::now()),
+                    length,
+                    "{length} from {offset}"
+                );
+            }
+        }
+        file.set_len(BYTES as u64 + SENDFILE_BYTES_MAX as u64).expect("grown");
+        let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+        assert_eq!(
+            cached_bytes(&range, SENDFILE_BYTES_MAX, Instant::now() + RESIDENT_FOR),
+            BYTES,
+            "the new end isn't in memory"
+        );
+    }
+
+    /// The rest of a large file is another turn's.
+    #[test]
+    fn one_call_sends_a_bounded_part() {
+        let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
+        let content = vec![7; SENDFILE_BYTES_MAX + 3 * STRETCH];
+        std::io::Write::write_all(&mut &file, &content).expect("written");
+        let shared = Arc::new(to_shared(file));
+        if !is_cached(&shared, 0) {
+            return;
+        }
+        let range = FileRange { file: &shared, offset: 1, length: content.len() as u64 - 1 };
+        assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, Instant::now()), SENDFILE_BYTES_MAX);
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | [`Memory`](Volume::Memory) | never wait | all |
 //! | [`Local`](Volume::Local) | don't wait if the kernel's caches know the path (`RESOLVE_CACHED`) | can be asked (`RWF_NOWAIT`) |
-//! | [`Layered`](Volume::Layered) | an open may reach the disk below; a close doesn't | can't be asked |
+//! | [`Layered`](Volume::Layered) | an open may reach the disk below; a close doesn't | those sent a moment ago |
 //! | [`Other`](Volume::Other) | may wait, even where the path is known: it is the file system's own code that waits | can't be asked |
 //!
 //! Whatever is left goes to threads that may wait (`service/pool.rs`, `site/closer.rs`).
@@ -32,6 +32,8 @@ pub enum Pages {
     Here,
     /// The page cache tells which of them are in memory.
     Askable,
+    /// Nobody can tell now, but those that were sent a moment ago still are (`site/residency.rs`).
+    Remembered,
     /// Nobody can tell.
     Unknown,
 }
@@ -73,7 +75,8 @@ impl Volume {
         match self {
             Volume::Memory => Pages::Here,
             Volume::Local => Pages::Askable,
-            Volume::Layered | Volume::Other => Pages::Unknown,
+            Volume::Layered => Pages::Remembered,
+            Volume::Other => Pages::Unknown,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use libc::c_long;
 use libtest_mimic::{Completion, Failed};
@@ -18,6 +20,7 @@ use crate::trace::{Call, Forbidden, Trace};
 pub(super) const TESTS: &[(&str, Test)] = &[
     ("no_call_waits_for_a_disk", no_call_waits_for_a_disk),
     ("large_cached_files_follow_the_copy_mode", large_cached_files_follow_the_copy_mode),
+    ("a_popular_file_is_not_looked_for_again", a_popular_file_is_not_looked_for_again),
 ];
 
 /// A file that is admitted to the cache, one that is sent from a buffer, and one that is sent in pieces.
@@ -28,6 +31,21 @@ const ROUNDS: usize = 4;
 
 /// At least this much must be read from disk, or the files weren't cold: the largest file in every round.
 const COLD_BYTES_MIN: u64 = ROUNDS as u64 * SIZES[2];
+
+/// For so long a server takes for granted that what it found in the page cache is there.
+const RESIDENT_FOR: Duration = Duration::from_millis(50);
+
+/// A byte tells about so many: the rest of its stretch.
+const STRETCH_BYTES: u64 = 128 * 1024;
+
+/// A large file that is requested again and again, and how often it may be looked for in one of its answers, which are
+/// 32 stretches.
+const POPULAR_BYTES: u64 = 4 << 20;
+const LOOKS_MAX: usize = 4;
+/// Requests in one go. Tracing is slow and memories are short, so one that isn't disturbed counts,
+const REQUESTS: usize = 10;
+/// and there are several goes.
+const GOES: usize = 20;
 
 /// `RWF_NOWAIT` (preadv2(2)).
 const NOWAIT: u64 = 8;
@@ -95,8 +113,7 @@ fn no_call_waits_for_a_disk(ground: Ground<'_>) -> Outcome {
     };
     let asked = ask(&mut client, &files);
     let calls = trace.end(|| client.get("/warm.txt").map(drop))?;
-    asked?;
-    judge(ground.backend, &calls)?;
+    judge(ground.backend, &calls, &asked?)?;
     let read = process.disk_bytes_read().unwrap_or(0).saturating_sub(before);
     if read < COLD_BYTES_MIN {
         return Ok(Completion::ignored_with(format!(
@@ -135,6 +152,52 @@ fn large_cached_files_follow_the_copy_mode(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
+/// A large file that was sent a moment ago is in memory.
+fn a_popular_file_is_not_looked_for_again(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch("waiting")?;
+    write(&folder.join("warm.txt"), DIGITS)?;
+    write_pattern(&folder.join("popular.bin"), POPULAR_BYTES)?;
+    let server = ChildServer::start(ground.backend, &folder, &Settings::default())?;
+    let mut client = Client::connect(server.address)?;
+    // The first two let it into the cache.
+    for _ in 0..3 {
+        pattern_of(POPULAR_BYTES).check(0, &client.get("/popular.bin")?.content)?;
+    }
+    let process = server.process();
+    let mut least = usize::MAX;
+    for _ in 0..GOES {
+        let trace = match Trace::begin(process.id(), process.thread("worker-0")?) {
+            Ok(trace) => trace,
+            Err(Forbidden(reason)) => return Ok(Completion::ignored_with(reason)),
+        };
+        client.send(&get("/popular.bin", &[]).repeat(REQUESTS))?;
+        let answers: Result<Vec<_>, _> = (0..REQUESTS).map(|_| client.response(Framing::Content)).collect();
+        let calls = trace.end(|| client.get("/warm.txt").map(drop))?;
+        if answers?.iter().any(|answer| answer.content.len() as u64 != POPULAR_BYTES) {
+            return Err("an answer isn't complete".into());
+        }
+        least = least.min(least_looks(&calls));
+        if least <= LOOKS_MAX {
+            drop(client);
+            server.stop()?;
+            return DONE;
+        }
+    }
+    Err(format!("at least {least} looks for {POPULAR_BYTES} bytes").into())
+}
+
+/// How often the page cache was asked between the beginnings of two answers, but for one look after each `sendfile`: it
+/// tells a full socket from the end of the file.
+fn least_looks(calls: &[Call]) -> usize {
+    let begins = |call: &Call| call.number == libc::SYS_sendfile && call.pointed == Some(0);
+    let looks = |calls: &[Call]| {
+        let count = |number| calls.iter().filter(|call| call.number == number).count();
+        count(libc::SYS_preadv2).saturating_sub(count(libc::SYS_sendfile))
+    };
+    let beginnings: Vec<usize> = (0..calls.len()).filter(|index| begins(&calls[*index])).collect();
+    beginnings.windows(2).map(|pair| looks(&calls[pair[0]..pair[1]])).min().unwrap_or(usize::MAX)
+}
+
 fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
     let folder = ground.sites.scratch("waiting")?;
     write(&folder.join("warm.txt"), DIGITS)?;
@@ -145,12 +208,22 @@ fn make_folder(ground: Ground<'_>) -> Result<(PathBuf, Vec<PathBuf>), Failed> {
     Ok((folder, files))
 }
 
+/// Files that were evicted from the page cache, and when.
+type Cooled = Vec<(PathBuf, Instant)>;
+
 /// Requests every cold file several times, whole and from the middle, and names that were never looked up.
-fn ask(client: &mut Client, files: &[PathBuf]) -> Result<(), Failed> {
+fn ask(client: &mut Client, files: &[PathBuf]) -> Result<Cooled, Failed> {
+    let mut cooled = Vec::new();
     for round in 0..ROUNDS {
         for (file, size) in files.iter().zip(SIZES) {
             for first in [0, size / 2] {
+                // It is sent once from memory, so that the server has a reason to believe that it is still there.
+                client.get(&format!("/{size}.bin"))?;
+                client.get(&format!("/{size}.bin"))?;
                 cool(file)?;
+                cooled.push((file.clone(), Instant::now()));
+                // What the server has seen just before may be gone by now. After this it must look again.
+                thread::sleep(RESIDENT_FOR);
                 let range = format!("Range: bytes={first}-");
                 let fields = [range.as_str()];
                 let fields = if first == 0 { &[] } else { &fields[..] };
@@ -161,25 +234,48 @@ fn ask(client: &mut Client, files: &[PathBuf]) -> Result<(), Failed> {
         client.send(&get(&format!("/nobody-has-asked-{round}.bin"), &[]))?;
         client.response(Framing::Content)?;
     }
-    Ok(())
+    Ok(cooled)
+}
+
+/// What was seen of files in the page cache.
+struct Seen<'a> {
+    cooled: &'a Cooled,
+    /// The last byte seen of each stretch, and when.
+    bytes: HashMap<(PathBuf, u64), (u64, Instant)>,
+}
+
+impl Seen<'_> {
+    fn see(&mut self, path: PathBuf, position: u64, at: Instant) {
+        self.bytes.insert((path, position / STRETCH_BYTES), (position, at));
+    }
+
+    /// Whether every stretch of these bytes was seen, and the file not evicted since.
+    fn covers(&self, path: &Path, offset: u64, end: u64, at: Instant) -> bool {
+        let evictions = self.cooled.iter().filter(|(cooled, evicted)| cooled == path && *evicted < at);
+        let evicted = evictions.map(|(_, evicted)| *evicted).max();
+        (offset / STRETCH_BYTES..=(end - 1) / STRETCH_BYTES).all(|stretch| {
+            let last = ((stretch + 1) * STRETCH_BYTES).min(end) - 1;
+            let seen = self.bytes.get(&(path.to_owned(), stretch));
+            seen.is_some_and(|(position, seen)| *position >= last && evicted.is_none_or(|at| at < *seen))
+        })
+    }
 }
 
 /// Checks that no call could wait for a disk, and that the expected calls were made.
-fn judge(backend: Backend, calls: &[Call]) -> Result<(), Failed> {
-    // For each descriptor, how far the page cache was seen to hold the file.
-    let mut resident = HashMap::new();
+fn judge(backend: Backend, calls: &[Call], cooled: &Cooled) -> Result<(), Failed> {
+    let mut seen = Seen { cooled, bytes: HashMap::new() };
     for (index, call) in calls.iter().enumerate() {
         let waits = || format!("call {} of {} may wait for a disk: {call:?}", index + 1, calls.len());
         match call.number {
             libc::SYS_preadv2 if call.arguments[5] & NOWAIT != 0 => {
                 if call.result.is_none_or(|result| result > 0) {
-                    resident.insert(call.arguments[0], call.arguments[3] + 1);
+                    seen.see(call.source.clone().ok_or_else(waits)?, call.arguments[3], call.at);
                 }
             }
             libc::SYS_sendfile => {
-                let end = call.pointed.ok_or_else(waits)? + call.arguments[3];
-                // By the next call, the descriptor may refer to another file.
-                if resident.remove(&call.arguments[1]).is_none_or(|resident| resident < end) {
+                let (path, offset) =
+                    (call.source.as_deref().ok_or_else(waits)?, call.pointed.ok_or_else(waits)?);
+                if !seen.covers(path, offset, offset + call.arguments[3], call.at) {
                     return Err(waits().into());
                 }
             }

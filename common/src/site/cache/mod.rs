@@ -34,6 +34,7 @@ use rustix::io::Errno;
 use crate::http::mime::mime_for;
 use crate::site::file_bytes::FileBytes;
 use crate::site::root::Site;
+use crate::site::sendfile::SENDFILE_BYTES_MIN;
 
 pub(crate) use entry::{CachedFile, Candidate, Moment, Source, representation};
 use frequencies::{Frequencies, Tally, is_more};
@@ -150,15 +151,15 @@ impl Cache {
     }
 
     /// The entry for a path, unless it has expired.
+    #[inline]
     pub(crate) fn get(&mut self, path: &[u8], now: Instant) -> Option<Arc<CachedFile>> {
         let kept = self.shelves.get_mut(path)?;
-        if kept.file.expires > now {
-            self.frequencies.hit(&mut kept.tally);
-            return Some(Arc::clone(&kept.file));
+        if kept.file.expires <= now {
+            self.forget(path);
+            return None;
         }
-        self.remove(path);
-        self.publish();
-        None
+        self.frequencies.hit(&mut kept.tally);
+        Some(Arc::clone(&kept.file))
     }
 
     /// Admits a file if it qualifies and its state is certain.
@@ -193,6 +194,9 @@ impl Cache {
             Visibility::Unsettled => return None,
         };
         let media_type = mime_for(&path);
+        if !wants_bytes && metadata.size >= SENDFILE_BYTES_MIN as u64 {
+            file.remember_residency(metadata.size);
+        }
         let etag = site.options().etag;
         let entry = CachedFile::new(candidate, media_type, etag, moment, wants_bytes, watch, expires);
         let entry = Arc::new(entry);
@@ -240,7 +244,8 @@ impl Cache {
         bytes
     }
 
-    /// Drops an entry whose file has changed.
+    /// Drops an entry whose file has changed, or may have.
+    #[cold]
     pub(crate) fn forget(&mut self, path: &[u8]) {
         self.remove(path);
         self.publish();
