@@ -95,7 +95,7 @@ mod tests {
         let place = size_of::<Option<Client>>() + size_of::<u64>();
         let socket = size_of::<[usize; 2]>() + size_of::<u64>();
         assert!(
-            place + Ring::IN_FLIGHT_BYTES + socket <= 192,
+            place + Ring::IN_FLIGHT_BYTES + socket <= 200,
             "{place} + {} + {socket}",
             Ring::IN_FLIGHT_BYTES
         );

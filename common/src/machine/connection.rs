@@ -82,9 +82,18 @@ enum State {
     /// An answer to leave.
     Sending(Box<Exchange>),
     /// The client to close its side, too.
-    Lingering { bytes_left: usize, ends: Instant },
+    Lingering(Box<Lingering>),
     /// The backend to close it.
     Closing(Close),
+}
+
+/// What a connection waits for when it lingers. In a box: few do, and all others would have the room for it.
+#[derive(Debug)]
+struct Lingering {
+    /// So many bytes may still come,
+    bytes_left: usize,
+    /// until then.
+    ends: Instant,
 }
 
 /// One connection, from its first byte to its last.
@@ -109,7 +118,7 @@ impl Connection {
     #[must_use]
     pub fn step(&self) -> Step<'_> {
         match &self.state {
-            State::Idle | State::Reading(_) | State::Lingering { .. } => Step::Receive,
+            State::Idle | State::Reading(_) | State::Lingering(_) => Step::Receive,
             State::Opening(exchange) => Step::Open(exchange.responder.open_request()),
             State::Loading(exchange) => {
                 Step::Read(exchange.responder.missing_bytes().expect("the state is named after them"))
@@ -142,7 +151,8 @@ impl Connection {
             State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
                 exchange.reader.keep(bytes);
             }
-            State::Lingering { bytes_left, ends } => {
+            State::Lingering(lingering) => {
+                let Lingering { bytes_left, ends } = &mut **lingering;
                 *bytes_left = bytes_left.saturating_sub(bytes.len());
                 let silent_at = host.context.now() + LINGER_TIMEOUT;
                 if bytes.is_empty() || *bytes_left == 0 {
@@ -190,7 +200,7 @@ impl Connection {
         let now = host.context.now();
         let ends = now + host.context.timeouts.linger;
         self.deadline = Some(ends.min(now + LINGER_TIMEOUT));
-        self.state = State::Lingering { bytes_left: LINGER_BYTES_MAX, ends };
+        self.state = State::Lingering(Box::new(Lingering { bytes_left: LINGER_BYTES_MAX, ends }));
     }
 
     /// The body can't be finished: its file has shrunk, or can't be read. The head is gone, so all that is left is to
@@ -216,7 +226,7 @@ impl Connection {
                 host.put_back(exchange);
             }
             // A half-close has failed, too, or there is nothing left to close.
-            State::Idle | State::Lingering { .. } | State::Closing(Close::Graceful) => {
+            State::Idle | State::Lingering(_) | State::Closing(Close::Graceful) => {
                 self.state = State::Closing(Close::Drop);
             }
             State::Closing(close) => self.state = State::Closing(close),
@@ -255,10 +265,10 @@ impl Connection {
             State::Idle if self.progress.take().is_some() => {
                 self.deadline = Some(host.context.now() + host.context.timeouts.idle);
             }
-            State::Lingering { ends, .. } if is_owed && host.context.now() < *ends => {
+            State::Lingering(lingering) if is_owed && host.context.now() < lingering.ends => {
                 self.look(host, delivery);
             }
-            State::Idle | State::Lingering { .. } => self.state = State::Closing(Close::Drop),
+            State::Idle | State::Lingering(_) => self.state = State::Closing(Close::Drop),
             // The file system doesn't answer. The client may try later, on another connection: what comes of the file
             // finds nobody here.
             State::Opening(exchange) | State::Loading(exchange) => {
@@ -318,7 +328,7 @@ impl Connection {
             State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
                 exchange.reader.has_room()
             }
-            State::Idle | State::Reading(_) | State::Lingering { .. } => true,
+            State::Idle | State::Reading(_) | State::Lingering(_) => true,
             State::Closing(_) => false,
         }
     }
@@ -330,7 +340,7 @@ impl Connection {
             | State::Opening(exchange)
             | State::Loading(exchange)
             | State::Sending(exchange) => self.enter(host, exchange),
-            state @ (State::Idle | State::Lingering { .. } | State::Closing(_)) => self.state = state,
+            state @ (State::Idle | State::Lingering(_) | State::Closing(_)) => self.state = state,
         }
     }
 
