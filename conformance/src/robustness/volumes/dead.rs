@@ -51,11 +51,13 @@ struct Mortal {
     reads: Reads,
 }
 
-const MORTALS: [(&str, Mortal); 4] = [
+/// All but the last keep their clients from an answer.
+const MORTALS: [(&str, Mortal); 5] = [
     ("nothing is known of it", Mortal { ops: &Op::ALL, kept: Kept::NOT, reads: Reads::Ahead }),
     ("the names are known", Mortal { ops: &Op::ALL, kept: Kept::LONG, reads: Reads::Ahead }),
     ("it tells no sizes", Mortal { ops: &[Op::Getattr], kept: Kept::NAMES, reads: Reads::Ahead }),
     ("it gives no bytes", Mortal { ops: &[Op::Read], kept: Kept::LONG, reads: Reads::Direct }),
+    ("nothing can be closed", Mortal { ops: &[Op::Flush], kept: Kept::LONG, reads: Reads::Ahead }),
 ];
 
 /// A site with parts on the disk, on a healthy volume, and on one that dies.
@@ -142,15 +144,19 @@ impl Patient {
     }
 }
 
-/// Runs a trial with each volume that dies.
-fn with_each(ground: Ground<'_>, trial: impl Fn(Patient) -> Result<(), Failed> + Send + Sync) -> Outcome {
+/// Runs a trial with each of these volumes.
+fn with_each(
+    ground: Ground<'_>,
+    mortals: &'static [(&str, Mortal)],
+    trial: impl Fn(Patient) -> Result<(), Failed> + Send + Sync,
+) -> Outcome {
     mounts::with(Kind::Fuse, || {
-        in_each_case(&MORTALS, |number, mortal| trial(Patient::admit(ground, number, mortal)?))
+        in_each_case(mortals, |number, mortal| trial(Patient::admit(ground, number, mortal)?))
     })
 }
 
 fn others_are_served(ground: Ground<'_>) -> Outcome {
-    with_each(ground, |patient| {
+    with_each(ground, &MORTALS, |patient| {
         let clients = patient.die(CLIENTS)?;
         patient.expect_others_served()?;
         drop(clients);
@@ -161,7 +167,7 @@ fn others_are_served(ground: Ground<'_>) -> Outcome {
 
 /// With a 503, or the end of the connection.
 fn clients_are_told(ground: Ground<'_>) -> Outcome {
-    with_each(ground, |patient| {
+    with_each(ground, &MORTALS[..4], |patient| {
         let clients = patient.die(CLIENTS)?;
         let last = Instant::now() + SEND_TIMEOUT + SLACK;
         let mut silent = 0;
@@ -194,7 +200,7 @@ fn expect_told(client: &mut Client) -> Result<(), Failed> {
 /// Clients that give up, many more than a server has places for.
 fn resets_give_places_back(ground: Ground<'_>) -> Outcome {
     const ROUNDS: usize = 6;
-    with_each(ground, |patient| {
+    with_each(ground, &MORTALS, |patient| {
         let mut clients = patient.die(CLIENTS / 2)?;
         for _ in 0..ROUNDS {
             thread::sleep(SOON / 10); // their requests are on their way to the volume
@@ -210,7 +216,7 @@ fn resets_give_places_back(ground: Ground<'_>) -> Outcome {
 }
 
 fn is_served_again(ground: Ground<'_>) -> Outcome {
-    with_each(ground, |patient| {
+    with_each(ground, &MORTALS, |patient| {
         let clients = patient.die(CLIENTS)?;
         patient.revive();
         expect_served(&patient)?;
@@ -233,7 +239,7 @@ fn expect_served(patient: &Patient) -> Result<(), Failed> {
 }
 
 fn ends_with_the_server(ground: Ground<'_>) -> Outcome {
-    with_each(ground, |patient| {
+    with_each(ground, &MORTALS, |patient| {
         let clients = patient.die(CLIENTS / 2)?;
         patient.server.stop_within(GRACE + SLACK)?;
         drop(clients);
