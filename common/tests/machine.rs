@@ -140,7 +140,7 @@ fn deadlines_follow_the_state() {
     let config = Config {
         head_timeout: millis(20),
         idle_timeout: millis(60),
-        send_timeout: millis(800),
+        send_timeout: millis(40),
         ..Config::default()
     };
     let mut script = Script::with(config, SiteOptions::default());
@@ -153,20 +153,24 @@ fn deadlines_follow_the_state() {
     script.receive(b" /big");
     assert_eq!(script.connection.deadline(), deadline, "trickling bytes don't extend it");
     script.receive(b" HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(left(&script), Some(millis(800)), "a disk has as much time as a client");
+    assert_eq!(left(&script), Some(millis(40)), "a disk has as much time as a client");
     let Step::Open(request) = script.connection.step() else { panic!("an open") };
     let result = request.open();
     script.connection.opened(&mut script.worker, result);
-    // A first look, and eight more that see nothing.
-    for look in 0..9 {
-        assert_eq!(left(&script), Some(millis(100)), "{look}");
+    // A first look, and eight more that see nothing; fewer, where they come late.
+    let begun = script.worker.now();
+    let mut looks = 0;
+    while script.closes().is_none() {
+        assert_eq!(left(&script), Some(millis(5)));
         script.connection.expired(&mut script.worker, None);
-        assert!(script.closes().is_none(), "not yet: {look}");
-        std::thread::sleep(millis(100));
+        assert!(script.closes().is_none() && looks < 9, "not yet: {looks}");
+        std::thread::sleep(millis(5));
         script.worker.tick();
         script.connection.expired(&mut script.worker, None);
+        looks += 1;
     }
     assert_eq!(script.closes(), Some(Close::Reset));
+    assert!(script.worker.now() - begun >= millis(40), "{looks} looks");
 }
 
 #[test]

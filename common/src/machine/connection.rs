@@ -485,7 +485,7 @@ mod tests {
             expire(&mut moving, host, LOOK, None);
             assert_eq!(closes(&moving), None, "look {look}");
         }
-        // A pause of the server is but three looks, however long it was.
+        // A pause of the server counts for three looks, however long it was.
         host.context.advance(LOOK * 1000);
         moving.expired(host, None);
         assert_eq!(closes(&moving), None);

@@ -4,7 +4,7 @@
 //! told of when a third of it is free. So, where an answer takes its time, the socket is asked what the client's kernel
 //! has acknowledged: [`LOOKS`] times in every send timeout.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::machine::context::Timeouts;
 
@@ -12,9 +12,9 @@ use crate::machine::context::Timeouts;
 /// has seen progress: at least a send timeout after the last, and an eighth of it later at most.
 pub const LOOKS: u32 = 8;
 
-/// A look that comes late counts for those that it replaces, but for no more than so many: if the server itself stood
-/// still for an hour, that isn't the client's fault.
-const LATE_LOOKS_MAX: u128 = 3;
+/// A look that comes late counts for no more than so many: if the server itself stood still for an hour, that isn't the
+/// client's fault.
+const LATE_LOOKS_MAX: u32 = 3;
 
 /// A client that takes fewer bytes per second than this is given up, unless
 /// [`Config::send_rate_min`](crate::Config::send_rate_min) says something else. It is a twentieth of what a modem gave:
@@ -43,10 +43,10 @@ pub(crate) struct Progress {
     taken: u64,
     taken_before: u64,
     delivered_before: u64,
-    /// Looks in a row that have seen nothing move.
-    stalls: u32,
-    /// Looks since the rate was last judged at which the client had something to take, and what it had taken by then.
-    rate_looks: u32,
+    /// For how long the looks have seen nothing move.
+    still: Duration,
+    /// For how long the client had something to take since the rate was last judged, and what it had taken by then.
+    rated: Duration,
     rate_from: u64,
 }
 
@@ -59,8 +59,8 @@ impl Progress {
             taken: 0,
             taken_before: 0,
             delivered_before: delivered,
-            stalls: 0,
-            rate_looks: 0,
+            still: Duration::ZERO,
+            rated: Duration::ZERO,
             rate_from: delivered,
         }
     }
@@ -72,38 +72,34 @@ impl Progress {
 
     /// One more look. False if the client is given up. Of a socket that can't tell, what it takes is all that is known.
     pub(crate) fn look(&mut self, now: Instant, delivery: Option<Delivery>, timeouts: &Timeouts) -> bool {
-        let looks = self.looks_since_last(now, timeouts);
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
+        let since = since.min(timeouts.look() * LATE_LOOKS_MAX);
         let delivered = delivery.map_or(self.taken, |delivery| delivery.acknowledged);
         let has_moved = self.taken != self.taken_before || delivered != self.delivered_before;
         (self.taken_before, self.delivered_before) = (self.taken, delivered);
-        self.stalls = if has_moved { 0 } else { self.stalls + looks };
+        self.still = if has_moved { Duration::ZERO } else { self.still + since };
         // A client that has taken everything waits for the server.
         if delivery.is_none_or(|delivery| !delivery.is_complete) {
-            self.rate_looks += looks;
+            self.rated += since;
         }
-        if self.rate_looks < LOOKS * RATE_TIMEOUTS {
-            return self.stalls < LOOKS;
-        }
-        let time = timeouts.look() * self.rate_looks;
-        let required = u128::from(timeouts.send_rate_min) * time.as_millis() / 1000;
-        let is_fast_enough = u128::from(delivered - self.rate_from) >= required;
-        (self.rate_looks, self.rate_from) = (0, delivered);
-        is_fast_enough && self.stalls < LOOKS
+        self.still < timeouts.look() * LOOKS && self.is_fast_enough(delivered, timeouts)
     }
 
-    /// For how many looks the one that is taken now counts.
-    fn looks_since_last(&mut self, now: Instant, timeouts: &Timeouts) -> u32 {
-        let since = now.saturating_duration_since(std::mem::replace(&mut self.looked, now)).as_nanos();
-        let interval = timeouts.look().as_nanos().max(1);
-        let looks = (since + interval / 2) / interval;
-        u32::try_from(looks.clamp(1, LATE_LOOKS_MAX)).unwrap_or(1)
+    /// Judges the rate, if it is time to.
+    fn is_fast_enough(&mut self, delivered: u64, timeouts: &Timeouts) -> bool {
+        if self.rated < timeouts.look() * LOOKS * RATE_TIMEOUTS {
+            return true;
+        }
+        let required = u128::from(timeouts.send_rate_min) * self.rated.as_millis() / 1000;
+        let taken = u128::from(delivered - self.rate_from);
+        (self.rated, self.rate_from) = (Duration::ZERO, delivered);
+        taken >= required
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     const TIMEOUTS: Timeouts = Timeouts {
         head: Duration::from_secs(10),
@@ -190,9 +186,9 @@ mod tests {
         assert_eq!(survived, 1000);
     }
 
-    /// How many looks that come late by so much a client survives that takes nothing.
+    /// How many looks that come so late a client survives that takes nothing.
     #[test]
-    fn a_late_look_counts_for_those_it_replaces_but_a_pause_does_not() {
+    fn a_late_look_counts_for_its_time_but_a_pause_does_not() {
         let survives = |quarters: u32| {
             let mut progress = begin(owing(0));
             (1..)
@@ -202,7 +198,7 @@ mod tests {
                 .count()
         };
         for (quarters, survived) in
-            [(1, 7), (4, 7), (5, 7), (6, 3), (8, 3), (9, 3), (10, 2), (12, 2), (1_000_000, 2)]
+            [(1, 31), (4, 7), (5, 6), (6, 5), (8, 3), (11, 2), (12, 2), (1_000_000, 2)]
         {
             assert_eq!(survives(quarters), survived, "{quarters} quarters of the time between two looks");
         }
