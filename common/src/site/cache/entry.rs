@@ -161,6 +161,7 @@ pub(crate) fn state(metadata: &Metadata) -> FileState {
 mod tests {
     use super::*;
     use crate::http::mime::mime_for;
+    use crate::site::cache::test_file;
     use crate::site::file::OpenFile;
     use crate::site::volume::Volume;
     use std::time::Duration;
@@ -240,5 +241,17 @@ mod tests {
         assert_eq!(late.unix_time(), Timestamp { seconds: 7, nanoseconds: 999_999_999 });
         let early = Moment { now, unix_seconds: 7, next_second: now + Duration::from_secs(9) };
         assert_eq!(early.unix_time(), Timestamp { seconds: 7, nanoseconds: 0 });
+    }
+
+    #[test]
+    fn a_body_takes_its_bytes_from_the_beginning() {
+        assert_eq!(test_file(7, false).body_bytes(), 0);
+        let wanting = test_file(7, true);
+        assert_eq!(wanting.body_bytes(), 7);
+        let complete = wanting.with_bytes(Arc::new(FileBytes::from(&b"1234567"[..])));
+        assert_eq!(complete.body_bytes(), 7);
+        assert!(!complete.wants_bytes);
+        let (expires, watch) = (complete.expires, complete.watch);
+        assert_eq!((expires, watch), (wanting.expires, wanting.watch));
     }
 }

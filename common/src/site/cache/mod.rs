@@ -352,12 +352,29 @@ impl Cache {
     }
 }
 
+/// A file as the cache keeps it: large and open, or small and about to be read.
+#[cfg(test)]
+fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
+    use crate::http::conditional::EtagPolicy;
+    use crate::site::file::{Metadata, OpenFile, SharedFile};
+    use crate::site::volume::Volume;
+
+    let file = OwnedFd::from(std::fs::File::open("/dev/null").expect("a file that every system has"));
+    let metadata = Metadata { size, modified_seconds: 0, ..Metadata::of(&file).expect("its state") };
+    let file = Arc::new(SharedFile::new(OpenFile::new(file, Volume::Local, 0)));
+    let now = Instant::now();
+    let candidate = Candidate { path: b"a.txt", file: &file, metadata, examined: now };
+    let moment = Moment { now, unix_seconds: i64::MAX, next_second: now };
+    CachedFile::new(&candidate, mime_for(b"a.txt"), EtagPolicy::Off, moment, wants_bytes, Some(7), now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::file::SharedFile;
+    use crate::site::file::{Metadata, OpenFile, SharedFile};
     use crate::site::open::OpenRequest;
     use crate::site::root::SiteOptions;
+    use crate::site::volume::Volume;
 
     /// A site with one file, and a cache.
     fn kept(name: &str) -> (tempfile::TempDir, Cache, Moment) {
@@ -457,5 +474,263 @@ mod tests {
         // Only the removals of the watches are left to read; they refer to nothing.
         cache.refresh();
         assert_eq!(cache.shelves.len(), 0);
+    }
+
+    /// A cache with these files of a new site, and the site.
+    fn several(names: &[&str]) -> (tempfile::TempDir, Arc<Site>, Cache, Moment) {
+        let root = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).expect("a directory");
+        for name in names {
+            let path = root.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+            std::fs::write(&path, "content").expect("written");
+        }
+        let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
+        let mut cache = Cache::new(CacheConfig::default(), Arc::default()).expect("a cache");
+        let moment = Moment { now: Instant::now(), unix_seconds: i64::MAX, next_second: Instant::now() };
+        names.iter().for_each(|name| admit_eventually(&mut cache, &site, name, moment));
+        (root, site, cache, moment)
+    }
+
+    fn is_kept(cache: &mut Cache, name: &str, moment: Moment) -> bool {
+        cache.get(name.as_bytes(), moment.now).is_some()
+    }
+
+    /// A directory is watched until the last of its files has left.
+    #[test]
+    fn a_directory_stays_watched_for_the_other_files_in_it() {
+        for name in ["dir/sub/left", "dir/left"] {
+            let (root, _site, mut cache, moment) = several(&["dir/sub/first", name]);
+            cache.forget(b"dir/sub/first");
+            cache.refresh();
+            assert!(is_kept(&mut cache, name, moment), "{name}");
+            std::fs::rename(root.path().join("dir"), root.path().join("gone")).expect("renamed");
+            cache.refresh();
+            assert!(!is_kept(&mut cache, name, moment), "{name}: its directory has another name");
+            assert!(!cache.watches.has_directory(b"") && !cache.watches.has_directory(b"dir"));
+        }
+        let (root, _site, mut cache, moment) = several(&["dir/first", "dir/left"]);
+        cache.forget(b"dir/first");
+        std::fs::write(root.path().join("new"), "new").expect("written");
+        std::fs::rename(root.path().join("new"), root.path().join("dir/left")).expect("renamed");
+        cache.refresh();
+        assert!(!is_kept(&mut cache, "dir/left", moment), "it is another file");
+    }
+
+    /// Two names of one file share its watch.
+    #[test]
+    fn a_file_stays_watched_for_its_other_name() {
+        let (root, site, mut cache, moment) = several(&["file"]);
+        std::fs::hard_link(root.path().join("file"), root.path().join("link")).expect("linked");
+        cache.refresh();
+        for name in ["file", "link"] {
+            admit_eventually(&mut cache, &site, name, moment);
+        }
+        cache.forget(b"file");
+        std::fs::write(root.path().join("file"), "changed").expect("written");
+        cache.refresh();
+        assert!(!is_kept(&mut cache, "link", moment));
+    }
+
+    /// An event of one file leaves the others alone, whatever their names begin with.
+    #[test]
+    fn only_what_has_changed_is_dropped() {
+        let others = ["file2", "fil", "dir2/file", "dir/sub2/file", "dir/file"];
+        let names: Vec<&str> = ["file", "dir/sub/file"].into_iter().chain(others).collect();
+        let (root, _site, mut cache, moment) = several(&names);
+        std::fs::write(root.path().join("file"), "changed").expect("written");
+        std::fs::rename(root.path().join("dir/sub"), root.path().join("dir/gone")).expect("renamed");
+        cache.refresh();
+        assert!(!is_kept(&mut cache, "file", moment) && !is_kept(&mut cache, "dir/sub/file", moment));
+        for name in others {
+            assert!(is_kept(&mut cache, name, moment), "{name}");
+        }
+        cache.follow(cache.version());
+        assert!(others.iter().all(|name| is_kept(&mut cache, name, moment)), "it is the same site");
+        cache.follow(cache.version() + 1);
+        assert_eq!(cache.shelves.len(), 0);
+    }
+
+    /// Where changes produce no events, files are kept for a second from when they were examined, and no watch is set for
+    /// them. Nor are they examined again, since that may wait.
+    #[test]
+    fn files_of_a_foreign_file_system_are_kept_for_a_second() {
+        for volume in [Volume::Other, Volume::Layered] {
+            let (root, site, mut cache, moment) = several(&[]);
+            let path = root.path().join("file");
+            std::fs::write(&path, "content").expect("written");
+            let opened = std::fs::File::open(&path).expect("opened").into();
+            let metadata = Metadata::of(&opened).expect("examined");
+            let file = Arc::new(SharedFile::new(OpenFile::new(opened, volume, 5)));
+            let examined = moment.now - UNSEEN_TTL / 4;
+            let candidate = Candidate { path: b"file", file: &file, metadata, examined };
+            std::fs::remove_file(&path).expect("removed");
+            assert!(cache.admit(&site, &candidate, moment).is_none(), "once is not enough");
+            let entry = cache.admit(&site, &candidate, moment).expect("it is kept");
+            assert_eq!((entry.watch, entry.expires), (None, examined + UNSEEN_TTL));
+            assert!(!cache.watches.has_directory(b""));
+        }
+    }
+
+    /// A local file is looked at once more, as the open may have waited for a disk for long.
+    #[test]
+    fn an_unseen_file_that_has_changed_is_not_kept() {
+        let (root, site, mut cache, moment) = several(&[]);
+        cache.watches.blind();
+        std::fs::write(root.path().join("file"), "content").expect("written");
+        let mut request = OpenRequest::new(Arc::clone(&site));
+        request.set_file(&site, b"file", b"");
+        let opened = request.open().expect("opened");
+        let file = Arc::new(SharedFile::new(opened.file));
+        let metadata = opened.metadata;
+        let candidate = Candidate { path: b"file", file: &file, metadata, examined: moment.now };
+        std::fs::write(root.path().join("file"), "longer than before").expect("written");
+        assert!((0..10).all(|_| cache.admit(&site, &candidate, moment).is_none()));
+        admit_eventually(&mut cache, &site, "file", moment);
+        let entry = cache.get(b"file", moment.now).expect("it is kept");
+        assert_eq!((entry.watch, entry.expires), (None, moment.now + UNSEEN_TTL));
+    }
+
+    /// A file is kept for as long as its changes can be seen.
+    #[test]
+    fn watched_files_have_a_watch() {
+        for (name, ttl) in [("file", WATCHED_TTL), ("link", UNSEEN_TTL), ("dirlink/file", UNSEEN_TTL)] {
+            let (_root, mut cache, moment) = kept(name);
+            let entry = cache.get(name.as_bytes(), moment.now).expect("it is kept");
+            assert!(entry.watch.is_some(), "{name}");
+            assert_eq!(entry.expires, moment.now + ttl, "{name}");
+        }
+    }
+
+    /// What was opened isn't what the path leads to any more: it isn't kept, and nothing stays watched.
+    #[test]
+    fn a_file_that_changes_while_it_is_let_in_is_not_kept() {
+        let (root, site, mut cache, moment) = several(&["dir/file"]);
+        cache.forget(b"dir/file");
+        let changes: [fn(&std::path::Path); 3] = [
+            |path| std::fs::write(path, "changed").expect("written"),
+            |path| std::fs::remove_file(path).expect("removed"),
+            |path| {
+                std::fs::write(path.with_extension("new"), "content").expect("written");
+                std::fs::rename(path.with_extension("new"), path).expect("renamed");
+            },
+        ];
+        for change in changes {
+            let path = root.path().join("dir/file");
+            std::fs::write(&path, "content").expect("written");
+            for _ in 0..3 {
+                let mut request = OpenRequest::new(Arc::clone(&site));
+                request.set_file(&site, b"dir/file", b"");
+                let opened = request.open().expect("opened");
+                let file = Arc::new(SharedFile::new(opened.file));
+                let candidate = Candidate {
+                    path: b"dir/file",
+                    file: &file,
+                    metadata: opened.metadata,
+                    examined: moment.now,
+                };
+                change(&path);
+                assert!(cache.admit(&site, &candidate, moment).is_none());
+                std::fs::write(&path, "content").expect("written");
+            }
+            assert!(!cache.watches.has_directory(b"") && !cache.watches.has_directory(b"dir"));
+        }
+    }
+
+    /// Its Last-Modified would follow the clock.
+    #[test]
+    fn a_file_from_the_future_is_not_kept() {
+        let (root, site, mut cache, moment) = several(&[]);
+        std::fs::write(root.path().join("file"), "content").expect("written");
+        let written = std::fs::metadata(root.path().join("file")).expect("its state");
+        let modified = std::os::unix::fs::MetadataExt::mtime(&written);
+        let before = Moment { unix_seconds: modified - 1, ..moment };
+        assert!((0..10).all(|_| !try_admit(&mut cache, &site, "file", before)));
+        admit_eventually(&mut cache, &site, "file", Moment { unix_seconds: modified, ..moment });
+    }
+
+    /// What is kept as bytes, what as an open file, and which of these remember what of them is in memory.
+    #[test]
+    fn small_files_are_kept_as_bytes() {
+        let sizes =
+            [(0, true), (BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false), (BODY_BYTES_MAX * 2, false)];
+        for level in [CacheLevel::Contents, CacheLevel::Descriptors] {
+            let (root, site, _, moment) = several(&[]);
+            let mut cache =
+                Cache::new(CacheConfig { level, ..CacheConfig::default() }, Arc::default()).expect("a cache");
+            for (size, is_small) in sizes {
+                let file = std::fs::File::create(root.path().join(size.to_string())).expect("made");
+                file.set_len(size).expect("grown");
+                admit_eventually(&mut cache, &site, &size.to_string(), moment);
+                let entry = cache.get(size.to_string().as_bytes(), moment.now).expect("it is kept");
+                assert_eq!(entry.wants_bytes, is_small && level == CacheLevel::Contents, "{size}");
+                let Source::File(file) = &entry.source else { panic!("nobody has read it") };
+                let is_sent_as_a_file = !entry.wants_bytes && size >= SENDFILE_BYTES_MIN as u64;
+                assert_eq!(file.residency().is_some(), is_sent_as_a_file, "{size}");
+            }
+        }
+        assert!(Cache::new(CacheConfig::OFF, Arc::default()).is_none());
+    }
+
+    /// Without descriptors for the connections nothing else matters; bytes in memory take none.
+    #[test]
+    fn open_files_are_closed_when_descriptors_run_out() {
+        let (_root, _site, mut cache, moment) = several(&["small", "large"]);
+        let entry = cache.get(b"small", moment.now).expect("it is kept");
+        cache.keep_bytes(b"small", &entry, FileBytes::from(&b"content"[..]));
+        assert_eq!(cache.gauge.read().descriptors, 1);
+        cache.shed_descriptors();
+        let left = cache.gauge.read();
+        assert_eq!((left.entries, left.descriptors, left.bytes, left.evictions), (1, 0, 7, 1));
+        assert!(is_kept(&mut cache, "small", moment));
+        cache.forget(b"small");
+        assert_eq!(cache.gauge.read().entries, 0);
+    }
+
+    /// Small files on their way may not hold more descriptors than there are.
+    #[test]
+    fn files_on_their_way_hold_a_bounded_number_of_descriptors() {
+        let names: Vec<String> = (0..6).map(|number| number.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (_root, site, _, moment) = several(&names);
+        let bounds = CacheConfig { descriptors: 4, ..CacheConfig::default() };
+        let mut cache = Cache::new(bounds, Arc::default()).expect("a cache");
+        names.iter().for_each(|name| admit_eventually(&mut cache, &site, name, moment));
+        let left = cache.gauge.read();
+        assert_eq!((left.entries, left.descriptors, left.evictions), (4, 4, 2));
+        assert!(!is_kept(&mut cache, "0", moment) && is_kept(&mut cache, "5", moment));
+    }
+
+    /// A large newcomer must be more popular than all small files that leave for it.
+    #[test]
+    fn several_victims_count_together() {
+        let (root, site, mut cache, moment) = several(&[]);
+        let bounds = CacheConfig { bytes: 30, ..CacheConfig::default() };
+        cache.shelves = Shelves::new(bounds);
+        std::fs::write(root.path().join("large"), [0; 30]).expect("written");
+        for name in ["a", "b", "c"] {
+            std::fs::write(root.path().join(name), [0; 10]).expect("written");
+            admit_eventually(&mut cache, &site, name, moment);
+            let entry = cache.get(name.as_bytes(), moment.now).expect("it is kept");
+            cache.keep_bytes(name.as_bytes(), &entry, FileBytes::from(&[0; 10][..]));
+            (0..10).for_each(|_| drop(cache.get(name.as_bytes(), moment.now)));
+        }
+        let requests = (1..1000).find(|_| try_admit(&mut cache, &site, "large", moment));
+        let requests = requests.expect("it is let in some time");
+        assert!((50..80).contains(&requests), "after {requests} requests, where the others had about 40");
+        assert_eq!(cache.shelves.len(), 1);
+        assert_eq!(cache.gauge.read().evictions, 3);
+    }
+
+    /// Threads that don't wait for events look for them now and then.
+    #[test]
+    fn events_are_looked_for_now_and_then() {
+        let (root, _site, mut cache, moment) = several(&["file"]);
+        let now = cache.refreshed + REFRESH_INTERVAL;
+        cache.refresh_now_and_then(now);
+        std::fs::write(root.path().join("file"), "changed").expect("written");
+        cache.refresh_now_and_then(now + REFRESH_INTERVAL - Duration::from_nanos(1));
+        assert!(is_kept(&mut cache, "file", moment), "nobody has looked");
+        cache.refresh_now_and_then(now + REFRESH_INTERVAL);
+        assert!(!is_kept(&mut cache, "file", moment));
     }
 }

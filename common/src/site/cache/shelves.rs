@@ -157,3 +157,156 @@ impl Shelves {
         gauge.set(self.len(), self.files.len(), self.bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::cache::frequencies::Frequencies;
+    use crate::site::cache::{CacheLevel, test_file};
+
+    const BOUNDS: CacheConfig =
+        CacheConfig { level: CacheLevel::Contents, bytes: 1000, entries: 20, descriptors: 8 };
+
+    fn shelves(bounds: CacheConfig) -> Shelves {
+        Shelves::new(bounds)
+    }
+
+    /// Adds a large file, which stays open, or a small one with its bytes.
+    fn put(shelves: &mut Shelves, name: &str, size: u64, is_small: bool) {
+        let path = FilePath::from(name.as_bytes());
+        let file = Arc::new(test_file(size, is_small));
+        let tally = Frequencies::new(1).miss(b"");
+        shelves.put(path, Kept { file: Arc::clone(&file), tally });
+        if is_small {
+            let content = vec![0; usize::try_from(size).expect("a small file")];
+            shelves.put_bytes(name.as_bytes(), &file, &Arc::new(FileBytes::from(&content[..])));
+        }
+    }
+
+    /// The names of those who must leave for another file.
+    fn victims(shelves: &Shelves, size: u64, is_small: bool) -> Option<Vec<String>> {
+        let victims = shelves.victims(size, is_small)?;
+        Some(victims.iter().map(|(path, _)| path.escape_ascii().to_string()).collect())
+    }
+
+    fn names(names: &[&str]) -> Option<Vec<String>> {
+        Some(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn nobody_leaves_before_the_entries_are_full() {
+        let mut shelves = shelves(CacheConfig { entries: 3, ..BOUNDS });
+        for name in ["a", "b", "c"] {
+            assert_eq!(victims(&shelves, 1, true), names(&[]), "{name} fits");
+            put(&mut shelves, name, 1, name != "b");
+        }
+        assert_eq!(shelves.len(), 3);
+        // Of those in memory first, since they have less to lose.
+        assert_eq!(victims(&shelves, 1, true), names(&["a"]));
+        assert_eq!(victims(&shelves, 1, false), names(&["a"]));
+        assert!(shelves.get_mut(b"a").is_some());
+        assert_eq!(victims(&shelves, 1, true), names(&["c"]));
+        shelves.remove(b"a").expect("it is there");
+        assert_eq!(victims(&shelves, 1, true), names(&[]));
+        put(&mut shelves, "d", 1, false);
+        shelves.remove(b"c").expect("it is there");
+        put(&mut shelves, "e", 1, false);
+        assert_eq!(victims(&shelves, 1, true), names(&["b"]), "all that are left are open");
+    }
+
+    #[test]
+    fn nobody_leaves_before_the_bytes_are_full() {
+        let mut shelves = shelves(BOUNDS);
+        for name in ["a", "b", "c", "d"] {
+            assert_eq!(victims(&shelves, 250, true), names(&[]), "{name} fits");
+            put(&mut shelves, name, 250, true);
+        }
+        assert_eq!(victims(&shelves, 0, true), names(&[]));
+        assert_eq!(victims(&shelves, 1, true), names(&["a"]));
+        assert_eq!(victims(&shelves, 251, true), names(&["a", "b"]));
+        assert_eq!(victims(&shelves, 1000, true), names(&["a", "b", "c", "d"]));
+        assert_eq!(victims(&shelves, 1001, true), None, "it would not fit even then");
+        assert_eq!(victims(&shelves, 1_000_000, false), names(&[]), "an open file takes no bytes");
+        shelves.remove(b"c").expect("it is there");
+        assert_eq!(victims(&shelves, 250, true), names(&[]));
+    }
+
+    /// Bytes that are being read take room already.
+    #[test]
+    fn room_is_reserved() {
+        let mut shelves = shelves(BOUNDS);
+        let file = Arc::new(test_file(900, true));
+        let tally = Frequencies::new(1).miss(b"");
+        shelves.put(FilePath::from(&b"a"[..]), Kept { file: Arc::clone(&file), tally });
+        assert_eq!(victims(&shelves, 100, true), names(&[]));
+        assert_eq!(victims(&shelves, 101, true), None, "what is being read stays");
+        let other = Arc::new(test_file(900, true));
+        let bytes = Arc::new(FileBytes::from(&[0; 900][..]));
+        shelves.put_bytes(b"a", &other, &bytes);
+        assert_eq!(shelves.files.len(), 1, "they are of a file that has left");
+        shelves.put_bytes(b"a", &file, &bytes);
+        assert_eq!((shelves.files.len(), shelves.bodies.len(), shelves.bytes), (0, 1, 900));
+        assert_eq!(victims(&shelves, 101, true), names(&["a"]));
+        shelves.put_bytes(b"a", &file, &bytes);
+        assert_eq!((shelves.len(), shelves.bytes), (1, 900), "once is enough");
+    }
+
+    #[test]
+    fn an_eighth_of_the_descriptors_is_for_files_that_are_being_read() {
+        let mut shelves = shelves(BOUNDS);
+        for name in ["a", "b", "c", "d", "e", "f", "g"] {
+            assert_eq!(victims(&shelves, 1, false), names(&[]), "{name} fits");
+            put(&mut shelves, name, 1, false);
+        }
+        assert_eq!(victims(&shelves, 1, false), names(&["a"]));
+        assert_eq!(victims(&shelves, 1, true), names(&[]));
+        assert!(!shelves.has_too_many_open());
+        put(&mut shelves, "h", 1, false);
+        assert!(!shelves.has_too_many_open());
+        put(&mut shelves, "i", 1, false);
+        assert!(shelves.has_too_many_open());
+        let (path, _) = shelves.pop_open().expect("the oldest");
+        assert_eq!(&path[..], b"a");
+        assert!(!shelves.has_too_many_open());
+    }
+
+    /// One that leaves for its descriptor also leaves its entry.
+    #[test]
+    fn one_victim_may_be_enough_for_two_reasons() {
+        let mut shelves = shelves(CacheConfig { entries: 7, ..BOUNDS });
+        for name in ["a", "b", "c", "d", "e", "f", "g"] {
+            put(&mut shelves, name, 1, false);
+        }
+        assert_eq!(victims(&shelves, 1, false), names(&["a"]));
+        assert_eq!(victims(&shelves, 1, true), names(&["a"]));
+        shelves.set_entries(5);
+        assert_eq!(victims(&shelves, 1, true), names(&["a", "b", "c"]));
+        let open: Vec<_> = std::iter::from_fn(|| shelves.pop_open()).collect();
+        assert_eq!((open.len(), shelves.len()), (7, 0));
+    }
+
+    #[test]
+    fn too_many_victims_are_none() {
+        let many = VICTIMS_MAX as u64;
+        let mut shelves = shelves(CacheConfig { bytes: many + 1, entries: 1000, ..BOUNDS });
+        for number in 0..=many {
+            put(&mut shelves, &number.to_string(), 1, true);
+        }
+        assert_eq!(victims(&shelves, many, true).map(|victims| victims.len()), Some(VICTIMS_MAX));
+        assert_eq!(victims(&shelves, many + 1, true), None);
+    }
+
+    #[test]
+    fn the_gauge_shows_what_there_is() {
+        let (mut shelves, gauge) = (shelves(BOUNDS), CacheGauge::default());
+        put(&mut shelves, "a", 5, true);
+        put(&mut shelves, "b", 7, false);
+        put(&mut shelves, "c", 11, true);
+        shelves.publish(&gauge);
+        let found = gauge.read();
+        assert_eq!((found.entries, found.descriptors, found.bytes, found.evictions), (3, 1, 16, 0));
+        let mut paths: Vec<_> = shelves.paths().map(|path| path.to_vec()).collect();
+        paths.sort();
+        assert_eq!(paths, [b"a", b"b", b"c"]);
+    }
+}

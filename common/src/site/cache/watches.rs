@@ -95,6 +95,12 @@ impl Watches {
         }
     }
 
+    /// As if the system had no inotify instance left.
+    #[cfg(test)]
+    pub(crate) fn blind(&mut self) {
+        self.inotify = None;
+    }
+
     /// Readable when events are pending.
     pub(crate) fn inotify(&self) -> Option<&Arc<OwnedFd>> {
         self.inotify.as_ref()
@@ -253,5 +259,24 @@ mod tests {
         let above = |path: &'static str| ancestors(path.as_bytes()).collect::<Vec<_>>();
         assert_eq!(above("file"), [b""]);
         assert_eq!(above("a/bc/file"), [&b""[..], b"a", b"a/bc"]);
+    }
+
+    #[test]
+    fn what_cannot_be_known_now_is_not_unseen() {
+        for errno in [
+            Errno::AGAIN,
+            Errno::EXIST,
+            Errno::NOENT,
+            Errno::NOTDIR,
+            Errno::LOOP,
+            Errno::XDEV,
+            Errno::MFILE,
+            Errno::NFILE,
+        ] {
+            assert_eq!(visibility_of(errno), Visibility::Unsettled, "{errno}");
+        }
+        for errno in [Errno::NOSPC, Errno::ACCESS, Errno::PERM, Errno::INVAL] {
+            assert_eq!(visibility_of(errno), Visibility::Unseen, "{errno}");
+        }
     }
 }
