@@ -36,6 +36,15 @@ impl Date {
     }
 }
 
+/// Seconds since the Unix epoch as ISO 8601 writes them, in UTC: `1994-11-06T08:49:37Z`; `None` before 1970 and after 9999.
+pub(crate) fn iso(seconds: i64) -> Option<[u8; 20]> {
+    let known = (0..=LAST_SECOND).contains(&seconds);
+    let time = UNIX_EPOCH + Duration::from_secs(known.then_some(seconds)?.unsigned_abs());
+    let mut bytes = [b' '; 20];
+    write!(bytes.as_mut_slice(), "{}", humantime::format_rfc3339_seconds(time)).ok()?;
+    Some(bytes)
+}
+
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// Parses any of the three formats that RFC 9110 requires recipients to accept, as seconds since the Unix epoch.
@@ -73,6 +82,21 @@ mod tests {
         ] {
             assert_eq!(Date::from_unix(seconds).as_bytes(), text.as_bytes());
             assert_eq!(parse_date(text.as_bytes()), Some(seconds));
+        }
+    }
+
+    #[test]
+    fn iso_dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (784_111_777, "1994-11-06T08:49:37Z"),
+            (1_709_210_096, "2024-02-29T12:34:56Z"),
+            (LAST_SECOND, "9999-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(iso(seconds).as_ref().map(|text| text.as_slice()), Some(text.as_bytes()));
+        }
+        for seconds in [i64::MIN, -1, LAST_SECOND + 1, i64::MAX] {
+            assert_eq!(iso(seconds), None);
         }
     }
 

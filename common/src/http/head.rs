@@ -184,11 +184,12 @@ pub fn build_options(out: &mut Vec<u8>, general: &General) {
     end(out, general);
 }
 
-/// 200 with a generated page (a listing). It has no validators and must be revalidated on every use.
-pub fn build_page_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
+/// 200 with a listing, in the format that the request prefers. It has no validators and must be asked for again on every
+/// use: what a cache keeps of a folder would be wrong after the next change, and nothing says when that is.
+pub fn build_listing_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
     begin(out, Status::Ok, general);
     push_content(out, media_type, size);
-    out.extend_from_slice(b"Cache-Control: no-cache\r\n");
+    out.extend_from_slice(b"Cache-Control: no-cache\r\nVary: Accept\r\n");
     end(out, general);
 }
 

@@ -1,13 +1,14 @@
 //! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
-//! Parsing: [`scan`], [`request`], [`target`], [`content`]. Decisions: [`conditional`], [`range`], [`plan`].
-//! Writing: [`head`], [`status`], [`date`], [`mime`].
+//! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`conditional`], [`range`], [`plan`].
+//! Writing: [`head`], [`markup`], [`status`], [`date`], [`mime`].
 
 pub mod conditional;
 pub mod content;
 pub mod date;
-mod digits;
+pub(crate) mod digits;
 pub mod head;
+pub mod markup;
 pub mod mime;
 pub mod plan;
 pub mod range;
@@ -15,3 +16,4 @@ pub mod request;
 pub mod scan;
 pub mod status;
 pub mod target;
+pub mod view;

@@ -148,6 +148,14 @@ impl Request {
         Some(&head[self.user_agent.range()]).filter(|value| !value.is_empty())
     }
 
+    /// The values of every line of any field, in order. This goes through the whole head: for what is rarely asked.
+    pub fn values<'a>(head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        head.split(|byte| *byte == b'\n').filter_map(|line| {
+            let colon = memchr::memchr(b':', line)?;
+            line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+        })
+    }
+
     /// The fields that the response depends on.
     #[must_use]
     pub fn conditions<'a>(&self, head: &'a [u8]) -> Conditions<'a> {
@@ -412,6 +420,17 @@ mod tests {
         let tags: Vec<_> = conditions.values(Condition::IfNoneMatch).collect();
         assert_eq!(tags, [b"\"a\"", b"\"b\""]);
         assert!(request.keep_alive);
+    }
+
+    #[test]
+    fn any_field_can_be_looked_up() {
+        let bytes =
+            get("ACCEPT: a/b , c/d\r\nAccept-Encoding: br\r\nX: accept: e\r\naccept:f/g\r\nAccept:\r\n");
+        complete(&bytes);
+        let found: Vec<_> = Request::values(&bytes, "Accept").collect();
+        assert_eq!(found, [&b"a/b , c/d"[..], b"f/g", b""]);
+        assert_eq!(Request::values(&bytes, "GET /a?b HTTP/1.1\r\nHost").count(), 0);
+        assert_eq!(Request::values(b"", "Accept").count(), 0);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use crate::http::head::{self, General, Persistence, Representation};
 use crate::http::mime::MediaType;
 use crate::http::plan::{Plan, plan};
 use crate::http::range::{ByteRange, Ranges};
-use crate::http::request::{Expectation, Method};
+use crate::http::request::{Expectation, Method, Request};
 use crate::http::status::Status;
 use crate::http::target;
+use crate::http::view::{Format, View};
 use crate::machine::context::Context;
 use crate::machine::outgoing::Outgoing;
 use crate::machine::reader::Current;
@@ -195,8 +196,10 @@ impl Responder {
             (Purpose::File, Err(error))
                 if self.directory && options.listing && status_of(&error) == Status::NotFound =>
             {
+                let query = &current.request.target(current.head)[self.query.clone()];
+                let view = View::of(query, Request::values(current.head, "Accept"));
                 self.purpose = Purpose::Listing;
-                unshared(&mut self.open, context).set_listing(context.files.site(), &self.path);
+                unshared(&mut self.open, context).set_listing(context.files.site(), &self.path, view);
                 self.missing = Missing::File;
             }
             (Purpose::Listing, Ok(Opened { listing: Some(page), .. })) => {
@@ -392,12 +395,16 @@ impl Responder {
         });
     }
 
-    fn answer_listing(&mut self, context: &mut Context, current: &Current<'_>, page: FileBytes) {
-        let size = page.len() as u64;
+    fn answer_listing(&mut self, context: &mut Context, current: &Current<'_>, listing: FileBytes) {
+        let media_type = match self.open.view().unwrap_or_default().format {
+            Format::Html => MediaType::HTML,
+            Format::Json => MediaType::JSON,
+        };
+        let size = listing.len() as u64;
         let whole = ByteRange { start: 0, length: size };
-        let source = Source::Memory(Arc::new(page));
+        let source = Source::Memory(Arc::new(listing));
         self.answer_with_body(context, current, Status::Ok, source, whole, |out, general| {
-            head::build_page_headers(out, general, MediaType::HTML, size);
+            head::build_listing_headers(out, general, media_type, size);
         });
     }
 

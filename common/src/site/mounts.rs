@@ -86,6 +86,15 @@ impl Mounts {
         self.beneath.iter().find(|(point, _)| is_in(point)).map_or(self.root, |(_, id)| *id)
     }
 
+    /// Whether something is mounted on an entry of a directory; the directory is a path without slashes around it.
+    pub(crate) fn is_point(&self, directory: &[u8], name: &[u8]) -> bool {
+        self.beneath.iter().any(|(point, _)| match (directory, point.strip_suffix(name)) {
+            ([], Some(rest)) => rest.is_empty(),
+            (_, Some(rest)) => rest.strip_suffix(b"/") == Some(directory),
+            (_, None) => false,
+        })
+    }
+
     /// The volume of a file in the root's own mount.
     pub(crate) fn volume_in_root(&self, file: &Metadata) -> Volume {
         match self.root_volume {
@@ -217,6 +226,26 @@ mod tests {
         let mounts = self::mounts(b"/", 22);
         assert_eq!(mounts.likely(b"srv/my site/data/x"), 32);
         assert_eq!(mounts.likely(b"srv/x"), 22);
+    }
+
+    #[test]
+    fn mount_points_are_entries() {
+        let mounts = mounts(b"/srv/my site", 31);
+        for (directory, name, expected) in [
+            ("", "data", true),
+            ("data", "deep", true),
+            ("", "deep", false),
+            ("", "ata", false),
+            ("d", "ata", false),
+            ("data/deep", "data", false),
+            ("x", "data", false),
+        ] {
+            assert_eq!(
+                mounts.is_point(directory.as_bytes(), name.as_bytes()),
+                expected,
+                "{directory}/{name}"
+            );
+        }
     }
 
     #[test]

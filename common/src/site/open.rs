@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::http::status::Status;
+use crate::http::view::View;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::listing;
@@ -22,14 +23,14 @@ pub struct OpenRequest {
     site: Arc<Site>,
     /// Ends in its only NUL; empty before the first use.
     path: Vec<u8>,
-    /// Whether the page that lists the directory is wanted, instead of a file.
-    is_listing: bool,
+    /// How the directory is to be listed, where that is wanted instead of a file.
+    listing: Option<View>,
 }
 
 impl OpenRequest {
     /// A request that names no path yet.
     pub(crate) fn new(site: Arc<Site>) -> OpenRequest {
-        OpenRequest { site, path: Vec::new(), is_listing: false }
+        OpenRequest { site, path: Vec::new(), listing: None }
     }
 
     /// From now on a request for `path`, then `last` where it isn't empty: relative, without a NUL. The root itself
@@ -48,13 +49,13 @@ impl OpenRequest {
             self.path.push(b'.');
         }
         self.path.push(0);
-        self.is_listing = false;
+        self.listing = None;
     }
 
-    /// From now on a request for the page that lists a directory.
-    pub(crate) fn set_listing(&mut self, site: &Arc<Site>, path: &[u8]) {
+    /// From now on a request for the listing of a directory, shown like this.
+    pub(crate) fn set_listing(&mut self, site: &Arc<Site>, path: &[u8], view: View) {
         self.set_file(site, path, b"");
-        self.is_listing = true;
+        self.listing = Some(view);
     }
 
     /// The site that the path belongs to.
@@ -77,7 +78,12 @@ impl OpenRequest {
     /// Whether a listing is wanted: it reads a directory, for which io_uring has no operation.
     #[must_use]
     pub fn is_listing(&self) -> bool {
-        self.is_listing
+        self.listing.is_some()
+    }
+
+    /// How the directory is to be listed, where that is wanted.
+    pub(crate) fn view(&self) -> Option<View> {
+        self.listing
     }
 
     /// Carries the request out. This may wait for a disk.
@@ -88,9 +94,9 @@ impl OpenRequest {
         let (file, metadata) = self.site.open(self.path())?;
         let examined = Some(Instant::now());
         let is_directory = metadata.kind == FileType::Directory;
-        let listing = match self.is_listing && is_directory {
-            true => Some(listing::page(&self.site, &file, self.path())?),
-            false => None,
+        let listing = match self.listing {
+            Some(view) if is_directory => Some(listing::write(&self.site, &file, self.path(), view)?),
+            _ => None,
         };
         Ok(Opened { file, metadata, examined, listing })
     }
@@ -99,7 +105,7 @@ impl OpenRequest {
     /// ring.
     #[must_use]
     pub fn may_be_at_once(&self) -> bool {
-        !self.is_listing && self.site.opens_at_once()
+        self.listing.is_none() && self.site.opens_at_once()
     }
 
     /// What follows an open in the root's own mount (`RESOLVE_NO_XDEV`), where that was
@@ -123,7 +129,7 @@ impl OpenRequest {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_cached(&self) -> io::Result<Option<Opened>> {
-        if self.is_listing {
+        if self.listing.is_some() {
             return Ok(None);
         }
         match self.site.open_cached(self.path()) {
@@ -142,7 +148,7 @@ pub struct Opened {
     pub(crate) metadata: Metadata,
     /// When it was found to be that; `None`: just now.
     pub(crate) examined: Option<Instant>,
-    /// The page that lists the directory, where that was asked for.
+    /// The listing of the directory, where that was asked for.
     pub(crate) listing: Option<FileBytes>,
 }
 
@@ -234,7 +240,7 @@ mod tests {
         if let Some(opened) = request.open_cached().expect("no error") {
             assert_eq!(opened.metadata.size, 6);
         }
-        request.set_listing(&site, b"dir");
+        request.set_listing(&site, b"dir", View::default());
         assert!(request.open_cached().expect("no error").is_none(), "a listing reads the disk");
     }
 

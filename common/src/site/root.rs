@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
 
 use crate::http::conditional::EtagPolicy;
@@ -163,10 +163,15 @@ impl Site {
         self.mounts.likely(path.to_bytes())
     }
 
+    /// Whether something is mounted on this entry of a directory.
+    pub(crate) fn is_mount_point(&self, directory: &[u8], name: &[u8]) -> bool {
+        self.mounts.is_point(directory, name)
+    }
+
     /// What a path leads to, if it is served: links are followed as an open follows them.
-    pub(crate) fn kind_of(&self, path: &CStr) -> Option<FileType> {
+    pub(crate) fn stat(&self, path: &CStr) -> Option<Stat> {
         let found = self.openat2(path, OFlags::PATH | OFlags::CLOEXEC, ResolveFlags::empty()).ok()?;
-        Some(FileType::from_raw_mode(fstat(&found).ok()?.st_mode))
+        fstat(&found).ok()
     }
 
     /// Opens a path once more and tells what it is now, if the kernel's caches alone can.

@@ -1,0 +1,260 @@
+//! Directory listings, for `--listing`.
+
+mod entry;
+mod json;
+mod page;
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, statat};
+
+use crate::http::markup::MARKUP_FACTOR;
+use crate::http::view::{Format, View};
+use crate::site::file_bytes::FileBytes;
+use crate::site::listing::entry::Entry;
+use crate::site::listing::page::Page;
+use crate::site::reserved::Reserved;
+use crate::site::root::Site;
+
+/// Entries listed on one page; if there are more, the page says so.
+const ENTRIES_MAX: usize = 10_000;
+
+/// Bytes that an entry takes up in the list besides its name: a list that grows has both its old and its new memory,
+/// which is up to twice what it needs, and every name has an allocation of its own.
+const ENTRY_BYTES: usize = 3 * size_of::<Entry>() + 32;
+
+/// Bytes that an entry takes up in what is written besides its name.
+const ROW_BYTES_MAX: usize =
+    if page::ROW_BYTES_MAX > json::ROW_BYTES_MAX { page::ROW_BYTES_MAX } else { json::ROW_BYTES_MAX };
+
+/// What a byte of a name becomes in what is written: up to three where it is a part of an address (`%2F`), and markup.
+const NAME_FACTOR: usize = 3 + MARKUP_FACTOR;
+
+/// Reads a directory and writes its listing. May block on a disk.
+///
+/// # Errors
+/// What getdents64(2) reports, and `ENOMEM` when other listings have taken up all the memory that there is for them.
+pub(super) fn write(site: &Site, directory: impl AsFd, path: &CStr, view: View) -> io::Result<FileBytes> {
+    let path = if path == c"." { b"" } else { path.to_bytes() };
+    let mut reserved = Reserved::default();
+    let mut bytes_max = path.len() * page::PATH_FACTOR + page::FRAME_BYTES_MAX + json::FRAME_BYTES_MAX;
+    reserved.grow(bytes_max)?;
+    let (mut entries, rows_bytes_max) = read(site, &directory, path, &mut reserved)?;
+    bytes_max += rows_bytes_max;
+    let is_cut = entries.len() > ENTRIES_MAX;
+    entries.truncate(ENTRIES_MAX);
+    entries.sort_unstable_by(|one, other| one.compare(other, view));
+    // All at once: a vector that grows would take up more than was reserved.
+    let mut out = Vec::with_capacity(bytes_max);
+    match view.format {
+        Format::Html => Page { path, entries: &entries, view, is_cut }.push(&mut out),
+        Format::Json => json::push(&mut out, &entries),
+    }
+    debug_assert!(out.len() <= bytes_max, "{} bytes were written, {bytes_max} were reserved", out.len());
+    drop(entries);
+    out.shrink_to_fit();
+    reserved.shrink_to(out.len());
+    Ok(FileBytes::of_page(out, reserved))
+}
+
+/// The entries, one more than can be listed if there are so many, and how many bytes they are when written, at most.
+fn read(
+    site: &Site,
+    directory: &impl AsFd,
+    path: &[u8],
+    reserved: &mut Reserved,
+) -> io::Result<(Vec<Entry>, usize)> {
+    let hidden = site.options().hidden;
+    let mut entries = Vec::new();
+    let mut rows_bytes_max = 0;
+    for found in Dir::read_from(directory)? {
+        let found = found?;
+        let name = found.file_name().to_bytes();
+        if matches!(name, b"." | b"..") || (name[0] == b'.' && !hidden && name != b".well-known") {
+            continue;
+        }
+        let Some(entry) = examine(site, directory, path, &found)? else { continue };
+        let row_bytes_max = name.len() * NAME_FACTOR + ROW_BYTES_MAX;
+        reserved.grow(name.len() + ENTRY_BYTES + row_bytes_max)?;
+        rows_bytes_max += row_bytes_max;
+        entries.push(entry);
+        if entries.len() > ENTRIES_MAX {
+            break;
+        }
+    }
+    Ok((entries, rows_bytes_max))
+}
+
+/// What an entry is; `None` if it can't be served, or is gone by now.
+fn examine(site: &Site, directory: &impl AsFd, path: &[u8], found: &DirEntry) -> io::Result<Option<Entry>> {
+    let name = found.file_name();
+    // What is mounted there may be dead, and would take this listing's thread with it.
+    if site.is_mount_point(path, name.to_bytes()) {
+        return Ok(Entry::new(name.to_bytes(), found.file_type(), None));
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let mut stat = statat(directory, name, flags).ok();
+    if stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink) {
+        // A link is listed as its target.
+        let path: &[u8] = if path.is_empty() { b"." } else { path };
+        let path = CString::new([path, b"/", name.to_bytes()].concat())?;
+        stat = site.stat(&path);
+    }
+    Ok(stat.and_then(|stat| Entry::new(name.to_bytes(), FileType::from_raw_mode(stat.st_mode), Some(&stat))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::target;
+    use crate::http::view::{Order, Sort};
+    use proptest::prelude::*;
+
+    fn page(path: &[u8], entries: &[Entry], view: View, is_cut: bool) -> String {
+        let mut out = Vec::new();
+        Page { path, entries, view, is_cut }.push(&mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    fn json(entries: &[Entry]) -> String {
+        let mut out = Vec::new();
+        json::push(&mut out, entries);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    fn file(name: &[u8], size: u64) -> Entry {
+        let modified = Some((1_709_210_096, 5));
+        Entry { name: name.into(), is_file: true, size: Some(size), modified }
+    }
+
+    fn folder(name: &[u8]) -> Entry {
+        Entry { name: name.into(), is_file: false, size: None, modified: None }
+    }
+
+    /// What stands between two texts, everywhere.
+    fn between<'a>(text: &'a str, start: &'static str, end: &'static str) -> Vec<&'a str> {
+        text.split(start).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0)).collect()
+    }
+
+    #[test]
+    fn a_page() {
+        let page = page(b"a b/c", &[folder(b"d:<"), file(b"e.txt", 1536)], View::default(), false);
+        let (head, body) = page.split_once("<body>\n").expect("a body");
+        assert!(
+            head.contains("<html lang=\"en\">") && head.contains("<title>Index of /a b/c/</title>"),
+            "{head}"
+        );
+        assert_eq!(
+            body,
+            "<header><nav aria-label=\"Breadcrumb\"><ol>\n<li><a href=\"../../\">Home</a>\n\
+             <li><a href=\"../\">a b</a>\n<li><a href=\"./\" aria-current=\"page\">c</a>\n</ol></nav></header>\n\
+             <main>\n<h1>c</h1>\n<table>\n<caption>1 folder, 1 file, 1.5 KiB</caption>\n<thead><tr>\
+             <th scope=\"col\" aria-sort=\"ascending\"><a href=\"?sort=name&amp;order=desc\">Name</a></th>\
+             <th scope=\"col\"><a href=\"?sort=size&amp;order=desc\">Size</a></th>\
+             <th scope=\"col\"><a href=\"?sort=time&amp;order=desc\">Modified</a></th></tr></thead>\n<tbody>\n\
+             <tr><td colspan=\"3\"><a href=\"../\">Parent folder</a>\n\
+             <tr><th scope=\"row\"><a href=\"./d%3A%3C/\">d:&lt;/</a><td><td>\n\
+             <tr><th scope=\"row\"><a href=\"./e.txt\">e.txt</a><td title=\"1536 bytes\">1.5 KiB\
+             <td><time datetime=\"2024-02-29T12:34:56Z\">2024-02-29 12:34</time>\n</tbody>\n</table>\n</main>\n\
+             <footer><a href=\"?format=json\" type=\"application/json\">This list as JSON</a></footer>\n</html>\n"
+        );
+    }
+
+    #[test]
+    fn the_page_of_the_root_leads_nowhere_up() {
+        let page = page(b"", &[], View::default(), false);
+        assert!(page.contains("<title>Index of /</title>") && page.contains("<h1>Index</h1>"), "{page}");
+        assert!(page.contains("<li><a href=\"./\" aria-current=\"page\">Home</a>\n</ol>"), "{page}");
+        assert!(page.contains("<caption>This folder is empty</caption>") && !page.contains("../"), "{page}");
+    }
+
+    #[test]
+    fn a_page_that_is_cut_says_so() {
+        assert!(page(b"", &[folder(b"a")], View::default(), true).contains("Only 1 entries are listed."));
+        assert!(!page(b"", &[folder(b"a")], View::default(), false).contains("Only"));
+    }
+
+    #[test]
+    fn headings_sort_and_turn_round() {
+        for (sort, order, expected) in [
+            (Sort::Name, Order::Descending, "aria-sort=\"descending\"><a href=\"./\">Name"),
+            (
+                Sort::Size,
+                Order::Descending,
+                "aria-sort=\"descending\"><a href=\"?sort=size&amp;order=asc\">Size",
+            ),
+            (
+                Sort::Size,
+                Order::Ascending,
+                "aria-sort=\"ascending\"><a href=\"?sort=size&amp;order=desc\">Size",
+            ),
+            (
+                Sort::Time,
+                Order::Descending,
+                "aria-sort=\"descending\"><a href=\"?sort=time&amp;order=asc\">Mod",
+            ),
+        ] {
+            let page = page(b"", &[], View { sort, order, format: Format::Html }, false);
+            assert!(page.contains(expected) && page.matches("aria-sort=\"").count() == 1, "{page}");
+        }
+    }
+
+    #[test]
+    fn an_array() {
+        assert_eq!(json(&[]), "[\n]\n");
+        assert_eq!(
+            json(&[folder(b"\"d"), file(b"latin-\xfc", 7)]),
+            "[\n{\"name\":\"\\\"d\",\"type\":\"directory\",\"size\":null,\"mtime\":null,\"href\":\"./%22d/\"},\n\
+             {\"name\":\"latin-\u{fffd}\",\"type\":\"file\",\"size\":7,\"mtime\":\"2024-02-29T12:34:56Z\",\
+             \"href\":\"./latin-%FC\"}\n]\n"
+        );
+    }
+
+    /// What is reserved is enough for the worst: every byte of a name and of the path is escaped, every number long.
+    #[test]
+    fn the_bounds_hold() {
+        for byte in [b'"', 0x01, 0xff] {
+            let name = [byte; 255];
+            let entries = [file(&name, u64::MAX), file(&name, 1023 << 10), folder(&name)];
+            for path in [vec![], [byte, b'/'].repeat(2000), [&name[..], b"/"].concat().repeat(15)] {
+                let path = path.strip_suffix(b"/").unwrap_or(&path);
+                let frame = path.len() * page::PATH_FACTOR + page::FRAME_BYTES_MAX + json::FRAME_BYTES_MAX;
+                let bound = frame + entries.len() * (name.len() * NAME_FACTOR + ROW_BYTES_MAX);
+                let written = [page(path, &entries, View::default(), true).len(), json(&entries).len()];
+                assert!(written.iter().all(|bytes| *bytes <= bound), "{written:?} of {bound}");
+            }
+            let row = page(b"", &entries[..1], View::default(), false).len()
+                - page(b"", &[], View::default(), false).len();
+            assert!(row <= name.len() * NAME_FACTOR + page::ROW_BYTES_MAX + "1 file, 16 EiB".len(), "{row}");
+        }
+    }
+
+    proptest! {
+        /// Whatever the name, its link leads to it, and it is only text.
+        #[test]
+        fn any_name_is_linked_and_only_text(
+            name in proptest::collection::vec((1u8..).prop_filter("no slash", |byte| *byte != b'/'), 1..40),
+            is_file: bool,
+        ) {
+            let entry = Entry { is_file, size: is_file.then_some(1), ..file(&name, 1) };
+            let page = page(b"", std::slice::from_ref(&entry), View::default(), false);
+            let rows = between(&page, "<tr><th scope=\"row\"><a href=\"./", "</a>");
+            prop_assert_eq!(rows.len(), 1);
+            let (href, text) = rows[0].split_once("\">").expect("a link");
+            let mut path = Vec::new();
+            prop_assert!(href.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%/".contains(&byte)), "{href}");
+            prop_assert_eq!(href.ends_with('/'), !is_file);
+            let target = target::resolve(format!("/x{href}").as_bytes(), &mut path);
+            prop_assert!(target.is_ok() && path[1..] == name[..], "{href}");
+            prop_assert!(!text.contains(['<', '>', '"', '\n']), "{text}");
+            let known = ["&amp;", "&lt;", "&gt;", "&quot;"];
+            let rest = known.iter().fold(text.to_owned(), |text, known| text.replace(known, ""));
+            prop_assert!(!rest.contains('&'), "{text}");
+            let json = json(&[entry]);
+            let href = format!("\"href\":\"./{href}\"}}");
+            prop_assert!(json.contains(&href) && json.lines().count() == 3, "{json}");
+        }
+    }
+}
