@@ -25,6 +25,7 @@ pub use http::request::parse_http_get;
 pub use machine::chunks::{Chunks, Piece, Pieces, SharedPiece};
 pub use machine::connection::Connection;
 pub use machine::drain::Drain;
+pub use machine::notice::Notice;
 pub use machine::peer::Peer;
 pub use machine::progress::Delivery;
 pub use machine::step::{Close, Step};

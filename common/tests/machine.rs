@@ -3,11 +3,11 @@
 mod script;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::machine::connection::LINGER_BYTES_MAX;
-use common::{CacheConfig, Close, Config, Connection, SiteOptions, Step};
+use common::{CacheConfig, Close, Config, Connection, Notice, SiteOptions, Step};
 use script::{BIG_BYTES, Script, get, in_memory, text};
 
 #[test]
@@ -299,9 +299,12 @@ fn listings_show_only_what_is_served() {
     let mut script = Script::with(Config::default(), options);
     script.receive(&get("/"));
     let page = text(&script.run(usize::MAX));
-    for expected in
-        ["200 OK", "<a href=\"./dir/\">dir/</a>", "<a href=\"./a.txt\">a.txt</a>", "Cache-Control: no-cache"]
-    {
+    for expected in [
+        "200 OK",
+        "<a href=\"./dir/\">dir/</a>",
+        "<a href=\"./a.txt\">a.txt</a><td title=\"5 bytes\">5 B<",
+        "Cache-Control: no-cache\r\nVary: Accept\r\n",
+    ] {
         assert!(page.contains(expected), "{page}");
     }
     assert!(!page.contains("../"), "no link above the root");
@@ -312,6 +315,116 @@ fn listings_show_only_what_is_served() {
     let mut without = Script::new();
     without.receive(&get("/"));
     assert!(text(&without.run(usize::MAX)).starts_with("HTTP/1.1 404 "));
+}
+
+#[test]
+fn a_listing_is_in_the_format_and_the_order_that_were_asked_for() {
+    let options = SiteOptions { listing: true, ..SiteOptions::default() };
+    let mut script = Script::with(Config::default(), options);
+    let accept = b"GET /?sort=size HTTP/1.1\r\nHost: a\r\nACCEPT: application/json\r\n\r\n";
+    for (request, is_json, first) in [
+        (get("/?sort=size"), false, "a.txt"),
+        (get("/?sort=size&order=desc"), false, "big"),
+        (get("/?sort=size&order=desc&format=json"), true, "big"),
+        (accept.to_vec(), true, "a.txt"),
+    ] {
+        script.receive(&request);
+        let answer = text(&script.run(usize::MAX));
+        let media_type = if is_json { "application/json" } else { "text/html; charset=utf-8" };
+        assert!(answer.contains(&format!("\r\nContent-Type: {media_type}\r\n")), "{answer}");
+        assert!(answer.contains("\r\nVary: Accept\r\n"), "{answer}");
+        let at = |name: &str| answer.find(&format!("\"./{name}\"")).expect("listed");
+        let last = if first == "big" { "a.txt" } else { "big" };
+        assert!(at("dir/") < at(first) && at(first) < at(last), "{answer}");
+    }
+}
+
+/// What is opened on the way to an answer without an error page, by path.
+fn opened(script: &mut Script, request: &[u8]) -> Vec<String> {
+    let mut paths = Vec::new();
+    script.receive(request);
+    while let Step::Open(open) = script.connection.step() {
+        paths.push(open.path().to_string_lossy().into_owned());
+        let result = open.open();
+        script.connection.opened(&mut script.worker, result);
+    }
+    let wire = text(&script.run(usize::MAX));
+    assert!(wire.starts_with("HTTP/1.1 404 ") && wire.contains("<h1><b>404</b>"), "{wire}");
+    paths
+}
+
+#[test]
+fn the_page_for_what_is_missing_is_looked_for_on_the_way_up_and_not_too_often() {
+    let mut script = Script::new();
+    for (target, expected) in [
+        ("/x", &["x", "404.html"][..]),
+        ("/404.html", &["404.html", "404.html"]),
+        ("/a/b/x", &["a/b/x", "a/b/404.html", "a/404.html", "404.html"]),
+        ("/a/b/", &["a/b/index.html", "a/b/404.html", "a/404.html", "404.html"]),
+        ("/.git/x", &["404.html"]),
+        ("/a/.git/b/x", &["a/404.html", "404.html"]),
+        ("/a/.git", &["a/404.html", "404.html"]),
+    ] {
+        assert_eq!(opened(&mut script, &get(target)), expected, "{target}");
+    }
+    let deep = opened(&mut script, &get(&format!("/{}x", "d/".repeat(1000))));
+    assert_eq!(deep.len(), 1 + 8);
+    assert_eq!([&deep[7], &deep[8]], [&format!("{}404.html", "d/".repeat(994)), "404.html"]);
+}
+
+#[test]
+fn pages_for_other_errors_are_in_the_root() {
+    let mut script = Script::new();
+    for (name, content) in [("403.html", "their 403"), ("50x.html", "their 50x")] {
+        std::fs::write(script.root().join(name), content).expect("written");
+    }
+    for (errno, status, retry, expected) in [
+        (13, "403 Forbidden", false, "their 403"),
+        (5, "500 Internal Server Error", false, "their 50x"),
+        (12, "503 Service Unavailable", true, "their 50x"),
+    ] {
+        // From the second on they come out of the cache.
+        for _ in 0..4 {
+            script.receive(&get("/dir/a.txt"));
+            script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(errno)));
+            let wire = text(&script.run(usize::MAX));
+            assert!(wire.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{wire}");
+            assert!(wire.ends_with(&format!("\r\n\r\n{expected}")), "{wire}");
+            assert_eq!(wire.contains("\r\nRetry-After: 1\r\n"), retry, "{wire}");
+            assert!(!wire.contains("ETag") && script.closes().is_none(), "{wire}");
+        }
+    }
+    // One that can't be opened either.
+    let config = Config { cache: CacheConfig::OFF, ..Config::default() };
+    let mut script = Script::with(config, SiteOptions::default());
+    script.receive(&get("/dir/b.txt"));
+    for _ in 0..2 {
+        script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(24)));
+    }
+    let wire = text(&script.run(usize::MAX));
+    assert!(wire.starts_with("HTTP/1.1 503 ") && wire.contains("<h1><b>503</b>"), "{wire}");
+}
+
+#[test]
+fn the_operator_is_told_of_listings_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&told);
+    let notice = Notice::new(move |folder| theirs.lock().expect("not poisoned").push(folder.to_owned()));
+    let notice = Arc::new(notice);
+    for listing in [true, false] {
+        let options = SiteOptions { listing, ..SiteOptions::default() };
+        let mut script = Script::with_notice(options, Arc::clone(&notice));
+        for target in ["/a.txt", "/none", "/none/", "/a.txt/", "/.git/"] {
+            script.receive(&get(target));
+            script.run(usize::MAX);
+        }
+        assert!(told.lock().expect("not poisoned").is_empty(), "nothing to list");
+        for _ in 0..3 {
+            script.receive(&get("/dir/"));
+            script.run(usize::MAX);
+        }
+    }
+    assert_eq!(*told.lock().expect("not poisoned"), ["/dir/"]);
 }
 
 /// A share of the output outlives its connection, unmodified while it is held.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::http::conditional::Validators;
 use crate::http::date::{DATE_BYTES, Date};
 use crate::http::digits::push_decimal;
+use crate::http::error_page;
 use crate::http::mime::MediaType;
 use crate::http::range::ByteRange;
 use crate::http::status::Status;
@@ -127,55 +128,61 @@ pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, validator
 /// 416, with the actual size of the file.
 pub fn build_range_not_satisfiable(out: &mut Vec<u8>, general: &General, size: u64) {
     begin(out, Status::RangeNotSatisfiable, general);
-    push_content(out, MediaType::TEXT, error_body_bytes(Status::RangeNotSatisfiable));
+    push_content(out, MediaType::HTML, error_body_bytes(Status::RangeNotSatisfiable));
     out.extend_from_slice(b"Content-Range: bytes */");
     push_decimal(out, size);
     out.extend_from_slice(b"\r\n");
     end(out, general);
-    push_error_body(out, Status::RangeNotSatisfiable);
+    error_page::push(out, Status::RangeNotSatisfiable);
 }
 
-/// 404 with the built-in text.
+/// 404 with the built-in page.
 pub fn build_404(out: &mut Vec<u8>, general: &General) {
     build_error(out, general, Status::NotFound);
 }
 
-/// 404 with the site's own page.
-pub fn build_404_page_headers(out: &mut Vec<u8>, general: &General, media_type: MediaType, size: u64) {
-    begin(out, Status::NotFound, general);
+/// Any error with the site's own page.
+pub fn build_own_error_headers(
+    out: &mut Vec<u8>,
+    general: &General,
+    status: Status,
+    media_type: MediaType,
+    size: u64,
+) {
+    begin(out, status, general);
     push_content(out, media_type, size);
+    push_error_fields(out, status);
     end(out, general);
 }
 
-/// Any other error, with a line of text as its body.
+/// Any error, with a small page as its body.
 pub fn build_error(out: &mut Vec<u8>, general: &General, status: Status) {
     begin(out, status, general);
-    push_content(out, MediaType::TEXT, error_body_bytes(status));
-    match status {
-        Status::MethodNotAllowed => out.extend_from_slice(ALLOW.as_bytes()),
-        Status::ServiceUnavailable => out.extend_from_slice(b"Retry-After: 1\r\n"),
-        _ => {}
-    }
+    push_content(out, MediaType::HTML, error_body_bytes(status));
+    push_error_fields(out, status);
     end(out, general);
-    push_error_body(out, status);
+    error_page::push(out, status);
 }
 
 /// The length of the body of [`build_error`] in bytes, for HEAD, which omits the body.
 #[must_use]
 pub fn error_body_bytes(status: Status) -> u64 {
-    status.line().len() as u64 + 1
+    error_page::bytes(status)
 }
 
-/// 301 to a path on this host. `location` begins with exactly one slash.
+/// 301 to a path on this host, with a line of text that nobody sees. `location` begins with exactly one slash.
 pub fn build_redirect(out: &mut Vec<u8>, general: &General, location: &[u8]) {
     begin(out, Status::MovedPermanently, general);
-    push_content(out, MediaType::TEXT, error_body_bytes(Status::MovedPermanently));
+    push_content(out, MediaType::TEXT, REDIRECT_BODY.len() as u64);
     out.extend_from_slice(b"Location: ");
     out.extend_from_slice(location);
     out.extend_from_slice(b"\r\n");
     end(out, general);
-    push_error_body(out, Status::MovedPermanently);
+    out.extend_from_slice(REDIRECT_BODY.as_bytes());
 }
+
+/// The body of [`build_redirect`].
+pub const REDIRECT_BODY: &str = "301 Moved Permanently\n";
 
 /// 204, for OPTIONS.
 pub fn build_options(out: &mut Vec<u8>, general: &General) {
@@ -276,9 +283,13 @@ fn push_boundary(out: &mut Vec<u8>, file: &Representation) {
     out.extend_from_slice(&file.validators.boundary());
 }
 
-fn push_error_body(out: &mut Vec<u8>, status: Status) {
-    out.extend_from_slice(status.line().as_bytes());
-    out.push(b'\n');
+/// What an error says besides its page.
+fn push_error_fields(out: &mut Vec<u8>, status: Status) {
+    match status {
+        Status::MethodNotAllowed => out.extend_from_slice(ALLOW.as_bytes()),
+        Status::ServiceUnavailable => out.extend_from_slice(b"Retry-After: 1\r\n"),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -308,7 +319,7 @@ mod tests {
     fn built(build: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut out = Vec::new();
         build(&mut out);
-        String::from_utf8(out).expect("ASCII").replace("\r\n", "\n")
+        String::from_utf8(out).expect("UTF-8").replace("\r\n", "\n")
     }
 
     #[test]
@@ -401,16 +412,25 @@ mod tests {
     fn errors_carry_the_fields_the_client_needs() {
         let text = built(|out| build_error(out, &GENERAL, Status::MethodNotAllowed));
         assert!(
-            text.contains("\nAllow: GET, HEAD, OPTIONS\n") && text.ends_with("\n\n405 Method Not Allowed\n"),
+            text.contains("\nAllow: GET, HEAD, OPTIONS\n")
+                && text.contains("\n\n<!doctype html>")
+                && text.contains("<title>405 Method Not Allowed</title>"),
             "{text}"
         );
         let text = built(|out| build_error(out, &GENERAL, Status::ServiceUnavailable));
         assert!(text.contains("\nRetry-After: 1\n"), "{text}");
+        let text = built(|out| {
+            build_own_error_headers(out, &GENERAL, Status::ServiceUnavailable, MediaType::HTML, 7);
+        });
+        assert!(text.contains("\nContent-Length: 7\nRetry-After: 1\n") && text.ends_with("\n\n"), "{text}");
         let text = built(|out| build_range_not_satisfiable(out, &GENERAL, 7));
         assert!(text.contains("\nContent-Range: bytes */7\n"), "{text}");
         let closing = General { persistence: Persistence::Closing, ..GENERAL };
         let text = built(|out| build_404(out, &closing));
-        assert!(text.contains("\nConnection: close\n\n404 Not Found\n"), "{text}");
-        assert!(text.contains("\nContent-Length: 14\n"), "{text}");
+        let (head, body) = text.split_once("\n\n").expect("a head");
+        assert!(head.ends_with("\nConnection: close") && body.contains("404 Not Found"), "{text}");
+        let length = error_body_bytes(Status::NotFound);
+        assert_eq!(body.len() as u64, length);
+        assert!(head.contains(&format!("\nContent-Length: {length}\n")), "{text}");
     }
 }

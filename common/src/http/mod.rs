@@ -1,12 +1,13 @@
 //! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
 //! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`conditional`], [`range`], [`plan`].
-//! Writing: [`head`], [`markup`], [`status`], [`date`], [`mime`].
+//! Writing: [`head`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
 
 pub mod conditional;
 pub mod content;
 pub mod date;
 pub(crate) mod digits;
+pub mod error_page;
 pub mod head;
 pub mod markup;
 pub mod mime;

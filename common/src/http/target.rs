@@ -127,9 +127,20 @@ fn remove_dot_segments(path: &mut Vec<u8>) -> Result<(bool, bool), Status> {
         read = end + 1;
     }
     path.truncate(written);
-    let hidden =
-        path.split(|byte| *byte == b'/').any(|name| name.first() == Some(&b'.') && name != b".well-known");
-    Ok((directory, hidden))
+    Ok((directory, shown_bytes(path) < path.len()))
+}
+
+/// How much of a resolved path is in front of the first hidden name; all of it if none is. A name is hidden that begins
+/// with a dot, except `.well-known`.
+pub(crate) fn shown_bytes(path: &[u8]) -> usize {
+    let mut start = 0;
+    for name in path.split(|byte| *byte == b'/') {
+        if name.first() == Some(&b'.') && name != b".well-known" {
+            return start.max(1) - 1;
+        }
+        start += name.len() + 1;
+    }
+    path.len()
 }
 
 /// Characters allowed in a host besides `%` and `:`: `unreserved` and `sub-delims` (RFC 3986 §2.2, §2.3).
@@ -253,6 +264,20 @@ mod tests {
             assert_eq!(String::from_utf8_lossy(&resolved), path, "{target}");
             assert_eq!((parsed.directory, parsed.hidden), (directory, hidden), "{target}");
             assert_eq!(&target[parsed.query], query, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_front_of_hidden_names() {
+        for (path, expected) in [
+            ("", ""),
+            ("a/b", "a/b"),
+            (".a", ""),
+            ("a/.b/c", "a"),
+            ("a/b/.c/.d", "a/b"),
+            (".well-known/a/.b", ".well-known/a"),
+        ] {
+            assert_eq!(&path[..shown_bytes(path.as_bytes())], expected, "{path}");
         }
     }
 

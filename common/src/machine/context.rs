@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::date::{Date, unix_seconds};
 use crate::machine::drain::{Drain, DrainFlag};
+use crate::machine::notice::Notice;
 use crate::machine::progress::LOOKS;
 use crate::machine::record::LogBuffer;
 use crate::site::cache::Moment;
@@ -73,6 +74,8 @@ pub struct Context {
     pub(crate) counts: Counts,
     pub(crate) log: Option<LogBuffer>,
     pub(crate) drain: Drain,
+    /// For the first folder that is asked for, has no index, and isn't listed.
+    pub(crate) unlisted: Option<Arc<Notice>>,
     draining: Arc<DrainFlag>,
 }
 
@@ -95,6 +98,7 @@ impl Context {
             counts: Counts::default(),
             log,
             drain: Drain::Serving,
+            unlisted: None,
             draining,
         };
         context.tick();

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod context;
 pub mod drain;
 mod exchange;
+pub mod notice;
 mod outgoing;
 pub mod peer;
 pub mod progress;

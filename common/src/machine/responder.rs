@@ -30,6 +30,10 @@ use crate::site::root::Site;
 /// Paths that grew beyond this are not kept for the next exchange.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
+/// Folders that are searched for a `404.html`, the root among them. Where there are more on the path, it is the lowest
+/// ones and the root.
+const FOLDERS_MAX: usize = 8;
+
 /// What a request needs before it can be answered.
 #[derive(Debug, Default)]
 pub(crate) enum Missing {
@@ -50,8 +54,20 @@ enum Purpose {
     File,
     /// The entries of a directory that has no index.
     Listing,
-    /// The site's own page for what isn't there.
-    NotFoundPage,
+    /// Whether there is a directory that has no index, to tell the operator of listings.
+    Folder,
+    /// The site's own page for an error.
+    ErrorPage(Status),
+}
+
+/// Where the site's own page for an error is looked for.
+#[derive(Clone, Copy, Debug, Default)]
+struct Search {
+    /// The page for what isn't there may be in any folder on the path. So many bytes of the path are the next one;
+    /// `None` when the root's own has been tried.
+    folder_bytes: Option<usize>,
+    /// How many folders have been tried.
+    folders: usize,
 }
 
 /// Answers requests.
@@ -64,6 +80,7 @@ pub(crate) struct Responder {
     /// The connection ends in this way behind what is to be sent.
     pub(crate) close: Option<Close>,
     purpose: Purpose,
+    search: Search,
     /// The target names a directory.
     directory: bool,
     /// Where in the target the query stands.
@@ -79,6 +96,7 @@ impl Responder {
             missing: Missing::Nothing,
             close: None,
             purpose: Purpose::default(),
+            search: Search::default(),
             directory: false,
             query: 0..0,
             path: Vec::new(),
@@ -146,9 +164,46 @@ impl Responder {
         Ok(())
     }
 
+    /// Answers with the site's own page for what isn't there: `404.html`, the nearest one on the way up from the path.
     fn seek_not_found_page(&mut self, context: &mut Context, current: &Current<'_>) {
-        self.purpose = Purpose::NotFoundPage;
-        unshared(&mut self.open, context).set_file(context.files.site(), b"404.html", b"");
+        let mut folder = match self.directory {
+            true => self.path.len(),
+            false => memchr::memrchr(b'/', &self.path).unwrap_or(0),
+        };
+        if !context.files.site().options().hidden {
+            folder = folder.min(target::shown_bytes(&self.path));
+        }
+        self.search = Search { folder_bytes: Some(folder), folders: 0 };
+        self.seek_further(context, current);
+    }
+
+    /// Looks for the page for what isn't there in the next folder, or answers without one.
+    fn seek_further(&mut self, context: &mut Context, current: &Current<'_>) {
+        let Search { folder_bytes, folders } = self.search;
+        let Some(mut folder) = folder_bytes else {
+            return self.answer_error(context, current, Status::NotFound);
+        };
+        if folders + 1 >= FOLDERS_MAX {
+            folder = 0;
+        }
+        let parent = || memchr::memrchr(b'/', &self.path[..folder]).unwrap_or(0);
+        self.search = Search { folder_bytes: (folder > 0).then(parent), folders: folders + 1 };
+        let folder = &self.path[..folder];
+        unshared(&mut self.open, context).set_file(context.files.site(), folder, b"404.html");
+        self.purpose = Purpose::ErrorPage(Status::NotFound);
+        self.look_up(context, current);
+    }
+
+    /// Answers an error that has befallen an open with the site's own page for it, if the root has one.
+    fn seek_error_page(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {
+        let page = match status {
+            Status::NotFound => return self.seek_not_found_page(context, current),
+            Status::Forbidden => b"403.html",
+            _ => b"50x.html",
+        };
+        self.search = Search::default();
+        unshared(&mut self.open, context).set_file(context.files.site(), page, b"");
+        self.purpose = Purpose::ErrorPage(status);
         self.look_up(context, current);
     }
 
@@ -186,39 +241,84 @@ impl Responder {
         result: io::Result<Opened>,
     ) {
         self.missing = Missing::Nothing;
-        let options = context.files.site().options();
         match (self.purpose, result) {
             (Purpose::File, Ok(opened)) => match opened.metadata.kind {
                 FileType::RegularFile => self.answer_opened(context, current, opened),
                 FileType::Directory if !self.directory => self.answer_redirect(context, current),
+                _ if self.directory => self.on_no_index(context, current),
                 _ => self.seek_not_found_page(context, current),
             },
-            (Purpose::File, Err(error))
-                if self.directory && options.listing && status_of(&error) == Status::NotFound =>
-            {
-                let query = &current.request.target(current.head)[self.query.clone()];
-                let view = View::of(query, Request::values(current.head, "Accept"));
-                self.purpose = Purpose::Listing;
-                unshared(&mut self.open, context).set_listing(context.files.site(), &self.path, view);
-                self.missing = Missing::File;
+            (Purpose::File, Err(error)) if self.directory && status_of(&error) == Status::NotFound => {
+                self.on_no_index(context, current);
             }
-            (Purpose::Listing, Ok(Opened { listing: Some(page), .. })) => {
-                self.answer_listing(context, current, page);
+            (Purpose::Listing, Ok(Opened { listing: Some(listing), .. })) => {
+                self.answer_listing(context, current, listing);
             }
             (Purpose::Listing, Ok(_)) => self.seek_not_found_page(context, current),
-            (Purpose::NotFoundPage, Ok(opened)) if opened.metadata.kind == FileType::RegularFile => {
+            (Purpose::Folder, opened) => {
+                if opened.is_ok_and(|opened| opened.metadata.kind == FileType::Directory) {
+                    self.tell_of_listings(context);
+                }
+                self.seek_not_found_page(context, current);
+            }
+            (Purpose::ErrorPage(_), Ok(opened)) if opened.metadata.kind == FileType::RegularFile => {
                 self.answer_opened(context, current, opened);
             }
-            (Purpose::NotFoundPage, _) => self.answer_error(context, current, Status::NotFound),
-            (Purpose::File | Purpose::Listing, Err(error)) => match status_of(&error) {
-                Status::NotFound => self.seek_not_found_page(context, current),
-                status => {
-                    if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
-                        context.files.shed_descriptors();
-                    }
-                    self.answer_error(context, current, status);
+            (Purpose::ErrorPage(status), result) => self.on_no_page(context, current, status, result),
+            (Purpose::File | Purpose::Listing, Err(error)) => {
+                if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
+                    context.files.shed_descriptors();
                 }
-            },
+                self.seek_error_page(context, current, status_of(&error));
+            }
+        }
+    }
+
+    /// There is no index, perhaps because there is no such directory: lists it if that is wanted.
+    fn on_no_index(&mut self, context: &mut Context, current: &Current<'_>) {
+        let open = unshared(&mut self.open, context);
+        if context.files.site().options().listing {
+            let query = &current.request.target(current.head)[self.query.clone()];
+            let view = View::of(query, Request::values(current.head, "Accept"));
+            open.set_listing(context.files.site(), &self.path, view);
+            self.purpose = Purpose::Listing;
+            self.missing = Missing::File;
+        } else if context.unlisted.as_ref().is_some_and(|notice| notice.is_due()) {
+            open.set_file(context.files.site(), &self.path, b"");
+            self.purpose = Purpose::Folder;
+            self.missing = Missing::File;
+        } else {
+            self.seek_not_found_page(context, current);
+        }
+    }
+
+    fn tell_of_listings(&self, context: &Context) {
+        let mut path = vec![b'/'];
+        target::encode(&self.path, &mut path);
+        if path.len() > 1 {
+            path.push(b'/');
+        }
+        if let Some(notice) = &context.unlisted {
+            notice.give(&String::from_utf8_lossy(&path));
+        }
+    }
+
+    /// Where the site's own page for an error was looked for, there is none.
+    fn on_no_page(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        status: Status,
+        result: io::Result<Opened>,
+    ) {
+        let is_elsewhere = match result {
+            Ok(_) => true,
+            Err(error) => matches!(status_of(&error), Status::NotFound | Status::Forbidden),
+        };
+        if status == Status::NotFound && is_elsewhere {
+            self.seek_further(context, current);
+        } else {
+            self.answer_error(context, current, status);
         }
     }
 
@@ -275,8 +375,8 @@ impl Responder {
     #[inline]
     fn answer_found(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
         match self.purpose {
-            Purpose::NotFoundPage => self.answer_not_found_page(context, current, found),
-            Purpose::File | Purpose::Listing => self.answer_file(context, current, found),
+            Purpose::ErrorPage(status) => self.answer_error_page(context, current, status, found),
+            Purpose::File | Purpose::Listing | Purpose::Folder => self.answer_file(context, current, found),
         }
     }
 
@@ -387,11 +487,18 @@ impl Responder {
         self.outgoing.end_answer(context, current, Status::PartialContent, content_bytes);
     }
 
-    fn answer_not_found_page(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+    /// Answers with the site's own page for an error.
+    fn answer_error_page(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        status: Status,
+        found: Found<'_>,
+    ) {
         let size = found.metadata.size;
         let whole = ByteRange { start: 0, length: size };
-        self.answer_with_body(context, current, Status::NotFound, found.source, whole, |out, general| {
-            head::build_404_page_headers(out, general, MediaType::HTML, size);
+        self.answer_with_body(context, current, status, found.source, whole, |out, general| {
+            head::build_own_error_headers(out, general, status, MediaType::HTML, size);
         });
     }
 
@@ -415,7 +522,8 @@ impl Responder {
         location.push(b'/');
         location.extend_from_slice(&current.request.target(current.head)[self.query.clone()]);
         let status = Status::MovedPermanently;
-        self.answer_from_memory(context, current, status, head::error_body_bytes(status), |out, general| {
+        let body_bytes = head::REDIRECT_BODY.len() as u64;
+        self.answer_from_memory(context, current, status, body_bytes, |out, general| {
             head::build_redirect(out, general, &location);
         });
     }

@@ -22,6 +22,7 @@ use signal_hook::iterator::Signals;
 use crate::http::conditional::EtagPolicy;
 use crate::machine::connection::LINGER_TIME;
 use crate::machine::context::Counts;
+use crate::machine::notice::Notice;
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::listen::Listeners;
@@ -252,6 +253,9 @@ fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duratio
     let _names = listeners.take_names();
     let mut service = Service::new(site, config).map_err(fail)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
+    service.unlisted = Some(Arc::new(Notice::new(move |folder| {
+        say(format_args!("{name}: {folder} has no index.html; with --listing it would be listed"));
+    })));
     let service = Arc::new(service);
     end_with_panics(name, &service);
     enforce_grace(name, &service).map_err(fail)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::machine::notice::Notice;
 use crate::service::config::Config;
 use crate::service::current_site::CurrentSite;
 use crate::service::log::AccessLog;
@@ -27,10 +28,12 @@ pub struct Service {
     pub stats: Stats,
     /// The access log, where one is wanted.
     pub log: Option<AccessLog>,
+    /// To be given about the first folder that has no index and isn't listed, where the operator is to be told.
+    pub unlisted: Option<Arc<Notice>>,
 }
 
 impl Service {
-    /// A server without an access log.
+    /// A server without an access log and without notices.
     ///
     /// # Errors
     /// When the process is out of descriptors.
@@ -43,6 +46,7 @@ impl Service {
             shutdown: Shutdown::new()?,
             stats: Stats::default(),
             log: None,
+            unlisted: None,
         })
     }
     /// How long a part of the end may wait, at most `max`: half of what is left, so that others have their time, too.

@@ -35,12 +35,10 @@ impl Worker {
         let timeouts = service.config.timeouts();
         let log = service.log.as_ref().map(AccessLog::buffer);
         let draining = Arc::clone(service.shutdown.flag());
-        let mut worker = Worker {
-            host: Host::new(Context::new(files, timeouts, log, draining)),
-            seat: service.places.seat(index),
-            service,
-            stats,
-        };
+        let mut context = Context::new(files, timeouts, log, draining);
+        context.unlisted.clone_from(&service.unlisted);
+        let mut worker =
+            Worker { host: Host::new(context), seat: service.places.seat(index), service, stats };
         worker.tick();
         worker
     }
@@ -182,7 +180,8 @@ impl WorkerSeed {
     /// The worker, in the thread that will own it.
     #[must_use]
     pub fn grow(self) -> Worker {
-        let context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
+        let mut context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
+        context.unlisted.clone_from(&self.service.unlisted);
         let mut worker =
             Worker { host: Host::new(context), service: self.service, seat: self.seat, stats: self.stats };
         worker.tick();

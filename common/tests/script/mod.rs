@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Chunks, Close, Config, Connection, Service, Site, SiteOptions, Step, Worker};
+use common::{Chunks, Close, Config, Connection, Notice, Service, Site, SiteOptions, Step, Worker};
 use tempfile::TempDir;
 
 /// A site in a temporary directory, a worker, and one connection.
@@ -25,12 +25,22 @@ impl Script {
     }
 
     pub(crate) fn with(config: Config, options: SiteOptions) -> Script {
+        Script::of(config, options, None)
+    }
+
+    pub(crate) fn with_notice(options: SiteOptions, unlisted: Arc<Notice>) -> Script {
+        Script::of(Config::default(), options, Some(unlisted))
+    }
+
+    fn of(config: Config, options: SiteOptions, unlisted: Option<Arc<Notice>>) -> Script {
         let root = TempDir::new().expect("a directory");
         fs::write(root.path().join("a.txt"), "hello").expect("written");
         fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
         fs::create_dir(root.path().join("dir")).expect("made");
         let site = Site::open_root(root.path(), options).expect("opened");
-        let service = Arc::new(Service::new(site, config).expect("made"));
+        let mut service = Service::new(site, config).expect("made");
+        service.unlisted = unlisted;
+        let service = Arc::new(service);
         let worker = Worker::new(Arc::clone(&service), 0);
         let connection = Connection::new(&worker, None);
         Script { root, service, worker, connection }
