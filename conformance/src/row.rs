@@ -153,6 +153,8 @@ enum Content {
     Some,
     /// No content.
     None,
+    /// Text with each of these in it.
+    Holding(&'static [&'static str]),
     /// Exactly these bytes.
     Exactly(Vec<u8>),
     /// Content of this length, for HEAD only.
@@ -240,6 +242,11 @@ impl Answer {
         let received = &response.content;
         match &self.content {
             Content::Some => received.is_empty().then(|| "the content is missing".to_owned()),
+            Content::Holding(parts) => {
+                let text = String::from_utf8_lossy(received);
+                let missing = parts.iter().find(|part| !text.contains(**part));
+                missing.map(|part| format!("{part:?} isn't in the content"))
+            }
             Content::None => (!received.is_empty()).then(|| "there is content".to_owned()),
             Content::Exactly(expected) => {
                 (received != expected).then(|| format!("the content isn't \"{}\"", expected.escape_ascii()))
@@ -256,7 +263,7 @@ impl Answer {
         let expected = match &self.content {
             Content::Exactly(expected) => expected.len().to_string(),
             Content::OfLength(bytes) => bytes.to_string(),
-            Content::Some | Content::None | Content::Parts { .. } => return None,
+            Content::Some | Content::None | Content::Holding(_) | Content::Parts { .. } => return None,
         };
         let length = response.field("Content-Length");
         (length != Some(&expected)).then(|| format!("Content-Length is {length:?} instead of {expected}"))
@@ -394,10 +401,11 @@ pub fn moved(location: impl Into<Cow<'static, str>>) -> Answer {
     without_validators(Answer::new(301, Content::Some).has("Location", location))
 }
 
-/// An error with a short text; the connection stays open.
+/// An error with a short page; the connection stays open.
 #[must_use]
 pub fn problem(status: u16) -> Answer {
-    let answer = Answer::new(status, Content::Some).has("Content-Type", "text/plain; charset=utf-8");
+    let content = Content::Holding(&["<!doctype html><html lang=\"en\">", "<h1>", "</main>"]);
+    let answer = Answer::new(status, content).has("Content-Type", "text/html; charset=utf-8");
     without_validators(if status == 405 { answer.has("Allow", "GET, HEAD, OPTIONS") } else { answer })
 }
 
@@ -414,10 +422,21 @@ pub fn page(status: u16, content: impl AsRef<[u8]>) -> Answer {
     answer.has("Content-Type", "text/html; charset=utf-8")
 }
 
-/// A listing, whatever its text.
+/// A listing as a page, with each of these in it.
 #[must_use]
-pub fn listing() -> Answer {
-    Answer::new(200, Content::Some).has("Content-Type", "text/html; charset=utf-8")
+pub fn listing(parts: &'static [&'static str]) -> Answer {
+    of_listing(Content::Holding(parts)).has("Content-Type", "text/html; charset=utf-8")
+}
+
+/// A listing as JSON.
+#[must_use]
+pub fn json_listing(content: &str) -> Answer {
+    of_listing(Content::Exactly(content.into())).has("Content-Type", "application/json")
+}
+
+fn of_listing(content: Content) -> Answer {
+    let answer = Answer::new(200, content).has("Vary", "Accept").has("Cache-Control", "no-cache");
+    without_validators(answer)
 }
 
 /// No response at all.

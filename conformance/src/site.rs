@@ -31,6 +31,9 @@ pub const INDEX: &str = "<!doctype html><title>index</title>\n";
 /// The content of the custom `/404.html`.
 pub const MISSING_PAGE: &str = "<!doctype html><title>not here</title>\n";
 
+/// The content of the custom `/deep/404.html` and `/1/2/404.html`.
+pub const NEARER_PAGE: &str = "<!doctype html><title>not down here</title>\n";
+
 /// The content of every file outside the root. No response may contain it.
 pub const SECRET: &str = "SECRET: outside the root";
 
@@ -327,6 +330,15 @@ impl Sites {
         write(&self.custom().join("index.html"), INDEX)?;
         write(&self.custom().join("digits.txt"), DIGITS)?;
         write(&self.custom().join("bare/file.txt"), DIGITS)?;
+        write(&self.custom().join("deep/er/file.txt"), DIGITS)?;
+        for folder in ["deep", "1/2"] {
+            write(&self.custom().join(folder).join("404.html"), NEARER_PAGE)?;
+        }
+        // None of these is a page for what is missing.
+        write(&self.custom().join("deep/.hidden/404.html"), SECRET)?;
+        write(&self.outside().join("404.html"), SECRET)?;
+        symlink("../../outside/404.html", self.custom().join("bare/404.html"))?;
+        fs::create_dir_all(self.custom().join("deep/er/404.html"))?;
         write(&self.custom().join("404.html"), MISSING_PAGE)
     }
 }

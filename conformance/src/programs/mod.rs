@@ -3,6 +3,7 @@
 mod command_line;
 mod deploys;
 mod failures;
+mod listings;
 mod logs;
 mod outputs;
 mod pauses;
@@ -54,6 +55,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("command_line", command_line::TESTS),
         ("serving", serving::TESTS),
         ("deploys", deploys::TESTS),
+        ("listings", listings::TESTS),
         ("signals", signals::TESTS),
         ("logs", logs::TESTS),
         ("outputs", outputs::TESTS),

@@ -28,6 +28,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("hidden", Server, hidden),
     ("symlinks", Server, symlinks),
     ("listing", Server, listing),
+    ("listings_are_mentioned_once", Server, listings_are_mentioned_once),
     ("time_limits", Server, time_limits),
     ("copy", Server, copy),
     ("low_limit_of_descriptors", Server, low_limit_of_descriptors),
@@ -210,6 +211,31 @@ fn listing(ground: Ground<'_>) -> Outcome {
     let mut running = ground.serve(&["--listing"])?;
     expect(&mut running, "/bare/", 200)?;
     expect(&mut running, "/missing/", 404)?;
+    end(running, 1)?;
+    DONE
+}
+
+/// The first folder without an index tells the operator of the flag, whoever is told 404 for it, and nothing else does.
+fn listings_are_mentioned_once(ground: Ground<'_>) -> Outcome {
+    let mut running = ground.serve(&["--workers=2"])?;
+    for target in ["/digits.txt", "/missing", "/missing/", "/digits.txt/", "/.git/", "/link-outside-dir/"] {
+        expect(&mut running, target, if target == "/digits.txt" { 200 } else { 404 })?;
+    }
+    if running.errors().contains("--listing") {
+        return Err(format!("nothing could be listed, but it said: {}", running.errors()).into());
+    }
+    for target in ["/bare/", "/odd/", "/bare/"] {
+        expect(&mut running, target, 404)?;
+    }
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    let line = format!("{}: /bare/ has no index.html; with --listing it would be listed\n", ground.backend);
+    if ended.errors.matches("--listing").count() != 1 || !ended.errors.contains(&line) {
+        return Err(format!("it said: {}", ended.errors).into());
+    }
+    let mut running = ground.serve(&["--listing"])?;
+    expect(&mut running, "/missing/", 404)?;
+    expect(&mut running, "/bare/", 200)?;
     end(running, 1)?;
     DONE
 }

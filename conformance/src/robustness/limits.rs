@@ -234,7 +234,7 @@ fn listing_of_too_many_entries(ground: Ground<'_>) -> Outcome {
     let mut client = Client::connect_narrow(server.address, 32 * 1024)?;
     for too_many in [false, true] {
         let page = String::from_utf8(client.get("/")?.content)?;
-        let entries = page.matches("<li>").count();
+        let entries = page.matches("<tr><th scope=\"row\">").count();
         if entries != ENTRIES_MAX || page.contains("Only") != too_many {
             return Err(format!("{entries} entries; too many: {too_many}").into());
         }

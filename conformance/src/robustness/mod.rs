@@ -11,6 +11,7 @@ mod drain;
 mod eviction;
 mod freshness;
 mod limits;
+pub(crate) mod listings;
 mod places;
 mod ring;
 mod secrets;
@@ -79,7 +80,7 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 16] = [
+    let groups: [(&str, &[(&str, Test)]); 17] = [
         ("timeouts", timeouts::TESTS),
         ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
@@ -92,6 +93,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("cold", cold::TESTS),
         ("uploads", uploads::TESTS),
         ("limits", limits::TESTS),
+        ("listings", listings::TESTS),
         ("descriptors", descriptors::TESTS),
         ("drain", drain::TESTS),
         ("crowd", crowd::TESTS),

@@ -127,8 +127,12 @@ fn parent_moved_out_of_the_root(ground: Ground<'_>) -> Outcome {
 /// Root can read everything, so the server then runs as another user.
 const NOBODY: u32 = 65_534;
 
+/// The content of the site's own page for what may not be read.
+const FORBIDDEN_PAGE: &str = "<!doctype html><title>not for you</title>\n";
+
 fn unreadable(ground: Ground<'_>) -> Outcome {
     let folder = ground.sites.scratch("unreadable")?;
+    write(&folder.join("403.html"), FORBIDDEN_PAGE)?;
     for name in ["file.txt", "dir/file.txt", "open/file.txt"] {
         write(&folder.join(name), DIGITS)?;
     }
@@ -147,9 +151,13 @@ fn unreadable(ground: Ground<'_>) -> Outcome {
             ("/dir/", 403),
             ("/open/file.txt", 200),
         ] {
-            let status = client.get(target)?.status;
+            let response = client.get(target)?;
+            let status = response.status;
             if status != expected {
                 return Err(format!("{status} instead of {expected} for {target}").into());
+            }
+            if (response.content == FORBIDDEN_PAGE.as_bytes()) != (status == 403) {
+                return Err(format!("{status} with \"{}\"", response.content.escape_ascii()).into());
             }
         }
         server.stop()
@@ -261,8 +269,11 @@ const LISTED_FILES: [&[u8]; 8] = [
 fn check_listing(server: &Server) -> Result<(), Failed> {
     let mut client = Client::connect(server.address)?;
     let page = String::from_utf8(client.get("/")?.content)?;
-    let references: Vec<&str> =
-        page.split("href=\"./").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let references: Vec<&str> = page
+        .split("<tr><th scope=\"row\"><a href=\"./")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+        .collect();
     if page.contains("<tag>") || page.contains("hidden") {
         return Err(format!("an unescaped or hidden name is listed: {page}").into());
     }
