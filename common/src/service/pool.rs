@@ -29,7 +29,7 @@ use crate::site::file_bytes::FileBytes;
 use crate::site::mounts::MountId;
 use crate::site::open::{OpenRequest, Opened};
 use crate::site::sendfile::SENDFILE_BYTES_MAX;
-use crate::site::volume::Volume;
+use crate::site::volume::{Pages, Volume};
 
 /// How many threads there are at most: so many files can be waited for at once.
 pub const THREADS_MAX: usize = 64;
@@ -174,7 +174,7 @@ fn send_range(
     };
     match sent {
         Ok(sent) => {
-            if let Some(memory) = range.file.residency() {
+            if let (Pages::Remembered, Some(memory)) = (range.file.volume().pages(), range.file.residency()) {
                 memory.sent(range.offset, sent as u64, Instant::now());
             }
             Ok(head.len() + sent)

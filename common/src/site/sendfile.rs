@@ -94,8 +94,10 @@ fn cached_bytes(range: &FileRange<'_>, bytes_max: usize, now: Instant) -> usize 
     let FileRange { file, offset, length } = *range;
     let (end, wanted) = (offset + length, length.min(bytes_max as u64));
     let pages = file.volume().pages();
-    if pages == Pages::Here {
-        return usize::try_from(wanted).unwrap_or(bytes_max);
+    match pages {
+        Pages::Here => return usize::try_from(wanted).unwrap_or(bytes_max),
+        Pages::Unknown => return 0,
+        Pages::Askable | Pages::Remembered => {}
     }
     let memory = file.residency();
     let mut cached = 0;
@@ -262,6 +264,26 @@ mod tests {
         assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, soon), BYTES, "nobody has looked");
         assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, now + RESIDENT_FOR), 0, "somebody has looked");
         assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, soon), 0, "all is forgotten");
+    }
+
+    #[test]
+    fn the_volume_decides_what_may_be_known() {
+        let Some((file, _, _)) = cached_file() else { return };
+        let now = Instant::now();
+        for (volume, unasked, remembered) in [
+            (Volume::Memory, BYTES, BYTES),
+            (Volume::Local, BYTES, BYTES),
+            (Volume::Layered, 0, BYTES),
+            (Volume::Other, 0, 0),
+        ] {
+            let opened = file.try_clone().expect("a descriptor").into();
+            let shared = Arc::new(SharedFile::new(OpenFile::new(opened, volume, 0)));
+            let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+            assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, now), unasked, "{volume:?}");
+            shared.remember_residency(BYTES as u64);
+            shared.residency().expect("a memory").sent(0, BYTES as u64, now);
+            assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, now), remembered, "{volume:?}");
+        }
     }
 
     #[test]
