@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::CacheLevel;
+use common::site::residency::RESIDENT_FOR;
 use libtest_mimic::{Completion, Failed};
 
 use super::exchange::{expect_all, write_files};
@@ -217,6 +219,8 @@ fn ask_for_cold(client: &mut Client, layers: &[PathBuf]) -> Result<(), Failed> {
         let name = layer.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         for first in [0, size / 2] {
             cool(&layer.join(size.to_string()))?;
+            // Until then, what was sent before counts as being there.
+            thread::sleep(RESIDENT_FOR + Duration::from_millis(10));
             client.send(&get(&format!("/{name}/{size}"), &[&format!("Range: bytes={first}-")]))?;
             pattern_of(size).check(first, &client.response(Framing::Content)?.content)?;
         }
