@@ -39,6 +39,8 @@ const SEND_WAITS: u32 = 16;
 /// So many receives may still find bytes after a deadline, which came while the server stood still; then it counts.
 const LATE_RECEIVES_MAX: u32 = 256;
 
+/// How long a drain goes on accepting what the kernel has queued.
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long the end of the server waits for threads whose connections it has reset.
 const END_WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -110,30 +112,35 @@ impl Server {
     /// Accepts a bounded batch from each listener.
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
-            self.accept_up_to(ACCEPTS_MAX, index);
+            let _more = self.accept_up_to(ACCEPTS_MAX, index);
         }
         self.make_room();
     }
 
-    fn accept_up_to(&mut self, accepts_max: usize, index: usize) {
+    /// Whether there may be more.
+    fn accept_up_to(&mut self, accepts_max: usize, index: usize) -> bool {
         for _ in 0..accepts_max {
             if !self.worker.seat().take() {
-                return;
+                return false;
             }
             match accept(&self.listeners[index], SocketFlags::empty(), self.worker.logs()) {
-                Ok((socket, peer)) => {
-                    self.on_accept(socket, peer);
-                    continue;
+                Ok((socket, peer)) => self.on_accept(socket, peer),
+                Err(AcceptError::Connection) => {
+                    self.worker.seat().free();
+                    self.worker.count_error();
                 }
-                Err(AcceptError::Empty) => return self.worker.seat().free(),
-                Err(AcceptError::Connection) => self.worker.count_error(),
+                Err(AcceptError::Empty) => {
+                    self.worker.seat().free();
+                    return false;
+                }
                 Err(AcceptError::Exhausted) => {
                     self.worker.seat().free();
-                    return self.pause_accepting();
+                    self.pause_accepting();
+                    return false;
                 }
             }
-            self.worker.seat().free();
         }
+        true
     }
 
     fn has_room(&self) -> bool {
@@ -420,10 +427,16 @@ impl Server {
         }
     }
 
-    /// Accepts the connections that the kernel has queued already, then closes the listeners.
+    /// Accepts the connections that the kernel has queued already, then closes the listeners. Each costs a thread, so a
+    /// long queue on a busy machine could take all of the grace period.
     fn stop_accepting(&mut self) {
+        let until = self.worker.now() + self.worker.service().end_wait(QUEUE_WAIT_MAX);
         for index in 0..self.listeners.len() {
-            self.accept_up_to(BACKLOG.unsigned_abs() as usize + 1, index);
+            let mut left = BACKLOG.unsigned_abs() as usize + 1;
+            while left > 0 && self.worker.now() < until && self.accept_up_to(ACCEPTS_MAX.min(left), index) {
+                left = left.saturating_sub(ACCEPTS_MAX);
+                self.worker.tick();
+            }
         }
         self.listeners.clear();
     }

@@ -30,3 +30,11 @@ pub fn within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) -
     }
     Ok(())
 }
+
+/// Tries something that depends on the time it takes up to three times: a busy machine may delay it once, a defect always.
+///
+/// # Errors
+/// The last failure.
+pub fn in_one_of_three(mut attempt: impl FnMut() -> Result<(), Failed>) -> Result<(), Failed> {
+    attempt().or_else(|_| attempt()).or_else(|_| attempt())
+}
