@@ -97,8 +97,10 @@ impl SharedFile {
         SharedFile { file: Some(file), residency: OnceLock::new() }
     }
 
-    /// Takes the file out, if whoever gets it may close it in its own way. Any other is closed.
+    /// Takes the file out, if whoever gets it may close it in its own way. Any other is
+    /// closed. What is left waits for the next file, and takes little memory.
     pub(crate) fn take(&mut self) -> Option<OwnedFd> {
+        drop(self.residency.take());
         let mut file = self.file.take()?;
         if file.volume.closes_at_once() { file.descriptor.take() } else { None }
     }
@@ -178,4 +180,20 @@ pub fn read_full(file: &SharedFile, buffer: &mut [u8], offset: u64) -> io::Resul
         }
     }
     Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emptied_file_remembers_nothing() {
+        let file = OwnedFd::from(std::fs::File::open("/dev/null").expect("opened"));
+        let mut shared = SharedFile::new(OpenFile::new(file, Volume::Local, 0));
+        assert!(shared.residency().is_none(), "only where it is worth it");
+        shared.remember_residency(1);
+        assert!(shared.residency().is_some());
+        assert!(shared.take().is_some() && shared.take().is_none());
+        assert!(shared.residency().is_none());
+    }
 }
