@@ -91,7 +91,7 @@ struct Neighbour {
     target: &'static str,
     /// The longest wait for an answer.
     longest: Duration,
-    /// Meanwhile, the longest that a thread with nothing but a sleep to do was late. The machine may be busy.
+    /// Meanwhile, the longest that a new thread with nothing but a sleep to do was late. The machine may be busy.
     stall: Duration,
 }
 
@@ -155,12 +155,13 @@ impl Neighbour {
     }
 }
 
-/// How late a thread was at most that slept again and again.
+/// How late new threads were at most that did nothing but sleep. One that is there already is given more of a busy
+/// machine.
 fn longest_stall(is_over: &AtomicBool) -> Duration {
     let mut longest = Duration::ZERO;
     while !is_over.load(Relaxed) {
         let begun = Instant::now();
-        thread::sleep(INTERVAL);
+        thread::scope(|scope| drop(scope.spawn(|| thread::sleep(INTERVAL))));
         longest = longest.max(begun.elapsed().saturating_sub(INTERVAL));
     }
     longest
