@@ -109,7 +109,7 @@ fn who_asks_during_a_pause_is_answered(ground: Ground<'_>) -> Outcome {
 
 /// What a socket holds without the server's help may take many receives.
 fn content_that_came_during_a_pause_counts(ground: Ground<'_>) -> Outcome {
-    const CONTENT: [u8; 50_000] = [b'x'; 50_000];
+    static CONTENT: [u8; 50_000] = [b'x'; 50_000];
     let mut running = serve(ground)?;
     let address = running.addresses(1)?[0];
     let head = request("POST", "/digits.txt", &[&format!("Content-Length: {}", CONTENT.len())]);

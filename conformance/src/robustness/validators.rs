@@ -92,7 +92,8 @@ fn expect_new(client: &mut Client, target: &str, fields: &[&str]) -> Result<(), 
 
 /// Content of the same size is put in place with the old modification time, as `cp -p`, `tar` and `rsync -t` do.
 fn restored_times(ground: Ground<'_>) -> Outcome {
-    let ways: [(&str, fn(&Path) -> Result<(), Failed>); 3] = [
+    type Way = fn(&Path) -> Result<(), Failed>;
+    let ways: [(&str, Way); 3] = [
         ("overwritten", |path| put(path, NEW)),
         ("removed and made anew", |path| {
             fs::remove_file(path)?;
