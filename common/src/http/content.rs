@@ -430,6 +430,25 @@ mod tests {
         }
     }
 
+    /// Every byte of the trailers counts but the line feeds, wherever it is.
+    #[test]
+    fn trailers_are_bounded() {
+        for (name, before, repeated, after, most) in [
+            ("a long name", "", "n", ":\r\n", TRAILER_BYTES_MAX - 2),
+            ("a long value", "n:", "v", "\r\n", TRAILER_BYTES_MAX - 3),
+            ("blanks", "n:", " ", "v\r\n", TRAILER_BYTES_MAX - 4),
+            ("many lines", "", "n:\r\n", "", TRAILER_BYTES_MAX / 3),
+            ("many lines with values", "", "n: v\r\n", "", TRAILER_BYTES_MAX / 5),
+            ("a second line", "n: v\r\n", "n", ":\r\n", TRAILER_BYTES_MAX - 7),
+        ] {
+            for (count, is_within) in [(most, true), (most + 1, false)] {
+                let bytes = format!("0\r\n{before}{}{after}\r\n", repeated.repeat(count));
+                let expected = if is_within { Ok(bytes.len()) } else { Err(431) };
+                assert_eq!(length(Framing::Chunked, bytes.as_bytes()), Some(expected), "{name}, {count}");
+            }
+        }
+    }
+
     #[test]
     fn chunks_add_up_to_the_bound() {
         let chunk = format!("80000\r\n{}\r\n", "x".repeat(0x80000));

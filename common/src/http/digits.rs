@@ -15,9 +15,25 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// The two hexadecimal digits of every byte.
+const PAIRS: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 /// A number in hexadecimal, with leading zeros.
 pub(crate) fn hex(number: u64) -> [u8; 16] {
-    std::array::from_fn(|index| b"0123456789abcdef"[(number >> (60 - 4 * index) & 15) as usize])
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&PAIRS[usize::from(byte)]);
+    }
+    digits
 }
 
 #[cfg(test)]

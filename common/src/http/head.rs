@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_multipart_body_has_the_announced_length() {
-        let ranges = [ByteRange { start: 0, length: 1 }, ByteRange { start: 200, length: 30 }];
+        let ranges = [(0, 1), (200, 30), (999, 1)].map(|(start, length)| ByteRange { start, length });
         let mut out = b"kept".to_vec();
         let announced = multipart_bytes(&mut out, &file(), &ranges);
         assert_eq!(out, b"kept");
@@ -406,6 +406,18 @@ mod tests {
             "{body}"
         );
         assert!(body.ends_with("x\n--triptych-a8344caae3e78d10--\n"), "{body}");
+    }
+
+    #[test]
+    fn a_connection_says_whether_it_stays() {
+        for (persistence, expected) in [
+            (Persistence::Kept, ""),
+            (Persistence::KeptExplicitly, "Connection: keep-alive\n"),
+            (Persistence::Closing, "Connection: close\n"),
+        ] {
+            let text = built(|out| build_options(out, &General { persistence, ..GENERAL }));
+            assert!(text.ends_with(&format!("nosniff\n{expected}\n")), "{text}");
+        }
     }
 
     #[test]

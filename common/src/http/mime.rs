@@ -156,6 +156,8 @@ mod tests {
             (b"README", "application/octet-stream"),
             (b".html", "application/octet-stream"),
             (b"dir.html/file", "application/octet-stream"),
+            (b"dir/.html", "application/octet-stream"),
+            (b"dir/a.html", "text/html; charset=utf-8"),
             (b"what.is-this", "application/octet-stream"),
             (b"not-utf8.\xff", "application/octet-stream"),
             (b"dot.", "application/octet-stream"),

@@ -503,6 +503,8 @@ mod tests {
             ("Transfer-Encoding: gzip, chunked\r\n", Err(501)),
             ("Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", Err(501)),
             ("Transfer-Encoding: chunked;q=1\r\n", Err(400)),
+            ("Transfer-Encoding: gzip, chunked;q=1\r\n", Err(400)),
+            ("Transfer-Encoding: gzip,\r\n", Err(400)),
             ("Transfer-Encoding:\r\n", Err(400)),
             ("Host: b\r\n", Err(400)),
             ("Host : b\r\n", Err(400)),
@@ -557,6 +559,121 @@ mod tests {
         };
         assert!(refused(&head(FIELDS_MAX + 1)));
         assert!(refused(&get(&"Range: bytes=0-1\r\n".repeat(CONDITIONS_MAX + 1))));
+    }
+
+    #[test]
+    fn lines_and_heads_are_bounded() {
+        let line = |bytes: usize| {
+            let target = "a".repeat(bytes - "GET / HTTP/1.1".len());
+            format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n")
+        };
+        let head = |bytes: usize| {
+            let start = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
+            format!("{start}{}\r\n\r\n", "x".repeat(bytes - start.len() - 4))
+        };
+        for (name, head, expected) in [
+            ("the longest line", line(REQUEST_LINE_BYTES_MAX), None),
+            ("a longer line", line(REQUEST_LINE_BYTES_MAX + 1), Some(Status::UriTooLong)),
+            ("the longest head", head(HEAD_BYTES_MAX), None),
+            ("a longer head", head(HEAD_BYTES_MAX + 1), Some(Status::RequestHeaderFieldsTooLarge)),
+            ("a much longer head", head(2 * HEAD_BYTES_MAX), Some(Status::RequestHeaderFieldsTooLarge)),
+        ] {
+            let status = match parse_http_get(head.as_bytes()) {
+                Parsed::Complete(_, length) if length == head.len() => None,
+                Parsed::Refused(status) => Some(status),
+                other => panic!("{name}: {other:?}"),
+            };
+            assert_eq!(status, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn empty_lines_before_a_request_are_no_part_of_it() {
+        for (lines, is_read) in [(0, true), (1, true), (2, true), (3, false)] {
+            let head = format!("{}GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n".repeat(lines));
+            match parse_http_get(head.as_bytes()) {
+                Parsed::Complete(request, length) if is_read => {
+                    assert_eq!((request.line(head.as_bytes()), length), (&b"GET / HTTP/1.1"[..], head.len()));
+                }
+                Parsed::Refused(Status::BadRequest) if !is_read => {}
+                other => panic!("{lines}: {other:?}"),
+            }
+        }
+    }
+
+    /// A field is what its whole name says, not what its length does.
+    #[test]
+    fn other_fields_say_nothing() {
+        for field in [
+            "Hose: b",
+            "Angel: bytes=0-1",
+            "Expekt: 100-continue",
+            "Refered: r",
+            "If-Watch: \"a\"",
+            "If-Orange: \"a\"",
+            "If-Angel: \"a\"",
+            "Connectors: close",
+            "User-Agony: x",
+            "If-None-Watch: \"a\"",
+            "Content-Strength: 5",
+            "Content-Langth: 5",
+            "If-Modified-Sinke: now",
+            "Transfer-Encodium: chunked",
+            "If-Unmodified-Sinke: now",
+        ] {
+            let bytes = get(&format!("{field}\r\n"));
+            let request = complete(&bytes);
+            assert!(request.keep_alive && request.is_unconditional(), "{field}");
+            assert_eq!(request.framing, Framing::Length(0), "{field}");
+            assert_eq!(request.expectation, Expectation::None, "{field}");
+            assert_eq!((request.referer(&bytes), request.user_agent(&bytes)), (None, None), "{field}");
+        }
+    }
+
+    #[test]
+    fn every_condition_is_noted() {
+        for (name, condition) in [
+            ("If-Match", Condition::IfMatch),
+            ("If-Unmodified-Since", Condition::IfUnmodifiedSince),
+            ("If-None-Match", Condition::IfNoneMatch),
+            ("If-Modified-Since", Condition::IfModifiedSince),
+            ("If-Range", Condition::IfRange),
+            ("Range", Condition::Range),
+        ] {
+            let bytes = get(&format!("{name}:  x \r\n"));
+            let request = complete(&bytes);
+            assert!(!request.is_unconditional(), "{name}");
+            assert_eq!(request.conditions(&bytes).0.as_slice(), [(condition, &b"x"[..])], "{name}");
+        }
+    }
+
+    #[test]
+    fn expectations() {
+        for (fields, expected) in [
+            ("", Expectation::None),
+            ("Expect: 100-continue\r\n", Expectation::Continue),
+            ("Expect:  100-Continue \r\n", Expectation::Continue),
+            ("Expect: 100-continue\r\nExpect: 100-continue\r\n", Expectation::Continue),
+            ("Expect: tea\r\n", Expectation::Unknown),
+            ("Expect:\r\n", Expectation::Unknown),
+            ("Expect: 100-continue, tea\r\n", Expectation::Unknown),
+            ("Expect: 100-continue\r\nExpect: tea\r\n", Expectation::Unknown),
+            ("Expect: tea\r\nExpect: 100-continue\r\n", Expectation::Unknown),
+        ] {
+            assert_eq!(complete(&get(fields)).expectation, expected, "{fields}");
+            let old = format!("GET / HTTP/1.0\r\n{fields}\r\n");
+            assert_eq!(complete(old.as_bytes()).expectation, Expectation::None, "{fields}");
+        }
+    }
+
+    /// RFC 9112 §6.1: a sender of HTTP/1.0 knows no transfer codings.
+    #[test]
+    fn old_clients_have_no_transfer_codings() {
+        for coding in ["chunked", "gzip", "gzip, chunked", ""] {
+            let head = format!("GET / HTTP/1.0\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            let parsed = parse_http_get(head.as_bytes());
+            assert!(matches!(parsed, Parsed::Refused(Status::BadRequest)), "{coding}: {parsed:?}");
+        }
     }
 
     /// Fragments of valid and invalid heads; random sequences of them hit the cases on which parsers disagree.

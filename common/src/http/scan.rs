@@ -208,6 +208,9 @@ mod tests {
             (b"GET  / HTTP/1.1\r\n", 400),
             (b"GET / HTTP/1.1 \r\n", 400),
             (b" GET / HTTP/1.1\r\n", 400),
+            (b" / HTTP/1.1\r\n", 400),
+            (b"GET / HTTP/1.x\r\n", 400),
+            (b"GET / HTTP/2.x\r\n", 400),
             (b"GET /\ta HTTP/1.1\r\n", 400),
             (b"G@T / HTTP/1.1\r\n", 400),
             (b"GET / http/1.1\r\n", 400),
@@ -222,6 +225,18 @@ mod tests {
                 panic!("{} is not refused", bytes.escape_ascii())
             };
             assert_eq!(refused.code(), status, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_scan_begins_with_the_first_byte() {
+        let mut scan = HeadScan::default();
+        assert!(!scan.has_begun());
+        assert_eq!(scan.advance(b""), Scanned::Incomplete);
+        assert!(!scan.has_begun());
+        for bytes in [&b"G"[..], b"GE", b"GET /"] {
+            assert_eq!(scan.advance(bytes), Scanned::Incomplete);
+            assert!(scan.has_begun());
         }
     }
 

@@ -249,6 +249,8 @@ mod tests {
             ("/.git/config", ".git/config", false, true, ""),
             ("/a/.hidden", "a/.hidden", false, true, ""),
             ("/...", "...", false, true, ""),
+            ("/.hidden", ".hidden", false, true, ""),
+            ("//a", "a", false, false, ""),
             ("/.git/../a", "a", false, false, ""),
             ("/.well-known/x", ".well-known/x", false, false, ""),
             ("/.well-known/.x", ".well-known/.x", false, true, ""),

@@ -380,20 +380,26 @@ impl Responder {
         }
     }
 
+    #[inline]
     fn answer_file(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
-        let Found { metadata, media_type, source, cached } = found;
-        let (moment, size) = (context.moment(), metadata.size);
-        let etag = context.files.site().options().etag;
-        let whole = ByteRange { start: 0, length: size };
-        let is_unconditional = current.request.is_unconditional();
-        if let Some(cached) = cached
-            && is_unconditional
-        {
-            let push_head =
-                |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, etag, moment);
-            return self.answer_with_body(context, current, Status::Ok, source, whole, push_head);
+        match found.cached {
+            Some(cached) if current.request.is_unconditional() => {
+                let (etag, moment) = (context.files.site().options().etag, context.moment());
+                let whole = ByteRange { start: 0, length: found.metadata.size };
+                let push_head =
+                    |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, etag, &moment);
+                self.answer_with_body(context, current, Status::Ok, found.source, whole, push_head);
+            }
+            _ => self.answer_planned(context, current, found),
         }
-        let representation = representation(metadata, media_type, etag, moment);
+    }
+
+    fn answer_planned(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+        let Found { metadata, media_type, source, .. } = found;
+        let (size, is_unconditional) = (metadata.size, current.request.is_unconditional());
+        let whole = ByteRange { start: 0, length: size };
+        let etag = context.files.site().options().etag;
+        let representation = representation(metadata, media_type, etag, &context.moment());
         let validators = representation.validators;
         let decided = if is_unconditional {
             Plan::Whole

@@ -185,6 +185,61 @@ pub fn read_full(file: &SharedFile, buffer: &mut [u8], offset: u64) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::{self, File};
+
+    fn shared(file: File) -> Arc<SharedFile> {
+        Arc::new(SharedFile::new(OpenFile::new(file.into(), Volume::Local, 7)))
+    }
+
+    fn read(file: &SharedFile, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![b'.'; length];
+        let filled = read_full(file, &mut buffer, offset)?;
+        assert!(buffer[filled..].iter().all(|byte| *byte == b'.'), "nothing behind what was read");
+        buffer.truncate(filled);
+        Ok(buffer)
+    }
+
+    #[test]
+    fn reads_go_as_far_as_the_file() {
+        let folder = tempfile::tempdir().expect("a directory");
+        fs::write(folder.path().join("file"), "0123456789").expect("written");
+        let file = shared(File::open(folder.path().join("file")).expect("opened"));
+        for (name, offset, length, expected) in [
+            ("all", 0, 10, "0123456789"),
+            ("nothing", 5, 0, ""),
+            ("a part", 3, 4, "3456"),
+            ("across the end", 8, 10, "89"),
+            ("at the end", 10, 10, ""),
+            ("behind the end", 100, 10, ""),
+        ] {
+            assert_eq!(read(&file, offset, length).expect("read"), expected.as_bytes(), "{name}");
+            let range = FileRange { file: &file, offset, length: length as u64 };
+            assert_eq!(&range.read().expect("read")[..], expected.as_bytes(), "{name}");
+        }
+        assert_eq!(file.mount(), 7);
+    }
+
+    /// The memory of this process has holes: a read ends at one, and one that begins there fails.
+    #[test]
+    fn what_precedes_an_error_is_read() {
+        let maps = fs::read_to_string("/proc/self/maps").expect("read");
+        let ranges: Vec<(u64, u64)> = maps
+            .lines()
+            .filter_map(|line| line.split_once(" r")?.0.split_once('-'))
+            .map(|(start, end)| {
+                [start, end].map(|text| u64::from_str_radix(text, 16).expect("an address")).into()
+            })
+            .collect();
+        let memory = shared(File::open("/proc/self/mem").expect("opened"));
+        let is_hole = |address: u64| read(&memory, address, 1).is_err();
+        let end = ranges.iter().map(|(_, end)| *end).find(|end| is_hole(*end) && !is_hole(end - 64));
+        let end = end.expect("a hole");
+        assert_eq!(read(&memory, end - 64, 100).expect("read").len(), 64);
+        assert_eq!(
+            read(&memory, end, 100).expect_err("a hole").raw_os_error(),
+            Some(rustix::io::Errno::IO.raw_os_error())
+        );
+    }
 
     #[test]
     fn an_emptied_file_remembers_nothing() {

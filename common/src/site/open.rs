@@ -237,11 +237,79 @@ mod tests {
         let mut request = OpenRequest::new(Arc::clone(&site));
         request.set_file(&site, b"file", b"");
         request.open().expect("now it is cached");
-        if let Some(opened) = request.open_cached().expect("no error") {
-            assert_eq!(opened.metadata.size, 6);
-        }
+        // It fails while something is being mounted.
+        let cached = (0..1000).find_map(|_| request.open_cached().expect("no error"));
+        assert_eq!(cached.expect("what was just opened").metadata.size, 6);
         request.set_listing(&site, b"dir", View::default());
         assert!(request.open_cached().expect("no error").is_none(), "a listing reads the disk");
+    }
+
+    #[test]
+    fn paths_are_joined() {
+        let (_outer, site) = site(SiteOptions::default());
+        let mut request = OpenRequest::new(Arc::clone(&site));
+        assert_eq!((request.path(), request.path_bytes()), (c".", &b"."[..]));
+        for (path, last, expected) in [
+            ("", "", c"."),
+            ("", "index.html", c"index.html"),
+            ("a", "", c"a"),
+            ("a/b", "index.html", c"a/b/index.html"),
+        ] {
+            request.set_file(&site, path.as_bytes(), last.as_bytes());
+            assert_eq!((request.path(), request.path_bytes()), (expected, expected.to_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_listing_is_made_of_a_directory_that_is_to_be_listed() {
+        let (_outer, site) = site(SiteOptions::default());
+        let mut request = OpenRequest::new(Arc::clone(&site));
+        for (name, path, listing, is_listed) in [
+            ("a directory", "dir", true, true),
+            ("a directory as a file", "dir", false, false),
+            ("a file", "file", true, false),
+            ("a file as a file", "file", false, false),
+        ] {
+            if listing {
+                request.set_listing(&site, path.as_bytes(), View::default());
+            } else {
+                request.set_file(&site, path.as_bytes(), b"");
+            }
+            assert_eq!(request.is_listing(), listing, "{name}");
+            assert_eq!(request.open().expect("opened").listing.is_some(), is_listed, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_request_follows_the_site() {
+        let ((_one, first), (two, second)) = (site(SiteOptions::default()), site(SiteOptions::default()));
+        fs::write(two.path().join("root/file"), "another").expect("written");
+        let mut request = OpenRequest::new(Arc::clone(&first));
+        for (site, size) in [(&first, 6), (&second, 7), (&second, 7), (&first, 6)] {
+            request.set_file(site, b"file", b"");
+            assert!(std::ptr::eq(request.site(), Arc::as_ptr(site)));
+            assert_eq!(request.open().expect("opened").metadata.size, size);
+        }
+    }
+
+    /// `..` in a link makes openat2(2) report `EAGAIN` if something is renamed meanwhile.
+    #[test]
+    fn an_open_outlasts_renames() {
+        let (outer, site) = site(SiteOptions::default());
+        let (one, other) = (outer.path().join("one"), outer.path().join("other"));
+        fs::write(&one, "").expect("written");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    fs::rename(&one, &other).and_then(|()| fs::rename(&other, &one)).expect("renamed");
+                    (0..2000).for_each(|_| std::hint::spin_loop());
+                }
+            });
+            let failed: Vec<Errno> = (0..2000).filter_map(|_| open(&site, "dir/in").err()).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(failed, []);
+        });
     }
 
     #[test]
@@ -279,6 +347,13 @@ mod tests {
             (Errno::NOTDIR, Status::NotFound),
             (Errno::XDEV, Status::NotFound),
             (Errno::LOOP, Status::NotFound),
+            (Errno::NAMETOOLONG, Status::NotFound),
+            (Errno::NXIO, Status::NotFound),
+            (Errno::NODEV, Status::NotFound),
+            (Errno::PERM, Status::Forbidden),
+            (Errno::NFILE, Status::ServiceUnavailable),
+            (Errno::NOMEM, Status::ServiceUnavailable),
+            (Errno::AGAIN, Status::ServiceUnavailable),
             (Errno::ACCESS, Status::Forbidden),
             (Errno::MFILE, Status::ServiceUnavailable),
             (Errno::IO, Status::InternalServerError),

@@ -263,3 +263,78 @@ impl fmt::Display for RootError {
 }
 
 impl std::error::Error for RootError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{FileType, fcntl_getfl, mknodat};
+    use rustix::io::{FdFlags, fcntl_getfd};
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn site(symlinks: Symlinks) -> (tempfile::TempDir, Site) {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir(root.path().join("dir")).expect("made");
+        fs::write(root.path().join("dir/file"), "content").expect("written");
+        symlink("dir", root.path().join("link")).expect("linked");
+        mknodat(CWD, root.path().join("fifo"), FileType::Fifo, Mode::from_raw_mode(0o644), 0).expect("made");
+        let site = Site::open_root(root.path(), SiteOptions { symlinks, ..SiteOptions::default() });
+        (root, site.expect("opened"))
+    }
+
+    /// Until the kernel's caches tell: they don't while something is being mounted.
+    fn cached<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+        (0..1000).map(|_| open()).find(|result| !matches!(result, Err(Errno::AGAIN))).expect("it is cached")
+    }
+
+    /// The root needs no permission to be read, no program that is started inherits what is open, and nothing waits
+    /// for the other end of a FIFO.
+    #[test]
+    fn files_are_opened_as_they_should() {
+        let (_root, site) = site(Symlinks::Beneath);
+        let (file, _) = site.open(c"dir/file").expect("opened");
+        let directory = cached(|| site.directory_cached(b"dir")).expect("opened");
+        let whole = cached(|| site.directory_cached(b"")).expect("opened");
+        let (fifo, _) = site.open(c"fifo").expect("opened");
+        for (name, descriptor, flag) in [
+            ("the root", site.root(), OFlags::PATH),
+            ("a file", file.as_fd(), OFlags::NONBLOCK),
+            ("a FIFO", fifo.as_fd(), OFlags::NONBLOCK),
+            ("a directory", directory.as_fd(), OFlags::PATH),
+            ("the root as a directory", whole.as_fd(), OFlags::PATH),
+        ] {
+            assert!(fcntl_getfl(descriptor).expect("flags").contains(flag), "{name}");
+            assert!(fcntl_getfd(descriptor).expect("flags").contains(FdFlags::CLOEXEC), "{name}");
+        }
+        assert_eq!(cached(|| site.directory_cached(b"dir/file")).err(), Some(Errno::NOTDIR));
+        assert_eq!(site.how().flags, u64::from(FLAGS.bits()));
+    }
+
+    /// What is reopened is what was opened; a plain path has no link, whatever is served otherwise.
+    #[test]
+    fn a_plain_path_has_no_link() {
+        for symlinks in [Symlinks::Beneath, Symlinks::Deny] {
+            let (_root, site) = site(symlinks);
+            let (_, opened) = site.open(c"dir/file").expect("opened");
+            assert_eq!(cached(|| site.reopen(b"dir/file")), Ok(opened), "{symlinks:?}");
+            assert_eq!(cached(|| site.reopen_plain(b"dir/file")), Ok(opened), "{symlinks:?}");
+            assert_eq!(cached(|| site.reopen_plain(b"link/file")), Err(Errno::LOOP), "{symlinks:?}");
+            let linked = if symlinks == Symlinks::Deny { Err(Errno::LOOP) } else { Ok(opened) };
+            assert_eq!(cached(|| site.reopen(b"link/file")), linked, "{symlinks:?}");
+        }
+    }
+
+    #[test]
+    fn a_root_has_moved_when_its_path_leads_elsewhere() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let root = outer.path().join("root");
+        fs::create_dir(&root).expect("made");
+        let site = Site::open_root(&root, SiteOptions::default()).expect("opened");
+        assert!(site.moved().is_none(), "it is where it was");
+        fs::rename(&root, outer.path().join("away")).expect("renamed");
+        assert!(site.moved().is_none(), "there is nothing else");
+        fs::create_dir(&root).expect("made");
+        let moved = site.moved().expect("another directory");
+        assert!(moved.moved().is_none());
+    }
+}

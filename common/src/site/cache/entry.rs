@@ -106,15 +106,21 @@ impl CachedFile {
     }
 
     /// Appends the head of a 200: the prepared one, or where it doesn't fit, a new one.
-    pub(crate) fn push_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: Moment) {
+    #[inline]
+    pub(crate) fn push_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: &Moment) {
         if general.persistence != Persistence::Kept || moment.now < self.settles {
-            let representation = representation(&self.metadata, self.media_type, etag, moment);
-            return head::build_ok_headers(out, general, &representation);
+            return self.push_new_head(out, general, etag, moment);
         }
         let start = out.len();
         out.extend_from_slice(&self.head);
         let date = head::date_range(Status::Ok);
         out[start..][date].copy_from_slice(general.date.as_bytes());
+    }
+
+    #[cold]
+    fn push_new_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: &Moment) {
+        let representation = representation(&self.metadata, self.media_type, etag, moment);
+        head::build_ok_headers(out, general, &representation);
     }
 
     /// Bytes of memory that the body takes, or will take.
@@ -132,7 +138,7 @@ pub(crate) fn representation(
     metadata: &Metadata,
     media_type: MediaType,
     etag: EtagPolicy,
-    moment: Moment,
+    moment: &Moment,
 ) -> Representation {
     representation_at(moment.unix_time(), metadata, media_type, etag)
 }
@@ -201,8 +207,8 @@ mod tests {
                     let moment = moment(now, milliseconds);
                     let general = General { date: Date::from_unix(moment.unix_seconds), persistence };
                     let (mut pushed, mut built) = (b"before".to_vec(), b"before".to_vec());
-                    entry.push_head(&mut pushed, &general, etag, moment);
-                    let new = representation(&entry.metadata, entry.media_type, etag, moment);
+                    entry.push_head(&mut pushed, &general, etag, &moment);
+                    let new = representation(&entry.metadata, entry.media_type, etag, &moment);
                     head::build_ok_headers(&mut built, &general, &new);
                     let text = String::from_utf8_lossy(&pushed);
                     assert_eq!(text, String::from_utf8_lossy(&built), "{etag:?}, after {milliseconds} ms");
