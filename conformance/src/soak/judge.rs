@@ -208,10 +208,17 @@ impl Case<'_> {
         self.history.entries().rev().filter_map(Entry::state).find(|state| state.has_etag(tag))
     }
 
-    /// The results of changes in several steps that may be seen half done.
+    /// What may be seen half done: the results of changes in several steps, and files that are about to leave, of which
+    /// a request that has opened them sees the change time of their leaving (unlink(2), rename(2), chmod(2)).
     fn gradual(&self) -> impl Iterator<Item = &State> {
-        let entries = self.history.entries();
-        entries.filter(|entry| entry.gradual && entry.is_under_way(self.window)).filter_map(Entry::state)
+        let before = std::iter::once(None).chain(self.history.entries().map(Entry::state));
+        let under_way =
+            self.history.entries().zip(before).filter(|(entry, _)| entry.is_under_way(self.window));
+        under_way.flat_map(|(entry, before)| {
+            let after = entry.state();
+            let has_left = |before: &&State| after.is_none_or(|after| after.inode != before.inode);
+            [after.filter(|_| entry.gradual), before.filter(has_left)].into_iter().flatten()
+        })
     }
 
     fn judge_file(&self) -> Verdict {

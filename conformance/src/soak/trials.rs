@@ -48,8 +48,9 @@ pub fn trials() -> Vec<Trial> {
         })
         .collect();
     trials.extend(CASES.iter().map(|case| Trial::test(format!("judge::{}", case.name), move || case.run())));
-    let others: [Named; 6] = [
+    let others: [Named; 7] = [
         ("judge::a_response_date_before_the_file_date", a_response_date_before_the_file_date),
+        ("judge::a_file_that_leaves", a_file_that_leaves),
         ("judge::an_end_without_an_answer", an_end_without_an_answer),
         ("judge::a_leak_of_memory", a_leak_of_memory),
         ("judge::a_leak_of_descriptors", a_leak_of_descriptors),
@@ -204,6 +205,23 @@ fn a_response_date_before_the_file_date() -> Result<(), Failed> {
         let verdict = judge(&subject, &Ask::default(), window, &answer);
         if verdict.is_ok() != is_right {
             return Err(format!("{date:?}, {shown:?}: {verdict:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// A request has opened a file, and then it is deleted, which changes its change time and so its tag.
+fn a_file_that_leaves() -> Result<(), Failed> {
+    for (since, is_right) in [(Duration::ZERO, true), (LONG_AGO, false)] {
+        let (subject, window) = changed_file(LONG_AGO);
+        let deleted = window.sent.checked_sub(since).ok_or("the clock has just begun")?;
+        subject.history().push(Entry { what: What::Absent, ..entry("deleted", 3, deleted) });
+        let left = State { changed: Timestamp { nanoseconds: 6, ..state(3).changed }, ..state(3) };
+        let head = CASES[0].head(&left.etag(), SystemTime::now(), left.modified())?;
+        let answer = Answer { head, content: whole(&subject, 3) };
+        let verdict = judge(&subject, &Ask::default(), window, &answer);
+        if verdict.is_ok() != is_right {
+            return Err(format!("{since:?} after it was deleted: {verdict:?}").into());
         }
     }
     Ok(())
