@@ -40,7 +40,7 @@ const SEND_WAITS: u32 = 16;
 const LATE_RECEIVES_MAX: u32 = 256;
 
 /// How long a drain goes on accepting what the kernel has queued.
-const QUEUE_WAIT_MAX: Duration = Duration::from_secs(1);
+const QUEUE_WAIT_MAX: Duration = Duration::from_secs(4);
 /// How long the end of the server waits for threads whose connections it has reset.
 const END_WAIT_MAX: Duration = Duration::from_secs(1);
 

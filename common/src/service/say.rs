@@ -20,7 +20,7 @@ const LINES_MAX: usize = 256;
 /// The name of the thread that writes.
 pub(super) const THREAD: &str = "stderr";
 /// How long the end of the process waits for lines that haven't been written, at most.
-pub(super) const FINISH_MAX: Duration = Duration::from_millis(250);
+pub(super) const FINISH_MAX: Duration = Duration::from_secs(1);
 
 static VOICE: Voice = Voice {
     state: Mutex::new(State {

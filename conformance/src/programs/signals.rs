@@ -109,9 +109,9 @@ fn grace_ends(ground: Ground<'_>) -> Outcome {
 /// Connections come faster than they are accepted, so that the queue is never empty: the signal is seen all the same.
 fn term_in_a_flood_of_connections(ground: Ground<'_>) -> Outcome {
     const THREADS: usize = 3;
-    const FLOOD_MAX: Duration = Duration::from_secs(15);
+    const FLOOD_MAX: Duration = Duration::from_secs(20);
     /// The flood takes most of the machine, but not forever.
-    const SOON: Duration = Duration::from_secs(8);
+    const SOON: Duration = Duration::from_secs(12);
     let mut running = ground.serve(&["--workers", "1"])?;
     let address = running.addresses(1)?[0];
     let connected = AtomicUsize::new(0);
