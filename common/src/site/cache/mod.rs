@@ -546,8 +546,11 @@ mod tests {
         }
         cache.follow(cache.version());
         assert!(others.iter().all(|name| is_kept(&mut cache, name, moment)), "it is the same site");
-        cache.follow(cache.version() + 1);
-        assert_eq!(cache.shelves.len(), 0);
+        cache.follow(1);
+        assert_eq!((cache.shelves.len(), cache.gauge.read().entries, cache.version()), (0, 0, 1));
+        cache.follow(0);
+        assert_eq!(cache.version(), 1, "an earlier version than the cache's is late news");
+        assert!(cache.events().is_some());
     }
 
     /// Where changes produce no events, files are kept for a second from when they were examined, and no watch is set for
@@ -651,8 +654,7 @@ mod tests {
     /// What is kept as bytes, what as an open file, and which of these remember what of them is in memory.
     #[test]
     fn small_files_are_kept_as_bytes() {
-        let sizes =
-            [(0, true), (BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false), (BODY_BYTES_MAX * 2, false)];
+        let sizes = [(0, true), (64 * 1024, true), (64 * 1024 + 1, false), (10 << 20, false)];
         for level in [CacheLevel::Contents, CacheLevel::Descriptors] {
             let (root, site, _, moment) = several(&[]);
             let mut cache =
