@@ -17,9 +17,9 @@ use common::{
 };
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use heads::{BROWSER, CURL, WRK};
+use rustix::io::Errno;
 use std::fs;
 use std::hint::black_box;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -182,7 +182,10 @@ fn exchange(criterion: &mut Criterion) {
     group.bench_function("not found", |bencher| {
         bencher.iter(|| {
             connection.received(&mut worker, black_box(WRK));
-            connection.opened(&mut worker, Err(ErrorKind::NotFound.into()));
+            // Neither the file nor a page that says so.
+            while let Step::Open(_) = connection.step() {
+                connection.opened(&mut worker, Err(Errno::NOENT.into()));
+            }
             black_box(send(&mut connection, &mut worker)).0
         });
     });
