@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use common::Config;
 use common::service::shutdown::QUIET;
 use libtest_mimic::Failed;
+use rustix::process::Signal;
 
 use super::{DONE, Ground, Outcome, Test};
+use crate::child::Settings;
 use crate::client::{Client, PATIENCE};
 use crate::deadline;
 use crate::load::{Download, ask_until_closed, expect_end, join_all};
@@ -24,6 +26,7 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("idle_clients_are_closed", idle_clients_are_closed),
     ("a_request_under_way_is_answered", a_request_under_way_is_answered),
     ("a_new_connection_is_still_answered", a_new_connection_is_still_answered),
+    ("requests_that_have_come_are_answered", requests_that_have_come_are_answered),
     ("new_connections_are_refused", new_connections_are_refused),
     ("grace_ends", grace_ends),
     ("two_workers", two_workers),
@@ -146,6 +149,37 @@ fn a_new_connection_is_still_answered(ground: Ground<'_>) -> Outcome {
     expect_last(&response, &mut client)?;
     drop(client);
     expect_soon_over(server)
+}
+
+/// More requests than a server looks at in one turn are there when it closes idle connections: those aren't idle.
+fn requests_that_have_come_are_answered(ground: Ground<'_>) -> Outcome {
+    deadline::in_one_of_three(|| pause_in_the_drain(ground))?;
+    DONE
+}
+
+fn pause_in_the_drain(ground: Ground<'_>) -> Result<(), Failed> {
+    const CLIENTS: usize = 700;
+    let mut server = ground.serve_in_child(&Settings::default())?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = Client::connect(server.address)?;
+        client.get("/digits.txt")?;
+        clients.push(client);
+    }
+    server.drain();
+    deadline::within(SOON, "the drain to begin", || TcpStream::connect(server.address).is_err())?;
+    server.signal(Signal::STOP)?;
+    for client in &mut clients {
+        client.send(&get("/digits.txt", &[]))?;
+    }
+    thread::sleep(QUIET); // the moment has passed when it goes on
+    server.signal(Signal::CONT)?;
+    for client in &mut clients {
+        let response = client.response(Framing::Content)?;
+        expect_last(&response, client)?;
+    }
+    drop(clients);
+    server.stop()
 }
 
 fn new_connections_are_refused(ground: Ground<'_>) -> Outcome {
