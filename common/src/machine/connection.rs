@@ -550,6 +550,16 @@ mod tests {
         assert_eq!(closes(&talkative), Some(Close::Drop));
     }
 
+    /// It was told that it may ask again, and may be doing so.
+    #[test]
+    fn a_drain_during_an_answer_ends_gracefully() {
+        let host = &mut host(TIMEOUTS);
+        let mut connection = sending(host);
+        host.context.drain = Drain::Closing;
+        send_all(&mut connection, host);
+        assert_eq!(closes(&connection), Some(Close::Graceful));
+    }
+
     #[test]
     fn exchanges_that_nobody_wants_are_freed() {
         let mut host = host(TIMEOUTS);

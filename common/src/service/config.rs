@@ -96,3 +96,25 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::progress::LOOKS;
+
+    /// A wheel that is too coarse would be late.
+    #[test]
+    fn no_deadline_is_nearer_than_the_shortest_timeout() {
+        let [short, long] = [Duration::from_millis(80), Duration::from_secs(80)];
+        let base = Config { head_timeout: long, idle_timeout: long, send_timeout: long, ..Config::default() };
+        assert_eq!(base.shortest_timeout(), LINGER_TIMEOUT);
+        for (config, shortest) in [
+            (Config { head_timeout: short, ..base.clone() }, short),
+            (Config { idle_timeout: short, ..base.clone() }, short),
+            (Config { linger_time: short, ..base.clone() }, short),
+            (Config { send_timeout: short, ..base.clone() }, short / LOOKS),
+        ] {
+            assert_eq!(config.shortest_timeout(), shortest, "{config:?}");
+        }
+    }
+}
