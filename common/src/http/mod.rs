@@ -1,8 +1,9 @@
 //! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
-//! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`conditional`], [`range`], [`plan`].
-//! Writing: [`head`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
+//! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`accept_encoding`], [`conditional`],
+//! [`range`], [`plan`]. Writing: [`head`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
 
+pub mod accept_encoding;
 pub mod conditional;
 pub mod content;
 pub mod date;

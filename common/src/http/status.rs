@@ -9,12 +9,17 @@ pub enum Status {
     NoContent = 204,
     PartialContent = 206,
     MovedPermanently = 301,
+    Found = 302,
+    SeeOther = 303,
     NotModified = 304,
+    TemporaryRedirect = 307,
+    PermanentRedirect = 308,
     BadRequest = 400,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
+    Gone = 410,
     PreconditionFailed = 412,
     ContentTooLarge = 413,
     UriTooLong = 414,
@@ -42,12 +47,17 @@ impl Status {
             Status::NoContent => "204 No Content",
             Status::PartialContent => "206 Partial Content",
             Status::MovedPermanently => "301 Moved Permanently",
+            Status::Found => "302 Found",
+            Status::SeeOther => "303 See Other",
             Status::NotModified => "304 Not Modified",
+            Status::TemporaryRedirect => "307 Temporary Redirect",
+            Status::PermanentRedirect => "308 Permanent Redirect",
             Status::BadRequest => "400 Bad Request",
             Status::Forbidden => "403 Forbidden",
             Status::NotFound => "404 Not Found",
             Status::MethodNotAllowed => "405 Method Not Allowed",
             Status::RequestTimeout => "408 Request Timeout",
+            Status::Gone => "410 Gone",
             Status::PreconditionFailed => "412 Precondition Failed",
             Status::ContentTooLarge => "413 Content Too Large",
             Status::UriTooLong => "414 URI Too Long",
@@ -68,7 +78,15 @@ mod tests {
 
     #[test]
     fn the_line_begins_with_the_code() {
-        for status in [Status::Ok, Status::NotModified, Status::UriTooLong, Status::HttpVersionNotSupported] {
+        for status in [
+            Status::Ok,
+            Status::Found,
+            Status::PermanentRedirect,
+            Status::NotModified,
+            Status::Gone,
+            Status::UriTooLong,
+            Status::HttpVersionNotSupported,
+        ] {
             assert!(status.line().starts_with(&format!("{} ", status.code())));
         }
     }
