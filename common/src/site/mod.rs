@@ -16,5 +16,6 @@ pub mod open;
 mod reserved;
 pub mod residency;
 pub mod root;
+pub mod rules;
 pub mod sendfile;
 pub mod volume;
