@@ -10,7 +10,7 @@ fuzz_target!(|input: (&[u8], bool, &[u8], Option<&[u8]>, &[u8])| {
     let rules = RedirectRules::parse(file).0;
     let Some(redirect) = rules.find(&Asked { path, directory, query, host }) else { return };
     assert!(!redirect.is_forced || rules.may_force(path));
-    let location = redirect.location;
+    let location = &redirect.location;
     assert!(location.iter().all(u8::is_ascii_graphic) && !location.contains(&b'\\'));
     if location[0] == b'/' {
         assert_ne!(location.get(1), Some(&b'/'));
