@@ -44,6 +44,7 @@ fn sentence(status: Status) -> &'static str {
         Status::BadRequest => "The server can\u{2019}t make sense of this request.</main>\n",
         Status::Forbidden => "The server may not show what is here.</main>\n",
         Status::NotFound => "There is nothing at this address.</main>\n",
+        Status::Gone => "What was at this address is gone.</main>\n",
         Status::MethodNotAllowed => "What is here can be read and nothing else.</main>\n",
         Status::RequestTimeout => "The request took too long to arrive.</main>\n",
         Status::ContentTooLarge => "The request is larger than this server takes.</main>\n",
@@ -62,7 +63,11 @@ fn sentence(status: Status) -> &'static str {
         | Status::NoContent
         | Status::PartialContent
         | Status::MovedPermanently
+        | Status::Found
+        | Status::SeeOther
         | Status::NotModified
+        | Status::TemporaryRedirect
+        | Status::PermanentRedirect
         | Status::PreconditionFailed => "</main>\n",
     }
 }
@@ -71,10 +76,11 @@ fn sentence(status: Status) -> &'static str {
 mod tests {
     use super::*;
 
-    const ERRORS: [Status; 14] = [
+    const ERRORS: [Status; 15] = [
         Status::BadRequest,
         Status::Forbidden,
         Status::NotFound,
+        Status::Gone,
         Status::MethodNotAllowed,
         Status::RequestTimeout,
         Status::ContentTooLarge,
