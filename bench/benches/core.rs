@@ -103,6 +103,7 @@ fn heads(criterion: &mut Criterion) {
         media_type: mime_for(b"index.html"),
         size: FILE_BYTES,
         validators: validators(FILE_BYTES),
+        additions: None,
     };
     let mut out = Vec::with_capacity(1024);
     group.bench_function("build_ok_headers", |bencher| {

@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::http::additions::Additions;
 use crate::http::conditional::Validators;
 use crate::http::date::{DATE_BYTES, Date};
 use crate::http::digits::push_decimal;
@@ -35,41 +36,48 @@ pub struct General {
 
 /// The representation of a file.
 #[derive(Clone, Copy, Debug)]
-pub struct Representation {
+pub struct Representation<'a> {
     /// Its media type.
     pub media_type: MediaType,
     /// Its size in bytes.
     pub size: u64,
     /// Its validators.
     pub validators: Validators,
+    /// What the site's rules say about it.
+    pub additions: Option<&'a Additions>,
 }
 
 /// The supported methods.
 const ALLOW: &str = "Allow: GET, HEAD, OPTIONS\r\n";
 
 /// 200: the whole file.
-pub fn build_ok_headers(out: &mut Vec<u8>, general: &General, file: &Representation) {
+pub fn build_ok_headers(out: &mut Vec<u8>, general: &General, file: &Representation<'_>) {
     begin(out, Status::Ok, general);
-    push_content(out, file.media_type, file.size);
+    push_content_of(out, file, file.size);
     push_validators(out, &file.validators);
     out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
-    end(out, general);
+    end_with(out, general, file.additions);
 }
 
 /// 206: one range of the file.
-pub fn build_partial_headers(out: &mut Vec<u8>, general: &General, file: &Representation, range: ByteRange) {
+pub fn build_partial_headers(
+    out: &mut Vec<u8>,
+    general: &General,
+    file: &Representation<'_>,
+    range: ByteRange,
+) {
     begin(out, Status::PartialContent, general);
-    push_content(out, file.media_type, range.length);
+    push_content_of(out, file, range.length);
     push_content_range(out, range, file.size);
     push_validators(out, &file.validators);
-    end(out, general);
+    end_with(out, general, file.additions);
 }
 
 /// 206: several ranges (RFC 9110 §14.6); `content_bytes` is [`multipart_bytes`].
 pub fn build_multipart_headers(
     out: &mut Vec<u8>,
     general: &General,
-    file: &Representation,
+    file: &Representation<'_>,
     content_bytes: u64,
 ) {
     begin(out, Status::PartialContent, general);
@@ -78,28 +86,28 @@ pub fn build_multipart_headers(
     out.extend_from_slice(b"\r\n");
     push_content_length(out, content_bytes);
     push_validators(out, &file.validators);
-    end(out, general);
+    end_with(out, general, file.additions);
 }
 
 /// The header of one part.
-pub fn build_part_header(out: &mut Vec<u8>, file: &Representation, range: ByteRange, is_first: bool) {
+pub fn build_part_header(out: &mut Vec<u8>, file: &Representation<'_>, range: ByteRange, is_first: bool) {
     out.extend_from_slice(if is_first { b"--" } else { b"\r\n--" });
     push_boundary(out, file);
     out.extend_from_slice(b"\r\n");
-    push_content_type(out, file.media_type);
+    push_content_type(out, file.media_type, content_type_of(file));
     push_content_range(out, range, file.size);
     out.extend_from_slice(b"\r\n");
 }
 
 /// The closing delimiter, after the last part.
-pub fn build_multipart_end(out: &mut Vec<u8>, file: &Representation) {
+pub fn build_multipart_end(out: &mut Vec<u8>, file: &Representation<'_>) {
     out.extend_from_slice(b"\r\n--");
     push_boundary(out, file);
     out.extend_from_slice(b"--\r\n");
 }
 
 /// The length of a multipart body in bytes. `scratch` is appended to and restored.
-pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation, ranges: &[ByteRange]) -> u64 {
+pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation<'_>, ranges: &[ByteRange]) -> u64 {
     let start = scratch.len();
     for (index, range) in ranges.iter().enumerate() {
         build_part_header(scratch, file, *range, index == 0);
@@ -110,11 +118,11 @@ pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation, ranges: &[B
     framing as u64 + ranges.iter().map(|range| range.length).sum::<u64>()
 }
 
-/// 304.
-pub fn build_not_modified(out: &mut Vec<u8>, general: &General, validators: &Validators) {
+/// 304. What a 200 would say about being kept, a cache must learn here as well (RFC 9110 §15.4.5).
+pub fn build_not_modified(out: &mut Vec<u8>, general: &General, file: &Representation<'_>) {
     begin(out, Status::NotModified, general);
-    push_validators(out, validators);
-    end(out, general);
+    push_validators(out, &file.validators);
+    end_with(out, general, file.additions);
 }
 
 /// 412, without a body, like 304.
@@ -148,11 +156,12 @@ pub fn build_own_error_headers(
     status: Status,
     media_type: MediaType,
     size: u64,
+    additions: Option<&Additions>,
 ) {
     begin(out, status, general);
     push_content(out, media_type, size);
     push_error_fields(out, status);
-    end(out, general);
+    end_with(out, general, additions);
 }
 
 /// Any error, with a small page as its body.
@@ -170,19 +179,24 @@ pub fn error_body_bytes(status: Status) -> u64 {
     error_page::bytes(status)
 }
 
-/// 301 to a path on this host, with a line of text that nobody sees. `location` begins with exactly one slash.
-pub fn build_redirect(out: &mut Vec<u8>, general: &General, location: &[u8]) {
-    begin(out, Status::MovedPermanently, general);
-    push_content(out, MediaType::TEXT, REDIRECT_BODY.len() as u64);
+/// A redirect, with a line of text that nobody sees. `location` begins with exactly one slash, or is the URL that a rule
+/// of the site has written.
+pub fn build_redirect(out: &mut Vec<u8>, general: &General, status: Status, location: &[u8]) {
+    begin(out, status, general);
+    push_content(out, MediaType::TEXT, redirect_body_bytes(status));
     out.extend_from_slice(b"Location: ");
     out.extend_from_slice(location);
     out.extend_from_slice(b"\r\n");
     end(out, general);
-    out.extend_from_slice(REDIRECT_BODY.as_bytes());
+    out.extend_from_slice(status.line().as_bytes());
+    out.push(b'\n');
 }
 
-/// The body of [`build_redirect`].
-pub const REDIRECT_BODY: &str = "301 Moved Permanently\n";
+/// The length of the body of [`build_redirect`] in bytes.
+#[must_use]
+pub fn redirect_body_bytes(status: Status) -> u64 {
+    status.line().len() as u64 + 1
+}
 
 /// 204, for OPTIONS.
 pub fn build_options(out: &mut Vec<u8>, general: &General) {
@@ -220,7 +234,24 @@ fn begin(out: &mut Vec<u8>, status: Status, general: &General) {
 }
 
 fn end(out: &mut Vec<u8>, general: &General) {
-    out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+    end_with(out, general, None);
+}
+
+/// The fields of the site's rules, and what every head ends with.
+fn end_with(out: &mut Vec<u8>, general: &General, additions: Option<&Additions>) {
+    let mut decides_sniffing = false;
+    if let Some(additions) = additions {
+        decides_sniffing = additions.decides_sniffing;
+        if let Some(vary) = &additions.vary {
+            out.extend_from_slice(b"Vary: ");
+            out.extend_from_slice(vary);
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(&additions.lines);
+    }
+    if !decides_sniffing {
+        out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
+    }
     out.extend_from_slice(match general.persistence {
         Persistence::Kept => b"\r\n".as_slice(),
         Persistence::KeptExplicitly => b"Connection: keep-alive\r\n\r\n",
@@ -229,16 +260,27 @@ fn end(out: &mut Vec<u8>, general: &General) {
 }
 
 fn push_content(out: &mut Vec<u8>, media_type: MediaType, length: u64) {
-    push_content_type(out, media_type);
+    push_content_type(out, media_type, None);
     push_content_length(out, length);
+}
+
+fn push_content_of(out: &mut Vec<u8>, file: &Representation<'_>, length: u64) {
+    push_content_type(out, file.media_type, content_type_of(file));
+    push_content_length(out, length);
+}
+
+/// The type that the site's rules give the file.
+fn content_type_of<'a>(file: &Representation<'a>) -> Option<&'a [u8]> {
+    file.additions?.content_type.as_deref()
 }
 
 /// `Content-Type`, and `Content-Encoding` where the bytes are in a coding. The two belong together: in a multipart body
 /// they are fields of each part, because what is coded is the file and not the body (RFC 9110 §8.4, §14.6).
-fn push_content_type(out: &mut Vec<u8>, media_type: MediaType) {
+fn push_content_type(out: &mut Vec<u8>, media_type: MediaType, instead: Option<&[u8]>) {
     out.extend_from_slice(b"Content-Type: ");
-    for part in media_type.parts() {
-        out.extend_from_slice(part.as_bytes());
+    match instead {
+        Some(instead) => out.extend_from_slice(instead),
+        None => media_type.parts().iter().for_each(|part| out.extend_from_slice(part.as_bytes())),
     }
     out.extend_from_slice(b"\r\n");
     if let Some(coding) = media_type.coding() {
@@ -278,7 +320,7 @@ fn push_validators(out: &mut Vec<u8>, validators: &Validators) {
 }
 
 /// Depends only on the version of the file, so that all servers send the same bytes.
-fn push_boundary(out: &mut Vec<u8>, file: &Representation) {
+fn push_boundary(out: &mut Vec<u8>, file: &Representation<'_>) {
     out.extend_from_slice(b"triptych-");
     out.extend_from_slice(&file.validators.boundary());
 }
@@ -308,11 +350,12 @@ mod tests {
         Validators::new(policy, &FileState { inode: 10, size: 1000, modified, changed: modified }, NOW)
     }
 
-    fn file() -> Representation {
+    fn file() -> Representation<'static> {
         Representation {
             media_type: MediaType::HTML,
             size: 1000,
             validators: validators(EtagPolicy::Strict, MODIFIED),
+            additions: None,
         }
     }
 
@@ -348,7 +391,7 @@ mod tests {
         for text in [
             built(|out| build_ok_headers(out, &GENERAL, &file())),
             built(|out| build_multipart_headers(out, &GENERAL, &coded, 1000)),
-            built(|out| build_not_modified(out, &GENERAL, &coded.validators)),
+            built(|out| build_not_modified(out, &GENERAL, &coded)),
         ] {
             assert!(!text.contains("Content-Encoding"), "{text}");
         }
@@ -372,7 +415,8 @@ mod tests {
                 String::new()
             };
             let expected = format!("1970 00:00:00 GMT\n{date}{tag}X-Content-Type-Options: nosniff\n\n");
-            let text = built(|out| build_not_modified(out, &GENERAL, &validators));
+            let found = Representation { validators, ..file() };
+            let text = built(|out| build_not_modified(out, &GENERAL, &found));
             assert!(text.ends_with(&expected), "{name}: {text}");
             let text = built(|out| build_precondition_failed(out, &GENERAL, &validators));
             let end = &expected["1970 00:00:00 GMT".len()..];
@@ -408,6 +452,35 @@ mod tests {
         assert!(body.ends_with("x\n--triptych-a8344caae3e78d10--\n"), "{body}");
     }
 
+    /// In a multipart body the type is that of each part, and all else is said once.
+    #[test]
+    fn what_rules_say_is_in_every_head_of_the_file() {
+        let additions = Additions {
+            lines: b"A: 1\r\n"[..].into(),
+            content_type: Some(b"a/b"[..].into()),
+            vary: Some(b"Origin"[..].into()),
+            decides_sniffing: true,
+        };
+        let file = Representation { additions: Some(&additions), ..file() };
+        let range = ByteRange { start: 10, length: 5 };
+        let end = "Vary: Origin\nA: 1\n\n";
+        for (name, text, has_type) in [
+            ("200", built(|out| build_ok_headers(out, &GENERAL, &file)), true),
+            ("206", built(|out| build_partial_headers(out, &GENERAL, &file, range)), true),
+            ("parts", built(|out| build_multipart_headers(out, &GENERAL, &file, 100)), false),
+            ("304", built(|out| build_not_modified(out, &GENERAL, &file)), false),
+        ] {
+            assert!(text.ends_with(end), "{name}: {text}");
+            assert_eq!(text.contains("\nContent-Type: a/b\n"), has_type, "{name}: {text}");
+        }
+        let part = built(|out| build_part_header(out, &file, range, true));
+        assert!(part.contains("\nContent-Type: a/b\n") && !part.contains("A: 1"), "{part}");
+        let sniffing = Additions { decides_sniffing: false, ..additions.clone() };
+        let file = Representation { additions: Some(&sniffing), ..file };
+        let text = built(|out| build_ok_headers(out, &GENERAL, &file));
+        assert!(text.ends_with("A: 1\nX-Content-Type-Options: nosniff\n\n"), "{text}");
+    }
+
     #[test]
     fn a_connection_says_whether_it_stays() {
         for (persistence, expected) in [
@@ -432,7 +505,7 @@ mod tests {
         let text = built(|out| build_error(out, &GENERAL, Status::ServiceUnavailable));
         assert!(text.contains("\nRetry-After: 1\n"), "{text}");
         let text = built(|out| {
-            build_own_error_headers(out, &GENERAL, Status::ServiceUnavailable, MediaType::HTML, 7);
+            build_own_error_headers(out, &GENERAL, Status::ServiceUnavailable, MediaType::HTML, 7, None);
         });
         assert!(text.contains("\nContent-Length: 7\nRetry-After: 1\n") && text.ends_with("\n\n"), "{text}");
         let text = built(|out| build_range_not_satisfiable(out, &GENERAL, 7));

@@ -4,6 +4,7 @@
 //! [`range`], [`plan`]. Writing: [`head`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
 
 pub mod accept_encoding;
+pub mod additions;
 pub mod conditional;
 pub mod content;
 pub mod date;

@@ -76,6 +76,13 @@ fn path_start(target: &[u8]) -> Result<usize, Status> {
     }
 }
 
+/// The authority of a valid absolute-form target, which then counts instead of `Host` (RFC 9112 §3.2.2).
+pub(crate) fn authority(target: &[u8]) -> Option<&[u8]> {
+    let end = path_start(target).ok().filter(|end| *end > 0)?;
+    let start = memchr::memchr(b':', target)? + b"://".len();
+    target.get(start..end)
+}
+
 /// Appends the percent-decoded bytes (RFC 3986 §2.1).
 fn decode(mut encoded: &[u8], path: &mut Vec<u8>) -> Result<(), Status> {
     while let Some(at) = memchr::memchr(b'%', encoded) {
@@ -225,6 +232,20 @@ pub fn encode(path: &[u8], out: &mut Vec<u8>) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_target_may_name_its_host() {
+        for (target, expected) in [
+            ("/a", None),
+            ("/http://x/", None),
+            ("http://a.example", Some("a.example")),
+            ("HTTPS://[::1]:80/x:y", Some("[::1]:80")),
+            ("ftp://a.example/", None),
+            ("*", None),
+        ] {
+            assert_eq!(authority(target.as_bytes()), expected.map(str::as_bytes), "{target}");
+        }
+    }
 
     #[test]
     fn targets_resolve() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::http::additions::Additions;
 use crate::http::head::{self, General, Persistence, Representation};
 use crate::http::mime::MediaType;
 use crate::http::plan::{Plan, plan};
@@ -26,6 +27,7 @@ use crate::site::file_bytes::FileBytes;
 use crate::site::files::Lookup;
 use crate::site::open::{OpenRequest, Opened, status_of};
 use crate::site::root::Site;
+use crate::site::rules::{Asked, Redirect, is_rule_file};
 
 /// Paths that grew beyond this are not kept for the next exchange.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -70,6 +72,15 @@ struct Search {
     folders: usize,
 }
 
+/// A rule has put another path in the place of the one that was asked for.
+#[derive(Clone, Copy, Debug)]
+struct Rewrite {
+    /// What the file of the other path is sent with.
+    status: Status,
+    /// The path that was asked for names a directory.
+    directory: bool,
+}
+
 /// Answers requests.
 #[derive(Debug)]
 pub(crate) struct Responder {
@@ -85,7 +96,11 @@ pub(crate) struct Responder {
     directory: bool,
     /// Where in the target the query stands.
     query: Range<usize>,
+    /// The path of what is sent,
     path: Vec<u8>,
+    /// and the one that was asked for, where a rule has put the other in its place.
+    asked: Vec<u8>,
+    rewrite: Option<Rewrite>,
     open: Arc<OpenRequest>,
 }
 
@@ -100,6 +115,8 @@ impl Responder {
             directory: false,
             query: 0..0,
             path: Vec::new(),
+            asked: Vec::new(),
+            rewrite: None,
             open: Arc::new(OpenRequest::new(Arc::clone(site))),
         }
     }
@@ -112,6 +129,8 @@ impl Responder {
         self.close = None;
         self.path.clear();
         self.path.shrink_to(KEPT_BYTES_MAX);
+        self.asked.clear();
+        self.asked.shrink_to(KEPT_BYTES_MAX);
     }
 
     /// The file that is missing.
@@ -153,15 +172,95 @@ impl Responder {
         let target = target::resolve(current.request.target(current.head), &mut self.path)?;
         self.directory = target.directory;
         self.query = target.query;
-        if target.hidden && !context.files.site().options().hidden {
-            self.seek_not_found_page(context, current);
-            return Ok(());
-        }
+        self.rewrite = None;
         self.purpose = Purpose::File;
+        if self.path.first() == Some(&b'_') && is_rule_file(&self.path) {
+            self.seek_not_found_page(context, current);
+        } else if target.hidden && !context.files.site().options().hidden {
+            self.on_not_found(context, current);
+        } else {
+            self.look_up_file(context, current);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn look_up_file(&mut self, context: &mut Context, current: &Current<'_>) {
         let index: &[u8] = if self.directory { b"index.html" } else { b"" };
         unshared(&mut self.open, context).set_file(context.files.site(), &self.path, index);
         self.look_up(context, current);
-        Ok(())
+    }
+
+    /// There is no file of the path: what the site's rules say counts, and if they say nothing, it isn't found.
+    fn on_not_found(&mut self, context: &mut Context, current: &Current<'_>) {
+        if let Some(rewrite) = self.rewrite {
+            self.on_no_target(context, current, rewrite);
+        } else if let Some(redirect) = self.find_redirect(context, current) {
+            self.carry_out(context, current, &redirect);
+        } else {
+            self.seek_not_found_page(context, current);
+        }
+    }
+
+    fn find_redirect(&self, context: &Context, current: &Current<'_>) -> Option<Redirect> {
+        context.files.site().rules()?.redirect(&self.asked(current))
+    }
+
+    /// Carries out the redirect that counts even if there is a file of the path. Whether there was one.
+    fn is_forced(&mut self, context: &mut Context, current: &Current<'_>) -> bool {
+        let Some(rules) = context.files.site().rules() else { return false };
+        if self.purpose != Purpose::File || self.rewrite.is_some() {
+            return false;
+        }
+        let redirect = rules.forced_redirect(&self.asked(current));
+        if let Some(redirect) = &redirect {
+            self.carry_out(context, current, redirect);
+        }
+        redirect.is_some()
+    }
+
+    /// What the rules are told of the request.
+    fn asked<'a>(&'a self, current: &Current<'a>) -> Asked<'a> {
+        let target = current.request.target(current.head);
+        let host = target::authority(target).or_else(|| Request::values(current.head, "Host").next());
+        Asked { path: &self.path, directory: self.directory, query: &target[self.query.clone()], host }
+    }
+
+    /// Answers as a rule has it.
+    fn carry_out(&mut self, context: &mut Context, current: &Current<'_>, redirect: &Redirect) {
+        let Redirect { status, location, .. } = redirect;
+        if !redirect.is_rewrite() {
+            return self.answer_moved(context, current, *status, location);
+        }
+        let rewrite = Rewrite { status: *status, directory: self.directory };
+        self.rewrite = Some(rewrite);
+        self.purpose = Purpose::File;
+        std::mem::swap(&mut self.path, &mut self.asked);
+        let shows_hidden = context.files.site().options().hidden;
+        match target::resolve(location, &mut self.path) {
+            Ok(target) if (shows_hidden || !target.hidden) && !is_rule_file(&self.path) => {
+                self.directory = target.directory;
+                self.look_up_file(context, current);
+            }
+            Ok(_) | Err(_) => self.on_no_target(context, current, rewrite),
+        }
+    }
+
+    /// The file that a rule names isn't there. It is not looked up in the rules again, so there are no loops.
+    fn on_no_target(&mut self, context: &mut Context, current: &Current<'_>, rewrite: Rewrite) {
+        std::mem::swap(&mut self.path, &mut self.asked);
+        self.directory = rewrite.directory;
+        self.rewrite = None;
+        match rewrite.status {
+            Status::Gone => self.answer_error(context, current, Status::Gone),
+            _ => self.seek_not_found_page(context, current),
+        }
+    }
+
+    /// What the site's rules add to answers to this request.
+    fn additions(&self, context: &Context) -> Option<Arc<Additions>> {
+        let asked = if self.rewrite.is_some() { &self.asked } else { &self.path };
+        context.files.site().rules()?.additions(asked)
     }
 
     /// Answers with the site's own page for what isn't there: `404.html`, the nearest one on the way up from the path.
@@ -197,7 +296,7 @@ impl Responder {
     /// Answers an error that has befallen an open with the site's own page for it, if the root has one.
     fn seek_error_page(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {
         let page = match status {
-            Status::NotFound => return self.seek_not_found_page(context, current),
+            Status::NotFound => return self.on_not_found(context, current),
             Status::Forbidden => b"403.html",
             _ => b"50x.html",
         };
@@ -213,13 +312,22 @@ impl Responder {
         match context.files.cached(self.open.path_bytes(), context.now()) {
             Lookup::Hit(cached) => {
                 context.counts.cache_hits += 1;
-                self.answer_cached(context, current, cached);
+                if !cached.rules.may_be_forced || !self.is_forced(context, current) {
+                    self.answer_cached(context, current, cached);
+                }
             }
             Lookup::Miss => {
                 context.counts.cache_misses += 1;
-                self.missing = Missing::File;
+                self.prepare_open(context, current);
             }
-            Lookup::NoCache => self.missing = Missing::File,
+            Lookup::NoCache => self.prepare_open(context, current),
+        }
+    }
+
+    #[inline]
+    fn prepare_open(&mut self, context: &mut Context, current: &Current<'_>) {
+        if !self.is_forced(context, current) {
+            self.missing = Missing::File;
         }
     }
 
@@ -244,9 +352,9 @@ impl Responder {
         match (self.purpose, result) {
             (Purpose::File, Ok(opened)) => match opened.metadata.kind {
                 FileType::RegularFile => self.answer_opened(context, current, opened),
-                FileType::Directory if !self.directory => self.answer_redirect(context, current),
+                FileType::Directory if !self.directory => self.on_directory(context, current),
                 _ if self.directory => self.on_no_index(context, current),
-                _ => self.seek_not_found_page(context, current),
+                _ => self.on_not_found(context, current),
             },
             (Purpose::File, Err(error)) if self.directory && status_of(&error) == Status::NotFound => {
                 self.on_no_index(context, current);
@@ -274,8 +382,25 @@ impl Responder {
         }
     }
 
-    /// There is no index, perhaps because there is no such directory: lists it if that is wanted.
+    /// The path is that of a directory, without the slash behind it.
+    fn on_directory(&mut self, context: &mut Context, current: &Current<'_>) {
+        if self.rewrite.is_none() {
+            return self.answer_redirect(context, current);
+        }
+        // The address stays the one that was asked for.
+        self.directory = true;
+        self.look_up_file(context, current);
+    }
+
+    /// There is no index, perhaps because there is no such directory: what the rules say counts; else it is listed if that
+    /// is wanted.
     fn on_no_index(&mut self, context: &mut Context, current: &Current<'_>) {
+        if let Some(rewrite) = self.rewrite {
+            return self.on_no_target(context, current, rewrite);
+        }
+        if let Some(redirect) = self.find_redirect(context, current) {
+            return self.carry_out(context, current, &redirect);
+        }
         let open = unshared(&mut self.open, context);
         if context.files.site().options().listing {
             let query = &current.request.target(current.head)[self.query.clone()];
@@ -374,16 +499,29 @@ impl Responder {
 
     #[inline]
     fn answer_found(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
-        match self.purpose {
-            Purpose::ErrorPage(status) => self.answer_error_page(context, current, status, found),
-            Purpose::File | Purpose::Listing | Purpose::Folder => self.answer_file(context, current, found),
+        match (self.purpose, self.rewrite) {
+            (Purpose::ErrorPage(status), _) => {
+                self.answer_error_page(context, current, status, MediaType::HTML, found);
+            }
+            (_, Some(Rewrite { status: status @ (Status::NotFound | Status::Gone), .. })) => {
+                let media_type = found.media_type;
+                self.answer_error_page(context, current, status, media_type, found);
+            }
+            _ => self.answer_file(context, current, found),
         }
+    }
+
+    /// Whether what the rules add to answers with this file is the same for this request.
+    #[inline]
+    fn fits(&self, cached: &CachedFile) -> bool {
+        let rules = &cached.rules;
+        !rules.depends_on_path || (self.rewrite.is_none() && (self.directory || !rules.depends_on_name))
     }
 
     #[inline]
     fn answer_file(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
         match found.cached {
-            Some(cached) if current.request.is_unconditional() => {
+            Some(cached) if current.request.is_unconditional() && self.fits(cached) => {
                 let (etag, moment) = (context.files.site().options().etag, context.moment());
                 let whole = ByteRange { start: 0, length: found.metadata.size };
                 let push_head =
@@ -395,11 +533,16 @@ impl Responder {
     }
 
     fn answer_planned(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
-        let Found { metadata, media_type, source, .. } = found;
+        let Found { metadata, media_type, source, cached } = found;
         let (size, is_unconditional) = (metadata.size, current.request.is_unconditional());
         let whole = ByteRange { start: 0, length: size };
         let etag = context.files.site().options().etag;
-        let representation = representation(metadata, media_type, etag, &context.moment());
+        let additions = match cached {
+            Some(cached) if self.fits(cached) => cached.rules.additions.clone(),
+            _ => self.additions(context),
+        };
+        let representation =
+            representation(metadata, media_type, additions.as_deref(), etag, &context.moment());
         let validators = representation.validators;
         let decided = if is_unconditional {
             Plan::Whole
@@ -426,7 +569,7 @@ impl Responder {
             Plan::NotModified => {
                 context.files.release_source(source);
                 self.answer_from_memory(context, current, Status::NotModified, 0, |out, general| {
-                    head::build_not_modified(out, general, &validators);
+                    head::build_not_modified(out, general, &representation);
                 });
             }
             Plan::PreconditionFailed => {
@@ -476,7 +619,7 @@ impl Responder {
         current: &Current<'_>,
         source: Source,
         ranges: &Ranges,
-        representation: &Representation,
+        representation: &Representation<'_>,
     ) {
         let general = self.begin(context, current, Status::PartialContent);
         let mut content_bytes = 0;
@@ -499,12 +642,14 @@ impl Responder {
         context: &mut Context,
         current: &Current<'_>,
         status: Status,
+        media_type: MediaType,
         found: Found<'_>,
     ) {
+        let additions = self.additions(context).map(|additions| additions.for_error());
         let size = found.metadata.size;
         let whole = ByteRange { start: 0, length: size };
         self.answer_with_body(context, current, status, found.source, whole, |out, general| {
-            head::build_own_error_headers(out, general, status, MediaType::HTML, size);
+            head::build_own_error_headers(out, general, status, media_type, size, additions.as_ref());
         });
     }
 
@@ -527,11 +672,25 @@ impl Responder {
         target::encode(&self.path, &mut location);
         location.push(b'/');
         location.extend_from_slice(&current.request.target(current.head)[self.query.clone()]);
-        let status = Status::MovedPermanently;
-        let body_bytes = head::REDIRECT_BODY.len() as u64;
-        self.answer_from_memory(context, current, status, body_bytes, |out, general| {
-            head::build_redirect(out, general, &location);
-        });
+        self.answer_moved(context, current, Status::MovedPermanently, &location);
+    }
+
+    fn answer_moved(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        status: Status,
+        location: &[u8],
+    ) {
+        self.answer_from_memory(
+            context,
+            current,
+            status,
+            head::redirect_body_bytes(status),
+            |out, general| {
+                head::build_redirect(out, general, status, location);
+            },
+        );
     }
 
     fn answer_error(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {

@@ -256,11 +256,12 @@ fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duratio
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
         say(format_args!("{name}: {folder} has no index.html; with --listing it would be listed"));
     })));
+    tell_faults(name, &service);
     let service = Arc::new(service);
     end_with_panics(name, &service);
     enforce_grace(name, &service).map_err(fail)?;
     follow_signals(signals, &service).map_err(fail)?;
-    follow_root(&service).map_err(fail)?;
+    follow_root(name, &service).map_err(fail)?;
     if let Some(interval) = flags.stats {
         report_stats(name, &service, interval).map_err(fail)?;
     }
@@ -427,8 +428,16 @@ fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()
     Ok(())
 }
 
-/// Follows the root to where its path leads, and looks at what is mounted, in a thread that may wait for any disk.
-fn follow_root(service: &Arc<Service>) -> io::Result<()> {
+/// Says what is wrong with the site's rules.
+fn tell_faults(name: &'static str, service: &Service) {
+    for fault in service.site.take_faults() {
+        say(format_args!("{name}: {fault}"));
+    }
+}
+
+/// Follows the root to where its path leads, and looks at its rules and at what is mounted, in a thread that may wait for
+/// any disk.
+fn follow_root(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
     let service = Arc::clone(service);
     // Without it, what is mounted over a cached file is seen when the cache's entry has expired.
     let mounts = File::open("/proc/self/mountinfo").ok();
@@ -438,6 +447,7 @@ fn follow_root(service: &Arc<Service>) -> io::Result<()> {
                 service.site.renew();
             }
             service.site.follow();
+            tell_faults(name, &service);
         }
     })?;
     Ok(())

@@ -10,11 +10,14 @@ use crate::site::root::Site;
 pub struct CurrentSite {
     site: Mutex<Arc<Site>>,
     version: AtomicU64,
+    /// What is wrong with its rules and hasn't been told yet.
+    faults: Mutex<Vec<String>>,
 }
 
 impl CurrentSite {
     pub(crate) fn new(site: Site) -> CurrentSite {
-        CurrentSite { site: Mutex::new(Arc::new(site)), version: AtomicU64::new(0) }
+        let faults = Mutex::new(site.faults_since(None));
+        CurrentSite { site: Mutex::new(Arc::new(site)), version: AtomicU64::new(0), faults }
     }
 
     /// Grows with every change.
@@ -28,13 +31,18 @@ impl CurrentSite {
         (Arc::clone(&site), self.version())
     }
 
-    /// Looks where the root's path leads now, and switches if that is another directory. This may wait for a disk. A path
-    /// that leads nowhere just now changes nothing.
+    /// Looks where the root's path leads now, and switches if that is another directory, or if the rules in it have
+    /// changed. This may wait for a disk. A path that leads nowhere just now changes nothing.
     pub(crate) fn follow(&self) {
         let (site, _) = self.get();
-        if let Some(moved) = site.moved() {
-            self.set(moved);
+        if let Some(other) = site.moved().or_else(|| site.revised()) {
+            self.set(other);
         }
+    }
+
+    /// What is wrong with the rules that are in force now, where that hasn't been told yet: a line for each fault.
+    pub(crate) fn take_faults(&self) -> Vec<String> {
+        std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Something was mounted or unmounted: paths may lead elsewhere, and into other volumes. This may wait for a disk.
@@ -48,6 +56,9 @@ impl CurrentSite {
     }
 
     fn set(&self, site: Site) {
+        let (before, _) = self.get();
+        let faults = site.faults_since(Some(&before));
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
         *self.lock() = Arc::new(site);
         self.count_version();
     }
@@ -88,5 +99,32 @@ mod tests {
         assert!(current.get().0.open(c"file").is_ok(), "the new root is served");
         current.follow();
         assert_eq!(current.version(), 1, "and stays");
+    }
+
+    /// Each load is told once, and what is mounted somewhere doesn't change the rules.
+    #[test]
+    fn rules_that_change_are_followed() {
+        let outer = tempfile::tempdir().expect("a directory");
+        fs::write(outer.path().join("_headers"), "A: b\n/*\n C: d").expect("written");
+        let site = Site::open_root(outer.path(), SiteOptions::default()).expect("opened");
+        let current = CurrentSite::new(site);
+        let begun = current.get().0;
+        let told = current.take_faults();
+        let start = format!("{}/_headers: line 1: ", outer.path().display());
+        assert!(told.len() == 1 && told[0].starts_with(&start), "{told:?}");
+        current.follow();
+        current.renew();
+        assert_eq!((current.version(), current.take_faults().len()), (1, 0), "renewed, and nothing else");
+        fs::write(outer.path().join("_headers"), "/*\n E: f").expect("written");
+        current.follow();
+        assert_eq!((current.version(), current.take_faults().len()), (2, 0));
+        let lines = |site: &Site| {
+            site.rules().and_then(|rules| rules.additions(b"x")).map(|additions| additions.lines.clone())
+        };
+        assert_eq!(lines(&current.get().0).as_deref(), Some(&b"E: f\r\n"[..]));
+        assert_eq!(lines(&begun).as_deref(), Some(&b"C: d\r\n"[..]), "who has begun goes on");
+        fs::remove_file(outer.path().join("_headers")).expect("removed");
+        current.follow();
+        assert_eq!((current.version(), lines(&current.get().0)), (3, None));
     }
 }

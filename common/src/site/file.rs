@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{FileType, fstat};
 use rustix::io::{pread, retry_on_intr};
 
+use crate::http::conditional::{FileState, Timestamp};
 use crate::site::closer::close_elsewhere;
 use crate::site::file_bytes::FileBytes;
 use crate::site::mounts::MountId;
@@ -45,6 +46,21 @@ impl Metadata {
             inode: stat.st_ino,
             device: stat.st_dev,
         })
+    }
+
+    /// What validators are made of.
+    pub(crate) fn state(&self) -> FileState {
+        let Metadata {
+            inode,
+            size,
+            modified_seconds,
+            modified_nanoseconds,
+            changed: (seconds, nanoseconds),
+            ..
+        } = *self;
+        let modified = Timestamp { seconds: modified_seconds, nanoseconds: modified_nanoseconds };
+        let changed = Timestamp { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) };
+        FileState { inode, size, modified, changed }
     }
 }
 

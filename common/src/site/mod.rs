@@ -16,6 +16,7 @@ pub mod open;
 mod reserved;
 pub mod residency;
 pub mod root;
+mod rule_files;
 pub mod rules;
 pub mod sendfile;
 pub mod volume;

@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ use rustix::io::Errno;
 use crate::http::conditional::EtagPolicy;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::mounts::{MountId, Mounts};
+use crate::site::rule_files::SiteRules;
 
 /// How often an open is repeated that lost a race against a rename (`EAGAIN`, openat2(2)).
 const RACES_MAX: usize = 8;
@@ -55,6 +57,7 @@ pub struct Site {
     mounts: Mounts,
     how: OpenHow,
     options: SiteOptions,
+    rules: Arc<SiteRules>,
 }
 
 /// `struct open_how` of openat2(2), with its layout.
@@ -71,11 +74,16 @@ pub struct OpenHow {
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOCTTY);
 
 impl Site {
-    /// Opens the root.
+    /// Opens the root, and reads the rules in it. This may wait for a disk.
     ///
     /// # Errors
     /// When it doesn't exist, isn't a directory, may not be entered, or the kernel lacks openat2(2).
     pub fn open_root(root: &Path, options: SiteOptions) -> Result<Site, RootError> {
+        Ok(Site::open_bare(root, options)?.with_rules())
+    }
+
+    /// Opens the root; no rules are in force.
+    fn open_bare(root: &Path, options: SiteOptions) -> Result<Site, RootError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = root.to_owned();
         let fail = |errno| RootError::new(&path, errno);
@@ -83,7 +91,7 @@ impl Site {
         let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve };
         let root = openat(CWD, root, flags, Mode::empty()).map_err(fail)?;
         let mounts = Mounts::at(&root);
-        let site = Site { path: path.clone(), root, mounts, how, options };
+        let site = Site { path: path.clone(), root, mounts, how, options, rules: Arc::default() };
         // With O_PATH, since serving needs the permission to enter the root, not the one to read its names.
         match site.openat2(c".", flags, ResolveFlags::empty()) {
             Ok(_root) => Ok(site),
@@ -97,10 +105,40 @@ impl Site {
 
     /// The site that the root's path leads to now, if that is another directory. This may wait for a disk.
     pub(crate) fn moved(&self) -> Option<Site> {
-        let moved = Site::open_root(&self.path, self.options).ok()?;
+        let moved = Site::open_bare(&self.path, self.options).ok()?;
         let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
         let (now, before) = (identity(&moved.root).ok()?, identity(&self.root).ok()?);
-        (now != before).then_some(moved)
+        (now != before).then(|| moved.with_rules())
+    }
+
+    /// The same site with the rules that its files have now, if those have changed. This may wait for a disk.
+    pub(crate) fn revised(&self) -> Option<Site> {
+        let rules = self.rules.revised(|path| self.open_racing(path, ResolveFlags::empty()))?;
+        let root = self.root.try_clone().ok()?;
+        let mounts = Mounts::at(&root);
+        let Site { path, how, options, .. } = self;
+        Some(Site { path: path.clone(), root, mounts, how: *how, options: *options, rules: Arc::new(rules) })
+    }
+
+    fn with_rules(self) -> Site {
+        let rules = SiteRules::load(|path| self.open_racing(path, ResolveFlags::empty()));
+        Site { rules: Arc::new(rules), ..self }
+    }
+
+    /// What the site says about its own answers, if it says anything.
+    #[inline]
+    pub(crate) fn rules(&self) -> Option<&SiteRules> {
+        Some(&*self.rules).filter(|rules| !rules.is_empty())
+    }
+
+    /// What is wrong with the files of the rules, a line for each fault; nothing if they are those of another site in the
+    /// same state.
+    pub(crate) fn faults_since(&self, other: Option<&Site>) -> Vec<String> {
+        if other.is_some_and(|other| self.rules.are_as(&other.rules)) {
+            return Vec::new();
+        }
+        let folder = self.path.display();
+        self.rules.faults().iter().map(|fault| format!("{folder}/{fault}")).collect()
     }
 
     /// The same site, after something was mounted or unmounted. This may wait for a disk.

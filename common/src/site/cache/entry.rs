@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::http::conditional::{EtagPolicy, FileState, Timestamp, Validators};
+use crate::http::additions::Additions;
+use crate::http::conditional::{EtagPolicy, Timestamp, Validators};
 use crate::http::date::Date;
 use crate::http::head::{self, General, Persistence, Representation};
 use crate::http::mime::MediaType;
 use crate::http::status::Status;
 use crate::site::file::{Metadata, SharedFile};
 use crate::site::file_bytes::FileBytes;
+use crate::site::rule_files::FileRules;
 
 /// Where the bytes of a body come from. It is a share: neither is freed while it is being sent.
 #[derive(Clone, Debug)]
@@ -28,6 +30,13 @@ pub(crate) struct Candidate<'a> {
     pub(crate) metadata: Metadata,
     /// When it was found to be that.
     pub(crate) examined: Instant,
+}
+
+/// What is known of a file without a look into it.
+pub(crate) struct Kind {
+    pub(crate) media_type: MediaType,
+    pub(crate) etag: EtagPolicy,
+    pub(crate) rules: FileRules,
 }
 
 /// The current time, by both of a worker's clocks.
@@ -53,6 +62,7 @@ impl Moment {
 pub(crate) struct CachedFile {
     pub(crate) metadata: Metadata,
     pub(crate) media_type: MediaType,
+    pub(crate) rules: FileRules,
     /// The head of a 200 on a kept HTTP/1.1 connection, from when the file has settled; its date is replaced.
     head: Box<[u8]>,
     /// Until this moment the tag is weak.
@@ -70,25 +80,28 @@ impl CachedFile {
     /// An entry that is read from an open file.
     pub(crate) fn new(
         candidate: &Candidate<'_>,
-        media_type: MediaType,
-        etag: EtagPolicy,
+        kind: Kind,
         moment: Moment,
         wants_bytes: bool,
         watch: Option<i32>,
         expires: Instant,
     ) -> CachedFile {
         let Candidate { file, metadata, .. } = *candidate;
-        let settles_in = state(&metadata).settles_in(etag, moment.unix_time());
+        let Kind { media_type, etag, rules } = kind;
+        let settles_in = metadata.state().settles_in(etag, moment.unix_time());
         // Far in the future if the change time is: the tag stays weak as long as there is the entry.
         let settles = moment.now.checked_add(settles_in).unwrap_or(expires);
         let mut head = Vec::with_capacity(512);
         let general = General { date: Date::EPOCH, persistence: Persistence::Kept };
         let settled = moment.unix_time().after(settles_in);
-        head::build_ok_headers(&mut head, &general, &representation_at(settled, &metadata, media_type, etag));
+        let additions = rules.additions.as_deref();
+        let representation = representation_at(settled, &metadata, media_type, additions, etag);
+        head::build_ok_headers(&mut head, &general, &representation);
         let source = Source::File(Arc::clone(file));
         // Where changes can't be seen, these bytes may not be those that the strong tag will stand for.
         let expires = if watch.is_none() && !settles_in.is_zero() { expires.min(settles) } else { expires };
-        CachedFile { metadata, media_type, head: head.into(), settles, source, wants_bytes, watch, expires }
+        let head = head.into();
+        CachedFile { metadata, media_type, rules, head, settles, source, wants_bytes, watch, expires }
     }
 
     /// The same with its bytes in memory.
@@ -96,6 +109,7 @@ impl CachedFile {
         CachedFile {
             metadata: self.metadata,
             media_type: self.media_type,
+            rules: self.rules.clone(),
             head: self.head.clone(),
             settles: self.settles,
             source: Source::Memory(bytes),
@@ -119,7 +133,8 @@ impl CachedFile {
 
     #[cold]
     fn push_new_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: &Moment) {
-        let representation = representation(&self.metadata, self.media_type, etag, moment);
+        let additions = self.rules.additions.as_deref();
+        let representation = representation(&self.metadata, self.media_type, additions, etag, moment);
         head::build_ok_headers(out, general, &representation);
     }
 
@@ -134,33 +149,25 @@ impl CachedFile {
 }
 
 /// What is sent of a file, at this moment: how strong its validators are depends on the time.
-pub(crate) fn representation(
+pub(crate) fn representation<'a>(
     metadata: &Metadata,
     media_type: MediaType,
+    additions: Option<&'a Additions>,
     etag: EtagPolicy,
     moment: &Moment,
-) -> Representation {
-    representation_at(moment.unix_time(), metadata, media_type, etag)
+) -> Representation<'a> {
+    representation_at(moment.unix_time(), metadata, media_type, additions, etag)
 }
 
-fn representation_at(
+fn representation_at<'a>(
     now: Timestamp,
     metadata: &Metadata,
     media_type: MediaType,
+    additions: Option<&'a Additions>,
     etag: EtagPolicy,
-) -> Representation {
-    let validators = Validators::new(etag, &state(metadata), now);
-    Representation { media_type, size: metadata.size, validators }
-}
-
-/// What validators are made of.
-pub(crate) fn state(metadata: &Metadata) -> FileState {
-    let Metadata {
-        inode, size, modified_seconds, modified_nanoseconds, changed: (seconds, nanoseconds), ..
-    } = *metadata;
-    let modified = Timestamp { seconds: modified_seconds, nanoseconds: modified_nanoseconds };
-    let changed = Timestamp { seconds, nanoseconds: u32::try_from(nanoseconds).unwrap_or(0) };
-    FileState { inode, size, modified, changed }
+) -> Representation<'a> {
+    let validators = Validators::new(etag, &metadata.state(), now);
+    Representation { media_type, size: metadata.size, validators, additions }
 }
 
 #[cfg(test)]
@@ -184,7 +191,11 @@ mod tests {
         let file = Arc::new(SharedFile::new(OpenFile::new(file.into(), Volume::Local, 0)));
         let candidate = Candidate { path: b"a.html", file: &file, metadata, examined: now };
         let expires = now + Duration::from_secs(10);
-        CachedFile::new(&candidate, mime_for(b"a.html"), etag, moment(now, 0), true, watch, expires)
+        let lines = b"Cache-Control: public\r\n"[..].into();
+        let additions = Some(Arc::new(Additions { lines, ..Additions::default() }));
+        let rules = FileRules { additions, ..FileRules::default() };
+        let kind = Kind { media_type: mime_for(b"a.html"), etag, rules };
+        CachedFile::new(&candidate, kind, moment(now, 0), true, watch, expires)
     }
 
     /// So many milliseconds after `now`, which is in the middle of the second.
@@ -208,9 +219,11 @@ mod tests {
                     let general = General { date: Date::from_unix(moment.unix_seconds), persistence };
                     let (mut pushed, mut built) = (b"before".to_vec(), b"before".to_vec());
                     entry.push_head(&mut pushed, &general, etag, &moment);
-                    let new = representation(&entry.metadata, entry.media_type, etag, &moment);
+                    let additions = entry.rules.additions.as_deref();
+                    let new = representation(&entry.metadata, entry.media_type, additions, etag, &moment);
                     head::build_ok_headers(&mut built, &general, &new);
                     let text = String::from_utf8_lossy(&pushed);
+                    assert!(text.contains("\r\nCache-Control: public\r\n"), "{text}");
                     assert_eq!(text, String::from_utf8_lossy(&built), "{etag:?}, after {milliseconds} ms");
                     let is_weak = text.contains("ETag: W/");
                     assert_eq!(is_weak, is_young && etag == EtagPolicy::Strict, "{etag:?}: {text}");

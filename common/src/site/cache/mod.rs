@@ -36,7 +36,7 @@ use crate::site::file_bytes::FileBytes;
 use crate::site::root::Site;
 use crate::site::sendfile::SENDFILE_BYTES_MIN;
 
-pub(crate) use entry::{CachedFile, Candidate, Moment, Source, representation};
+pub(crate) use entry::{CachedFile, Candidate, Kind, Moment, Source, representation};
 use frequencies::{Frequencies, Tally, is_more};
 pub use gauge::{CacheGauge, CacheUse};
 use shelves::{Kept, Shelves, VICTIMS_MAX};
@@ -174,7 +174,7 @@ impl Cache {
         if let Some(entry) = self.get(path, moment.now) {
             return Some(entry);
         }
-        if entry::state(metadata).date_follows(moment.unix_time()) {
+        if metadata.state().date_follows(moment.unix_time()) {
             return None;
         }
         let wants_bytes = self.level == CacheLevel::Contents && metadata.size <= self.body_bytes_max;
@@ -193,12 +193,12 @@ impl Cache {
             Visibility::Unseen => (None, *examined + UNSEEN_TTL),
             Visibility::Unsettled => return None,
         };
-        let media_type = mime_for(&path);
+        let rules = site.rules().map(|rules| rules.of_file(&path)).unwrap_or_default();
+        let kind = Kind { media_type: mime_for(&path), etag: site.options().etag, rules };
         if !wants_bytes && metadata.size >= SENDFILE_BYTES_MIN as u64 {
             file.remember_residency(metadata.size);
         }
-        let etag = site.options().etag;
-        let entry = CachedFile::new(candidate, media_type, etag, moment, wants_bytes, watch, expires);
+        let entry = CachedFile::new(candidate, kind, moment, wants_bytes, watch, expires);
         let entry = Arc::new(entry);
         victims.iter().for_each(|victim| self.evict(victim));
         self.shelves.put(path, Kept { file: Arc::clone(&entry), tally });
@@ -357,6 +357,7 @@ impl Cache {
 fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
     use crate::http::conditional::EtagPolicy;
     use crate::site::file::{Metadata, OpenFile, SharedFile};
+    use crate::site::rule_files::FileRules;
     use crate::site::volume::Volume;
 
     let file = OwnedFd::from(std::fs::File::open("/dev/null").expect("a file that every system has"));
@@ -365,7 +366,8 @@ fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
     let now = Instant::now();
     let candidate = Candidate { path: b"a.txt", file: &file, metadata, examined: now };
     let moment = Moment { now, unix_seconds: i64::MAX, next_second: now };
-    CachedFile::new(&candidate, mime_for(b"a.txt"), EtagPolicy::Off, moment, wants_bytes, Some(7), now)
+    let kind = Kind { media_type: mime_for(b"a.txt"), etag: EtagPolicy::Off, rules: FileRules::default() };
+    CachedFile::new(&candidate, kind, moment, wants_bytes, Some(7), now)
 }
 
 #[cfg(test)]

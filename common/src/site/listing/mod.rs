@@ -17,6 +17,7 @@ use crate::site::listing::entry::Entry;
 use crate::site::listing::page::Page;
 use crate::site::reserved::Reserved;
 use crate::site::root::Site;
+use crate::site::rules::is_rule_file;
 
 /// Entries listed on one page; if there are more, the page says so.
 const ENTRIES_MAX: usize = 10_000;
@@ -75,6 +76,9 @@ fn read(
         if matches!(name, b"." | b"..") || (name[0] == b'.' && !hidden && name != b".well-known") {
             continue;
         }
+        if path.is_empty() && is_rule_file(name) {
+            continue;
+        }
         let Some(entry) = examine(site, directory, path, &found)? else { continue };
         let row_bytes_max = name.len() * NAME_FACTOR + ROW_BYTES_MAX;
         reserved.grow(name.len() + ENTRY_BYTES + row_bytes_max)?;
@@ -110,7 +114,29 @@ mod tests {
     use super::*;
     use crate::http::target;
     use crate::http::view::{Order, Sort};
+    use crate::site::root::SiteOptions;
     use proptest::prelude::*;
+
+    #[test]
+    fn rule_files_of_the_root_are_not_listed() {
+        let root = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(root.path().join("sub")).expect("made");
+        for name in ["_headers", "_redirects", "_other", "sub/_headers"] {
+            std::fs::write(root.path().join(name), "").expect("written");
+        }
+        let site = Site::open_root(root.path(), SiteOptions { hidden: true, ..SiteOptions::default() });
+        let site = site.expect("opened");
+        for (path, expected) in [(c".", &["_other", "sub"][..]), (c"sub", &["_headers"])] {
+            let (folder, _) = site.open(path).expect("opened");
+            let bare = if path == c"." { &b""[..] } else { path.to_bytes() };
+            let (entries, _) = read(&site, &folder, bare, &mut Reserved::default()).expect("read");
+            let mut out = Vec::new();
+            json::push(&mut out, &entries);
+            let text = String::from_utf8(out).expect("UTF-8");
+            let listed = |name: &&str| text.contains(&format!("\"name\":\"{name}\""));
+            assert!(expected.iter().all(listed) && entries.len() == expected.len(), "{text}");
+        }
+    }
 
     fn page(path: &[u8], entries: &[Entry], view: View, is_cut: bool) -> String {
         let mut out = Vec::new();

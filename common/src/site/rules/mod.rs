@@ -31,5 +31,12 @@ pub const HEADERS_FILE: &str = "_headers";
 /// The file that [`RedirectRules`] are read from.
 pub const REDIRECTS_FILE: &str = "_redirects";
 
+/// Whether a path is that of a rule file, on file systems that don't tell small letters from capitals, too. What they say
+/// is for the server, so they are not served.
+#[must_use]
+pub fn is_rule_file(path: &[u8]) -> bool {
+    [HEADERS_FILE, REDIRECTS_FILE].iter().any(|name| path.eq_ignore_ascii_case(name.as_bytes()))
+}
+
 #[cfg(test)]
 mod examples;

@@ -1,0 +1,328 @@
+//! The rule files of a site: read from its root, and read again when they have changed.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::UNIX_EPOCH;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use crate::http::additions::Additions;
+use crate::http::conditional::{EtagPolicy, Timestamp};
+use crate::site::file::Metadata;
+use crate::site::rules::{
+    Asked, FILE_BYTES_MAX, Faults, Fields, HEADERS_FILE, HeaderRules, LINE_BYTES_MAX, REDIRECTS_FILE,
+    Redirect, RedirectRules,
+};
+
+/// Bytes that are read of a rule file: those within the bound, and enough to show the line that is beyond it.
+const READ_BYTES_MAX: usize = FILE_BYTES_MAX + LINE_BYTES_MAX;
+
+/// What a site says about its own answers.
+#[derive(Debug, Default)]
+pub(crate) struct SiteRules {
+    headers: HeaderRules,
+    redirects: RedirectRules,
+    /// The files that they were read from.
+    sources: [Source; 2],
+    /// What is wrong with those, a line for each fault.
+    faults: Vec<String>,
+}
+
+/// A rule file as it was read.
+#[derive(Debug)]
+struct Source {
+    state: State,
+    digest: u64,
+    /// Whether any change since then shows in the state. A file that was written a moment ago may be written once more
+    /// in the same tick of its clock.
+    is_settled: AtomicBool,
+}
+
+/// What is at the path of a rule file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Absent,
+    /// It can't be read, or isn't a file.
+    Unreadable(Errno),
+    File(Metadata),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source { state: State::Absent, digest: 0, is_settled: AtomicBool::new(true) }
+    }
+}
+
+/// What the rules make of a file whenever it is sent, decided when it enters the cache.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileRules {
+    /// Where the file is asked for by its own path; for an index page that is its directory.
+    pub(crate) additions: Option<Arc<Additions>>,
+    /// There are rules for fields, so those of another path may differ.
+    pub(crate) depends_on_path: bool,
+    /// An index page has other fields when its name is in the path.
+    pub(crate) depends_on_name: bool,
+    /// A redirect may count although there is the file.
+    pub(crate) may_be_forced: bool,
+}
+
+impl SiteRules {
+    /// Reads both files. `open` opens a path beneath the root. This may wait for a disk.
+    pub(crate) fn load(open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>) -> SiteRules {
+        let mut faults = Vec::new();
+        let (fields, of_fields) = Source::read(HEADERS_FILE, &open, &mut faults);
+        let (headers, wrong) = HeaderRules::parse(&fields);
+        note(HEADERS_FILE, &wrong, &mut faults);
+        let (redirects, of_redirects) = Source::read(REDIRECTS_FILE, &open, &mut faults);
+        let (redirects, wrong) = RedirectRules::parse(&redirects);
+        note(REDIRECTS_FILE, &wrong, &mut faults);
+        SiteRules { headers, redirects, sources: [of_fields, of_redirects], faults }
+    }
+
+    /// The rules as the files have them now, if those are others than they were. When nothing can be found out, for want
+    /// of descriptors or because of a bad disk, nothing has changed. This may wait for a disk.
+    pub(crate) fn revised(&self, open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>) -> Option<SiteRules> {
+        let mut is_certain = true;
+        for (name, source) in [HEADERS_FILE, REDIRECTS_FILE].into_iter().zip(&self.sources) {
+            let now = match State::of(&opened(name, &open)) {
+                State::Unreadable(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::AGAIN) => {
+                    return None;
+                }
+                now => now,
+            };
+            is_certain &= now == source.state && source.is_settled.load(Relaxed);
+        }
+        if is_certain {
+            return None;
+        }
+        let now = SiteRules::load(open);
+        let is_same =
+            |(before, now): (&Source, &Source)| (before.state, before.digest) == (now.state, now.digest);
+        if !self.sources.iter().zip(&now.sources).all(is_same) {
+            return Some(now);
+        }
+        for (before, now) in self.sources.iter().zip(&now.sources) {
+            before.is_settled.store(now.is_settled.load(Relaxed), Relaxed);
+        }
+        None
+    }
+
+    /// Whether these were read from the same files in the same state as those.
+    pub(crate) fn are_as(&self, others: &SiteRules) -> bool {
+        self.sources.iter().zip(&others.sources).all(|(one, other)| one.state == other.state)
+    }
+
+    /// What is wrong with the files, a line for each fault.
+    pub(crate) fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.redirects.is_empty()
+    }
+
+    /// What is said in answers to this path. Each rule is tried.
+    pub(crate) fn additions(&self, path: &[u8]) -> Option<Arc<Additions>> {
+        if self.headers.is_empty() {
+            return None;
+        }
+        let fields = self.headers.fields_for(path);
+        (!fields.is_empty()).then(|| Arc::new(additions(&fields)))
+    }
+
+    /// The redirect for a request, if there is one: that of the first rule that matches.
+    pub(crate) fn redirect(&self, asked: &Asked<'_>) -> Option<Redirect> {
+        if self.redirects.is_empty() { None } else { self.redirects.find(asked) }
+    }
+
+    /// The redirect that counts even if there is a file of the path.
+    pub(crate) fn forced_redirect(&self, asked: &Asked<'_>) -> Option<Redirect> {
+        if !self.redirects.may_force(asked.path) {
+            return None;
+        }
+        self.redirect(asked).filter(|redirect| redirect.is_forced)
+    }
+
+    /// What the rules make of the file at this path.
+    pub(crate) fn of_file(&self, path: &[u8]) -> FileRules {
+        let directory = match path.strip_suffix(b"index.html") {
+            Some(b"") => Some(&b""[..]),
+            Some(directory) => directory.strip_suffix(b"/"),
+            None => None,
+        };
+        let by_name = self.additions(path);
+        let additions = directory.map_or_else(|| by_name.clone(), |directory| self.additions(directory));
+        let paths = [Some(path), directory];
+        FileRules {
+            depends_on_path: !self.headers.is_empty(),
+            depends_on_name: additions != by_name,
+            may_be_forced: paths.into_iter().flatten().any(|path| self.redirects.may_force(path)),
+            additions,
+        }
+    }
+}
+
+impl Source {
+    /// Reads a rule file; of one that isn't there or can't be read no bytes.
+    fn read(
+        name: &str,
+        open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>,
+        faults: &mut Vec<String>,
+    ) -> (Vec<u8>, Source) {
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() };
+        let found = opened(name, open);
+        let mut state = State::of(&found);
+        let mut bytes = Vec::new();
+        let mut is_settled = true;
+        if let Ok((file, metadata)) = found
+            && let State::File(_) = state
+        {
+            is_settled = metadata.state().settles_in(EtagPolicy::Strict, now).is_zero();
+            if let Err(error) = File::from(file).take(READ_BYTES_MAX as u64).read_to_end(&mut bytes) {
+                bytes.clear();
+                state = State::Unreadable(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+            }
+        }
+        if let State::Unreadable(errno) = state {
+            faults.push(format!("{name}: not in force: {}", io::Error::from(errno)));
+        }
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&bytes);
+        (bytes, Source { state, digest: hasher.finish(), is_settled: AtomicBool::new(is_settled) })
+    }
+}
+
+impl State {
+    fn of(found: &rustix::io::Result<(OwnedFd, Metadata)>) -> State {
+        match found {
+            Ok((_, metadata)) if metadata.kind == FileType::RegularFile => State::File(*metadata),
+            Ok((_, metadata)) if metadata.kind == FileType::Directory => State::Unreadable(Errno::ISDIR),
+            Ok(_) => State::Unreadable(Errno::INVAL),
+            Err(Errno::NOENT) => State::Absent,
+            Err(errno) => State::Unreadable(*errno),
+        }
+    }
+}
+
+/// Opens a rule file and tells what it is.
+fn opened(
+    name: &str,
+    open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>,
+) -> rustix::io::Result<(OwnedFd, Metadata)> {
+    let path = if name == HEADERS_FILE { c"_headers" } else { c"_redirects" };
+    let file = open(path)?;
+    let metadata = Metadata::of(&file)?;
+    Ok((file, metadata))
+}
+
+/// Appends what is wrong with a file.
+fn note(name: &str, faults: &Faults, lines: &mut Vec<String>) {
+    lines.extend(faults.told.iter().map(|fault| format!("{name}: {fault}")));
+    if faults.untold > 0 {
+        lines.push(format!("{name}: {} more lines are not in force", faults.untold));
+    }
+}
+
+fn additions(fields: &Fields) -> Additions {
+    Additions {
+        lines: fields.lines().into(),
+        content_type: fields.content_type().map(Box::from),
+        vary: fields.vary().map(Box::from),
+        decides_sniffing: fields.decide(b"x-content-type-options"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+    use std::fs;
+    use std::path::Path;
+
+    fn open_in(root: &Path) -> impl Fn(&CStr) -> rustix::io::Result<OwnedFd> {
+        let root = root.to_owned();
+        move |path| {
+            let path = root.join(path.to_str().expect("UTF-8"));
+            openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty())
+        }
+    }
+
+    fn field(rules: &SiteRules, path: &[u8]) -> String {
+        let lines = rules.additions(path).map(|additions| additions.lines.clone()).unwrap_or_default();
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+
+    #[test]
+    fn names_are_those_that_are_opened() {
+        assert_eq!(HEADERS_FILE.as_bytes(), c"_headers".to_bytes());
+        assert_eq!(REDIRECTS_FILE.as_bytes(), c"_redirects".to_bytes());
+    }
+
+    /// However fast files are written one after the other, the last version is what counts in the end.
+    #[test]
+    fn rules_follow_their_files() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = open_in(root.path());
+        let mut rules = SiteRules::load(&open);
+        assert!(rules.is_empty() && rules.faults().is_empty());
+        assert!(rules.revised(&open).is_none(), "nothing has changed");
+        for value in 0..50 {
+            fs::write(root.path().join("_headers"), format!("/*\n A: {:02}\n", value)).expect("written");
+            rules = rules.revised(&open).unwrap_or_else(|| panic!("version {value} goes unseen"));
+            assert_eq!(field(&rules, b"x"), format!("A: {value:02}\r\n"));
+        }
+        assert!(rules.revised(&open).is_none());
+        fs::write(root.path().join("_redirects"), "/a /b\nc /d\n").expect("written");
+        rules = rules.revised(&open).expect("one has appeared");
+        let asked = Asked { path: b"a", ..Asked::default() };
+        assert_eq!(rules.redirect(&asked).expect("a rule").location, b"/b");
+        assert!(rules.faults().len() == 1 && rules.faults()[0].starts_with("_redirects: line 2: "));
+        fs::remove_file(root.path().join("_headers")).expect("removed");
+        rules = rules.revised(&open).expect("one has vanished");
+        assert_eq!(field(&rules, b"x"), "");
+        fs::create_dir(root.path().join("_headers")).expect("made");
+        rules = rules.revised(&open).expect("it isn't a file");
+        assert!(rules.faults()[0].starts_with("_headers: not in force: "), "{:?}", rules.faults());
+        assert!(rules.revised(&open).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_found_out_changes_nothing() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::write(root.path().join("_headers"), "/*\n A: 1\n").expect("written");
+        let rules = SiteRules::load(open_in(root.path()));
+        assert!(rules.revised(|_| Err(Errno::MFILE)).is_none());
+        assert!(rules.revised(|_| Err(Errno::NOENT)).is_some());
+    }
+
+    /// What is kept with a file is what would be found out for each request.
+    #[test]
+    fn index_pages_have_two_paths() {
+        let root = tempfile::tempdir().expect("a directory");
+        let text = "/\n A: root\n/d\n A: directory\n/d/index.html\n A: name\n/x\n A: x\n";
+        fs::write(root.path().join("_headers"), text).expect("written");
+        fs::write(root.path().join("_redirects"), "/d/index.html /y 301!\n").expect("written");
+        let rules = SiteRules::load(open_in(root.path()));
+        for (path, value, depends_on_name, may_be_forced) in [
+            ("index.html", "A: root\r\n", true, false),
+            ("d/index.html", "A: directory\r\n", true, true),
+            ("x", "A: x\r\n", false, false),
+            ("other-index.html", "", false, false),
+        ] {
+            let of_file = rules.of_file(path.as_bytes());
+            let lines = of_file.additions.map(|additions| additions.lines.clone()).unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(&lines), value, "{path}");
+            assert_eq!(of_file.depends_on_name, depends_on_name, "{path}");
+            assert_eq!(of_file.may_be_forced, may_be_forced, "{path}");
+            assert!(of_file.depends_on_path);
+        }
+    }
+}
