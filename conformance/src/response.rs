@@ -182,18 +182,23 @@ fn parse_status_line(line: &str) -> Result<u16, String> {
 }
 
 /// Every status that may be sent, with its reason phrase (RFC 9110 §15, RFC 6585 §5).
-const REASONS: [(u16, &str); 21] = [
+const REASONS: [(u16, &str); 26] = [
     (100, "Continue"),
     (200, "OK"),
     (204, "No Content"),
     (206, "Partial Content"),
     (301, "Moved Permanently"),
+    (302, "Found"),
+    (303, "See Other"),
     (304, "Not Modified"),
+    (307, "Temporary Redirect"),
+    (308, "Permanent Redirect"),
     (400, "Bad Request"),
     (403, "Forbidden"),
     (404, "Not Found"),
     (405, "Method Not Allowed"),
     (408, "Request Timeout"),
+    (410, "Gone"),
     (412, "Precondition Failed"),
     (413, "Content Too Large"),
     (414, "URI Too Long"),

@@ -34,6 +34,93 @@ pub const MISSING_PAGE: &str = "<!doctype html><title>not here</title>\n";
 /// The content of the custom `/deep/404.html` and `/1/2/404.html`.
 pub const NEARER_PAGE: &str = "<!doctype html><title>not down here</title>\n";
 
+/// The fields of the site with rules. The templates are an example of Netlify's. What isn't a field and what would break
+/// framing is not in force.
+pub const HEADERS: &str = "\
+X-Early: no path yet
+# A comment
+/*
+  X-Frame-Options: DENY
+  Content-Length: 3
+  Transfer-Encoding: chunked
+  Connection: close
+  ETag: \"mine\"
+  Location: /
+  no field
+  Referrer-Policy: no-referrer
+
+/assets/*
+  Cache-Control: public, max-age=31536000, immutable
+  ! X-Frame-Options
+
+/assets/odd.txt
+  Content-Type: application/x-odd
+  X-Content-Type-Options: nosniff
+  Vary: Origin
+/assets/long.txt
+  Content-Type: application/x-long
+
+/
+  X-Page: root
+/index.html
+  X-Page: name
+/app/*
+  X-Page: app
+
+/templates/index.html
+  X-XSS-Protection: 1; mode=block
+/templates/index2.html
+  X-Frame-Options: SAMEORIGIN
+/templates/*
+  cache-control: max-age=0
+  cache-control: no-cache
+  cache-control: no-store
+  cache-control: must-revalidate
+";
+
+/// The redirects of the site with rules. Those in front of the comment are examples of Netlify's and Cloudflare's.
+pub const REDIRECTS: &str = "\
+/home              /
+/blog/my-post.php  /blog/my-post
+/cuties            https://www.petsofnetlify.com
+/my-redirect       /                                301
+/temp              /digits.txt                      302
+/pass-through      /index.html                      200
+/ecommerce         /store-closed.html               404
+/news/:month/:date/:year/:slug  /blog/:year/:month/:date/:slug
+/news/*            /blog/:splat
+/articles id=:id tag=:tag  /posts/:tag/:id          301
+/articles id=:id   /posts/:id                       301
+/best-pets/dogs    /best-pets/cats.html             200!
+/twitch            https://twitch.tv
+/trailing          /trailing/                       301
+/blog/*            https://blog.my.domain/:splat
+# Others
+/see               /digits.txt                      303
+/keep              /digits.txt?own=1                307
+/kept              /digits.txt                      308
+/shadowed.txt      /home                            302
+/forced.txt        /digits.txt                      200!
+/forced-away.txt   /home                            302!
+/forced-for a=b    /home                            302!
+/out/*             /:splat                          302
+/docs              /dir                             200
+/bare              /home                            302
+/gone              /gone.txt                        410
+/gone-bare         /nothing                         410
+/lost              /nothing                         200
+/loop              /loop                            200
+/ping              /pong                            200
+/pong              /ping                            200
+/leak              /_headers                        200
+/leak-hidden       /.hidden                         200
+/_redirects        /digits.txt                      200!
+/.hidden           /home                            302
+https://old.example/*  https://new.example/:splat
+/a-broken-line
+/app/*             /index.html                      200
+";
+
 /// The content of every file outside the root. No response may contain it.
 pub const SECRET: &str = "SECRET: outside the root";
 
@@ -95,6 +182,7 @@ impl Sites {
         sites.build_links()?;
         sites.build_specials()?;
         sites.build_large()?;
+        sites.build_rules()?;
         sites.build_custom()?;
         sites.settle()?;
         Ok(sites)
@@ -125,6 +213,12 @@ impl Sites {
     #[must_use]
     pub fn custom(&self) -> PathBuf {
         self.folder.path().join("custom")
+    }
+
+    /// A site with `_headers` and `_redirects`.
+    #[must_use]
+    pub fn rules(&self) -> PathBuf {
+        self.folder.path().join("rules")
     }
 
     /// A new empty site, for a test that changes files.
@@ -324,6 +418,25 @@ impl Sites {
         file.write_all_at(SPARSE_MIDDLE.as_bytes(), FOUR_GIB - 8)?;
         file.write_all_at(SPARSE_TAIL.as_bytes(), SPARSE_BYTES - SPARSE_TAIL.len() as u64)?;
         file.set_modified(modified())
+    }
+
+    fn build_rules(&self) -> io::Result<()> {
+        let at = |name: &str| self.rules().join(name);
+        for name in ["index.html", "dir/index.html", "templates/index.html", "best-pets/cats.html"] {
+            write(&at(name), INDEX)?;
+        }
+        for name in ["digits.txt", "assets/plain.txt", "assets/odd.txt", "bare/file.txt", "shadowed.txt"] {
+            write(&at(name), DIGITS)?;
+        }
+        for name in ["forced.txt", "forced-away.txt", "best-pets/dogs", ".hidden"] {
+            write(&at(name), SECRET)?;
+        }
+        write(&at("store-closed.html"), MISSING_PAGE)?;
+        write(&at("gone.txt"), "gone\n")?;
+        write(&at("assets/long.txt"), kilobyte())?;
+        write(&at("404.html"), MISSING_PAGE)?;
+        write(&at("_headers"), HEADERS)?;
+        write(&at("_redirects"), REDIRECTS)
     }
 
     fn build_custom(&self) -> io::Result<()> {

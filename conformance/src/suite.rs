@@ -59,7 +59,11 @@ impl Suite {
     }
 
     fn start(&self, backend: Backend, variant: Variant, config: Config) -> Result<Server, Failed> {
-        let root = if variant == Variant::Custom { self.sites.custom() } else { self.sites.main() };
+        let root = match variant {
+            Variant::Custom => self.sites.custom(),
+            Variant::Rules => self.sites.rules(),
+            _ => self.sites.main(),
+        };
         let options = SiteOptions {
             hidden: variant == Variant::Hidden,
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },

@@ -14,12 +14,14 @@ use rustix::process::Signal;
 use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
 use crate::client::Client;
+use crate::deadline;
 use crate::program::Running;
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("root_is_switched", Server, root_is_switched),
     ("root_is_replaced", Server, root_is_replaced),
     ("folder_is_mounted_over", Server, folder_is_mounted_over),
+    ("rules_are_followed", Server, rules_are_followed),
 ];
 
 /// A deploy is served within a second; the machine may be busy.
@@ -105,6 +107,63 @@ fn root_is_replaced(ground: Ground<'_>) -> Outcome {
     fs::rename(outer.path().join("two"), &root)?;
     ask_until(&mut running, RELEASE, "one", "two")?;
     end(running)
+}
+
+/// Rules appear, change, break in one line, change in place, and vanish, while a cached file is asked for on a kept
+/// connection and on new ones. No request may fail, and what has been seen once is not taken back.
+fn rules_are_followed(ground: Ground<'_>) -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let root = outer.path().join("root");
+    fs::create_dir(&root)?;
+    fs::write(root.join("file.txt"), "file")?;
+    let put = |name: &str, text: &str| -> Result<(), Failed> {
+        fs::write(outer.path().join("next"), text)?;
+        Ok(fs::rename(outer.path().join("next"), root.join(name))?)
+    };
+    let mut running = serve(ground, &root)?;
+    ask_for_field(&mut running, None, None)?;
+    put("_headers", "/*\n  X-Rule: one\n")?;
+    ask_for_field(&mut running, None, Some("one"))?;
+    put("_headers", "/*\n  Content-Length: 7\n  X-Rule: two\n")?;
+    ask_for_field(&mut running, Some("one"), Some("two"))?;
+    let told = || format!("{}/_headers: line 2: `Content-Length`", root.display());
+    deadline::within(PATIENCE, "the line to be told", || running.errors().contains(&told()))?;
+    // As an editor does that writes the same file again.
+    fs::write(root.join("_headers"), "/*\n  Content-Length: 7\n  X-Rule: 333\n")?;
+    ask_for_field(&mut running, Some("two"), Some("333"))?;
+    deadline::within(PATIENCE, "the line to be told again", || {
+        running.errors().matches(&told()).count() == 2
+    })?;
+    fs::remove_file(root.join("_headers"))?;
+    ask_for_field(&mut running, Some("333"), None)?;
+    put("_redirects", "/away /file.txt 302\n")?;
+    let mut client = Client::connect(running.addresses(1)?[0])?;
+    let is_redirected = || client.get("/away").is_ok_and(|response| response.status == 302);
+    deadline::within(SERVED_WITHIN, "the redirect", is_redirected)?;
+    end(running)
+}
+
+/// Asks for `/file.txt` until it has this value of a field instead of that one.
+fn ask_for_field(running: &mut Running, old: Option<&str>, new: Option<&str>) -> Result<(), Failed> {
+    let address = running.addresses(1)?[0];
+    let mut kept = Client::connect(address)?;
+    let begun = Instant::now();
+    let (mut is_new, mut after) = (false, 0);
+    while after < 20 {
+        for client in [&mut kept, &mut Client::connect(address)?] {
+            let response = client.get("/file.txt")?;
+            let value = response.field("X-Rule");
+            if response.status != 200 || (value != new && (value != old || is_new)) {
+                return Err(format!("{} {value:?}, {is_new}", response.status).into());
+            }
+            is_new = value == new;
+        }
+        after += usize::from(is_new);
+        if !is_new && begun.elapsed() > SERVED_WITHIN {
+            return Err(format!("{old:?} is still said after {:?}", begun.elapsed()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Something is mounted over a folder of which files are cached, and unmounted again. The thread and its server see a

@@ -19,6 +19,7 @@ mod pipelining;
 mod preconditions;
 mod range;
 mod representation;
+mod rules;
 mod targets;
 mod transfer_coding;
 mod traversal;
@@ -62,6 +63,7 @@ pub fn groups() -> Vec<Group> {
         ("pipelining", pipelining::rows()),
         ("half_close", half_close::rows()),
         ("limits", limits::rows()),
+        ("rules", rules::rows()),
     ]
     .into_iter()
     .map(|(name, rows)| Group { name, rows })
