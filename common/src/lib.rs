@@ -47,4 +47,5 @@ pub use site::file::{FileRange, OpenFile, SharedFile};
 pub use site::file_bytes::FileBytes;
 pub use site::open::{OpenRequest, Opened};
 pub use site::root::{Site, SiteOptions, Symlinks};
+pub use site::variants::Compress;
 pub use site::volume::Volume;

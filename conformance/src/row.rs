@@ -18,6 +18,10 @@ pub enum Variant {
     Custom,
     /// The site with `_headers` and `_redirects`.
     Rules,
+    /// The site with files beside others, in codings.
+    Sidecars,
+    /// The same with `--compress=off`.
+    Uncoded,
     /// The main site with `--hidden`.
     Hidden,
     /// The main site with `--symlinks=deny`.
@@ -38,6 +42,8 @@ impl Variant {
             Variant::Plain
             | Variant::Custom
             | Variant::Rules
+            | Variant::Sidecars
+            | Variant::Uncoded
             | Variant::Hidden
             | Variant::NoLinks
             | Variant::Listing => EtagPolicy::Strict,

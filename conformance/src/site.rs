@@ -2,7 +2,7 @@
 //! `openat2(2)` behaves differently in some cases.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, FileTimes};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -183,6 +183,7 @@ impl Sites {
         sites.build_specials()?;
         sites.build_large()?;
         sites.build_rules()?;
+        sites.build_sidecars()?;
         sites.build_custom()?;
         sites.settle()?;
         Ok(sites)
@@ -219,6 +220,12 @@ impl Sites {
     #[must_use]
     pub fn rules(&self) -> PathBuf {
         self.folder.path().join("rules")
+    }
+
+    /// A site with files beside others, in codings.
+    #[must_use]
+    pub fn sidecars(&self) -> PathBuf {
+        self.folder.path().join("sidecars")
     }
 
     /// A new empty site, for a test that changes files.
@@ -437,6 +444,53 @@ impl Sites {
         write(&at("404.html"), MISSING_PAGE)?;
         write(&at("_headers"), HEADERS)?;
         write(&at("_redirects"), REDIRECTS)
+    }
+
+    fn build_sidecars(&self) -> io::Result<()> {
+        let at = |name: &str| self.sidecars().join(name);
+        for (name, content) in [
+            ("digits.txt", DIGITS),
+            ("page.html", INDEX),
+            ("page.html.br", "page in brotli"),
+            ("page.html.zst", "page in zstd"),
+            ("page.html.gz", "page in gzip"),
+            ("style.css.gz", "style in gzip"),
+            ("dir/index.html", INDEX),
+            ("dir/index.html.gz", "index in gzip"),
+            ("picture.svg", "<svg/>"),
+            ("picture.svg.br", "picture in brotli"),
+            ("data.json", "{}"),
+            ("data.json.zst", "data in zstd"),
+            ("picture.png", "picture"),
+            ("picture.png.br", SECRET),
+            ("lonely.css.br", SECRET),
+            ("ruled.css.gz", "ruled in gzip"),
+            ("forced.css.gz", SECRET),
+            ("older.css.br", SECRET),
+            ("empty.css.br", ""),
+            ("404.html", MISSING_PAGE),
+            ("404.html.br", SECRET),
+            (
+                "_headers",
+                "/ruled.css\n Vary: Origin\n Cache-Control: no-cache\n/rewritten\n X-Asked: rewritten\n",
+            ),
+            ("_redirects", "/rewritten /page.html 200\n/away /page.html 302\n/forced.css /page.html 302!\n"),
+        ] {
+            write(&at(name), content)?;
+        }
+        for name in
+            ["style", "ruled", "forced", "older", "empty", "folder", "fifo", "out", "nowhere", "linked"]
+        {
+            write(&at(&format!("{name}.css")), "a { }\n")?;
+        }
+        let before = FileTimes::new().set_modified(modified() - Duration::from_secs(1));
+        File::options().write(true).open(at("older.css.br"))?.set_times(before)?;
+        fs::create_dir(at("folder.css.br"))?;
+        mknodat(CWD, at("fifo.css.br"), FileType::Fifo, Mode::RUSR, 0)?;
+        symlink("../outside/404.html", at("out.css.br"))?;
+        symlink("nothing", at("nowhere.css.br"))?;
+        symlink("style.css.gz", at("linked.css.gz"))?;
+        symlink("dir", at("linked"))
     }
 
     fn build_custom(&self) -> io::Result<()> {

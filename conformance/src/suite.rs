@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use common::{CacheConfig, CacheLevel, Config, SiteOptions, Symlinks};
+use common::{CacheConfig, CacheLevel, Compress, Config, SiteOptions, Symlinks};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::backend::Backend;
@@ -62,6 +62,7 @@ impl Suite {
         let root = match variant {
             Variant::Custom => self.sites.custom(),
             Variant::Rules => self.sites.rules(),
+            Variant::Sidecars | Variant::Uncoded => self.sites.sidecars(),
             _ => self.sites.main(),
         };
         let options = SiteOptions {
@@ -69,6 +70,7 @@ impl Suite {
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
             listing: variant == Variant::Listing,
             etag: variant.etag(),
+            compress: if variant == Variant::Uncoded { Compress::Off } else { Compress::Auto },
         };
         Server::start(backend, &root, options, config)
     }

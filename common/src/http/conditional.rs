@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use siphasher::sip::SipHasher13;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::date::parse_date;
 use crate::http::digits::hex;
 
@@ -109,17 +110,18 @@ impl FileState {
         }
     }
 
-    /// A number that tells this version from others, and nothing else to whoever sees it.
-    fn version(&self, policy: EtagPolicy, is_settled: bool) -> u64 {
+    /// A number that tells this version from others, and from the same in another coding, and nothing else to whoever
+    /// sees it.
+    fn version(&self, policy: EtagPolicy, is_settled: bool, coding: Option<Coding>) -> u64 {
         let FileState { inode, size, modified, changed } = *self;
         let seconds = modified.seconds.cast_unsigned();
         let nanoseconds = u64::from(modified.nanoseconds) << 32;
         match policy {
             EtagPolicy::Strict => {
                 let nanoseconds = nanoseconds | u64::from(changed.nanoseconds);
-                hash([inode, size, seconds, changed.seconds.cast_unsigned(), nanoseconds], is_settled)
+                hash([inode, size, seconds, changed.seconds.cast_unsigned(), nanoseconds], is_settled, coding)
             }
-            EtagPolicy::Replica | EtagPolicy::Off => hash([size, seconds, nanoseconds], is_settled),
+            EtagPolicy::Replica | EtagPolicy::Off => hash([size, seconds, nanoseconds], is_settled, coding),
         }
     }
 
@@ -149,8 +151,14 @@ impl FileState {
 }
 
 /// SipHash-1-3 is specified to the bit, so servers of any version and machine agree.
-fn hash<const COUNT: usize>(words: [u64; COUNT], is_settled: bool) -> u64 {
-    let mut hasher = SipHasher13::new_with_keys(0, u64::from(is_settled));
+fn hash<const COUNT: usize>(words: [u64; COUNT], is_settled: bool, coding: Option<Coding>) -> u64 {
+    let coding = match coding {
+        None => 0,
+        Some(Coding::Brotli) => 1,
+        Some(Coding::Zstd) => 2,
+        Some(Coding::Gzip) => 3,
+    };
+    let mut hasher = SipHasher13::new_with_keys(coding, u64::from(is_settled));
     hasher.write(words.map(u64::to_le_bytes).as_flattened());
     hasher.finish()
 }
@@ -201,8 +209,14 @@ impl Validators {
     /// A file's validators at this moment.
     #[must_use]
     pub fn new(policy: EtagPolicy, file: &FileState, now: Timestamp) -> Validators {
+        Validators::coded(policy, file, None, now)
+    }
+
+    /// The same for the coding that the file is sent in.
+    #[must_use]
+    pub fn coded(policy: EtagPolicy, file: &FileState, coding: Option<Coding>, now: Timestamp) -> Validators {
         let is_settled = file.settles(policy, now).is_none_or(|settles| settles <= now);
-        let version = file.version(policy, is_settled);
+        let version = file.version(policy, is_settled, coding);
         let etag = (policy != EtagPolicy::Off).then_some(ETag { version, is_weak: !is_settled });
         Validators { etag, version, last_modified: file.date(now), file: *file, policy, now }
     }

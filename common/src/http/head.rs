@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::additions::Additions;
 use crate::http::conditional::Validators;
 use crate::http::date::{DATE_BYTES, Date};
@@ -34,11 +35,22 @@ pub struct General {
     pub persistence: Persistence,
 }
 
+/// The form that a file is sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Its media type.
+    pub media_type: MediaType,
+    /// The coding that was negotiated with the client.
+    pub coding: Option<Coding>,
+    /// Clients that accept other codings may be sent another form.
+    pub varies: bool,
+}
+
 /// The representation of a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Representation<'a> {
-    /// Its media type.
-    pub media_type: MediaType,
+    /// Its form.
+    pub form: Form,
     /// Its size in bytes.
     pub size: u64,
     /// Its validators.
@@ -56,7 +68,7 @@ pub fn build_ok_headers(out: &mut Vec<u8>, general: &General, file: &Representat
     push_content_of(out, file, file.size);
     push_validators(out, &file.validators);
     out.extend_from_slice(b"Accept-Ranges: bytes\r\n");
-    end_with(out, general, file.additions);
+    end_with(out, general, file.form.varies, file.additions);
 }
 
 /// 206: one range of the file.
@@ -70,7 +82,7 @@ pub fn build_partial_headers(
     push_content_of(out, file, range.length);
     push_content_range(out, range, file.size);
     push_validators(out, &file.validators);
-    end_with(out, general, file.additions);
+    end_with(out, general, file.form.varies, file.additions);
 }
 
 /// 206: several ranges (RFC 9110 §14.6); `content_bytes` is [`multipart_bytes`].
@@ -86,7 +98,7 @@ pub fn build_multipart_headers(
     out.extend_from_slice(b"\r\n");
     push_content_length(out, content_bytes);
     push_validators(out, &file.validators);
-    end_with(out, general, file.additions);
+    end_with(out, general, file.form.varies, file.additions);
 }
 
 /// The header of one part.
@@ -94,7 +106,7 @@ pub fn build_part_header(out: &mut Vec<u8>, file: &Representation<'_>, range: By
     out.extend_from_slice(if is_first { b"--" } else { b"\r\n--" });
     push_boundary(out, file);
     out.extend_from_slice(b"\r\n");
-    push_content_type(out, file.media_type, content_type_of(file));
+    push_content_type(out, file.form, content_type_of(file));
     push_content_range(out, range, file.size);
     out.extend_from_slice(b"\r\n");
 }
@@ -122,15 +134,15 @@ pub fn multipart_bytes(scratch: &mut Vec<u8>, file: &Representation<'_>, ranges:
 pub fn build_not_modified(out: &mut Vec<u8>, general: &General, file: &Representation<'_>) {
     begin(out, Status::NotModified, general);
     push_validators(out, &file.validators);
-    end_with(out, general, file.additions);
+    end_with(out, general, file.form.varies, file.additions);
 }
 
 /// 412, without a body, like 304.
-pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, validators: &Validators) {
+pub fn build_precondition_failed(out: &mut Vec<u8>, general: &General, file: &Representation<'_>) {
     begin(out, Status::PreconditionFailed, general);
     push_content_length(out, 0);
-    push_validators(out, validators);
-    end(out, general);
+    push_validators(out, &file.validators);
+    end_with(out, general, file.form.varies, None);
 }
 
 /// 416, with the actual size of the file.
@@ -161,7 +173,7 @@ pub fn build_own_error_headers(
     begin(out, status, general);
     push_content(out, media_type, size);
     push_error_fields(out, status);
-    end_with(out, general, additions);
+    end_with(out, general, false, additions);
 }
 
 /// Any error, with a small page as its body.
@@ -234,19 +246,24 @@ fn begin(out: &mut Vec<u8>, status: Status, general: &General) {
 }
 
 fn end(out: &mut Vec<u8>, general: &General) {
-    end_with(out, general, None);
+    end_with(out, general, false, None);
 }
 
 /// The fields of the site's rules, and what every head ends with.
-fn end_with(out: &mut Vec<u8>, general: &General, additions: Option<&Additions>) {
-    let mut decides_sniffing = false;
-    if let Some(additions) = additions {
-        decides_sniffing = additions.decides_sniffing;
-        if let Some(vary) = &additions.vary {
-            out.extend_from_slice(b"Vary: ");
+fn end_with(out: &mut Vec<u8>, general: &General, varies: bool, additions: Option<&Additions>) {
+    let vary = additions.and_then(|additions| additions.vary.as_deref());
+    match (varies, vary) {
+        (false, None) => {}
+        (true, None) => out.extend_from_slice(b"Vary: Accept-Encoding\r\n"),
+        (_, Some(vary)) => {
+            out.extend_from_slice(if varies { b"Vary: Accept-Encoding, ".as_slice() } else { b"Vary: " });
             out.extend_from_slice(vary);
             out.extend_from_slice(b"\r\n");
         }
+    }
+    let mut decides_sniffing = false;
+    if let Some(additions) = additions {
+        decides_sniffing = additions.decides_sniffing;
         out.extend_from_slice(&additions.lines);
     }
     if !decides_sniffing {
@@ -260,12 +277,12 @@ fn end_with(out: &mut Vec<u8>, general: &General, additions: Option<&Additions>)
 }
 
 fn push_content(out: &mut Vec<u8>, media_type: MediaType, length: u64) {
-    push_content_type(out, media_type, None);
+    push_content_type(out, Form { media_type, coding: None, varies: false }, None);
     push_content_length(out, length);
 }
 
 fn push_content_of(out: &mut Vec<u8>, file: &Representation<'_>, length: u64) {
-    push_content_type(out, file.media_type, content_type_of(file));
+    push_content_type(out, file.form, content_type_of(file));
     push_content_length(out, length);
 }
 
@@ -276,14 +293,14 @@ fn content_type_of<'a>(file: &Representation<'a>) -> Option<&'a [u8]> {
 
 /// `Content-Type`, and `Content-Encoding` where the bytes are in a coding. The two belong together: in a multipart body
 /// they are fields of each part, because what is coded is the file and not the body (RFC 9110 §8.4, §14.6).
-fn push_content_type(out: &mut Vec<u8>, media_type: MediaType, instead: Option<&[u8]>) {
+fn push_content_type(out: &mut Vec<u8>, form: Form, instead: Option<&[u8]>) {
     out.extend_from_slice(b"Content-Type: ");
     match instead {
         Some(instead) => out.extend_from_slice(instead),
-        None => media_type.parts().iter().for_each(|part| out.extend_from_slice(part.as_bytes())),
+        None => form.media_type.parts().iter().for_each(|part| out.extend_from_slice(part.as_bytes())),
     }
     out.extend_from_slice(b"\r\n");
-    if let Some(coding) = media_type.coding() {
+    if let Some(coding) = form.coding.map(Coding::name).or(form.media_type.coding()) {
         out.extend_from_slice(b"Content-Encoding: ");
         out.extend_from_slice(coding.as_bytes());
         out.extend_from_slice(b"\r\n");
@@ -352,7 +369,7 @@ mod tests {
 
     fn file() -> Representation<'static> {
         Representation {
-            media_type: MediaType::HTML,
+            form: Form { media_type: MediaType::HTML, coding: None, varies: false },
             size: 1000,
             validators: validators(EtagPolicy::Strict, MODIFIED),
             additions: None,
@@ -379,7 +396,8 @@ mod tests {
     #[test]
     fn a_coded_file_says_so_wherever_its_type_is_said() {
         const FIELDS: &str = "\nContent-Type: image/svg+xml\nContent-Encoding: gzip\nContent-";
-        let coded = Representation { media_type: mime_for(b"a.svgz"), ..file() };
+        let coded =
+            Representation { form: Form { media_type: mime_for(b"a.svgz"), ..file().form }, ..file() };
         let range = ByteRange { start: 10, length: 5 };
         for text in [
             built(|out| build_ok_headers(out, &GENERAL, &coded)),
@@ -418,7 +436,7 @@ mod tests {
             let found = Representation { validators, ..file() };
             let text = built(|out| build_not_modified(out, &GENERAL, &found));
             assert!(text.ends_with(&expected), "{name}: {text}");
-            let text = built(|out| build_precondition_failed(out, &GENERAL, &validators));
+            let text = built(|out| build_precondition_failed(out, &GENERAL, &found));
             let end = &expected["1970 00:00:00 GMT".len()..];
             assert!(text.ends_with(&format!("\nContent-Length: 0{end}")), "{name}: {text}");
         }

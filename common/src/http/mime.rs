@@ -5,6 +5,7 @@
 pub struct MediaType {
     essence: &'static str,
     coding: ContentCoding,
+    is_compressible: bool,
 }
 
 /// A coding that the bytes of a file are in (RFC 9110 §8.4.1).
@@ -28,7 +29,7 @@ impl MediaType {
     const JAVASCRIPT: MediaType = MediaType::new("text/javascript");
 
     const fn new(essence: &'static str) -> MediaType {
-        MediaType { essence, coding: ContentCoding::Identity }
+        MediaType { essence, coding: ContentCoding::Identity, is_compressible: is_compressible(essence) }
     }
 
     /// The value in two parts; joined, they read `text/html; charset=utf-8` or `image/png`.
@@ -40,6 +41,12 @@ impl MediaType {
         [self.essence, charset]
     }
 
+    /// Whether files of this type are worth compressing: text, and what isn't compressed by itself.
+    #[must_use]
+    pub fn is_compressible(self) -> bool {
+        self.is_compressible
+    }
+
     /// The value of `Content-Encoding`, if there is one.
     #[must_use]
     pub fn coding(self) -> Option<&'static str> {
@@ -48,6 +55,61 @@ impl MediaType {
             ContentCoding::Gzip => Some("gzip"),
         }
     }
+}
+
+/// Types besides text that aren't compressed by themselves.
+const COMPRESSIBLE: [&str; 19] = [
+    "application/geo+json",
+    "application/javascript",
+    "application/json",
+    "application/msword",
+    "application/n-triples",
+    "application/rtf",
+    "application/sql",
+    "application/vnd.apple.mpegurl",
+    "application/vnd.ms-fontobject",
+    "application/vnd.ms-excel",
+    "application/wasm",
+    "application/x-sh",
+    "application/x-tar",
+    "application/xml",
+    "font/collection",
+    "font/otf",
+    "font/ttf",
+    "image/bmp",
+    "image/x-icon",
+];
+
+const fn is_compressible(essence: &str) -> bool {
+    let essence = essence.as_bytes();
+    if begins_with(essence, 0, b"text/") || ends_with(essence, b"+json") || ends_with(essence, b"+xml") {
+        return true;
+    }
+    let mut index = 0;
+    while index < COMPRESSIBLE.len() {
+        let known = COMPRESSIBLE[index].as_bytes();
+        if known.len() == essence.len() && begins_with(essence, 0, known) {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
+
+const fn ends_with(text: &[u8], end: &[u8]) -> bool {
+    text.len() >= end.len() && begins_with(text, text.len() - end.len(), end)
+}
+
+/// Whether `part` is in `text` at this position. A constant can't compare slices.
+const fn begins_with(text: &[u8], start: usize, part: &[u8]) -> bool {
+    let mut index = 0;
+    while index < part.len() {
+        if start + index >= text.len() || text[start + index] != part[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
 }
 
 /// Where browsers want something else than the general table says, in small letters.
@@ -74,7 +136,7 @@ const OWN: [(&[u8], MediaType); 15] = [
     // What iOS opens as a model in space; otherwise it is an archive.
     (b"usdz", MediaType::new("model/vnd.usdz+zip")),
     // Without the coding it is an image that can't be decoded (SVG 2, appendix on the media type).
-    (b"svgz", MediaType { essence: "image/svg+xml", coding: ContentCoding::Gzip }),
+    (b"svgz", MediaType { essence: "image/svg+xml", coding: ContentCoding::Gzip, is_compressible: false }),
 ];
 
 /// The media type for a path, by its file name extension.
@@ -214,6 +276,48 @@ mod tests {
                 let path = format!("dir/name.{extension}");
                 assert_eq!(mime_for(path.as_bytes()).parts().concat(), expected, "{extension}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_worth_compressing() {
+        for extension in [
+            "html",
+            "css",
+            "js",
+            "mjs",
+            "json",
+            "map",
+            "svg",
+            "xml",
+            "rss",
+            "atom",
+            "xhtml",
+            "txt",
+            "md",
+            "csv",
+            "wasm",
+            "webmanifest",
+            "jsonld",
+            "geojson",
+            "ttf",
+            "otf",
+            "eot",
+            "ico",
+            "bmp",
+            "m3u8",
+            "mpd",
+            "vtt",
+            "tar",
+            "rtf",
+        ] {
+            assert!(mime_for(format!("a.{extension}").as_bytes()).is_compressible(), "{extension}");
+        }
+        for extension in [
+            "png", "jpg", "gif", "webp", "avif", "woff", "woff2", "svgz", "gz", "zip", "br", "zst", "mp4",
+            "ts", "mp3", "pdf", "docx", "bin", "unknown",
+        ] {
+            assert!(!mime_for(format!("a.{extension}").as_bytes()).is_compressible(), "{extension}");
         }
     }
 

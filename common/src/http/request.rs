@@ -103,6 +103,9 @@ pub struct Request {
     line: Span,
     referer: Span,
     user_agent: Span,
+    accept_encoding: Span,
+    /// There are more fields of that name.
+    has_more_codings: bool,
     conditions: ArrayVec<(Condition, Span), CONDITIONS_MAX>,
 }
 
@@ -118,6 +121,8 @@ impl Default for Request {
             line: Span::default(),
             referer: Span::default(),
             user_agent: Span::default(),
+            accept_encoding: Span::default(),
+            has_more_codings: false,
             conditions: ArrayVec::new(),
         }
     }
@@ -146,6 +151,18 @@ impl Request {
     #[must_use]
     pub fn user_agent<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
         Some(&head[self.user_agent.range()]).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the client accepts codings of its own choice. One that asks for a range doesn't, whatever it says: a part
+    /// of a variant fits no part of the file.
+    pub(crate) fn negotiates_codings(&self) -> bool {
+        self.accept_encoding != Span::default()
+            && !self.conditions.iter().any(|(name, _)| *name == Condition::Range)
+    }
+
+    /// The value of `Accept-Encoding`, if there is one such field.
+    pub(crate) fn accept_encoding<'a>(&self, head: &'a [u8]) -> Option<&'a [u8]> {
+        (!self.has_more_codings).then(|| &head[self.accept_encoding.range()])
     }
 
     /// The values of every line of any field, in order. This goes through the whole head: for what is rarely asked.
@@ -333,6 +350,11 @@ fn note_field<'a>(
         13 if is("if-none-match") => Some(Condition::IfNoneMatch),
         14 if is("content-length") => {
             gathered.content_length = Some(content_length(value, gathered.content_length)?);
+            None
+        }
+        15 if is("accept-encoding") => {
+            request.has_more_codings = request.accept_encoding != Span::default();
+            request.accept_encoding = Span::of(value, head);
             None
         }
         17 if is("if-modified-since") => Some(Condition::IfModifiedSince),

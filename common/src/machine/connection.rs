@@ -400,7 +400,7 @@ mod tests {
     fn host(timeouts: Timeouts) -> Host {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let site = Site::open_root(root, SiteOptions::default()).expect("opened");
-        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
+        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default(), None);
         Host::new(Context::new(files, timeouts, None, Arc::default()))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::http::accept_encoding::RecentCodings;
 use crate::http::date::{Date, unix_seconds};
 use crate::machine::drain::{Drain, DrainFlag};
 use crate::machine::notice::Notice;
@@ -72,6 +73,7 @@ pub struct Context {
     pub(crate) files: Files,
     /// The counts since they were last handed over.
     pub(crate) counts: Counts,
+    pub(crate) recent_codings: RecentCodings,
     pub(crate) log: Option<LogBuffer>,
     pub(crate) drain: Drain,
     /// For the first folder that is asked for, has no index, and isn't listed.
@@ -96,6 +98,7 @@ impl Context {
             timeouts,
             files,
             counts: Counts::default(),
+            recent_codings: RecentCodings::default(),
             log,
             drain: Drain::Serving,
             unlisted: None,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::http::accept_encoding::{Coding, Codings, acceptable};
 use crate::http::additions::Additions;
-use crate::http::head::{self, General, Persistence, Representation};
+use crate::http::head::{self, Form, General, Persistence, Representation};
 use crate::http::mime::MediaType;
 use crate::http::plan::{Plan, plan};
 use crate::http::range::{ByteRange, Ranges};
@@ -28,6 +29,7 @@ use crate::site::files::Lookup;
 use crate::site::open::{OpenRequest, Opened, status_of};
 use crate::site::root::Site;
 use crate::site::rules::{Asked, Redirect, is_rule_file};
+use crate::site::variants::is_fresh;
 
 /// Paths that grew beyond this are not kept for the next exchange.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -58,6 +60,8 @@ enum Purpose {
     Listing,
     /// Whether there is a directory that has no index, to tell the operator of listings.
     Folder,
+    /// The file that is beside the one that was asked for, in this coding.
+    Variant(Coding),
     /// The site's own page for an error.
     ErrorPage(Status),
 }
@@ -81,6 +85,17 @@ struct Rewrite {
     directory: bool,
 }
 
+/// A file that is to be answered with, in the best coding that there is.
+#[derive(Debug)]
+struct Whole {
+    metadata: Metadata,
+    form: Form,
+    source: Source,
+    cached: Option<Arc<CachedFile>>,
+    /// The codings that weren't tried yet, the best last.
+    codings: Codings,
+}
+
 /// Answers requests.
 #[derive(Debug)]
 pub(crate) struct Responder {
@@ -102,6 +117,10 @@ pub(crate) struct Responder {
     asked: Vec<u8>,
     rewrite: Option<Rewrite>,
     open: Arc<OpenRequest>,
+    /// What there is, while a variant of it is looked for,
+    whole: Option<Whole>,
+    /// and its path.
+    whole_path: Vec<u8>,
 }
 
 impl Responder {
@@ -118,6 +137,8 @@ impl Responder {
             asked: Vec::new(),
             rewrite: None,
             open: Arc::new(OpenRequest::new(Arc::clone(site))),
+            whole: None,
+            whole_path: Vec::new(),
         }
     }
 
@@ -131,6 +152,8 @@ impl Responder {
         self.path.shrink_to(KEPT_BYTES_MAX);
         self.asked.clear();
         self.asked.shrink_to(KEPT_BYTES_MAX);
+        self.whole = None;
+        self.whole_path.shrink_to(KEPT_BYTES_MAX);
     }
 
     /// The file that is missing.
@@ -333,6 +356,15 @@ impl Responder {
 
     #[inline]
     fn answer_cached(&mut self, context: &mut Context, current: &Current<'_>, cached: Arc<CachedFile>) {
+        if cached.form.varies && current.request.negotiates_codings() && self.sends_file() {
+            let (metadata, form, source) = (cached.metadata, cached.form, cached.source.clone());
+            return self.negotiate(context, current, metadata, form, source, Some(cached));
+        }
+        self.answer_with_cached(context, current, cached);
+    }
+
+    #[inline]
+    fn answer_with_cached(&mut self, context: &mut Context, current: &Current<'_>, cached: Arc<CachedFile>) {
         if cached.wants_bytes && current.request.method == Method::Get {
             self.missing = Missing::Bytes(cached);
             return;
@@ -362,6 +394,7 @@ impl Responder {
             (Purpose::Listing, Ok(Opened { listing: Some(listing), .. })) => {
                 self.answer_listing(context, current, listing);
             }
+            (Purpose::Variant(coding), result) => self.on_variant(context, current, coding, result),
             (Purpose::Listing, Ok(_)) => self.seek_not_found_page(context, current),
             (Purpose::Folder, opened) => {
                 if opened.is_ok_and(|opened| opened.metadata.kind == FileType::Directory) {
@@ -477,7 +510,12 @@ impl Responder {
                 cached.source.clone()
             }
         };
-        self.answer_found(context, current, Found::of(&cached, source));
+        match &cached.as_variant {
+            Some(variant) if let Purpose::Variant(_) = self.purpose => {
+                self.answer_variant(context, current, Found::of(variant, source));
+            }
+            _ => self.answer_found(context, current, Found::of(&cached, source)),
+        }
     }
 
     /// A regular file was opened: answers with it, and lets it into the cache if it is worth it.
@@ -494,7 +532,183 @@ impl Responder {
             return self.answer_cached(context, current, cached);
         }
         let media_type = context.files.media_type(path);
-        self.answer_found(context, current, Found { metadata: &metadata, media_type, source, cached: None });
+        let varies = context.files.site().options().compress.applies_to(media_type);
+        let form = Form { media_type, coding: None, varies };
+        if varies && current.request.negotiates_codings() && self.sends_file() {
+            return self.negotiate(context, current, metadata, form, source, None);
+        }
+        self.answer_found(context, current, Found { metadata: &metadata, form, source, cached: None });
+    }
+
+    /// Whether the answer is a file as such, and not a page for an error.
+    #[inline]
+    fn sends_file(&self) -> bool {
+        self.purpose == Purpose::File && self.rewrite.is_none_or(|rewrite| rewrite.status == Status::Ok)
+    }
+
+    /// Looks for the file in the codings that the client accepts.
+    fn negotiate(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        metadata: Metadata,
+        form: Form,
+        source: Source,
+        cached: Option<Arc<CachedFile>>,
+    ) {
+        let mut codings = match current.request.accept_encoding(current.head) {
+            Some(value) => context.recent_codings.acceptable(value),
+            None => acceptable(Request::values(current.head, "Accept-Encoding")),
+        };
+        codings.reverse();
+        self.whole_path.clear();
+        self.whole_path.extend_from_slice(self.open.path_bytes());
+        self.whole = Some(Whole { metadata, form, source, cached, codings });
+        self.seek_variant(context, current);
+    }
+
+    /// Tries the next coding, or answers with the file as it is.
+    fn seek_variant(&mut self, context: &mut Context, current: &Current<'_>) {
+        while let Some(whole) = &mut self.whole
+            && let Some(coding) = whole.codings.pop()
+        {
+            let variants = whole.cached.as_ref().and_then(|cached| cached.variants.as_ref());
+            if !variants.is_some_and(|variants| variants.lacks(coding))
+                && self.look_up_sidecar(context, current, coding)
+            {
+                return;
+            }
+            if self.answer_compressed(context, current, coding) {
+                return;
+            }
+        }
+        self.purpose = Purpose::File;
+        let Some(Whole { metadata, form, source, cached, .. }) = self.whole.take() else { return };
+        let Some(cached) = cached else {
+            return self.answer_found(
+                context,
+                current,
+                Found { metadata: &metadata, form, source, cached: None },
+            );
+        };
+        context.files.release_source(source);
+        if cached.wants_bytes {
+            // That they are kept is noted under the path.
+            unshared(&mut self.open, context).set_file(context.files.site(), &self.whole_path, b"");
+        }
+        self.answer_with_cached(context, current, cached);
+    }
+
+    /// Looks for a file beside the other that holds it in this coding. False if there is none, or an old one.
+    fn look_up_sidecar(&mut self, context: &mut Context, current: &Current<'_>, coding: Coding) -> bool {
+        let open = unshared(&mut self.open, context);
+        open.set_sidecar(context.files.site(), &self.whole_path, coding);
+        self.purpose = Purpose::Variant(coding);
+        let Lookup::Hit(cached) = context.files.cached(self.open.path_bytes(), context.now()) else {
+            self.missing = Missing::File;
+            return true;
+        };
+        self.answer_cached_sidecar(context, current, cached)
+    }
+
+    /// Answers with a file beside the other, if it is as new.
+    fn answer_cached_sidecar(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        cached: Arc<CachedFile>,
+    ) -> bool {
+        let Some(variant) = &cached.as_variant else { return false };
+        if !self.whole.as_ref().is_some_and(|whole| is_fresh(&cached.metadata, &whole.metadata)) {
+            return false;
+        }
+        if cached.wants_bytes && current.request.method == Method::Get {
+            self.missing = Missing::Bytes(cached);
+        } else {
+            self.answer_variant(context, current, Found::of(variant, variant.source.clone()));
+        }
+        true
+    }
+
+    /// Answers with what the file was compressed to, if it was.
+    fn answer_compressed(&mut self, context: &mut Context, current: &Current<'_>, coding: Coding) -> bool {
+        let whole = self.whole.as_ref().and_then(|whole| whole.cached.as_ref());
+        let made = whole
+            .and_then(|cached| context.files.compressed(&self.whole_path, cached, coding, &context.moment()));
+        if let Some(made) = &made {
+            self.answer_variant(context, current, Found::of(made, made.source.clone()));
+        }
+        made.is_some()
+    }
+
+    fn answer_variant(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
+        self.purpose = Purpose::File;
+        if let Some(whole) = self.whole.take() {
+            context.files.release_source(whole.source);
+        }
+        self.answer_found(context, current, found);
+    }
+
+    /// The open of a file that may be beside the other has ended.
+    fn on_variant(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        coding: Coding,
+        result: io::Result<Opened>,
+    ) {
+        let is_answered = match result {
+            Ok(opened) if opened.metadata.kind == FileType::RegularFile => {
+                self.answer_sidecar(context, current, coding, opened)
+            }
+            result => {
+                let whole = self.whole.as_ref().and_then(|whole| whole.cached.as_ref());
+                // Not for want of descriptors, or because of a bad disk.
+                let is_absent = result.err().is_none_or(|error| status_of(&error) == Status::NotFound);
+                if is_absent && let Some(variants) = whole.and_then(|cached| cached.variants.as_ref()) {
+                    variants.note_absence(coding);
+                }
+                false
+            }
+        };
+        if !is_answered && !self.answer_compressed(context, current, coding) {
+            self.seek_variant(context, current);
+        }
+    }
+
+    /// Answers with a file beside the other that was opened, if it is as new, and lets it into the cache if it is worth
+    /// it.
+    fn answer_sidecar(
+        &mut self,
+        context: &mut Context,
+        current: &Current<'_>,
+        coding: Coding,
+        opened: Opened,
+    ) -> bool {
+        let Opened { file, metadata, examined, .. } = opened;
+        let file = context.files.share(file);
+        let examined = examined.unwrap_or(context.now());
+        let path = self.open.path_bytes();
+        if let Some(cached) = context.files.admit(path, &file, metadata, examined, context.moment()) {
+            context.files.release_source(Source::File(file));
+            return self.answer_cached_sidecar(context, current, cached);
+        }
+        let source = Source::File(file);
+        match &self.whole {
+            Some(whole) if is_fresh(&metadata, &whole.metadata) => {
+                let form = Form { coding: Some(coding), ..whole.form };
+                self.answer_variant(
+                    context,
+                    current,
+                    Found { metadata: &metadata, form, source, cached: None },
+                );
+                true
+            }
+            _ => {
+                context.files.release_source(source);
+                false
+            }
+        }
     }
 
     #[inline]
@@ -504,7 +718,7 @@ impl Responder {
                 self.answer_error_page(context, current, status, MediaType::HTML, found);
             }
             (_, Some(Rewrite { status: status @ (Status::NotFound | Status::Gone), .. })) => {
-                let media_type = found.media_type;
+                let media_type = found.form.media_type;
                 self.answer_error_page(context, current, status, media_type, found);
             }
             _ => self.answer_file(context, current, found),
@@ -533,7 +747,7 @@ impl Responder {
     }
 
     fn answer_planned(&mut self, context: &mut Context, current: &Current<'_>, found: Found<'_>) {
-        let Found { metadata, media_type, source, cached } = found;
+        let Found { metadata, form, source, cached } = found;
         let (size, is_unconditional) = (metadata.size, current.request.is_unconditional());
         let whole = ByteRange { start: 0, length: size };
         let etag = context.files.site().options().etag;
@@ -541,13 +755,12 @@ impl Responder {
             Some(cached) if self.fits(cached) => cached.rules.additions.clone(),
             _ => self.additions(context),
         };
-        let representation =
-            representation(metadata, media_type, additions.as_deref(), etag, &context.moment());
-        let validators = representation.validators;
+        let representation = representation(metadata, form, additions.as_deref(), etag, &context.moment());
+        let validators = &representation.validators;
         let decided = if is_unconditional {
             Plan::Whole
         } else {
-            plan(current.request.method, &current.request.conditions(current.head), &validators, size)
+            plan(current.request.method, &current.request.conditions(current.head), validators, size)
         };
         match decided {
             Plan::Whole => {
@@ -575,7 +788,7 @@ impl Responder {
             Plan::PreconditionFailed => {
                 context.files.release_source(source);
                 self.answer_from_memory(context, current, Status::PreconditionFailed, 0, |out, general| {
-                    head::build_precondition_failed(out, general, &validators);
+                    head::build_precondition_failed(out, general, &representation);
                 });
             }
             Plan::RangeNotSatisfiable => {
@@ -755,7 +968,7 @@ impl Responder {
 /// A file that an answer can be made of.
 struct Found<'a> {
     metadata: &'a Metadata,
-    media_type: MediaType,
+    form: Form,
     source: Source,
     /// Its entry in the cache.
     cached: Option<&'a CachedFile>,
@@ -763,8 +976,8 @@ struct Found<'a> {
 
 impl<'a> Found<'a> {
     fn of(cached: &'a CachedFile, source: Source) -> Found<'a> {
-        let CachedFile { metadata, media_type, .. } = cached;
-        Found { metadata, media_type: *media_type, source, cached: Some(cached) }
+        let CachedFile { metadata, form, .. } = cached;
+        Found { metadata, form: *form, source, cached: Some(cached) }
     }
 }
 

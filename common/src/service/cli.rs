@@ -34,6 +34,7 @@ use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::{Site, SiteOptions, Symlinks};
+use crate::site::variants::Compress;
 
 /// Descriptors reserved for everything that isn't a connection: so many,
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -111,6 +112,10 @@ struct Flags {
     /// that serve copies with the same times; or off
     #[arg(long, value_enum, value_name = "POLICY", default_value = "strict", env = "TRIPTYCH_ETAG")]
     etag: EtagPolicy,
+    /// Which variants of files to serve: auto, those beside them (.br, .zst, .gz) and text compressed once into the cache;
+    /// sidecars, only those beside them; or off
+    #[arg(long, value_enum, value_name = "VARIANTS", default_value = "auto", env = "TRIPTYCH_COMPRESS")]
+    compress: Compress,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     copy: CopyMode,
@@ -339,8 +344,8 @@ impl Flags {
     }
 
     fn site(&self) -> SiteOptions {
-        let Flags { hidden, symlinks, listing, etag, .. } = *self;
-        SiteOptions { hidden, symlinks, listing, etag }
+        let Flags { hidden, symlinks, listing, etag, compress, .. } = *self;
+        SiteOptions { hidden, symlinks, listing, etag, compress }
     }
 
     fn config(&self, descriptors: u64) -> Config {

@@ -11,7 +11,12 @@ use crate::service::log::AccessLog;
 use crate::service::places::Places;
 use crate::service::shutdown::Shutdown;
 use crate::service::stats::Stats;
+use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::Site;
+use crate::site::variants::{Compress, Compressor};
+
+/// What is compressed may take this part of what the cache may, on top of it.
+const COMPRESSED_SHARE: u64 = 2;
 
 /// One server: what it serves, how, and what it counts.
 #[derive(Debug)]
@@ -26,6 +31,8 @@ pub struct Service {
     pub places: Arc<Places>,
     /// The counters.
     pub stats: Stats,
+    /// Compresses cached files, where that is wanted.
+    pub(crate) compressor: Option<Arc<Compressor>>,
     /// The access log, where one is wanted.
     pub log: Option<AccessLog>,
     /// To be given about the first folder that has no index and isn't listed, where the operator is to be told.
@@ -39,12 +46,15 @@ impl Service {
     /// When the process is out of descriptors.
     pub fn new(site: Site, config: Config) -> io::Result<Service> {
         let places = Arc::new(Places::new(config.connections_max, config.workers)?);
+        let CacheConfig { level, bytes, .. } = config.cache;
+        let compresses = site.options().compress == Compress::Auto && level == CacheLevel::Contents;
         Ok(Service {
             site: CurrentSite::new(site),
             config,
             places,
             shutdown: Shutdown::new()?,
             stats: Stats::default(),
+            compressor: compresses.then(|| Arc::new(Compressor::new(bytes / COMPRESSED_SHARE))),
             log: None,
             unlisted: None,
         })

@@ -30,8 +30,12 @@ impl Worker {
     #[must_use]
     pub fn new(service: Arc<Service>, index: usize) -> Worker {
         let stats = service.stats.register();
-        let files =
-            Files::new(service.site.get(), service.config.cache_of_worker(), Arc::clone(stats.cache()));
+        let files = Files::new(
+            service.site.get(),
+            service.config.cache_of_worker(),
+            Arc::clone(stats.cache()),
+            service.compressor.clone(),
+        );
         let timeouts = service.config.timeouts();
         let log = service.log.as_ref().map(AccessLog::buffer);
         let draining = Arc::clone(service.shutdown.flag());

@@ -35,7 +35,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Of an open file: fstat(2).
-    pub(crate) fn of(file: &OwnedFd) -> rustix::io::Result<Metadata> {
+    pub(crate) fn of(file: &impl AsFd) -> rustix::io::Result<Metadata> {
         let stat = fstat(file)?;
         Ok(Metadata {
             kind: FileType::from_raw_mode(stat.st_mode),

@@ -4,12 +4,14 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::mime::{MediaType, RecentTypes};
 use crate::site::cache::{Cache, CacheConfig, CacheGauge, CachedFile, Candidate, Moment, Source};
 use crate::site::file::{Metadata, OpenFile, SharedFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::free_list::FreeList;
 use crate::site::root::Site;
+use crate::site::variants::Compressor;
 
 /// [`SharedFile`]s that are kept for the next files; beyond that they are freed.
 const SPARE_FILES_MAX: usize = 1024;
@@ -27,28 +29,40 @@ pub struct Files {
     cache: Option<SharedCache>,
     /// No loop watches for events: this thread looks for them itself, now and then.
     polls_for_events: bool,
+    compressor: Option<Arc<Compressor>>,
     /// Empty, for the next files.
     spare: FreeList<Arc<SharedFile>>,
     media_types: RecentTypes,
 }
 
 impl Files {
-    /// The files of a worker, with a cache of its own within these bounds.
-    pub(crate) fn new(site: (Arc<Site>, u64), bounds: CacheConfig, gauge: Arc<CacheGauge>) -> Files {
+    /// The files of a worker, with a cache of its own within these bounds, and what compresses those in it.
+    pub(crate) fn new(
+        site: (Arc<Site>, u64),
+        bounds: CacheConfig,
+        gauge: Arc<CacheGauge>,
+        compressor: Option<Arc<Compressor>>,
+    ) -> Files {
         let cache = Cache::new(bounds, gauge).map(|cache| Arc::new(Mutex::new(cache)));
-        let mut files = Files::with(site.clone(), cache, false);
+        let mut files = Files::with(FilesSeed { site: site.clone(), cache, compressor }, false);
         files.follow(site);
         files
     }
 
     /// For one more thread of the worker that these belong to: the same cache, memory of its own.
     pub(crate) fn for_thread(&self) -> FilesSeed {
-        FilesSeed { site: (Arc::clone(&self.site), self.version), cache: self.cache.clone() }
+        FilesSeed {
+            site: (Arc::clone(&self.site), self.version),
+            cache: self.cache.clone(),
+            compressor: self.compressor.clone(),
+        }
     }
 
-    fn with((site, version): (Arc<Site>, u64), cache: Option<SharedCache>, polls_for_events: bool) -> Files {
+    fn with(seed: FilesSeed, polls_for_events: bool) -> Files {
+        let FilesSeed { site: (site, version), cache, compressor } = seed;
         let spare = FreeList::new(SPARE_FILES_MIN, SPARE_FILES_MAX);
-        Files { site, version, cache, polls_for_events, spare, media_types: RecentTypes::default() }
+        let media_types = RecentTypes::default();
+        Files { site, version, cache, polls_for_events, compressor, spare, media_types }
     }
 
     /// What is served.
@@ -163,6 +177,24 @@ impl Files {
         }
     }
 
+    /// What a cached file was compressed to in this coding, if it was. If it wasn't, it will be soon, where it is worth it.
+    pub(crate) fn compressed(
+        &self,
+        path: &[u8],
+        cached: &CachedFile,
+        coding: Coding,
+        moment: &Moment,
+    ) -> Option<Arc<CachedFile>> {
+        let compressor = self.compressor.as_ref()?;
+        let request = || match cached.wants_bytes {
+            true => None,
+            false => compressor.request(path, &cached.metadata, &cached.source),
+        };
+        let etag = self.site.options().etag;
+        let entry = |bytes: &Arc<FileBytes>| cached.compressed(bytes, coding, etag, moment);
+        cached.variants.as_ref()?.compressed(coding, request, entry)
+    }
+
     /// A cached file isn't what it was.
     pub(crate) fn forget(&self, path: &[u8]) {
         if let Some(mut cache) = self.lock_cache() {
@@ -201,11 +233,12 @@ pub(crate) enum Lookup {
 pub(crate) struct FilesSeed {
     site: (Arc<Site>, u64),
     cache: Option<SharedCache>,
+    compressor: Option<Arc<Compressor>>,
 }
 
 impl FilesSeed {
     /// The files, in the thread that will own them.
     pub(crate) fn grow(self) -> Files {
-        Files::with(self.site, self.cache, true)
+        Files::with(self, true)
     }
 }

@@ -1,7 +1,7 @@
 //! The site: files opened beneath one directory, what is kept of them, and how their bytes are reached.
 //!
 //! [`root`] is the directory, [`open`] a request for one file of it, [`file`](mod@file) an open file, [`volume`] what may
-//! be asked of the file system below it. [`cache`] keeps what is asked for again. [`files`] is what a worker uses of all
+//! be asked of the file system below it. [`cache`] keeps what is asked for again, [`variants`] makes it smaller. [`files`] is what a worker uses of all
 //! this. Nothing here knows of connections.
 
 pub mod cache;
@@ -19,4 +19,5 @@ pub mod root;
 mod rule_files;
 pub mod rules;
 pub mod sendfile;
+pub mod variants;
 pub mod volume;

@@ -267,7 +267,7 @@ mod tests {
     fn a_file_from_another_layer_is_not_local() {
         let mounts = mounts(b"/srv/my site", 31);
         let root = fs::File::open(env!("CARGO_MANIFEST_DIR")).expect("opened");
-        let of = Metadata::of(&root.into()).expect("examined");
+        let of = Metadata::of(&root).expect("examined");
         for (name, device, inode, expected) in [
             ("of the upper layer's file system", 40, 12, Volume::Layered),
             ("numbered by overlayfs", 40, LAYERED_INODES_END, Volume::Other),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::status::Status;
 use crate::http::view::View;
 use crate::site::file::{Metadata, OpenFile};
@@ -50,6 +51,14 @@ impl OpenRequest {
         }
         self.path.push(0);
         self.listing = None;
+    }
+
+    /// From now on a request for what is beside the file at `path` and holds it in this coding.
+    pub(crate) fn set_sidecar(&mut self, site: &Arc<Site>, path: &[u8], coding: Coding) {
+        self.set_file(site, path, b"");
+        self.path.pop();
+        self.path.extend_from_slice(coding.extension().as_bytes());
+        self.path.push(0);
     }
 
     /// From now on a request for the listing of a directory, shown like this.

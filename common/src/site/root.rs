@@ -21,6 +21,7 @@ use crate::http::conditional::EtagPolicy;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::mounts::{MountId, Mounts};
 use crate::site::rule_files::SiteRules;
+use crate::site::variants::Compress;
 
 /// How often an open is repeated that lost a race against a rename (`EAGAIN`, openat2(2)).
 const RACES_MAX: usize = 8;
@@ -46,6 +47,8 @@ pub struct SiteOptions {
     pub listing: bool,
     /// What entity tags are made of.
     pub etag: EtagPolicy,
+    /// Which variants of files are served.
+    pub compress: Compress,
 }
 
 /// A directory that is served.

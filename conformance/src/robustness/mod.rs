@@ -20,6 +20,7 @@ mod timeouts;
 mod uploads;
 mod validators;
 mod vanishing;
+mod variants;
 mod volumes;
 mod waiting;
 
@@ -80,13 +81,14 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 17] = [
+    let groups: [(&str, &[(&str, Test)]); 18] = [
         ("timeouts", timeouts::TESTS),
         ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
         ("changing_files", changing_files::TESTS),
         ("freshness", freshness::TESTS),
         ("validators", validators::TESTS),
+        ("variants", variants::TESTS),
         ("eviction", eviction::TESTS),
         ("secrets", secrets::TESTS),
         ("downloads", downloads::TESTS),

@@ -23,6 +23,7 @@ mod rules;
 mod targets;
 mod transfer_coding;
 mod traversal;
+mod variants;
 mod versions;
 
 use crate::row::Row;
@@ -64,6 +65,7 @@ pub fn groups() -> Vec<Group> {
         ("half_close", half_close::rows()),
         ("limits", limits::rows()),
         ("rules", rules::rows()),
+        ("variants", variants::rows()),
     ]
     .into_iter()
     .map(|(name, rows)| Group { name, rows })

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::additions::Additions;
 use crate::http::conditional::{EtagPolicy, Timestamp, Validators};
 use crate::http::date::Date;
-use crate::http::head::{self, General, Persistence, Representation};
-use crate::http::mime::MediaType;
+use crate::http::head::{self, Form, General, Persistence, Representation};
 use crate::http::status::Status;
 use crate::site::file::{Metadata, SharedFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::rule_files::FileRules;
+use crate::site::variants::Variants;
 
 /// Where the bytes of a body come from. It is a share: neither is freed while it is being sent.
 #[derive(Clone, Debug)]
@@ -33,8 +34,9 @@ pub(crate) struct Candidate<'a> {
 }
 
 /// What is known of a file without a look into it.
+#[derive(Clone)]
 pub(crate) struct Kind {
-    pub(crate) media_type: MediaType,
+    pub(crate) form: Form,
     pub(crate) etag: EtagPolicy,
     pub(crate) rules: FileRules,
 }
@@ -61,7 +63,11 @@ impl Moment {
 #[derive(Debug)]
 pub(crate) struct CachedFile {
     pub(crate) metadata: Metadata,
-    pub(crate) media_type: MediaType,
+    pub(crate) form: Form,
+    /// What else there is of the file, where that may be. Its next entry goes on with it.
+    pub(crate) variants: Option<Arc<Variants>>,
+    /// The same as a variant of the file that it is beside of.
+    pub(crate) as_variant: Option<Arc<CachedFile>>,
     pub(crate) rules: FileRules,
     /// The head of a 200 on a kept HTTP/1.1 connection, from when the file has settled; its date is replaced.
     head: Box<[u8]>,
@@ -77,17 +83,17 @@ pub(crate) struct CachedFile {
 }
 
 impl CachedFile {
-    /// An entry that is read from an open file.
+    /// An entry of a file that was found to be this.
     pub(crate) fn new(
-        candidate: &Candidate<'_>,
+        source: Source,
+        metadata: Metadata,
         kind: Kind,
-        moment: Moment,
+        moment: &Moment,
         wants_bytes: bool,
         watch: Option<i32>,
         expires: Instant,
     ) -> CachedFile {
-        let Candidate { file, metadata, .. } = *candidate;
-        let Kind { media_type, etag, rules } = kind;
+        let Kind { form, etag, rules } = kind;
         let settles_in = metadata.state().settles_in(etag, moment.unix_time());
         // Far in the future if the change time is: the tag stays weak as long as there is the entry.
         let settles = moment.now.checked_add(settles_in).unwrap_or(expires);
@@ -95,20 +101,47 @@ impl CachedFile {
         let general = General { date: Date::EPOCH, persistence: Persistence::Kept };
         let settled = moment.unix_time().after(settles_in);
         let additions = rules.additions.as_deref();
-        let representation = representation_at(settled, &metadata, media_type, additions, etag);
+        let representation = representation_at(settled, &metadata, form, additions, etag);
         head::build_ok_headers(&mut head, &general, &representation);
-        let source = Source::File(Arc::clone(file));
         // Where changes can't be seen, these bytes may not be those that the strong tag will stand for.
         let expires = if watch.is_none() && !settles_in.is_zero() { expires.min(settles) } else { expires };
-        let head = head.into();
-        CachedFile { metadata, media_type, rules, head, settles, source, wants_bytes, watch, expires }
+        CachedFile {
+            metadata,
+            form,
+            variants: (form.varies && form.coding.is_none()).then(Arc::default),
+            as_variant: None,
+            rules,
+            head: head.into(),
+            settles,
+            source,
+            wants_bytes,
+            watch,
+            expires,
+        }
+    }
+
+    /// The same file in a coding that it was compressed in.
+    pub(crate) fn compressed(
+        &self,
+        bytes: &Arc<FileBytes>,
+        coding: Coding,
+        etag: EtagPolicy,
+        moment: &Moment,
+    ) -> CachedFile {
+        let metadata = Metadata { size: bytes.len() as u64, ..self.metadata };
+        let form = Form { coding: Some(coding), ..self.form };
+        let kind = Kind { form, etag, rules: self.rules.clone() };
+        let source = Source::Memory(Arc::clone(bytes));
+        CachedFile::new(source, metadata, kind, moment, false, self.watch, self.expires)
     }
 
     /// The same with its bytes in memory.
     pub(crate) fn with_bytes(&self, bytes: Arc<FileBytes>) -> CachedFile {
         CachedFile {
             metadata: self.metadata,
-            media_type: self.media_type,
+            form: self.form,
+            variants: self.variants.clone(),
+            as_variant: self.as_variant.as_ref().map(|entry| Arc::new(entry.with_bytes(Arc::clone(&bytes)))),
             rules: self.rules.clone(),
             head: self.head.clone(),
             settles: self.settles,
@@ -134,7 +167,7 @@ impl CachedFile {
     #[cold]
     fn push_new_head(&self, out: &mut Vec<u8>, general: &General, etag: EtagPolicy, moment: &Moment) {
         let additions = self.rules.additions.as_deref();
-        let representation = representation(&self.metadata, self.media_type, additions, etag, moment);
+        let representation = representation(&self.metadata, self.form, additions, etag, moment);
         head::build_ok_headers(out, general, &representation);
     }
 
@@ -151,23 +184,23 @@ impl CachedFile {
 /// What is sent of a file, at this moment: how strong its validators are depends on the time.
 pub(crate) fn representation<'a>(
     metadata: &Metadata,
-    media_type: MediaType,
+    form: Form,
     additions: Option<&'a Additions>,
     etag: EtagPolicy,
     moment: &Moment,
 ) -> Representation<'a> {
-    representation_at(moment.unix_time(), metadata, media_type, additions, etag)
+    representation_at(moment.unix_time(), metadata, form, additions, etag)
 }
 
 fn representation_at<'a>(
     now: Timestamp,
     metadata: &Metadata,
-    media_type: MediaType,
+    form: Form,
     additions: Option<&'a Additions>,
     etag: EtagPolicy,
 ) -> Representation<'a> {
-    let validators = Validators::new(etag, &metadata.state(), now);
-    Representation { media_type, size: metadata.size, validators, additions }
+    let validators = Validators::coded(etag, &metadata.state(), form.coding, now);
+    Representation { form, size: metadata.size, validators, additions }
 }
 
 #[cfg(test)]
@@ -185,17 +218,17 @@ mod tests {
     fn entry(now: Instant, etag: EtagPolicy, watch: Option<i32>) -> CachedFile {
         let opened = tempfile::tempfile().expect("a file");
         let changed = (UNIX_SECONDS, 500_000_000);
-        let found = Metadata::of(&opened.into()).expect("examined");
+        let found = Metadata::of(&opened).expect("examined");
         let metadata = Metadata { modified_seconds: 1_000_000, modified_nanoseconds: 5, changed, ..found };
         let file = tempfile::tempfile().expect("a file");
         let file = Arc::new(SharedFile::new(OpenFile::new(file.into(), Volume::Local, 0)));
-        let candidate = Candidate { path: b"a.html", file: &file, metadata, examined: now };
         let expires = now + Duration::from_secs(10);
         let lines = b"Cache-Control: public\r\n"[..].into();
         let additions = Some(Arc::new(Additions { lines, ..Additions::default() }));
         let rules = FileRules { additions, ..FileRules::default() };
-        let kind = Kind { media_type: mime_for(b"a.html"), etag, rules };
-        CachedFile::new(&candidate, kind, moment(now, 0), true, watch, expires)
+        let form = Form { media_type: mime_for(b"a.html"), coding: None, varies: true };
+        let kind = Kind { form, etag, rules };
+        CachedFile::new(Source::File(file), metadata, kind, &moment(now, 0), true, watch, expires)
     }
 
     /// So many milliseconds after `now`, which is in the middle of the second.
@@ -220,7 +253,7 @@ mod tests {
                     let (mut pushed, mut built) = (b"before".to_vec(), b"before".to_vec());
                     entry.push_head(&mut pushed, &general, etag, &moment);
                     let additions = entry.rules.additions.as_deref();
-                    let new = representation(&entry.metadata, entry.media_type, additions, etag, &moment);
+                    let new = representation(&entry.metadata, entry.form, additions, etag, &moment);
                     head::build_ok_headers(&mut built, &general, &new);
                     let text = String::from_utf8_lossy(&pushed);
                     assert!(text.contains("\r\nCache-Control: public\r\n"), "{text}");

@@ -31,9 +31,11 @@ use arrayvec::ArrayVec;
 use rustix::fs::inotify::{Event, ReadFlags, Reader};
 use rustix::io::Errno;
 
+use crate::http::accept_encoding::Coding;
+use crate::http::head::Form;
 use crate::http::mime::mime_for;
 use crate::site::file_bytes::FileBytes;
-use crate::site::root::Site;
+use crate::site::root::{Site, SiteOptions};
 use crate::site::sendfile::SENDFILE_BYTES_MIN;
 
 pub(crate) use entry::{CachedFile, Candidate, Kind, Moment, Source, representation};
@@ -193,12 +195,14 @@ impl Cache {
             Visibility::Unseen => (None, *examined + UNSEEN_TTL),
             Visibility::Unsettled => return None,
         };
-        let rules = site.rules().map(|rules| rules.of_file(&path)).unwrap_or_default();
-        let kind = Kind { media_type: mime_for(&path), etag: site.options().etag, rules };
         if !wants_bytes && metadata.size >= SENDFILE_BYTES_MIN as u64 {
             file.remember_residency(metadata.size);
         }
-        let entry = CachedFile::new(candidate, kind, moment, wants_bytes, watch, expires);
+        let source = Source::File(Arc::clone(file));
+        let new =
+            |kind| CachedFile::new(source.clone(), *metadata, kind, &moment, wants_bytes, watch, expires);
+        let mut entry = new(kind(site, &path));
+        entry.as_variant = variant_kind(site, &path).map(|kind| Arc::new(new(kind)));
         let entry = Arc::new(entry);
         victims.iter().for_each(|victim| self.evict(victim));
         self.shelves.put(path, Kept { file: Arc::clone(&entry), tally });
@@ -301,6 +305,10 @@ impl Cache {
                     }
                     path.extend_from_slice(name.to_bytes());
                     self.remove(&path);
+                    // Its entry may note that there is no such variant.
+                    if let Some((whole, _)) = Coding::of_sidecar(&path) {
+                        self.remove(whole);
+                    }
                     if self.watches.has_directory(&path) {
                         self.remove_below(&path);
                     }
@@ -352,6 +360,22 @@ impl Cache {
     }
 }
 
+/// What the file at this path is.
+fn kind(site: &Site, path: &[u8]) -> Kind {
+    let SiteOptions { etag, compress, .. } = site.options();
+    let media_type = mime_for(path);
+    let form = Form { media_type, coding: None, varies: compress.applies_to(media_type) };
+    let rules = site.rules().map(|rules| rules.of_file(path)).unwrap_or_default();
+    Kind { form, etag, rules }
+}
+
+/// What the file at this path is in place of the one that it is a variant of, by its name.
+fn variant_kind(site: &Site, path: &[u8]) -> Option<Kind> {
+    let (whole, coding) = Coding::of_sidecar(path)?;
+    let kind = kind(site, whole);
+    kind.form.varies.then_some(Kind { form: Form { coding: Some(coding), ..kind.form }, ..kind })
+}
+
 /// A file as the cache keeps it: large and open, or small and about to be read.
 #[cfg(test)]
 fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
@@ -364,10 +388,10 @@ fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
     let metadata = Metadata { size, modified_seconds: 0, ..Metadata::of(&file).expect("its state") };
     let file = Arc::new(SharedFile::new(OpenFile::new(file, Volume::Local, 0)));
     let now = Instant::now();
-    let candidate = Candidate { path: b"a.txt", file: &file, metadata, examined: now };
     let moment = Moment { now, unix_seconds: i64::MAX, next_second: now };
-    let kind = Kind { media_type: mime_for(b"a.txt"), etag: EtagPolicy::Off, rules: FileRules::default() };
-    CachedFile::new(&candidate, kind, moment, wants_bytes, Some(7), now)
+    let form = Form { media_type: mime_for(b"a.txt"), coding: None, varies: true };
+    let kind = Kind { form, etag: EtagPolicy::Off, rules: FileRules::default() };
+    CachedFile::new(Source::File(file), metadata, kind, &moment, wants_bytes, Some(7), now)
 }
 
 #[cfg(test)]
