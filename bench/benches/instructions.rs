@@ -63,8 +63,15 @@ type Case = (&'static str, u32, fn(&mut Setting) -> Go);
 /// One go of a case, ready to be counted.
 type Go = Box<dyn FnOnce(&mut Setting)>;
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 10] = [
     ("1 KiB from the cache", 1, |setting| setting.hit(WRK.to_vec())),
+    ("1 KiB from the cache, with rules", 1, |setting| {
+        setting.rule();
+        setting.hit(WRK.to_vec())
+    }),
+    ("text as it is, from the cache", 1, |setting| setting.hit(text_in(""))),
+    ("text in brotli, compressed", 1, |setting| setting.coded("text.html")),
+    ("text in brotli, a file beside it", 1, |setting| setting.coded("beside.html")),
     ("1 KiB, cache off, file handed over", 1, Setting::miss),
     ("not modified, from the cache", 1, |setting| {
         let condition = format!("If-None-Match: {}\r\n", setting.entity_tag());
@@ -274,9 +281,9 @@ fn mark() {
     kill_process(getpid(), rustix::process::Signal::USR1).expect("a signal to itself");
 }
 
-/// A site of one file of 1 KiB, and a connection that has been used.
+/// A site of files of 1 KiB, and a connection that has been used.
 struct Setting {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     worker: Worker,
     connection: Connection,
 }
@@ -288,12 +295,26 @@ impl Setting {
 
     fn with(config: Config) -> Setting {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("1KiB.bin"), vec![b'x'; 1024]).expect("a temporary file");
+        for name in ["1KiB.bin", "text.html", "beside.html", "beside.html.br"] {
+            fs::write(folder.path().join(name), vec![b'x'; 1024]).expect("a temporary file");
+        }
+        Setting::of(folder, config)
+    }
+
+    /// The same site, with rules that have nothing to say of the file.
+    fn rule(&mut self) {
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a temporary folder"));
+        fs::write(folder.path().join("_headers"), "/assets/*\n Cache-Control: immutable\n").expect("a file");
+        fs::write(folder.path().join("_redirects"), "/old/* /new/:splat\n/now /then 302!\n").expect("a file");
+        *self = Setting::of(folder, Config::default());
+    }
+
+    fn of(folder: tempfile::TempDir, config: Config) -> Setting {
         let site = Site::open_root(folder.path(), SiteOptions::default()).expect("the folder opens");
         let service = Arc::new(Service::new(site, config).expect("a service"));
         let worker = Worker::new(service, 0);
         let connection = Connection::new(&worker, None);
-        let mut setting = Setting { _folder: folder, worker, connection };
+        let mut setting = Setting { folder, worker, connection };
         // The head of a file that has just been written is no prepared one.
         while setting.entity_tag().starts_with("W/") {
             std::thread::sleep(Duration::from_millis(10));
@@ -315,6 +336,17 @@ impl Setting {
             setting.connection.received(&mut setting.worker, black_box(&request));
             setting.send();
         })
+    }
+
+    /// A request for text by a client that accepts brotli, once it is there.
+    fn coded(&mut self, name: &str) -> Go {
+        let request = text_in("Accept-Encoding: gzip, deflate, br, zstd\r\n");
+        let request = String::from_utf8(request).expect("a head").replace("text.html", name);
+        while !String::from_utf8_lossy(&self.answer(request.as_bytes())).contains("Content-Encoding: br") {
+            std::thread::sleep(Duration::from_millis(1));
+            self.worker.tick();
+        }
+        self.hit(request.into_bytes())
     }
 
     /// A request without a cache: the backend's open is made beforehand.
@@ -388,6 +420,12 @@ impl Setting {
         self.connection.sent(&mut self.worker, bytes);
         true
     }
+}
+
+/// The plainest request for text, with one more field.
+fn text_in(field: &str) -> Vec<u8> {
+    let request = String::from_utf8(with_field(field)).expect("a head");
+    request.replace("1KiB.bin", "text.html").into_bytes()
 }
 
 /// The plainest request with one more field.

@@ -313,16 +313,15 @@ fn note_field<'a>(
     head: &[u8],
     field: &httparse::Header<'a>,
 ) -> Result<(), Status> {
-    let (name, value) = (field.name, field.value);
-    let is = |expected: &str| name.eq_ignore_ascii_case(expected);
+    let (name, value) = (field.name.as_bytes(), field.value);
     let condition = match name.len() {
-        4 if is("host") => {
+        4 if is(name, b"host") => {
             gathered.hosts += 1;
             gathered.host = value;
             None
         }
-        5 if is("range") => Some(Condition::Range),
-        6 if is("expect") => {
+        5 if is(name, b"range") => Some(Condition::Range),
+        6 if is(name, b"expect") => {
             let known = value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
             request.expectation = match request.expectation {
                 Expectation::None | Expectation::Continue if known => Expectation::Continue,
@@ -330,41 +329,41 @@ fn note_field<'a>(
             };
             None
         }
-        7 if is("referer") => {
+        7 if is(name, b"referer") => {
             request.referer = Span::of(value, head);
             None
         }
-        8 if is("if-match") => Some(Condition::IfMatch),
-        8 if is("if-range") => Some(Condition::IfRange),
-        10 if is("connection") => {
+        8 if is(name, b"if-match") => Some(Condition::IfMatch),
+        8 if is(name, b"if-range") => Some(Condition::IfRange),
+        10 if is(name, b"connection") => {
             for token in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 gathered.close |= token.eq_ignore_ascii_case(b"close");
                 gathered.keep_alive |= token.eq_ignore_ascii_case(b"keep-alive");
             }
             None
         }
-        10 if is("user-agent") => {
+        10 if is(name, b"user-agent") => {
             request.user_agent = Span::of(value, head);
             None
         }
-        13 if is("if-none-match") => Some(Condition::IfNoneMatch),
-        14 if is("content-length") => {
+        13 if is(name, b"if-none-match") => Some(Condition::IfNoneMatch),
+        14 if is(name, b"content-length") => {
             gathered.content_length = Some(content_length(value, gathered.content_length)?);
             None
         }
-        15 if is("accept-encoding") => {
+        15 if is(name, b"accept-encoding") => {
             request.has_more_codings = request.accept_encoding != Span::default();
             request.accept_encoding = Span::of(value, head);
             None
         }
-        17 if is("if-modified-since") => Some(Condition::IfModifiedSince),
-        17 if is("transfer-encoding") => {
+        17 if is(name, b"if-modified-since") => Some(Condition::IfModifiedSince),
+        17 if is(name, b"transfer-encoding") => {
             for coding in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 gathered.coding = Some(next_coding(gathered.coding, coding));
             }
             None
         }
-        19 if is("if-unmodified-since") => Some(Condition::IfUnmodifiedSince),
+        19 if is(name, b"if-unmodified-since") => Some(Condition::IfUnmodifiedSince),
         _ => None,
     };
     if let Some(condition) = condition {
@@ -373,6 +372,14 @@ fn note_field<'a>(
         request.conditions.try_push((condition, span)).map_err(full)?;
     }
     Ok(())
+}
+
+/// Whether a field has this name, which is in small letters. The fifth bit of a letter is its case; of what else may be in
+/// a name (RFC 9110 §5.6.2) nothing becomes a letter or a hyphen by it.
+#[inline]
+fn is<const BYTES: usize>(name: &[u8], expected: &[u8; BYTES]) -> bool {
+    let Ok(name) = <&[u8; BYTES]>::try_from(name) else { return false };
+    name.iter().zip(expected).fold(0, |difference, (one, other)| difference | ((one | 0x20) ^ other)) == 0
 }
 
 /// Parses one Content-Length line: a number, or a list repeating the same number (RFC 9110 §8.6).

@@ -150,10 +150,19 @@ impl Responder {
         self.close = None;
         self.path.clear();
         self.path.shrink_to(KEPT_BYTES_MAX);
-        self.asked.clear();
-        self.asked.shrink_to(KEPT_BYTES_MAX);
+        if self.asked.capacity() | self.whole_path.capacity() != 0 {
+            self.reset_rare();
+        }
+    }
+
+    /// What only rules and variants use.
+    #[cold]
+    fn reset_rare(&mut self) {
         self.whole = None;
-        self.whole_path.shrink_to(KEPT_BYTES_MAX);
+        for path in [&mut self.asked, &mut self.whole_path] {
+            path.clear();
+            path.shrink_to(KEPT_BYTES_MAX);
+        }
     }
 
     /// The file that is missing.

@@ -28,6 +28,8 @@ const READ_BYTES_MAX: usize = FILE_BYTES_MAX + LINE_BYTES_MAX;
 pub(crate) struct SiteRules {
     headers: HeaderRules,
     redirects: RedirectRules,
+    /// There are some: every request asks.
+    has_any: bool,
     /// The files that they were read from.
     sources: [Source; 2],
     /// What is wrong with those, a line for each fault.
@@ -82,7 +84,8 @@ impl SiteRules {
         let (redirects, of_redirects) = Source::read(REDIRECTS_FILE, &open, &mut faults);
         let (redirects, wrong) = RedirectRules::parse(&redirects);
         note(REDIRECTS_FILE, &wrong, &mut faults);
-        SiteRules { headers, redirects, sources: [of_fields, of_redirects], faults }
+        let has_any = !headers.is_empty() || !redirects.is_empty();
+        SiteRules { headers, redirects, has_any, sources: [of_fields, of_redirects], faults }
     }
 
     /// The rules as the files have them now, if those are others than they were. When nothing can be found out, for want
@@ -125,7 +128,7 @@ impl SiteRules {
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.redirects.is_empty()
+        !self.has_any
     }
 
     /// What is said in answers to this path. Each rule is tried.
