@@ -9,7 +9,7 @@ mod heads;
 
 use common::http::conditional::{EtagPolicy, FileState, Timestamp, Validators};
 use common::http::date::Date;
-use common::http::head::{General, Persistence, Representation};
+use common::http::head::{Form, General, Persistence, Representation};
 use common::http::request::{Parsed, Request};
 use common::{
     CacheConfig, Config, Connection, Opened, Service, SharedFile, Site, SiteOptions, Step, Worker, build_404,
@@ -100,7 +100,7 @@ fn heads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
     let general = General { date: Date::from_unix(NOW), persistence: Persistence::Kept };
     let file = Representation {
-        media_type: mime_for(b"index.html"),
+        form: Form { media_type: mime_for(b"index.html"), coding: None, varies: true },
         size: FILE_BYTES,
         validators: validators(FILE_BYTES),
         additions: None,

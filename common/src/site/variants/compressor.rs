@@ -363,3 +363,246 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.write(bytes);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::file::OpenFile;
+    use std::fs::{self, File};
+    use std::io::{Seek, Write};
+    use std::os::unix::fs::FileExt;
+    use std::time::{Duration, Instant};
+
+    fn text(number: usize) -> Vec<u8> {
+        format!("{number} ").repeat(2_000).into_bytes()[..4_000].to_vec()
+    }
+
+    fn memory(bytes: &[u8]) -> (Metadata, Source) {
+        let file = tempfile::tempfile().expect("a file");
+        let metadata = Metadata { size: bytes.len() as u64, ..Metadata::of(&file).expect("examined") };
+        (metadata, Source::Memory(Arc::new(FileBytes::from(bytes))))
+    }
+
+    fn source(file: &File, volume: Volume) -> (Metadata, Source) {
+        let metadata = Metadata::of(file).expect("examined");
+        let file = OpenFile::new(file.try_clone().expect("opened twice").into(), volume, 0);
+        (metadata, Source::File(Arc::new(SharedFile::new(file))))
+    }
+
+    fn wait_for(what: &str, holds: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn is_done(compressed: &Compressed) -> bool {
+        compressed.brotli.get().is_some()
+    }
+
+    #[test]
+    fn the_same_bytes_are_compressed_once() {
+        let compressor = Compressor::new(1 << 20);
+        let (metadata, first) = memory(&text(1));
+        let made = compressor.request(b"a", &metadata, &first).expect("room");
+        let again = compressor.request(b"a", &metadata, &memory(&text(1)).1).expect("room");
+        assert!(Arc::ptr_eq(&made, &again), "while it waits");
+        wait_for("it is made", || is_done(&made));
+        let later = compressor.request(b"a", &metadata, &memory(&text(1)).1).expect("room");
+        assert!(Arc::ptr_eq(&made, &later), "afterwards");
+        let other = compressor.request(b"a", &metadata, &memory(&text(2)).1).expect("room");
+        assert!(!Arc::ptr_eq(&made, &other), "other bytes of the same size and state");
+        wait_for("it is made", || is_done(&other));
+        let [gzip, brotli] =
+            [Coding::Gzip, Coding::Brotli].map(|coding| made.bytes(coding).expect("smaller"));
+        assert!(gzip.len() < 200 && brotli.len() < 200);
+        assert!(made.bytes(Coding::Zstd).is_none());
+    }
+
+    #[test]
+    fn sizes_that_are_not_worth_it() {
+        let compressor = Compressor::new(1 << 20);
+        for (size, is_worth_it) in
+            [(0, false), (1023, false), (1024, true), (1 << 20, true), ((1 << 20) + 1, false)]
+        {
+            let metadata = Metadata { size, ..memory(b"").0 };
+            let path = size.to_string();
+            let made = compressor.request(path.as_bytes(), &metadata, &memory(&text(1)).1);
+            assert_eq!(made.is_some(), is_worth_it, "{size}");
+        }
+    }
+
+    /// A tenth is what it must gain.
+    #[test]
+    fn what_hardly_shrinks_is_not_kept() {
+        let bytes = [b'x'; 1000];
+        for (coded, is_kept) in [(900, true), (901, false), (1000, false), (2000, false)] {
+            let encode: fn(&[u8]) -> std::io::Result<Vec<u8>> = match coded {
+                900 => |_| Ok(vec![0; 900]),
+                901 => |_| Ok(vec![0; 901]),
+                1000 => |_| Ok(vec![0; 1000]),
+                _ => |_| Ok(vec![0; 2000]),
+            };
+            assert_eq!(made(&bytes, encode).is_some(), is_kept, "{coded}");
+        }
+        assert!(made(&bytes, |_| Err(std::io::ErrorKind::Other.into())).is_none());
+        assert!(made(&bytes, |_| panic!("an encoder that can't")).is_none());
+    }
+
+    /// A file whose state tells it from any later one is known by that; what was made is looked at once more.
+    #[test]
+    fn files_are_known_by_their_state() {
+        let compressor = Compressor::new(1 << 20);
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&text(1)).expect("written");
+        let (metadata, opened) = source(&file, Volume::Local);
+        let young = compressor.request(b"a", &metadata, &opened).expect("room");
+        wait_for("it is made", || is_done(&young));
+        let again = compressor.request(b"a", &metadata, &opened).expect("room");
+        assert!(!Arc::ptr_eq(&young, &again), "another write could have left the same state");
+        wait_for("it is made", || is_done(&again));
+        assert!(Arc::ptr_eq(
+            young.bytes(Coding::Gzip).expect("made"),
+            again.bytes(Coding::Gzip).expect("made")
+        ));
+        let settled = || {
+            let since = UNIX_EPOCH.elapsed().expect("a clock");
+            let now = Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() };
+            metadata.state().settles_in(EtagPolicy::Strict, now).is_zero()
+        };
+        wait_for("it is old enough", settled);
+        let old = compressor.request(b"a", &metadata, &opened).expect("room");
+        wait_for("it is made", || is_done(&old));
+        let known = compressor.request(b"a", &metadata, &opened).expect("room");
+        assert!(Arc::ptr_eq(&old, &known));
+        // As stores through a memory mapping may: other content, and the same state.
+        file.write_all_at(&text(2), 0).expect("written");
+        let (changed, opened) = source(&file, Volume::Local);
+        assert_ne!(changed, metadata);
+        let lie = Compressed::new(Some(changed));
+        lie.digest.get_or_init(|| digest(&text(1)));
+        lie.is_certain.store(true, Relaxed);
+        compressor.shared.lock().keep(b"a", Arc::new(lie));
+        let stale = compressor.request(b"a", &changed, &opened).expect("room");
+        wait_for("it is found out", || stale.is_stale());
+        let right = compressor.request(b"a", &changed, &opened).expect("room");
+        assert!(!Arc::ptr_eq(&stale, &right));
+        wait_for("it is made", || is_done(&right));
+        assert_eq!(right.digest.get(), Some(&digest(&text(2))));
+    }
+
+    /// Bytes that were read while they changed are of no state that there ever was.
+    #[test]
+    fn a_file_that_changes_meanwhile_is_not_compressed() {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&text(1)).expect("written");
+        let (metadata, opened) = source(&file, Volume::Local);
+        file.rewind().and_then(|()| file.write_all(b"other")).expect("written");
+        let Source::File(shared) = opened else { panic!("a file") };
+        let target = Arc::new(Compressed::new(Some(metadata)));
+        let content = Content::File(shared, metadata);
+        let job = Job { path: b"a"[..].into(), content, target: Arc::clone(&target), earlier: None };
+        job.carry_out(|| true);
+        let now = Metadata::of(&file).expect("examined");
+        assert_eq!(is_done(&target), now == metadata, "unless it was all within one tick of the clock");
+    }
+
+    /// A thread that waited for a server would compress nothing any more.
+    #[test]
+    fn no_file_is_read_where_that_may_wait_for_ever() {
+        let compressor = Compressor::new(1 << 20);
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&text(1)).expect("written");
+        for (volume, is_read) in
+            [(Volume::Memory, true), (Volume::Local, true), (Volume::Layered, true), (Volume::Other, false)]
+        {
+            let (metadata, opened) = source(&file, volume);
+            let path = format!("{volume:?}");
+            assert_eq!(compressor.request(path.as_bytes(), &metadata, &opened).is_some(), is_read, "{path}");
+        }
+    }
+
+    /// Nothing is begun that nobody wants any more, and what is finished counts until others take its place.
+    #[test]
+    fn memory_is_bounded() {
+        let compressor = Compressor::new(2_000);
+        let mut made = Vec::new();
+        for number in 0..20 {
+            let (metadata, source) = memory(&text(number));
+            let path = number.to_string();
+            let compressed = compressor.request(path.as_bytes(), &metadata, &source).expect("room");
+            wait_for("it is made", || is_done(&compressed));
+            made.push(compressed);
+        }
+        let shared = &compressor.shared;
+        wait_for("it is counted", || shared.lock().kept.peek(&b"19"[..]).is_none_or(|kept| kept.bytes > 0));
+        let state = shared.lock();
+        assert!(state.bytes <= 2_000 && (1..10).contains(&state.kept.len()), "{} files", state.kept.len());
+        assert_eq!(state.bytes, state.kept.iter().map(|(_, kept)| kept.bytes).sum::<u64>());
+        assert!(state.kept.peek(&b"0"[..]).is_none(), "the oldest leaves first");
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let compressor = Compressor::new(1 << 20);
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(&text(1)).expect("written");
+        let (metadata, opened) = source(&file, Volume::Local);
+        // As if the thread were busy.
+        compressor.shared.lock().has_thread = true;
+        for number in 0..2 * JOBS_MAX {
+            let is_file = number % 2 == 0;
+            let (metadata, source) = if is_file { (metadata, opened.clone()) } else { memory(&text(number)) };
+            compressor.request(number.to_string().as_bytes(), &metadata, &source);
+        }
+        let state = compressor.shared.lock();
+        assert_eq!((state.jobs.len(), state.open_jobs), (JOBS_MAX, OPEN_JOBS_MAX));
+        drop(state);
+        let wanted = |path: &[u8], target: &Arc<Compressed>| {
+            let job = Job {
+                path: path.into(),
+                content: Content::Memory(Arc::new(FileBytes::from(&b""[..]))),
+                target: Arc::clone(target),
+                earlier: None,
+            };
+            compressor.shared.lock().wants(&job)
+        };
+        let (metadata, source) = memory(&text(1));
+        let before = Arc::clone(&compressor.shared.lock().kept.peek(&b"1"[..]).expect("it waits").compressed);
+        assert!(wanted(b"1", &before));
+        assert!(compressor.request(b"1", &metadata, &source).is_some_and(|now| Arc::ptr_eq(&now, &before)));
+        compressor.shared.lock().keep(b"1", Arc::new(Compressed::new(None)));
+        assert!(!wanted(b"1", &before), "the file has changed");
+    }
+
+    #[test]
+    fn the_thread_ends_with_the_compressor() {
+        let compressor = Compressor::new(1 << 20);
+        let (metadata, source) = memory(&text(1));
+        let made = compressor.request(b"a", &metadata, &source).expect("room");
+        wait_for("it is made", || is_done(&made));
+        let shared = Arc::downgrade(&compressor.shared);
+        drop(compressor);
+        wait_for("the thread has ended", || shared.upgrade().is_none());
+    }
+
+    /// The thread doesn't compete with the workers.
+    #[test]
+    fn the_thread_has_the_lowest_priority() {
+        let compressor = Compressor::new(1 << 20);
+        let (metadata, source) = memory(&text(1));
+        let made = compressor.request(b"a", &metadata, &source).expect("room");
+        wait_for("it is made", || is_done(&made));
+        let nice = |task: &str| -> Option<i32> {
+            let stat = fs::read_to_string(format!("/proc/self/task/{task}/stat")).ok()?;
+            let (name, rest) = stat.rsplit_once(')')?;
+            // The nineteenth field (proc_pid_stat(5)); the third comes behind the name.
+            name.ends_with("compressor").then(|| rest.split_whitespace().nth(16)?.parse().ok()).flatten()
+        };
+        let tasks = fs::read_dir("/proc/self/task").expect("threads");
+        let tasks =
+            tasks.filter_map(|task| nice(&task.ok()?.file_name().to_string_lossy())).collect::<Vec<_>>();
+        assert!(tasks.contains(&NICE), "{tasks:?}");
+    }
+}
