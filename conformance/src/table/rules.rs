@@ -22,7 +22,7 @@ fn general(answer: Answer) -> Answer {
 fn odd(answer: Answer) -> Answer {
     answer
         .has("Cache-Control", IMMUTABLE)
-        .has("Vary", "Origin")
+        .has("Vary", "Accept-Encoding, Origin")
         .has("Referrer-Policy", "no-referrer")
         .has("X-Content-Type-Options", "nosniff")
         .lacks("X-Frame-Options")
