@@ -1,36 +1,50 @@
 //! The connections that have a thread: counted, waited for, and within reach of a drain and of newcomers.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::service::socket::{is_silent, reset};
-use common::{Seat, Slots, Token};
+use common::service::socket::{end, is_silent};
+use common::{Rank, Seat, Slots, Standing, Token};
 use rustix::net::{Shutdown, shutdown};
 
-/// A socket, and whether its thread waits for the first byte of a request.
+/// A socket, and whether its thread waits for something that others needn't wait for.
 pub(crate) struct Socket {
     pub(crate) descriptor: OwnedFd,
     accepted: Instant,
-    /// When the connection expires if it stays idle, in microseconds since it was accepted; 0 if it isn't idle.
-    idle_until: AtomicU64,
+    /// How the connection stands: above its lowest [`RANK_SHIFT`] bits 1 and the rank, in these since when it does, in
+    /// microseconds since it was accepted. 0 if it doesn't give way.
+    standing: AtomicU64,
+    gives_way: AtomicBool,
 }
+
+const RANK_SHIFT: u32 = 60;
+const MICROS_MAX: u64 = (1 << RANK_SHIFT) - 1;
 
 impl Socket {
     pub(crate) fn new(descriptor: OwnedFd, now: Instant) -> Arc<Socket> {
-        Arc::new(Socket { descriptor, accepted: now, idle_until: AtomicU64::new(0) })
+        let (standing, gives_way) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Socket { descriptor, accepted: now, standing, gives_way })
     }
 
-    /// The thread is about to wait for the first byte of a request, until this moment; or for something else.
-    pub(crate) fn set_idle(&self, until: Option<Instant>) {
-        let micros = until.map_or(0, |until| until.saturating_duration_since(self.accepted).as_micros());
-        self.idle_until.store(u64::try_from(micros).unwrap_or(u64::MAX), SeqCst);
+    /// The thread is about to wait for bytes, and its connection stands like this.
+    pub(crate) fn set_standing(&self, standing: Option<Standing>) {
+        let word = standing.map_or(0, |Standing { rank, since }| {
+            let micros = since.saturating_duration_since(self.accepted).as_micros();
+            (rank as u64 + 1) << RANK_SHIFT | u64::try_from(micros).unwrap_or(u64::MAX).min(MICROS_MAX)
+        });
+        self.standing.store(word, SeqCst);
     }
 
     /// The thread has received something, or waited in vain.
     pub(crate) fn set_busy(&self) {
-        self.idle_until.store(0, Relaxed);
+        self.standing.store(0, Relaxed);
+    }
+
+    /// Whether the thread was woken because its connection gives way.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.gives_way.load(SeqCst)
     }
 
     /// Wakes the thread as if the client had closed its side. If bytes have come in this moment, it sees those first.
@@ -38,11 +52,15 @@ impl Socket {
         let _gone_already = shutdown(&self.descriptor, Shutdown::Read);
     }
 
-    fn idle_until(&self) -> Option<Instant> {
-        match self.idle_until.load(SeqCst) {
-            0 => None,
-            micros => Some(self.accepted + Duration::from_micros(micros)),
-        }
+    fn standing(&self) -> Option<Standing> {
+        let word = self.standing.load(SeqCst);
+        let rank = match word >> RANK_SHIFT {
+            0 => return None,
+            1 => Rank::Idle,
+            2 => Rank::Lingering,
+            _ => Rank::Reading,
+        };
+        Some(Standing { rank, since: self.accepted + Duration::from_micros(word & MICROS_MAX) })
     }
 }
 
@@ -80,37 +98,39 @@ impl Clients {
     /// on.
     pub(crate) fn wake_idle(&self) {
         self.each(|socket| {
-            if socket.idle_until().is_some() {
+            if socket.standing().is_some_and(|standing| standing.rank == Rank::Idle) {
                 socket.wake();
             }
         });
     }
 
-    /// Lists those that wait for a request, and until when.
-    pub(crate) fn list_idle(&self, idles: &mut Vec<(Instant, Token)>) {
+    /// Lists those that may give way, and how they stand.
+    pub(crate) fn list(&self, list: &mut Vec<(Standing, Token)>) {
         let sockets = self.lock();
-        let idle_until = |token| sockets.get(token)?.idle_until();
-        idles.extend(sockets.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+        let standing = |token| sockets.get(token)?.standing();
+        list.extend(sockets.tokens().filter_map(|token| Some((standing(token)?, token))));
     }
 
-    /// Whether this one waits for a request until that moment, and nothing of it has come.
-    pub(crate) fn is_idle(&self, token: Token, until: Instant) -> bool {
+    /// Whether this one still stands like that, and nothing of it has come.
+    pub(crate) fn stands(&self, token: Token, standing: Standing) -> bool {
         let sockets = self.lock();
         sockets
             .get(token)
-            .is_some_and(|socket| socket.idle_until() == Some(until) && is_silent(&socket.descriptor))
+            .is_some_and(|socket| socket.standing() == Some(standing) && is_silent(&socket.descriptor))
     }
 
-    /// Wakes the thread of one that waits for a request.
-    pub(crate) fn wake(&self, token: Token) {
+    /// Wakes the thread of one that gives way.
+    pub(crate) fn give_way(&self, token: Token) {
         if let Some(socket) = self.lock().get(token) {
+            socket.gives_way.store(true, SeqCst);
             socket.wake();
         }
     }
 
-    /// Resets every connection, whatever its thread is doing.
-    pub(crate) fn reset(&self) {
-        self.each(|socket| reset(&socket.descriptor));
+    /// Ends every connection, whatever its thread is doing: how many there are.
+    pub(crate) fn end(&self) -> usize {
+        self.each(|socket| end(&socket.descriptor));
+        self.lock().len()
     }
 
     fn each(&self, act: impl Fn(&Socket)) {
@@ -149,7 +169,7 @@ mod tests {
     use common::Places;
 
     #[test]
-    fn who_has_just_sent_a_request_is_not_idle() {
+    fn who_has_just_sent_a_request_does_not_give_way() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut client = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
         let (theirs, _) = listener.accept().expect("accepted");
@@ -159,22 +179,26 @@ mod tests {
         assert!(seat.take());
         let membership = clients.join(&socket, seat.clone());
         let list = || {
-            let mut idles = Vec::new();
-            clients.list_idle(&mut idles);
-            idles
+            let mut list = Vec::new();
+            clients.list(&mut list);
+            list
         };
         assert_eq!(list(), [], "its thread is at something else");
-        let until = now + Duration::from_secs(60);
-        socket.set_idle(Some(until));
-        let [(listed, token)] = list()[..] else { panic!("one is idle") };
-        assert!(listed <= until && listed + Duration::from_micros(1) > until);
-        assert!(clients.is_idle(token, listed));
-        assert!(!clients.is_idle(token, listed + Duration::from_micros(1)), "idle since another moment");
+        for (rank, since) in [(Rank::Reading, 60), (Rank::Lingering, 0), (Rank::Idle, 0), (Rank::Idle, 60)] {
+            let standing = Standing { rank, since: now + Duration::from_secs(since) };
+            socket.set_standing(Some(standing));
+            let [(listed, token)] = list()[..] else { panic!("one may give way") };
+            assert_eq!(listed, standing);
+            assert!(clients.stands(token, listed));
+            let later = Standing { since: listed.since + Duration::from_micros(1), ..listed };
+            assert!(!clients.stands(token, later), "since another moment");
+        }
         client.write_all(b"GET").expect("written");
         while is_silent(&socket.descriptor) {
             assert!(now.elapsed() < Duration::from_secs(10), "nothing comes");
         }
-        assert!(!clients.is_idle(token, listed));
+        let [(listed, token)] = list()[..] else { panic!("one may give way") };
+        assert!(!clients.stands(token, listed));
         socket.set_busy();
         assert_eq!(list(), []);
         assert_eq!(seat.left(), 0);

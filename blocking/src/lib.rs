@@ -24,3 +24,6 @@ mod clients;
 mod server;
 
 pub use server::serve;
+
+/// What a worker holds open besides its listeners: events of cached files, and the bell that tells of places.
+pub const WORKER_DESCRIPTORS: u64 = 2;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::service::listen::BACKLOG;
 use common::service::socket::{
-    ACCEPT_PAUSE, AcceptError, accept, delivery, has_connection, reset, send_pieces,
+    ACCEPT_PAUSE, AcceptError, accept, delivery, end, has_connection, reset, send_pieces,
 };
 use common::site::file::read_full;
 use common::{
@@ -41,7 +41,7 @@ const LATE_RECEIVES_MAX: u32 = 256;
 
 /// How long a drain goes on accepting what the kernel has queued.
 const QUEUE_WAIT_MAX: Duration = Duration::from_secs(4);
-/// How long the end of the server waits for threads whose connections it has reset.
+/// How long the end of the server waits for threads whose connections it has ended.
 const END_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Connections accepted from one listener before the worker looks at its other events.
@@ -69,7 +69,7 @@ struct Server {
 impl Server {
     fn new(mut worker: Worker, sockets: Vec<OwnedFd>) -> Server {
         let cache_events = worker.files().cache_events();
-        let idles = Idles::new(worker.config().idle_timeout, worker.now());
+        let idles = Idles::new(worker.config().head_timeout, worker.now());
         Server { worker, listeners: sockets, clients: Arc::default(), idles, cache_events }
     }
 
@@ -134,8 +134,9 @@ impl Server {
                     return false;
                 }
                 Err(AcceptError::Exhausted) => {
-                    self.worker.seat().free();
-                    self.pause_accepting();
+                    self.worker.seat().give_back();
+                    let waits = self.has_newcomer();
+                    self.pause_accepting(waits);
                     return false;
                 }
             }
@@ -147,11 +148,11 @@ impl Server {
         self.worker.seat().left() > 0
     }
 
-    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
-    /// way, unless bytes have come from it.
+    /// Where no place is left and a connection waits, here or in another worker, one gives way that has nothing under way,
+    /// unless bytes have come from it.
     fn make_room(&mut self) {
         if !self.idles.pauses(self.worker.now()) {
-            let seeks = !self.has_room() && self.listeners.iter().any(has_connection);
+            let seeks = !self.has_room() && self.has_newcomer();
             self.idles.seek(self.worker.seat(), seeks, false);
             self.give_way();
         }
@@ -159,11 +160,16 @@ impl Server {
 
     fn give_way(&mut self) {
         let clients = &self.clients;
-        let all = |idles: &mut Vec<_>| clients.list_idle(idles);
-        let is_idle = |token, until| clients.is_idle(token, until);
-        if let Some(token) = self.idles.give_way(self.worker.seat(), self.worker.now(), all, is_idle) {
-            clients.wake(token);
+        let all = |list: &mut Vec<_>| clients.list(list);
+        let stands = |token, standing| clients.stands(token, standing);
+        if let Some(token) = self.idles.give_way(self.worker.seat(), self.worker.now(), all, stands) {
+            clients.give_way(token);
         }
+    }
+
+    /// Whether a connection waits to be accepted.
+    fn has_newcomer(&self) -> bool {
+        self.listeners.iter().any(has_connection)
     }
 
     /// Starts the connection's thread. Where the system allows no more of them, the connection waits for one to end; in a
@@ -183,11 +189,7 @@ impl Server {
             };
             match thread::Builder::new().stack_size(STACK_BYTES).spawn(body) {
                 Ok(_detached) => return,
-                Err(_exhausted) => {
-                    self.idles.seek(self.worker.seat(), true, true);
-                    self.give_way();
-                    self.pause_accepting();
-                }
+                Err(_exhausted) => self.pause_accepting(true),
             }
             self.worker.tick();
             if self.worker.drain() != Drain::Serving {
@@ -197,10 +199,15 @@ impl Server {
         }
     }
 
-    /// Descriptors, memory or threads have run out: waits for a connection to end.
-    fn pause_accepting(&mut self) {
+    /// Descriptors, memory or threads have run out: waits for a connection to end. If one waits for what it sets free,
+    /// another gives way.
+    fn pause_accepting(&mut self, waits: bool) {
         self.worker.count_error();
         self.worker.files().shed_descriptors();
+        if waits {
+            self.idles.seek(self.worker.seat(), true, true);
+            self.give_way();
+        }
         self.clients.wait_for_end(ACCEPT_PAUSE);
     }
 }
@@ -240,6 +247,11 @@ impl Client {
         loop {
             self.worker.tick();
             self.worker.flush();
+            if self.worker.drain() == Drain::Over {
+                self.connection.cut_off(&mut self.worker);
+                end(&self.socket.descriptor);
+                return self.close(Close::Drop);
+            }
             match self.connection.step() {
                 Step::Receive => self.receive(&mut buffer),
                 Step::Open(_) => self.open(),
@@ -261,12 +273,15 @@ impl Client {
             self.late_receives = 0;
             self.set_receive_timeout();
         }
-        self.socket.set_idle(self.connection.idle_until());
+        self.socket.set_standing(self.connection.standing(&self.worker));
         let result = recv(&self.socket.descriptor, &mut *buffer, flags);
         self.socket.set_busy();
+        self.worker.tick();
         match result {
+            // It isn't the client that has ended this.
+            Ok((0, _)) if self.worker.drain() == Drain::Over => {}
+            Ok((0, _)) if self.socket.gives_way() => self.connection.give_way(&mut self.worker),
             Ok((received, _length)) => {
-                self.worker.tick();
                 self.connection.received(&mut self.worker, &buffer[..received]);
                 self.late_receives += u32::from(is_overdue);
                 if self.late_receives > LATE_RECEIVES_MAX {
@@ -335,6 +350,8 @@ impl Client {
     fn on_send(&mut self, sent: rustix::io::Result<usize>) {
         self.worker.tick();
         match sent {
+            // It isn't the client that has ended this.
+            Err(_ended) if self.worker.drain() == Drain::Over => {}
             // The file has shrunk, or can't be read.
             Ok(0) | Err(Errno::IO) => self.connection.cut_short(&mut self.worker),
             Ok(sent) => {
@@ -410,18 +427,26 @@ impl Server {
         loop {
             self.worker.tick();
             let now = self.worker.now();
-            match self.worker.drain() {
-                Drain::Serving | Drain::Quiet => {}
-                Drain::Closing => self.clients.wake_idle(),
-                Drain::Over => self.clients.reset(),
-            }
+            let left = match self.worker.drain() {
+                Drain::Serving | Drain::Quiet => 0,
+                Drain::Closing => {
+                    self.clients.wake_idle();
+                    0
+                }
+                Drain::Over => self.clients.end(),
+            };
             self.worker.flush();
             let wait = self.worker.drain_wait().unwrap_or_else(|| {
                 let until =
                     *given_up.get_or_insert_with(|| now + self.worker.service().end_wait(END_WAIT_MAX));
                 until.saturating_duration_since(now).min(ACCEPT_PAUSE)
             });
-            if wait.is_zero() || self.clients.wait_below(1, wait) {
+            if wait.is_zero() {
+                // They wait for a disk, and their clients for an answer.
+                return self.worker.count_cut_off(left as u64);
+            }
+            // A second signal doesn't wake this thread.
+            if self.clients.wait_below(1, wait.min(ACCEPT_PAUSE)) {
                 return;
             }
         }
@@ -433,7 +458,11 @@ impl Server {
         let until = self.worker.now() + self.worker.service().end_wait(QUEUE_WAIT_MAX);
         for index in 0..self.listeners.len() {
             let mut left = BACKLOG.unsigned_abs() as usize + 1;
-            while left > 0 && self.worker.now() < until && self.accept_up_to(ACCEPTS_MAX.min(left), index) {
+            while left > 0
+                && self.worker.now() < until
+                && self.worker.drain() != Drain::Over
+                && self.accept_up_to(ACCEPTS_MAX.min(left), index)
+            {
                 left = left.saturating_sub(ACCEPTS_MAX);
                 self.worker.tick();
             }
@@ -468,5 +497,7 @@ mod tests {
         // A client's time, and half of the rest.
         let bounds = Duration::from_millis(690)..Duration::from_millis(800);
         assert!(bounds.contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        drop(server);
+        assert_eq!(service.stats.totals().cut_off, 1, "its client waits for an answer");
     }
 }

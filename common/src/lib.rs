@@ -23,7 +23,7 @@ pub use http::head::{build_404, build_ok_headers};
 pub use http::mime::mime_for;
 pub use http::request::parse_http_get;
 pub use machine::chunks::{Chunks, Piece, Pieces, SharedPiece};
-pub use machine::connection::Connection;
+pub use machine::connection::{Connection, Rank, Standing};
 pub use machine::drain::Drain;
 pub use machine::notice::Notice;
 pub use machine::peer::Peer;

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Settings {
     /// `Config::connections_max`
     pub connections_max: usize,
+    /// `Config::head_timeout`, in whole milliseconds.
+    pub head_timeout: Duration,
     /// `Config::send_timeout`, in whole milliseconds.
     pub send_timeout: Duration,
     /// `Config::grace`, in whole milliseconds.
@@ -51,9 +53,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let Config { connections_max, send_timeout, .. } = Config::default();
+        let Config { connections_max, head_timeout, send_timeout, .. } = Config::default();
         Settings {
             connections_max,
+            head_timeout,
             send_timeout,
             grace: Duration::from_secs(5),
             cache: CacheLevel::default(),
@@ -68,9 +71,10 @@ impl Default for Settings {
 
 impl Settings {
     /// The arguments that tell a child of them, but for the user, whom it is started as.
-    fn to_arguments(self) -> [String; 8] {
+    fn to_arguments(self) -> [String; 9] {
         [
             self.connections_max.to_string(),
+            self.head_timeout.as_millis().to_string(),
             self.send_timeout.as_millis().to_string(),
             self.grace.as_millis().to_string(),
             format!("{:?}", self.cache),
@@ -83,6 +87,7 @@ impl Settings {
 
     fn from_arguments(arguments: &mut impl Iterator<Item = String>) -> Result<Settings, Failed> {
         let connections_max = parse(arguments.next())?;
+        let head_timeout = Duration::from_millis(parse(arguments.next())?);
         let send_timeout = Duration::from_millis(parse(arguments.next())?);
         let grace = Duration::from_millis(parse(arguments.next())?);
         let cache = arguments.next().unwrap_or_default();
@@ -97,6 +102,7 @@ impl Settings {
         let (descriptors_max, threads_max) = (limit()?, limit()?);
         Ok(Settings {
             connections_max,
+            head_timeout,
             send_timeout,
             grace,
             cache,
@@ -111,6 +117,7 @@ impl Settings {
     fn config(&self) -> Config {
         Config {
             connections_max: self.connections_max,
+            head_timeout: self.head_timeout,
             send_timeout: self.send_timeout,
             grace: self.grace,
             copy: if self.copies { CopyMode::Read } else { CopyMode::Sendfile },

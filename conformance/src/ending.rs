@@ -14,6 +14,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::program::Running;
 
+/// A bell, and events of files.
+const WORKER_DESCRIPTORS: u64 = 2;
+
 /// The first argument of a child process.
 const HIDDEN: &str = "--come-to-a-bad-end";
 
@@ -77,5 +80,5 @@ pub fn become_if_asked() -> Option<ExitCode> {
     let Some((name, serve)) = ENDS.into_iter().find(|(name, _)| *name == end) else {
         return Some(ExitCode::FAILURE);
     };
-    Some(run_with(name, [name.to_owned()].into_iter().chain(arguments), serve))
+    Some(run_with(name, [name.to_owned()].into_iter().chain(arguments), WORKER_DESCRIPTORS, serve))
 }

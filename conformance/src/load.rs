@@ -30,7 +30,14 @@ impl Download {
     /// # Errors
     /// If the response is wrong.
     pub fn begin(address: SocketAddr) -> Result<Download, Failed> {
-        let mut client = Client::connect_narrow(address, 16 * 1024)?;
+        Download::begin_on(Client::connect_narrow(address, 16 * 1024)?)
+    }
+
+    /// As [`begin`](Self::begin), on a narrow connection.
+    ///
+    /// # Errors
+    /// If the response is wrong.
+    pub fn begin_on(mut client: Client) -> Result<Download, Failed> {
         client.send(&get("/8m.bin", &[]))?;
         client.head(Framing::Content)?;
         client.content(BEGUN_BYTES, |at, bytes| pattern_of(LARGE_BYTES).check(at, bytes))?;
@@ -47,18 +54,29 @@ impl Download {
         expect_end(&mut self.client)
     }
 
-    /// Reads what is left of a response that the server has aborted.
+    /// Asks for something more behind the request that is being answered.
     ///
     /// # Errors
-    /// If the response is complete after all, or never ends.
-    pub fn expect_cut(mut self) -> Result<(), Failed> {
+    /// Those of write(2).
+    pub fn ask_more(&mut self) -> Result<(), Failed> {
+        Ok(self.client.send(&get("/digits.txt", &[]))?)
+    }
+
+    /// Reads what is left of a response that the server has given up: all that it had sent, and then an orderly end.
+    /// Returns how many bytes of the content have come.
+    ///
+    /// # Errors
+    /// If the response is complete after all, or the connection is reset or stays open.
+    pub fn expect_cut(mut self) -> Result<u64, Failed> {
         let mut taken = BEGUN_BYTES + self.client.received().len() as u64;
         loop {
             match self.client.hear(Instant::now() + PATIENCE)? {
                 Heard::Bytes(count) => taken += count as u64,
-                Heard::End | Heard::Reset if taken < LARGE_BYTES => return Ok(()),
+                Heard::End if taken < LARGE_BYTES => return Ok(taken),
                 heard => {
-                    return Err(format!("{heard:?} after {taken} bytes of an aborted response").into());
+                    return Err(
+                        format!("{heard:?} after {taken} bytes of a response that was given up").into()
+                    );
                 }
             }
         }

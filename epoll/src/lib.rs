@@ -52,3 +52,6 @@ mod poller;
 mod server;
 
 pub use server::serve;
+
+/// What a worker holds open besides its listeners: the poller, events of the pool and of cached files, and the bell that tells of places.
+pub const WORKER_DESCRIPTORS: u64 = 4;

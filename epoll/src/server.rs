@@ -13,7 +13,7 @@ use common::machine::step::READ_BYTES_MAX;
 use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
 use common::service::socket::{
-    ACCEPT_PAUSE, AcceptError, accept, delivery, has_connection, is_silent, reset, send_pieces,
+    ACCEPT_PAUSE, AcceptError, accept, delivery, end, has_connection, is_silent, reset, send_pieces,
 };
 use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::{
@@ -118,7 +118,7 @@ impl Server {
         let config = worker.config();
         Ok(Server {
             wheel: Wheel::new(config.shortest_timeout(), worker.now()),
-            idles: Idles::new(config.idle_timeout, worker.now()),
+            idles: Idles::new(config.head_timeout, worker.now()),
             page_cache: PageCache::of(config),
             send_large: match config.copy {
                 _ if config.tuned(Tune::AlwaysPool) => Server::send_cold,
@@ -202,10 +202,16 @@ impl Server {
             EventSource::Listener(index) => self.on_acceptable(index),
             EventSource::Pool => self.on_done(),
             EventSource::Cache => self.worker.files().refresh_cache(),
-            EventSource::Places => self.idles.wake(self.worker.seat()),
+            EventSource::Places => self.on_places(),
             // The drain that follows every turn's events looks at its phase anyway.
             EventSource::Shutdown => {}
         }
+    }
+
+    /// There may be a place for a connection, or a descriptor, or one is sought.
+    fn on_places(&mut self) {
+        self.idles.wake(self.worker.seat());
+        self.accept_pause = None;
     }
 }
 
@@ -236,7 +242,10 @@ impl Server {
                 }
                 Err(AcceptError::Empty) => listener.acceptable = false,
                 Err(AcceptError::Connection) => self.worker.count_error(),
-                Err(AcceptError::Exhausted) => self.pause_accepting(),
+                Err(AcceptError::Exhausted) => {
+                    self.worker.seat().give_back();
+                    return self.pause_accepting();
+                }
             }
             self.worker.seat().free();
         }
@@ -261,27 +270,28 @@ impl Server {
             && self.listeners.iter().any(|listener| listener.acceptable)
     }
 
-    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
-    /// way: not if bytes have come from it, which events of this turn may not tell of yet.
+    /// Where no place or no descriptor is left and a connection waits, here or in another worker, one gives way that has
+    /// nothing under way: not if bytes have come from it, which events of this turn may not tell of yet.
     fn make_room(&mut self) {
         let now = self.worker.now();
         if self.idles.pauses(now) {
             return;
         }
-        let seeks = !self.has_room() && self.accept_pause.is_none() && self.has_newcomer();
-        self.idles.seek(self.worker.seat(), seeks, false);
+        let is_exhausted = self.accept_pause.is_some();
+        let seeks = (is_exhausted || !self.has_room()) && self.has_newcomer();
+        self.idles.seek(self.worker.seat(), seeks, is_exhausted);
         let clients = &self.clients;
-        let idle_until = |token| clients.get(token)?.connection.idle_until();
-        let all = |idles: &mut Vec<_>| {
-            idles.extend(clients.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+        let standing = |token| clients.get(token)?.connection.standing(&self.worker);
+        let all = |list: &mut Vec<_>| {
+            list.extend(clients.tokens().filter_map(|token| Some((standing(token)?, token))));
         };
-        let is_idle = |token, until| {
-            idle_until(token) == Some(until)
+        let stands = |token, before| {
+            standing(token) == Some(before)
                 && clients.get(token).is_some_and(|client| is_silent(&client.socket))
         };
-        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, is_idle) else { return };
+        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, stands) else { return };
         if let Some(client) = self.clients.get_mut(token) {
-            client.connection.drain();
+            client.connection.give_way(&mut self.worker);
         }
         self.on_changed(token);
     }
@@ -733,7 +743,8 @@ impl Server {
         if phase == Drain::Over {
             for token in self.clients.tokens().collect::<Vec<_>>() {
                 if let Some(client) = self.clients.get_mut(token) {
-                    client.connection.failed(&mut self.worker);
+                    client.connection.cut_off(&mut self.worker);
+                    end(&client.socket);
                 }
                 self.close(token, Close::Drop);
             }

@@ -50,3 +50,7 @@ mod setup;
 
 pub use probe::available;
 pub use server::serve;
+
+/// What a worker holds open besides its listeners: the ring, events of the pool and of cached files, and the bell that tells of places, the latter
+/// three and the drain's for the ring once more.
+pub const WORKER_DESCRIPTORS: u64 = 8;

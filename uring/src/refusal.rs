@@ -4,6 +4,8 @@ use std::fmt;
 use std::fs;
 use std::io;
 
+use common::service::start::out_of_descriptors;
+
 /// The kernel refused. Displayed as one line: what forbids it, how to allow it, and which server works meanwhile.
 #[derive(Debug)]
 pub enum Refusal {
@@ -25,14 +27,14 @@ impl Refusal {
     /// The reason, and the remedy.
     fn reason(&self, disabled: Option<&str>) -> String {
         let error = self.error();
+        if let Some(line) = out_of_descriptors(error) {
+            return line.to_owned();
+        }
         let reason = match (self, error.raw_os_error()) {
             (_, Some(libc::EPERM | libc::EACCES)) => forbidden(disabled),
             (_, Some(libc::ENOSYS)) => {
                 "this kernel has no io_uring, or a seccomp profile hides it; run Linux 6.0 or newer, \
                  or allow io_uring_setup, io_uring_enter and io_uring_register in the profile"
-            }
-            (_, Some(libc::EMFILE | libc::ENFILE)) => {
-                "out of descriptors; raise `ulimit -n`, or start fewer --workers"
             }
             (_, Some(libc::ENOMEM)) => {
                 "no memory may be locked for the ring; raise `ulimit -l`, or start fewer --workers"

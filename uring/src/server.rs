@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::service::listen::BACKLOG;
 use common::service::pool::{Done, Job, Outcome, Pool, Submitter, THREADS_MAX};
-use common::service::socket::{AcceptError, delivery, has_bytes, is_silent, peer_of, reset};
+use common::service::socket::{AcceptError, delivery, end, has_bytes, is_silent, peer_of, reset};
 use common::site::free_list::TrimTimer;
 use common::site::sendfile::{SENDFILE_BYTES_MAX, SENDFILE_BYTES_MIN, Sent, send_cached};
 use common::site::volume::Pages;
@@ -122,7 +122,7 @@ impl Server {
         Ok(Server {
             wheel: Wheel::new(worker.config().shortest_timeout(), worker.now()),
             trim: TrimTimer::new(worker.now()),
-            idles: Idles::new(worker.config().idle_timeout, worker.now()),
+            idles: Idles::new(worker.config().head_timeout, worker.now()),
             queued_max: BACKLOG.unsigned_abs() as usize * sockets.len() * worker.config().workers,
             send_large: match worker.config().copy {
                 CopyMode::Sendfile => Server::send_file,
@@ -210,9 +210,12 @@ impl Server {
         }
     }
 
-    /// There may be a place for a connection, or one is sought.
+    /// There may be a place for a connection, or a descriptor, or one is sought.
     fn on_places(&mut self) {
         self.idles.wake(self.worker.seat());
+        for listener in self.listeners.iter_mut().flatten() {
+            listener.end_pause();
+        }
         self.ring.poll_readable(PLACES, &self.bell);
     }
 
@@ -268,11 +271,13 @@ impl Server {
                     continue;
                 }
                 Err(AcceptError::Connection) => self.worker.count_error(),
-                Err(error) => {
+                Err(AcceptError::Exhausted) => {
+                    self.worker.seat().give_back();
+                    return self.pause_accepting(slot);
+                }
+                Err(AcceptError::Empty) => {
                     self.worker.seat().free();
-                    if error == AcceptError::Exhausted {
-                        self.pause_accepting(slot);
-                    } else if self.drain == Drain::Serving {
+                    if self.drain == Drain::Serving {
                         listener.poll(&mut self.ring, slot);
                     }
                     return;
@@ -301,27 +306,30 @@ impl Server {
         self.worker.seat().left() > self.queued_max
     }
 
-    /// Where no place is left and a connection waits, here or in another worker, the one that has been idle longest gives
-    /// way: not if bytes have come from it, which completions may not tell of yet.
+    /// Where no place or no descriptor is left and a connection waits, here or in another worker, one gives way that has
+    /// nothing under way: not if bytes have come from it, which completions may not tell of yet.
     fn make_room(&mut self) {
         let now = self.worker.now();
         if self.idles.pauses(now) {
             return;
         }
-        let seeks = !self.has_room() && self.has_newcomer();
-        self.idles.seek(self.worker.seat(), seeks, false);
+        let is_exhausted = self.listeners.iter().flatten().any(|listener| {
+            listener.paused_until().is_some_and(|until| until > now) && listener.has_connection()
+        });
+        let seeks = is_exhausted || (!self.has_room() && self.has_newcomer());
+        self.idles.seek(self.worker.seat(), seeks, is_exhausted);
         let clients = &self.clients;
-        let idle_until = |token| clients.get(token)?.connection.idle_until();
-        let all = |idles: &mut Vec<_>| {
-            idles.extend(clients.tokens().filter_map(|token| Some((idle_until(token)?, token))));
+        let standing = |token| clients.get(token)?.connection.standing(&self.worker);
+        let all = |list: &mut Vec<_>| {
+            list.extend(clients.tokens().filter_map(|token| Some((standing(token)?, token))));
         };
-        let is_idle = |token, until| {
-            idle_until(token) == Some(until)
+        let stands = |token, before| {
+            standing(token) == Some(before)
                 && clients.get(token).is_some_and(|client| is_silent(&client.socket))
         };
-        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, is_idle) else { return };
+        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, stands) else { return };
         if let Some(client) = self.clients.get_mut(token) {
-            client.connection.drain();
+            client.connection.give_way(&mut self.worker);
         }
         self.drive(token);
     }
@@ -829,12 +837,19 @@ impl Server {
         }
         let Some(Client { socket, file, .. }) = self.clients.remove(token) else { return };
         let file = file.and_then(|file| self.worker.files().release(file));
-        for descriptor in [Rc::into_inner(socket), file].into_iter().flatten() {
+        // Where descriptors have run out, a close that is only queued would come behind the next accept.
+        let pauses = self.listeners.iter().flatten().any(|listener| listener.paused_until().is_some());
+        let queued = if pauses {
+            drop(socket);
+            None
+        } else {
+            Rc::into_inner(socket)
+        };
+        for descriptor in [queued, file].into_iter().flatten() {
             self.ring.close(descriptor);
         }
         self.worker.seat().free();
         self.worker.count_closed();
-        // There is a descriptor again: its close is queued, and so comes before the next accept.
         for listener in self.listeners.iter_mut().flatten() {
             listener.end_pause();
         }
@@ -939,7 +954,8 @@ impl Server {
         if phase == Drain::Over {
             for token in self.clients.tokens().collect::<Vec<_>>() {
                 if let Some(client) = self.clients.get_mut(token) {
-                    client.connection.failed(&mut self.worker);
+                    client.connection.cut_off(&mut self.worker);
+                    end(&client.socket);
                 }
                 self.worker.seat().free();
                 self.worker.count_closed();

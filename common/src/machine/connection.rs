@@ -96,6 +96,26 @@ struct Lingering {
     ends: Instant,
 }
 
+/// Which connections give way first when another one needs a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// Those that wait for a request.
+    Idle,
+    /// Those whose answer is sent, and that wait for the client to close.
+    Lingering,
+    /// Those that wait for the rest of a request.
+    Reading,
+}
+
+/// A connection's standing among those that may give way: the least goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Standing {
+    /// What it waits for.
+    pub rank: Rank,
+    /// Since when.
+    pub since: Instant,
+}
+
 /// One connection, from its first byte to its last.
 #[derive(Debug)]
 pub struct Connection {
@@ -233,6 +253,27 @@ impl Connection {
         }
     }
 
+    /// The drain is over: what is under way is given up. The backend ends the connection in the ordinary way, so that
+    /// what the kernel has taken still arrives.
+    pub fn cut_off(&mut self, host: &mut Host) {
+        if let State::Opening(_) | State::Loading(_) | State::Sending(_) = self.state {
+            host.context.counts.cut_off += 1;
+        }
+        self.failed(host);
+    }
+
+    /// Closes a connection because another one needs its place: one that has a [`Standing`]. A head that isn't whole has
+    /// no answer, so that this takes no time; a client may send it again (RFC 9110 §9.2.2).
+    pub fn give_way(&mut self, host: &mut Host) {
+        match std::mem::replace(&mut self.state, State::Closing(Close::Drop)) {
+            State::Idle | State::Lingering(_) => {}
+            State::Reading(exchange) => host.put_back(exchange),
+            state @ (State::Opening(_) | State::Loading(_) | State::Sending(_) | State::Closing(_)) => {
+                self.state = state;
+            }
+        }
+    }
+
     /// The moment at which [`expired`](Self::expired) is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
@@ -300,8 +341,7 @@ impl Connection {
         }
     }
 
-    /// Closes an idle connection: in a drain, or because another one needs its place. One with an answer under way goes
-    /// on; in a drain it ends with it.
+    /// Closes an idle connection in a drain. One with an answer under way goes on, and ends with it.
     pub fn drain(&mut self) {
         if let State::Idle = self.state {
             self.state = State::Closing(Close::Drop);
@@ -314,10 +354,19 @@ impl Connection {
         matches!(self.state, State::Idle)
     }
 
-    /// When an idle connection expires, and so how long it has been idle; `None` if it isn't.
+    /// Since when it has had nothing under way that anybody is owed, if that is so: whether and when it gives way to
+    /// another connection. Its deadline tells, so nothing is kept for this.
     #[must_use]
-    pub fn idle_until(&self) -> Option<Instant> {
-        self.deadline.filter(|_| self.is_idle())
+    pub fn standing(&self, host: &Host) -> Option<Standing> {
+        let timeouts = &host.context.timeouts;
+        let before = |timeout| self.deadline?.checked_sub(timeout);
+        let (rank, since) = match &self.state {
+            State::Idle => (Rank::Idle, before(timeouts.idle)),
+            State::Lingering(lingering) => (Rank::Lingering, lingering.ends.checked_sub(timeouts.linger)),
+            State::Reading(_) => (Rank::Reading, before(timeouts.head)),
+            State::Opening(_) | State::Loading(_) | State::Sending(_) | State::Closing(_) => return None,
+        };
+        Some(Standing { rank, since: since? })
     }
 
     /// Whether more bytes may be received now. If not, enough of them wait here already: receive again when
@@ -558,6 +607,67 @@ mod tests {
         host.context.drain = Drain::Closing;
         send_all(&mut connection, host);
         assert_eq!(closes(&connection), Some(Close::Graceful));
+    }
+
+    #[test]
+    fn who_is_owed_nothing_may_give_way() {
+        let host = &mut host(TIMEOUTS);
+        host.context.advance(Duration::from_secs(100));
+        let begun = host.context.now();
+        let mut idle = Connection::new(host, None);
+        let mut reading = Connection::new(host, None);
+        let mut answering = sending(host);
+        let mut lingering = lingering(host);
+        let mut opening = Connection::new(host, None);
+        opening.received(host, b"GET /Cargo.toml HTTP/1.1\r\nHost: a\r\n\r\n");
+        host.context.advance(LINGER_TIMEOUT / 2);
+        reading.received(host, b"GET");
+        let read = host.context.now();
+        // What follows is the rest of the same head, or sent behind the answer.
+        host.context.advance(LINGER_TIMEOUT / 4);
+        reading.received(host, b" /Cargo.toml");
+        lingering.received(host, b"more");
+        let is = |rank, since| Some(Standing { rank, since });
+        for (connection, standing) in [
+            (&mut idle, is(Rank::Idle, begun)),
+            (&mut reading, is(Rank::Reading, read)),
+            (&mut lingering, is(Rank::Lingering, begun)),
+        ] {
+            assert_eq!(connection.standing(host), standing);
+            connection.give_way(host);
+            assert_eq!(closes(connection), Some(Close::Drop), "{standing:?}");
+            assert_eq!(connection.standing(host), None);
+        }
+        for connection in [&mut answering, &mut opening] {
+            assert_eq!(connection.standing(host), None);
+            connection.give_way(host);
+            assert_eq!(closes(connection), None, "its answer is under way");
+        }
+        assert_ne!(host.exchanges.len(), 0, "what was read of half a request is forgotten");
+        // An answer that is sent makes it idle, since now.
+        send_all(&mut answering, host);
+        assert_eq!(answering.standing(host), is(Rank::Idle, host.context.now()));
+    }
+
+    #[test]
+    fn only_answers_under_way_are_cut_off() {
+        let host = &mut host(TIMEOUTS);
+        let mut reading = Connection::new(host, None);
+        reading.received(host, b"GET");
+        let mut sent = sending(host);
+        send_all(&mut sent, host);
+        for mut connection in [Connection::new(host, None), reading, sent, lingering(host)] {
+            connection.cut_off(host);
+            assert!(closes(&connection).is_some());
+        }
+        assert_eq!(host.context.counts.cut_off, 0);
+        let mut opening = Connection::new(host, None);
+        opening.received(host, b"GET /Cargo.toml HTTP/1.1\r\nHost: a\r\n\r\n");
+        for (mut connection, count) in [(opening, 1), (sending(host), 2)] {
+            connection.cut_off(host);
+            assert!(closes(&connection).is_some());
+            assert_eq!(host.context.counts.cut_off, count);
+        }
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Counts {
     pub events: u64,
     /// Connections that broke, answers with a status of 500 and above, failed accepts.
     pub errors: u64,
+    /// Connections that were cut off while an answer was under way: by the end of a drain.
+    pub cut_off: u64,
     /// Files that the cache had.
     pub cache_hits: u64,
     /// Files that had to be opened, or are not there.

@@ -1,7 +1,7 @@
 //! The command line: the flags, and the program around a server.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,6 +29,7 @@ use crate::service::listen::Listeners;
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
+use crate::service::shutdown::HURRY_MAX;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
@@ -36,12 +37,20 @@ use crate::site::cache::{CacheConfig, CacheLevel};
 use crate::site::root::{Site, SiteOptions, Symlinks};
 use crate::site::variants::Compress;
 
-/// Descriptors reserved for everything that isn't a connection: so many,
+/// Descriptors reserved, where there are enough, for everything that isn't a connection: so many,
 const RESERVED_DESCRIPTORS: u64 = 64;
-/// and so many for each worker besides its listeners: a ring or a poller, a bell, events of files, of a pool.
-const WORKER_DESCRIPTORS: u64 = 8;
+/// and so many for each worker besides its listeners.
+const RESERVED_WORKER_DESCRIPTORS: u64 = 8;
+/// What the process holds besides its workers: two ends of what signals come through, the root, the switch that starts
+/// the drain, and the list of mounts;
+const PROCESS_DESCRIPTORS: u64 = 5;
+/// and, now and then, for a moment: two for a look at where the root's path leads, one for the rules in it, a client's
+/// socket once more while the pool sends to it, a folder on the way to an error's page, and what is beside a file.
+const SPARE_DESCRIPTORS: u64 = 6;
 /// A connection's socket, and the file that it is sent.
 const CONNECTION_DESCRIPTORS: u64 = 2;
+/// Standard input, output and error; for where /proc can't tell what whoever started the process has left open.
+const STANDARD_DESCRIPTORS: u64 = 3;
 /// With fewer descriptors than this, a server says how many connections they allow.
 const FEW_DESCRIPTORS: u64 = 256;
 /// The default of `--connections-max`, if the descriptor limit allows it.
@@ -72,32 +81,32 @@ struct Flags {
     listen: Vec<Endpoint>,
     /// Worker threads [default: one per available core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    #[arg(env = "TRIPTYCH_WORKERS")]
+    #[arg(env = "TRIPTYCH_WORKERS", allow_negative_numbers = true)]
     workers: Option<u16>,
     /// Maximum number of connections; beyond it the longest idle give way, or new ones wait [default: what the descriptor
     /// limit allows]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(env = "TRIPTYCH_CONNECTIONS_MAX")]
+    #[arg(env = "TRIPTYCH_CONNECTIONS_MAX", allow_negative_numbers = true)]
     connections_max: Option<u32>,
     /// Time to receive a request head, from its first byte
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
-    #[arg(env = "TRIPTYCH_HEAD_TIMEOUT")]
+    #[arg(env = "TRIPTYCH_HEAD_TIMEOUT", allow_hyphen_values = true)]
     head_timeout: Duration,
     /// Time between two requests on a connection
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
-    #[arg(env = "TRIPTYCH_IDLE_TIMEOUT")]
+    #[arg(env = "TRIPTYCH_IDLE_TIMEOUT", allow_hyphen_values = true)]
     idle_timeout: Duration,
     /// Time without progress while sending a response
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
-    #[arg(env = "TRIPTYCH_SEND_TIMEOUT")]
+    #[arg(env = "TRIPTYCH_SEND_TIMEOUT", allow_hyphen_values = true)]
     send_timeout: Duration,
     /// Bytes per second that a client must take of a response, on average over four such times; 0 for any rate
     #[arg(long, value_name = "SIZE", default_value = "256B", value_parser = size)]
-    #[arg(env = "TRIPTYCH_SEND_RATE_MIN")]
+    #[arg(env = "TRIPTYCH_SEND_RATE_MIN", allow_hyphen_values = true)]
     send_rate_min: u64,
     /// Time to finish responses after SIGINT or SIGTERM
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
-    #[arg(env = "TRIPTYCH_GRACE")]
+    #[arg(env = "TRIPTYCH_GRACE", allow_hyphen_values = true)]
     grace: Duration,
     /// Serve files whose names begin with a dot
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_HIDDEN")]
@@ -127,15 +136,15 @@ struct Flags {
     cache: CacheLevel,
     /// Total bytes of cached files, over all workers
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
-    #[arg(env = "TRIPTYCH_CACHE_BYTES")]
+    #[arg(env = "TRIPTYCH_CACHE_BYTES", allow_hyphen_values = true)]
     cache_bytes: u64,
     /// Number of cached files, over all workers
     #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(env = "TRIPTYCH_CACHE_ENTRIES")]
+    #[arg(env = "TRIPTYCH_CACHE_ENTRIES", allow_negative_numbers = true)]
     cache_entries: u32,
     /// Files the cache may hold open, over all workers; at most an eighth of all descriptors
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
-    #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS")]
+    #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS", allow_negative_numbers = true)]
     cache_descriptors: u32,
     /// Log requests to a file, or to standard output [combined format, plus the duration in seconds]
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
@@ -163,9 +172,12 @@ fn timeout(text: &str) -> Result<Duration, String> {
 
 /// A time that may be none at all.
 fn grace(text: &str) -> Result<Duration, String> {
+    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit())) {
+        return Err("a time can't be negative; write it like 500ms, 10s or 2m".to_owned());
+    }
     match humantime::parse_duration(text) {
         Ok(duration) if duration > Duration::from_secs(366 * 24 * 3600) => {
-            Err("must be at most a year".to_owned())
+            Err("must be at most a year; write it like 500ms, 10s or 2m".to_owned())
         }
         Ok(duration) => Ok(duration),
         Err(error) => Err(format!("{error}; write it like 500ms, 10s or 2m")),
@@ -174,15 +186,19 @@ fn grace(text: &str) -> Result<Duration, String> {
 
 /// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
 ///
-/// The exit code is 0 after a drain, 1 if the server can't start or has failed, 2 for bad usage.
-pub fn run(name: &'static str, serve: Serve) -> ExitCode {
-    run_with(name, std::env::args_os(), serve)
+/// A worker holds `worker_descriptors`, besides its listeners.
+///
+/// The exit code is 0 after a drain, 1 if the server can't start or has failed, or if answers were cut off, 2 for bad
+/// usage. After a second signal it is 128 and the signal's number.
+pub fn run(name: &'static str, worker_descriptors: u64, serve: Serve) -> ExitCode {
+    run_with(name, std::env::args_os(), worker_descriptors, serve)
 }
 
 /// As [`run`], with these arguments, of which the first one is the program's name.
 pub fn run_with<T: Into<OsString> + Clone>(
     name: &'static str,
     arguments: impl IntoIterator<Item = T>,
+    worker_descriptors: u64,
     serve: Serve,
 ) -> ExitCode {
     let flags = match parse(name, arguments) {
@@ -190,9 +206,13 @@ pub fn run_with<T: Into<OsString> + Clone>(
         Err(error) => error.exit(),
     };
     let mut end_wait = say::FINISH_MAX;
-    let outcome = outlive_size_limits().and_then(|()| start(name, &flags, serve, &mut end_wait));
+    let descriptors = Descriptors::count(worker_descriptors);
+    let outcome = flags
+        .check(&descriptors)
+        .and_then(|()| outlive_size_limits())
+        .and_then(|()| start(name, &flags, &descriptors, serve, &mut end_wait));
     let code = match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             say(format_args!("{name}: error: {error}"));
             ExitCode::FAILURE
@@ -206,7 +226,7 @@ pub fn run_with<T: Into<OsString> + Clone>(
 /// with a handler for SIGXFSZ the write fails with `EFBIG` instead. Nobody asks whether it has run.
 fn outlive_size_limits() -> Result<(), StartError> {
     let registered = signal_hook::flag::register(SIGXFSZ, Arc::default());
-    registered.map(drop).map_err(|error| StartError::new(error.to_string()))
+    Ok(registered.map(drop)?)
 }
 
 fn parse<T: Into<OsString> + Clone>(
@@ -219,14 +239,6 @@ fn parse<T: Into<OsString> + Clone>(
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let matches = variables::matches(&mut command, &arguments)?;
     let flags = Flags::from_arg_matches(&matches)?;
-    let connections_too_few = flags.connections_max.is_some_and(|max| (max as usize) < flags.worker_count());
-    if connections_too_few {
-        let setting = setting(&matches, "connections_max", "--connections-max", "TRIPTYCH_CONNECTIONS_MAX");
-        return Err(command.error(
-            ErrorKind::ValueValidation,
-            format!("{setting} must be at least the number of workers, {}", flags.worker_count()),
-        ));
-    }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
         let setting = setting(&matches, "tune", "--tune", "TRIPTYCH_TUNE");
         return Err(command.error(
@@ -246,17 +258,21 @@ fn setting(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'stati
 }
 
 /// Serves until the end. Notes how long what was said may then be waited for.
-fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duration) -> Result<(), StartError> {
-    let fail = |error: io::Error| StartError::new(error.to_string());
+fn start(
+    name: &'static str,
+    flags: &Flags,
+    descriptors: &Descriptors,
+    serve: Serve,
+    end_wait: &mut Duration,
+) -> Result<ExitCode, StartError> {
     // First of all, so that none of them ends the process; those that come early are followed once it serves.
-    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).map_err(fail)?;
+    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let site = Site::open_root(&flags.root, flags.site())?;
-    let descriptors = raise_descriptor_limit();
     let config = flags.config(descriptors);
-    let warning = flags.warning(descriptors, config.connections_max);
+    let warning = flags.warning(descriptors.limit, config.connections_max);
     let mut listeners = Listeners::bind(&flags.listen, &config)?;
     let _names = listeners.take_names();
-    let mut service = Service::new(site, config).map_err(fail)?;
+    let mut service = Service::new(site, config)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
         say(format_args!("{name}: {folder} has no index.html; with --listing it would be listed"));
@@ -264,17 +280,14 @@ fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duratio
     tell_faults(name, &service);
     let service = Arc::new(service);
     end_with_panics(name, &service);
-    enforce_grace(name, &service).map_err(fail)?;
-    follow_signals(signals, &service).map_err(fail)?;
-    follow_root(name, &service).map_err(fail)?;
+    enforce_grace(name, &service)?;
+    follow_signals(signals, &service)?;
+    follow_root(name, &service)?;
     if let Some(interval) = flags.stats {
-        report_stats(name, &service, interval).map_err(fail)?;
+        report_stats(name, &service, interval)?;
     }
     let endpoints = listeners.endpoints().to_vec();
-    let workers = match service.config.workers {
-        1 => "1 worker".to_owned(),
-        workers => format!("{workers} workers"),
-    };
+    let workers = workers(service.config.workers);
     let root = flags.root.display();
     let served = serve(listeners, &service, &mut || {
         if let Some(warning) = &warning {
@@ -288,14 +301,43 @@ fn start(name: &'static str, flags: &Flags, serve: Serve, end_wait: &mut Duratio
         log.close(service.end_wait(CLOSE_MAX));
     }
     *end_wait = service.end_wait(say::FINISH_MAX);
+    let cut_off = cut_off(&service);
     if let Some(reason) = service.shutdown.failure() {
+        if let Some(cut_off) = cut_off {
+            say(format_args!("{name}: {cut_off}"));
+        }
         return Err(StartError::new(reason));
     }
-    served.map_err(fail)?;
+    served?;
     if flags.stats.is_some() {
         say(format_args!("{name}: total {}, {}", service.stats.totals(), service.stats.cached()));
     }
-    Ok(())
+    match (service.shutdown.hurried_by(), cut_off) {
+        (None, None) => Ok(ExitCode::SUCCESS),
+        (None, Some(cut_off)) => Err(StartError::new(cut_off)),
+        (Some(signal), cut_off) => {
+            if let Some(cut_off) = cut_off {
+                say(format_args!("{name}: {cut_off}"));
+            }
+            Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
+        }
+    }
+}
+
+/// How many clients have been cut off in an answer by the end, and why, if there are any.
+fn cut_off(service: &Service) -> Option<String> {
+    let connections = match service.stats.totals().cut_off {
+        0 => return None,
+        1 => "1 connection was".to_owned(),
+        more => format!("{more} connections were"),
+    };
+    Some(match service.shutdown.hurried_by() {
+        Some(_) => format!("{connections} cut off in an answer by a second signal"),
+        None => {
+            let grace = humantime::format_duration(service.config.grace);
+            format!("{connections} cut off in an answer when --grace ({grace}) was over")
+        }
+    })
 }
 
 /// A panic is a mistake in this program. What it leaves behind in memory that is shared can't be trusted, so whichever
@@ -330,6 +372,9 @@ fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
         while !left().is_zero() {
             thread::sleep(left());
         }
+        if let Some(cut_off) = cut_off(&service) {
+            say(format_args!("{name}: {cut_off}"));
+        }
         say(format_args!("{name}: error: some of the server still waited when --grace was over"));
         say::finish(LAST_WORDS_MAX);
         std::process::exit(1);
@@ -348,12 +393,34 @@ impl Flags {
         SiteOptions { hidden, symlinks, listing, etag, compress }
     }
 
-    fn config(&self, descriptors: u64) -> Config {
+    /// What the server needs of descriptors besides those for connections.
+    fn held(&self, descriptors: &Descriptors) -> u64 {
+        let addresses = self.listen.len() as u64;
+        // Each address has a name, too.
+        let of_process = PROCESS_DESCRIPTORS + addresses + u64::from(self.access_log.is_some());
+        let of_workers = self.worker_count() as u64 * (descriptors.worker + addresses);
+        descriptors.inherited + of_process + of_workers + SPARE_DESCRIPTORS
+    }
+
+    /// Whether there are enough descriptors for this server to serve at all.
+    fn check(&self, descriptors: &Descriptors) -> Result<(), StartError> {
+        let (limit, needed) = (descriptors.limit, self.held(descriptors) + CONNECTION_DESCRIPTORS);
+        if needed <= limit {
+            return Ok(());
+        }
+        let workers = workers(self.worker_count());
+        Err(StartError::new(format!(
+            "this process may have {limit} descriptors, but needs at least {needed} for {workers} and a connection; \
+             raise the limit (`ulimit -n`, LimitNOFILE=), or start fewer --workers"
+        )))
+    }
+
+    fn config(&self, descriptors: &Descriptors) -> Config {
         let workers = self.worker_count();
         let cache = self.cache(descriptors);
         Config {
             workers,
-            connections_max: self.connections_max(workers, descriptors, cache.descriptors as u64),
+            connections_max: self.connections_max(descriptors, cache.descriptors as u64),
             cache,
             head_timeout: self.head_timeout,
             idle_timeout: self.idle_timeout,
@@ -367,12 +434,15 @@ impl Flags {
         }
     }
 
-    /// The requested cache limits, with the descriptors capped at the cache's share.
-    fn cache(&self, descriptors: u64) -> CacheConfig {
-        if self.cache == CacheLevel::Off {
+    /// The requested cache limits, with the descriptors capped at the cache's share. Where there are few, connections have
+    /// them.
+    fn cache(&self, descriptors: &Descriptors) -> CacheConfig {
+        let left = descriptors.limit.saturating_sub(self.held(descriptors) + CONNECTION_DESCRIPTORS);
+        let share = (descriptors.limit / CACHE_SHARE).min(left / 2);
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        if self.cache == CacheLevel::Off || share < self.worker_count() {
             return CacheConfig::OFF;
         }
-        let share = usize::try_from(descriptors / CACHE_SHARE).unwrap_or(usize::MAX);
         CacheConfig {
             level: self.cache,
             bytes: self.cache_bytes,
@@ -382,14 +452,15 @@ impl Flags {
     }
 
     /// The requested maximum, as far as the descriptor limit allows besides the cache.
-    fn connections_max(&self, workers: usize, descriptors: u64, cached: u64) -> usize {
+    fn connections_max(&self, descriptors: &Descriptors, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
         // Where there are few, a part of the reserve is of more use to clients: what finds none waits for another.
-        let of_workers = workers as u64 * (WORKER_DESCRIPTORS + self.listen.len() as u64);
-        let reserved = (RESERVED_DESCRIPTORS + of_workers).min(descriptors / 2);
-        let allowed = descriptors.saturating_sub(reserved + cached) / CONNECTION_DESCRIPTORS;
+        let of_worker = RESERVED_WORKER_DESCRIPTORS + self.listen.len() as u64;
+        let reserved = RESERVED_DESCRIPTORS + self.worker_count() as u64 * of_worker;
+        let reserved = reserved.min(descriptors.limit / 2).max(self.held(descriptors));
+        let allowed = descriptors.limit.saturating_sub(reserved + cached) / CONNECTION_DESCRIPTORS;
         let allowed = usize::try_from(allowed).unwrap_or(usize::MAX);
-        asked.min(allowed).max(workers)
+        asked.min(allowed).max(1)
     }
 
     /// What the operator should know about connections that the descriptors don't allow.
@@ -403,6 +474,31 @@ impl Flags {
             "{descriptors} descriptors allow {allowed} connections; raise the hard limit (`ulimit -Hn`, LimitNOFILE=)"
         ))
     }
+}
+
+/// What there is of descriptors, and what takes them.
+#[derive(Clone, Copy, Debug)]
+struct Descriptors {
+    /// How many the process may have.
+    limit: u64,
+    /// Whoever started it has left so many open.
+    inherited: u64,
+    /// A worker holds so many, besides its listeners.
+    worker: u64,
+}
+
+impl Descriptors {
+    /// Raises the limit as far as that is allowed, and counts what is open before anything is opened here.
+    fn count(worker: u64) -> Descriptors {
+        let limit = raise_descriptor_limit();
+        // One of them is the list itself.
+        let open = fs::read_dir("/proc/self/fd").map(|open| (open.count() as u64).saturating_sub(1));
+        Descriptors { limit, inherited: open.unwrap_or(STANDARD_DESCRIPTORS), worker }
+    }
+}
+
+fn workers(count: usize) -> String {
+    if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") }
 }
 
 /// Raises the soft limit to the hard limit and returns it.
@@ -424,6 +520,9 @@ fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()
                     log.reopen();
                 }
             } else if service.shutdown.draining() {
+                service.hurry(signal);
+                // What ends the process in time says who has been cut off.
+                thread::sleep(HURRY_MAX);
                 std::process::exit(128 + signal);
             } else {
                 service.shutdown.drain();
@@ -494,6 +593,10 @@ mod tests {
         parse("blocking", ["blocking"].iter().chain(arguments))
     }
 
+    fn descriptors(limit: u64) -> Descriptors {
+        Descriptors { limit, inherited: 3, worker: 4 }
+    }
+
     #[test]
     fn flags_default_to_what_the_help_says() {
         let defaults = flags(&[]).expect("no flags are good flags");
@@ -505,7 +608,7 @@ mod tests {
         assert_eq!(defaults.send_timeout, config.send_timeout);
         assert_eq!(defaults.grace, config.grace);
         assert_eq!(flags(&["--grace=0s"]).expect("allowed").grace, Duration::ZERO);
-        assert_eq!(defaults.cache(1 << 20), config.cache);
+        assert_eq!(defaults.cache(&descriptors(1 << 20)), config.cache);
         assert!(defaults.access_log.is_none() && defaults.stats.is_none());
     }
 
@@ -527,15 +630,22 @@ mod tests {
             (&["--head-timeout", "0s"][..], "longer than nothing"),
             (&["--idle-timeout", "soon"], "write it like"),
             (&["--grace", "100000000years"], "at most a year"),
+            (&["--grace", "-1s"], "can't be negative; write it like 500ms"),
+            (&["--grace=-1s"], "can't be negative"),
+            (&["--grace", "5"], "write it like 500ms"),
+            (&["--grace", "99999999999999999999999s"], "write it like 500ms"),
+            (&["--head-timeout", "-5ms"], "can't be negative"),
+            (&["--send-rate-min", "-5B"], "write it like 500KiB"),
+            (&["--workers", "-2"], "-2 is not in 1..=1024"),
+            (&["--connections-max", "-1"], "-1 is not in 1.."),
             (&["--workers", "0"], "0 is not in 1..=1024"),
-            (&["--workers", "2", "--connections-max", "1"], "at least the number of workers, 2"),
             (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
             (&["--cache", "some"], "possible values: off, descriptors, contents"),
             (&["--cache-bytes", "much"], "write it like 500KiB"),
             (&["--cache-entries", "0"], "0 is not in 1.."),
-            (&["--cache-descriptors", "-1"], "unexpected argument"),
+            (&["--cache-descriptors", "-1"], "-1 is not in 1.."),
             (&["--nonsense"], "unexpected argument"),
         ] {
             let error = flags(arguments).expect_err("refused");
@@ -554,7 +664,7 @@ mod tests {
     #[test]
     fn switches_are_repeatable() {
         let parsed = parse("uring", ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
-        let config = parsed.expect("good flags").config(1 << 20);
+        let config = parsed.expect("good flags").config(&descriptors(1 << 20));
         assert_eq!(config.tune, [Tune::Unbatched, Tune::SingleAccept, Tune::CoopTaskrun]);
         assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::UnlinkedSend));
     }
@@ -562,21 +672,41 @@ mod tests {
     #[test]
     fn the_cache_leaves_descriptors_for_connections() {
         let parsed = flags(&["--cache-bytes=1.5MiB", "--cache-entries=7"]).expect("good flags");
-        let cache = parsed.cache(800);
+        let cache = parsed.cache(&descriptors(800));
         assert_eq!((cache.bytes, cache.entries, cache.descriptors), (3 << 19, 7, 100));
-        // 64 are reserved, 9 are the worker's; what is left is for sockets and files.
-        assert_eq!(parsed.connections_max(1, 800, 100), 313);
-        assert_eq!(parsed.connections_max(10, 800, 100), 273);
-        assert_eq!(parsed.connections_max(1, 64, 8), 12);
-        assert_eq!(
-            parsed.connections_max(8, 64, 8),
-            12,
-            "half of what there is, at least, is for connections"
-        );
-        let asked = flags(&["--connections-max=7"]).expect("good flags");
-        assert_eq!(asked.connections_max(1, 800, 100), 7);
         let off = flags(&["--cache=off"]).expect("good flags");
-        assert_eq!(off.cache(800), CacheConfig::OFF);
+        assert_eq!(off.cache(&descriptors(800)), CacheConfig::OFF);
+    }
+
+    #[test]
+    fn as_many_connections_as_descriptors_allow() {
+        let with = |arguments: &[&str]| flags(arguments).expect("good flags");
+        let one = with(&["--workers=1"]);
+        // 64 are reserved, 9 are the worker's; what is left is for sockets and files.
+        assert_eq!(one.connections_max(&descriptors(800), 100), 313);
+        assert_eq!(with(&["--workers=10"]).connections_max(&descriptors(800), 100), 273);
+        assert_eq!(one.connections_max(&descriptors(64), 8), 12, "half of what there is, at least");
+        let asked = with(&["--workers=9", "--connections-max=7"]);
+        assert_eq!(asked.connections_max(&descriptors(800), 100), 7, "places are of all workers together");
+        // 3 are inherited, 5 and a name are the process's, 5 the worker's, 4 to spare, and 2 a connection's.
+        for (limit, connections) in [(20, 1), (22, 1), (24, 2), (30, 4)] {
+            let descriptors = descriptors(limit);
+            one.check(&descriptors).expect("enough");
+            let cached = one.cache(&descriptors).descriptors as u64;
+            assert_eq!(
+                one.connections_max(&descriptors, cached),
+                connections,
+                "{limit}, {cached} are cached"
+            );
+        }
+        let refused = one.check(&descriptors(19)).expect_err("too few").to_string();
+        assert!(
+            refused.contains("may have 19 ") && refused.contains("needs at least 20 for 1 worker "),
+            "{refused}"
+        );
+        let more = with(&["--workers=4", "-l", "127.0.0.1:0", "-l", "[::1]:0", "--access-log"]);
+        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 4 + 2)).is_ok());
+        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 4 + 1)).is_err());
     }
 
     #[test]

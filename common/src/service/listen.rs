@@ -11,7 +11,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
-use crate::service::start::StartError;
+use crate::service::start::{StartError, out_of_descriptors};
 
 /// Connections that may wait for an accept, per socket; `net.core.somaxconn` may cap it.
 pub const BACKLOG: i32 = 4096;
@@ -151,6 +151,9 @@ impl Listeners {
 }
 
 fn explain(address: SocketAddr, error: &io::Error) -> StartError {
+    if let Some(line) = out_of_descriptors(error) {
+        return StartError::new(format!("listen on {address}: {line}"));
+    }
     let (what, todo) = match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => {
             ("address in use".to_owned(), "stop the other server, or choose another port with --listen")
@@ -164,9 +167,6 @@ fn explain(address: SocketAddr, error: &io::Error) -> StartError {
         }
         Some(Errno::AFNOSUPPORT) => {
             ("this kernel lacks the address family".to_owned(), "listen on an IPv4 address")
-        }
-        Some(Errno::MFILE | Errno::NFILE) => {
-            ("out of descriptors".to_owned(), "raise `ulimit -n`, or start fewer --workers")
         }
         _ => (error.to_string(), "choose another address with --listen"),
     };

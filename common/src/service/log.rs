@@ -17,7 +17,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::machine::record::{Lines, LogBuffer};
 use crate::service::say::say;
-use crate::service::start::StartError;
+use crate::service::start::{StartError, out_of_descriptors};
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
 /// How long closing the log waits for an output that takes nothing, at most.
@@ -60,10 +60,13 @@ impl AccessLog {
             }
         };
         open().map_err(|error| {
-            StartError::new(format!(
-                "access log {}: {error}; name a file that can be written, or - for standard output",
-                path.display()
-            ))
+            let path = path.display();
+            StartError::new(match out_of_descriptors(&error) {
+                Some(line) => format!("access log {path}: {line}"),
+                None => format!(
+                    "access log {path}: {error}; name a file that can be written, or - for standard output"
+                ),
+            })
         })
     }
 

@@ -3,9 +3,9 @@
 //! A worker takes a place before it accepts, and frees it when the connection's descriptor is closed. So the bound is
 //! one of the process: whichever worker the kernel hands a connection to, it is accepted if there is a place at all.
 //!
-//! When none is left, the connection that has been idle longest gives way, in whichever worker it is. A worker knows
-//! the order of its own only ([`idles`](crate::service::idles)), so each says how long its connections have been idle at
-//! most, and the one that may have the longest is asked to look.
+//! When none is left, a connection gives way, in whichever worker it is: the one that has been idle longest, say. A worker
+//! knows the order of its own only ([`idles`](crate::service::idles)), so each says what all of its connections stand
+//! behind, and the one that may have the first is asked to look.
 
 use std::fmt;
 use std::io;
@@ -15,6 +15,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::machine::connection::{Rank, Standing};
+
+/// Where the rank is in what a worker says of its connections.
+const RANK_SHIFT: u32 = 60;
+const MICROS_MAX: u64 = (1 << RANK_SHIFT) - 1;
 
 /// The places of a server, shared by its workers.
 pub struct Places {
@@ -34,9 +40,11 @@ struct Desk {
     bell: OwnedFd,
     /// Whether a connection waits in its queue for a place.
     seeks: AtomicBool,
-    /// Microseconds since the origin. No connection of the worker will expire as idle before this moment, so none has
-    /// been idle longer than that says: all have the same timeout.
-    idle_until: AtomicU64,
+    /// No connection of the worker stood before this when it last looked: the rank above the lowest [`RANK_SHIFT`] bits,
+    /// which are microseconds since the origin. Idle ones don't later, either.
+    first: AtomicU64,
+    /// When it last looked, in microseconds since the origin.
+    looked: AtomicU64,
 }
 
 impl Places {
@@ -47,7 +55,12 @@ impl Places {
     pub fn new(max: usize, workers: usize) -> io::Result<Places> {
         let desk = || -> io::Result<Desk> {
             let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-            Ok(Desk { bell, seeks: AtomicBool::new(false), idle_until: AtomicU64::new(0) })
+            Ok(Desk {
+                bell,
+                seeks: AtomicBool::new(false),
+                first: AtomicU64::new(0),
+                looked: AtomicU64::new(0),
+            })
         };
         let desks = (0..workers).map(|_| desk()).collect::<io::Result<_>>()?;
         Ok(Places {
@@ -58,6 +71,20 @@ impl Places {
             desks,
             origin: Instant::now(),
         })
+    }
+
+    /// Wakes every worker that waits for events.
+    pub(crate) fn ring_all(&self) {
+        self.desks.iter().for_each(Desk::ring);
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let micros = at.saturating_duration_since(self.origin).as_micros();
+        u64::try_from(micros).unwrap_or(u64::MAX).min(MICROS_MAX)
+    }
+
+    fn at(&self, micros: u64) -> Instant {
+        self.origin + Duration::from_micros(micros)
     }
 
     /// The seat of the worker with this index.
@@ -98,6 +125,11 @@ impl Seat {
         }
     }
 
+    /// Gives a place back that was taken in vain, for want of a descriptor. Nobody is told: they would want for one, too.
+    pub fn give_back(&self) {
+        self.places.taken.fetch_sub(1, SeqCst);
+    }
+
     /// How many places are free.
     #[must_use]
     pub fn left(&self) -> usize {
@@ -118,7 +150,7 @@ impl Seat {
     /// Tells all workers that few places are left, if one of them accepts unasked.
     pub fn warn(&self) {
         if self.places.unasked.load(SeqCst) > 0 {
-            self.places.desks.iter().for_each(Desk::ring);
+            self.places.ring_all();
         }
     }
 
@@ -148,20 +180,32 @@ impl Seat {
         self.places.desks.iter().any(|desk| desk.seeks.load(SeqCst))
     }
 
-    /// Says that no connection of this worker expires as idle before this moment.
-    pub(crate) fn say_idle_until(&self, until: Instant) {
-        let micros = until.saturating_duration_since(self.places.origin).as_micros();
-        self.desk().idle_until.store(u64::try_from(micros).unwrap_or(u64::MAX), SeqCst);
+    /// Says that no connection of this worker stands before this one, as it was seen at `looked`.
+    pub(crate) fn say_first(&self, first: Standing, looked: Instant) {
+        let rank = (first.rank as u64) << RANK_SHIFT;
+        self.desk().first.store(rank | self.places.micros(first.since), SeqCst);
+        self.desk().looked.store(self.places.micros(looked), SeqCst);
     }
 
-    /// The worker whose connection may have been idle longest, and until when that may be.
-    pub(crate) fn longest_idle(&self) -> (usize, Instant) {
-        let untils = self.places.desks.iter().map(|desk| desk.idle_until.load(SeqCst));
-        let (until, worker) = untils.zip(0..).min().expect("there is this worker");
-        (worker, self.places.origin + Duration::from_micros(until))
+    /// What each worker's connections stand behind. Who said `fresh` ago or earlier that none is idle has to look again:
+    /// one may be by now.
+    pub(crate) fn firsts(&self, now: Instant, fresh: Duration) -> impl Iterator<Item = (Standing, usize)> {
+        let first = move |desk: &Desk| {
+            let (first, looked) = (desk.first.load(SeqCst), self.places.at(desk.looked.load(SeqCst)));
+            let rank = match first >> RANK_SHIFT {
+                0 => Rank::Idle,
+                1 => Rank::Lingering,
+                _ => Rank::Reading,
+            };
+            if rank > Rank::Idle && looked + fresh <= now {
+                return Standing { rank: Rank::Idle, since: looked };
+            }
+            Standing { rank, since: self.places.at(first & MICROS_MAX) }
+        };
+        self.places.desks.iter().map(first).zip(0..)
     }
 
-    /// Asks another worker to look at its idle connections.
+    /// Asks another worker to look at its connections.
     pub(crate) fn ask(&self, worker: usize) {
         self.places.desks[worker].ring();
     }
@@ -228,6 +272,20 @@ mod tests {
         assert!(!has_rung(&two), "it seeks no more");
     }
 
+    /// Or two workers without descriptors would wake each other, and themselves, all the time.
+    #[test]
+    fn nobody_is_told_of_a_place_that_was_taken_in_vain() {
+        let (one, two) = seats(1);
+        assert!(one.take());
+        one.seek(true);
+        two.seek(true);
+        one.give_back();
+        assert!(!has_rung(&one) && !has_rung(&two));
+        assert!(two.take());
+        two.free();
+        assert!(has_rung(&one) && has_rung(&two));
+    }
+
     #[test]
     fn who_accepts_unasked_is_warned() {
         let (one, two) = seats(1);
@@ -242,24 +300,25 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_is_known_by_its_worker() {
+    fn what_a_worker_has_said_is_known_to_all() {
+        const FRESH: Duration = Duration::from_secs(1);
         let (one, two) = seats(1);
         let now = Instant::now();
-        one.say_idle_until(now + Duration::from_secs(2));
-        assert_eq!(one.longest_idle().0, 1, "a worker that has said nothing has to look first");
-        two.say_idle_until(now + Duration::from_secs(3));
-        let (worker, until) = two.longest_idle();
-        assert_eq!(worker, 0);
-        assert!(until.abs_diff_from(now + Duration::from_secs(2)) < Duration::from_micros(2));
-    }
-
-    trait AbsDiff {
-        fn abs_diff_from(self, other: Instant) -> Duration;
-    }
-
-    impl AbsDiff for Instant {
-        fn abs_diff_from(self, other: Instant) -> Duration {
-            self.max(other) - self.min(other)
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let firsts = |at| {
+            let firsts = two.firsts(at, FRESH).map(|(first, _)| (first.rank, first.since));
+            firsts.collect::<Vec<_>>()
+        };
+        let near =
+            |at: Instant, expected: Instant| at <= expected && at + Duration::from_micros(2) > expected;
+        for (rank, since) in [(Rank::Idle, 2), (Rank::Lingering, 1), (Rank::Reading, 3)] {
+            one.say_first(Standing { rank, since: after(since) }, after(4));
+            let [(said, at), (silent, origin)] = firsts(after(4))[..] else { panic!("two workers") };
+            assert!(said == rank && near(at, after(since)), "{said:?}");
+            assert!(silent == Rank::Idle && origin <= now, "who has said nothing has to look first");
+            let (later, at) = firsts(after(6))[0];
+            assert_eq!(later, Rank::Idle, "another one may be idle by now");
+            assert!(near(at, after(if rank == Rank::Idle { since } else { 4 })));
         }
     }
 }

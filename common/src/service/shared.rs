@@ -59,6 +59,14 @@ impl Service {
             unlisted: None,
         })
     }
+
+    /// Ends the drain at once, because this signal has come a second time. Whichever worker waits for it to go on is
+    /// woken.
+    pub fn hurry(&self, signal: i32) {
+        self.shutdown.hurry(signal);
+        self.places.ring_all();
+    }
+
     /// How long a part of the end may wait, at most `max`: half of what is left, so that others have their time, too.
     #[must_use]
     pub fn end_wait(&self, max: Duration) -> Duration {

@@ -16,6 +16,8 @@ pub const QUIET: Duration = Duration::from_millis(250);
 const RESERVE_MAX: Duration = Duration::from_secs(1);
 /// Even without a grace period, so long may it take to write what is yet to be logged.
 const END_MIN: Duration = Duration::from_millis(100);
+/// So long may the process take to end when a signal has asked for that at once.
+pub const HURRY_MAX: Duration = Duration::from_secs(1);
 
 /// Starts a drain; shared by all workers.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Shutdown {
     begun: OnceLock<Instant>,
     /// Why it has begun, if that is an error.
     failure: OnceLock<String>,
+    /// The signal that has asked for the end at once.
+    hurry: OnceLock<(i32, Instant)>,
     flag: Arc<DrainFlag>,
     event: OwnedFd,
 }
@@ -34,7 +38,13 @@ impl Shutdown {
     /// If the process is out of descriptors (`eventfd(2)`).
     pub fn new() -> std::io::Result<Shutdown> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Shutdown { begun: OnceLock::new(), failure: OnceLock::new(), flag: Arc::default(), event })
+        Ok(Shutdown {
+            begun: OnceLock::new(),
+            failure: OnceLock::new(),
+            hurry: OnceLock::new(),
+            flag: Arc::default(),
+            event,
+        })
     }
 
     /// Starts the drain. Further calls have no effect.
@@ -58,6 +68,17 @@ impl Shutdown {
         self.failure.get().map(String::as_str)
     }
 
+    /// Ends the drain because this signal has come: nobody is waited for any longer.
+    pub(crate) fn hurry(&self, signal: i32) {
+        let _already = self.hurry.set((signal, Instant::now()));
+        self.drain();
+    }
+
+    /// The signal that has ended the drain.
+    pub(crate) fn hurried_by(&self) -> Option<i32> {
+        self.hurry.get().map(|(signal, _)| *signal)
+    }
+
     /// Whether the drain has begun.
     #[must_use]
     pub fn draining(&self) -> bool {
@@ -76,7 +97,7 @@ impl Shutdown {
             return Drain::Serving;
         };
         let elapsed = now.saturating_duration_since(*begun);
-        if elapsed >= served(grace) {
+        if elapsed >= served(grace) || self.hurried_by().is_some() {
             Drain::Over
         } else if elapsed >= QUIET {
             Drain::Closing
@@ -100,8 +121,9 @@ impl Shutdown {
     /// Time until the process has to be gone; `None` before the drain.
     #[must_use]
     pub fn left(&self, now: Instant, grace: Duration) -> Option<Duration> {
-        let begun = *self.begun.get()?;
-        Some((begun + grace.max(END_MIN)).saturating_duration_since(now))
+        let end = *self.begun.get()? + grace.max(END_MIN);
+        let end = self.hurry.get().map_or(end, |(_, at)| end.min(*at + HURRY_MAX));
+        Some(end.saturating_duration_since(now))
     }
 }
 
@@ -160,5 +182,10 @@ mod tests {
         assert_eq!(shutdown.left(begun + grace * 2, grace), Some(Duration::ZERO));
         assert_eq!(shutdown.left(begun, Duration::ZERO), Some(END_MIN));
         assert_eq!(shutdown.phase(begun, Duration::ZERO), Drain::Over, "no grace, no phases");
+        shutdown.hurry(15);
+        shutdown.hurry(2);
+        assert_eq!(shutdown.hurried_by(), Some(15), "the first of them");
+        assert!(shutdown.left(begun, grace).is_some_and(|left| left < grace));
+        assert_eq!((shutdown.phase(begun, grace), shutdown.wait(begun, grace)), (Drain::Over, None));
     }
 }

@@ -22,6 +22,11 @@ use arrayvec::ArrayVec;
 /// How long a listener pauses after descriptors, memory or threads have run out, unless a connection closes first.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Received at once of what nobody reads,
+const UNREAD_BYTES: usize = 16 * 1024;
+/// and so often, before a connection ends.
+const UNREAD_RECEIVES_MAX: usize = 64;
+
 /// Why an accept has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcceptError {
@@ -148,6 +153,21 @@ pub fn has_bytes(socket: impl AsFd) -> bool {
     ioctl_fionread(socket).is_ok_and(|bytes| bytes > 0)
 }
 
+/// Ends a connection in the ordinary way, and wakes whoever waits on the socket: what the kernel has taken is still sent,
+/// and the end behind it, even if the process is gone by then.
+pub fn end(socket: impl AsFd) {
+    // Fails only where there is nothing left to end.
+    let _ended = shutdown(&socket, Shutdown::Both);
+    // What nobody has read would make the close a reset (RFC 9293 §3.10.4).
+    let mut unread = [0; UNREAD_BYTES];
+    for _ in 0..UNREAD_RECEIVES_MAX {
+        let received = recv(&socket, &mut unread, RecvFlags::DONTWAIT);
+        if !received.is_ok_and(|(received, _)| received > 0) {
+            break;
+        }
+    }
+}
+
 /// Resets a connection: what was not sent is discarded, and whoever waits on the socket is woken. connect(2) to nowhere
 /// (`AF_UNSPEC`) does that at once.
 pub fn reset(socket: impl AsFd) {
@@ -219,6 +239,26 @@ mod tests {
     fn other_sockets_cannot_tell() {
         let (ours, _theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
         assert_eq!(delivery(&ours), None);
+    }
+
+    #[test]
+    fn an_end_loses_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut client = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        let (mut socket, _) = listener.accept().expect("accepted");
+        client.write_all(&[1; 100_000]).expect("written");
+        while !has_bytes(&socket) {}
+        socket.set_nonblocking(true).expect("non-blocking");
+        let mut sent = 0;
+        while let Ok(more) = socket.write(&[2; 100_000]) {
+            sent += more;
+        }
+        end(&socket);
+        drop(socket);
+        let mut received = Vec::new();
+        client.read_to_end(&mut received).expect("an orderly end");
+        assert_eq!(received.len(), sent);
     }
 
     #[test]

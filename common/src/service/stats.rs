@@ -18,6 +18,7 @@ pub struct WorkerStats {
     bytes_out: AtomicU64,
     events: AtomicU64,
     errors: AtomicU64,
+    cut_off: AtomicU64,
     cache_hits: AtomicU64,
     cache_misses: AtomicU64,
     cache: Arc<CacheGauge>,
@@ -34,6 +35,7 @@ impl WorkerStats {
             bytes_out,
             events,
             errors,
+            cut_off,
             cache_hits,
             cache_misses,
         } = std::mem::take(counts);
@@ -45,6 +47,7 @@ impl WorkerStats {
             (&self.bytes_out, bytes_out),
             (&self.events, events),
             (&self.errors, errors),
+            (&self.cut_off, cut_off),
             (&self.cache_hits, cache_hits),
             (&self.cache_misses, cache_misses),
         ] {
@@ -65,6 +68,7 @@ impl WorkerStats {
             bytes_out: self.bytes_out.load(Relaxed),
             events: self.events.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            cut_off: self.cut_off.load(Relaxed),
             cache_hits: self.cache_hits.load(Relaxed),
             cache_misses: self.cache_misses.load(Relaxed),
         }
@@ -132,6 +136,7 @@ impl Counts {
             bytes_out: self.bytes_out + other.bytes_out,
             events: self.events + other.events,
             errors: self.errors + other.errors,
+            cut_off: self.cut_off + other.cut_off,
             cache_hits: self.cache_hits + other.cache_hits,
             cache_misses: self.cache_misses + other.cache_misses,
         }

@@ -136,6 +136,11 @@ impl Worker {
         self.host.context.counts.closed += 1;
     }
 
+    /// Counts connections that are cut off in an answer and can't say so themselves.
+    pub fn count_cut_off(&mut self, connections: u64) {
+        self.host.context.counts.cut_off += connections;
+    }
+
     /// Counts an accept that failed.
     pub fn count_error(&mut self) {
         self.host.context.count_error();

@@ -291,6 +291,9 @@ impl RootError {
             Errno::ACCESS => {
                 ("permission denied".to_owned(), "let the user that runs the server enter it (`chmod a+x`)")
             }
+            Errno::MFILE | Errno::NFILE => {
+                ("out of descriptors".to_owned(), "raise the limit (`ulimit -n`, LimitNOFILE=)")
+            }
             _ => (io::Error::from(errno).to_string(), "name another directory"),
         };
         RootError(format!("root {}: {what}; {todo}", root.display()))

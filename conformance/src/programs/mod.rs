@@ -2,6 +2,8 @@
 
 mod command_line;
 mod deploys;
+mod descriptors;
+mod endings;
 mod failures;
 mod listings;
 mod logs;
@@ -55,8 +57,10 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("command_line", command_line::TESTS),
         ("serving", serving::TESTS),
         ("deploys", deploys::TESTS),
+        ("descriptors", descriptors::TESTS),
         ("listings", listings::TESTS),
         ("signals", signals::TESTS),
+        ("endings", endings::TESTS),
         ("logs", logs::TESTS),
         ("outputs", outputs::TESTS),
         ("failures", failures::TESTS),

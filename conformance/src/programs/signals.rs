@@ -1,7 +1,6 @@
-//! SIGTERM and SIGINT: the first one drains, the second one ends the process.
+//! SIGTERM and SIGINT drain the server; other signals end nothing.
 
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::ExitStatusExt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,8 +23,6 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("term_with_nothing_to_do", Server, term_with_nothing_to_do),
     ("term_under_load_cuts_nothing", Server, term_under_load_cuts_nothing),
     ("int_under_load_cuts_nothing", Server, int_under_load_cuts_nothing),
-    ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
-    ("grace_ends", Server, grace_ends),
     ("term_in_a_flood_of_connections", Server, term_in_a_flood_of_connections),
     ("pipe_is_ignored", Server, pipe_is_ignored),
     ("killed_and_started_again", Server, killed_and_started_again),
@@ -77,33 +74,6 @@ fn drain_under_load(ground: Ground<'_>, signal: Signal) -> Outcome {
     downloads.iter_mut().try_for_each(Download::finish)?;
     drop(downloads);
     expect_success(running)
-}
-
-fn a_second_signal_ends_at_once(ground: Ground<'_>) -> Outcome {
-    let mut running = ground.serve(&[])?;
-    let address = running.addresses(1)?[0];
-    let stuck = Download::begin(address)?;
-    running.signal(Signal::TERM)?;
-    // Wait until the first signal has been handled: two pending signals would merge into one.
-    deadline::within(PATIENCE, "the drain to begin", || TcpStream::connect(address).is_err())?;
-    running.signal(Signal::TERM)?;
-    let begun = Instant::now();
-    let ended = running.wait(SOON)?;
-    let as_by_signal = ended.status.code() == Some(143) || ended.status.signal() == Some(15);
-    if !as_by_signal || begun.elapsed() > Duration::from_secs(1) {
-        return Err(format!("after {:?}: {ended:?}", begun.elapsed()).into());
-    }
-    drop(stuck);
-    DONE
-}
-
-fn grace_ends(ground: Ground<'_>) -> Outcome {
-    let mut running = ground.serve(&["--grace", "600ms"])?;
-    let stuck = Download::begin(running.addresses(1)?[0])?;
-    running.signal(Signal::TERM)?;
-    let outcome = expect_success(running);
-    drop(stuck);
-    outcome
 }
 
 /// Connections come faster than they are accepted, so that the queue is never empty: the signal is seen all the same.

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::Config;
-use common::service::idles::IDLE_MIN;
+use common::service::idles::{HEAD_SHARE, IDLE_MIN, LINGERING_MIN};
 use libtest_mimic::{Completion, Failed};
 use rustix::process::Signal;
 
@@ -13,7 +13,7 @@ use crate::census::connections_end;
 use crate::child::Settings;
 use crate::client::{Client, Heard, PATIENCE};
 use crate::deadline;
-use crate::load::expect_end;
+use crate::load::{Download, expect_end};
 use crate::response::Framing;
 use crate::row::get;
 use crate::server::Server;
@@ -22,6 +22,9 @@ pub(super) const TESTS: &[(&str, Test)] = &[
     ("the_longest_idle_give_way", the_longest_idle_give_way),
     ("the_longest_idle_of_two_workers_give_way", the_longest_idle_of_two_workers_give_way),
     ("who_has_begun_a_request_stays", who_has_begun_a_request_stays),
+    ("idle_ones_go_first_then_lingering_ones_then_half_sent_heads", the_order_of_giving_way),
+    ("half_sent_heads_have_their_time", half_sent_heads_have_their_time),
+    ("an_answer_under_way_never_gives_way", an_answer_under_way_never_gives_way),
     ("a_request_on_its_way_is_answered", a_request_on_its_way_is_answered),
     ("are_for_any_worker", are_for_any_worker),
     ("are_sought_in_all_workers", are_sought_in_all_workers),
@@ -37,6 +40,12 @@ pub(super) const TESTS_OF_THREADS: &[(&str, Test)] =
 /// The beginning of a request, and the rest of it.
 const BEGUN: &[u8] = b"GET /digits.txt HTTP/1.1\r\nHo";
 const REST: &[u8] = b"st: here\r\n\r\n";
+
+/// With this timeout, half a request head doesn't give way before a test is over.
+const UNHURRIED: Duration = Duration::from_secs(600);
+
+/// A receive buffer that soon blocks the server.
+const NARROW_BYTES: usize = 16 * 1024;
 
 fn answer(client: &mut Client) -> Result<(), Failed> {
     match client.response(Framing::Content)?.status {
@@ -88,7 +97,7 @@ fn give_way_in_order(ground: Ground<'_>, workers: usize, places: usize) -> Outco
     let mut newcomers = Vec::new();
     let begun = Instant::now();
     while !clients.is_empty() {
-        let mut newcomer = Client::connect(server.address)?;
+        let mut newcomer = Client::connect_narrow(server.address, NARROW_BYTES)?;
         newcomer.get("/digits.txt")?;
         expect_end(&mut clients.remove(0))?;
         for (place, client) in clients.iter_mut().enumerate() {
@@ -99,9 +108,8 @@ fn give_way_in_order(ground: Ground<'_>, workers: usize, places: usize) -> Outco
         if server.service().stats.active() > places as u64 {
             return Err("more connections than places".into());
         }
-        // It isn't idle, and so not next.
-        newcomer.send(BEGUN)?;
-        newcomers.push(newcomer);
+        // Its answer is under way, so it isn't next.
+        newcomers.push(Download::begin_on(newcomer)?);
     }
     // The first ones had been asked a moment before.
     if begun.elapsed() < IDLE_MIN * 3 / 4 {
@@ -113,7 +121,7 @@ fn give_way_in_order(ground: Ground<'_>, workers: usize, places: usize) -> Outco
 }
 
 fn who_has_begun_a_request_stays(ground: Ground<'_>) -> Outcome {
-    let server = ground.serve(Config { connections_max: 3, ..Config::default() })?;
+    let server = ground.serve(Config { connections_max: 3, head_timeout: UNHURRIED, ..Config::default() })?;
     let mut clients = idle_clients(&server, 3)?;
     begin(&server, &mut clients)?;
     let mut newcomer = Client::connect(server.address)?;
@@ -131,6 +139,105 @@ fn who_has_begun_a_request_stays(ground: Ground<'_>) -> Outcome {
     clients.iter_mut().try_for_each(|client| client.get("/digits.txt").map(drop))?;
     drop((clients, newcomer));
     connections_end(&server)?;
+    server.stop()?;
+    DONE
+}
+
+/// Who gives way, in the end: all that have nothing under way.
+fn the_order_of_giving_way(ground: Ground<'_>) -> Outcome {
+    for workers in [1, 3] {
+        give_way_by_rank(ground, workers)?;
+    }
+    DONE
+}
+
+fn give_way_by_rank(ground: Ground<'_>, workers: usize) -> Result<(), Failed> {
+    const OTHERS: Duration = Duration::from_millis(20);
+    const NONSENSE: &[u8] = b"nonsense\r\n\r\n";
+    let linger_time = Duration::from_secs(600);
+    let server = ground.serve(Config { workers, connections_max: 3, linger_time, ..Config::default() })?;
+    // The longest half a head, then lingering, then idle: the order in which they would go by their time alone.
+    let mut partial = Client::connect(server.address)?;
+    partial.send(BEGUN)?;
+    let mut lingering = Client::connect(server.address)?;
+    lingering.send(NONSENSE)?;
+    expect_end_of_answer(&mut lingering)?;
+    let mut idle = Client::connect(server.address)?;
+    idle.get("/digits.txt")?;
+    let mut bytes = (BEGUN.len() + NONSENSE.len() + get("/digits.txt", &[]).len()) as u64;
+    // Whoever has sent something that isn't read yet stays.
+    let is_read = |bytes: u64| {
+        let read = || server.service().stats.totals().bytes_in >= bytes;
+        deadline::within(PATIENCE, "what was sent to be read", read)
+    };
+    let until = Instant::now() + LINGERING_MIN.max(Config::default().head_timeout / HEAD_SHARE) + OTHERS * 5;
+    while Instant::now() < until {
+        lingering.send(b"x")?;
+        bytes += 1;
+        is_read(bytes)?;
+        thread::sleep(OTHERS);
+    }
+    let mut newcomers = vec![Download::begin(server.address)?];
+    expect_end(&mut idle)?;
+    lingering.send(b"x").map_err(|error| format!("who lingers went before its time: {error}"))?;
+    bytes += 1 + get("/8m.bin", &[]).len() as u64;
+    is_read(bytes)?;
+    newcomers.push(Download::begin(server.address)?);
+    deadline::within(PATIENCE, "who lingers to be gone", || lingering.send(b"x").is_err())?;
+    if partial.hear(Instant::now() + OTHERS)? != Heard::Silence {
+        return Err("half a head went before its time".into());
+    }
+    newcomers.push(Download::begin(server.address)?);
+    // Without an answer, as an idle one.
+    expect_end(&mut partial)?;
+    drop(newcomers);
+    server.stop()
+}
+
+/// Reads an answer and the end behind it.
+fn expect_end_of_answer(client: &mut Client) -> Result<(), Failed> {
+    client.response(Framing::Content)?;
+    expect_end(client)
+}
+
+/// Clients that never finish a request head lock nobody out, but each has a fair time for it, and the first goes first.
+fn half_sent_heads_have_their_time(ground: Ground<'_>) -> Outcome {
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(8);
+    let server =
+        ground.serve(Config { connections_max: 2, head_timeout: HEAD_TIMEOUT, ..Config::default() })?;
+    let begun = Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Client::connect(server.address)?;
+        client.send(BEGUN)?;
+        clients.push(client);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let mut newcomer = Client::connect(server.address)?;
+    newcomer.get("/digits.txt")?;
+    let waited = begun.elapsed();
+    if !(HEAD_TIMEOUT / HEAD_SHARE..HEAD_TIMEOUT / 2).contains(&waited) {
+        return Err(format!("half a head gave way after {waited:?}, of {HEAD_TIMEOUT:?}").into());
+    }
+    expect_end(&mut clients.remove(0))?;
+    clients[0].send(REST)?;
+    answer(&mut clients[0])?;
+    drop((clients, newcomer));
+    server.stop()?;
+    DONE
+}
+
+fn an_answer_under_way_never_gives_way(ground: Ground<'_>) -> Outcome {
+    let server = ground.serve(Config { workers: 2, connections_max: 2, ..Config::default() })?;
+    let mut downloads = [Download::begin(server.address)?, Download::begin(server.address)?];
+    let mut newcomer = Client::connect(server.address)?;
+    newcomer.send(&get("/digits.txt", &[]))?;
+    if newcomer.hear(Instant::now() + LINGERING_MIN + IDLE_MIN)? != Heard::Silence {
+        return Err("a place was found although all are busy".into());
+    }
+    server.drain();
+    downloads.iter_mut().try_for_each(Download::finish)?;
+    drop((downloads, newcomer));
     server.stop()?;
     DONE
 }
@@ -185,7 +292,8 @@ fn take_each_other_s_places(ground: Ground<'_>) -> Result<(), Failed> {
     /// Less than what a worker waits before it looks for a place by itself.
     const SOON: Duration = Duration::from_millis(30);
     const CLIENTS: usize = 24;
-    let server = ground.serve(Config { workers: 4, connections_max: PLACES, ..Config::default() })?;
+    let config = Config { workers: 4, connections_max: PLACES, head_timeout: UNHURRIED, ..Config::default() };
+    let server = ground.serve(config)?;
     let mut clients = idle_clients(&server, PLACES)?;
     begin(&server, &mut clients)?;
     let (mut late, mut worst) = (0, Duration::ZERO);
@@ -218,7 +326,7 @@ fn none_is_taken_beyond_them(ground: Ground<'_>) -> Outcome {
     const PLACES: usize = 160;
     const CLIENTS: usize = 250;
     const WATCHED: Duration = Duration::from_millis(300);
-    let settings = Settings { connections_max: PLACES, ..Settings::default() };
+    let settings = Settings { connections_max: PLACES, head_timeout: UNHURRIED, ..Settings::default() };
     let server = ground.serve_in_child(&settings)?;
     let others = server.process().descriptors()?;
     let mut clients = Vec::new();
