@@ -115,6 +115,8 @@ impl Idles {
         let mut pause = now + ACCEPT_PAUSE;
         let mut next: Option<(Standing, usize)> = None;
         for (first, worker) in seat.firsts(now, IDLE_MIN) {
+            // What others see of it is rounded.
+            let first = if worker == seat.worker() { self.first } else { first };
             let ripe_at = ripe_at(first, self.reading_min);
             if ripe_at > now {
                 pause = pause.min(ripe_at);
