@@ -688,8 +688,8 @@ mod tests {
         assert_eq!(one.connections_max(&descriptors(64), 8), 12, "half of what there is, at least");
         let asked = with(&["--workers=9", "--connections-max=7"]);
         assert_eq!(asked.connections_max(&descriptors(800), 100), 7, "places are of all workers together");
-        // 3 are inherited, 5 and a name are the process's, 5 the worker's, 4 to spare, and 2 a connection's.
-        for (limit, connections) in [(20, 1), (22, 1), (24, 2), (30, 4)] {
+        // 3 are inherited, 5 and a name are the process's, 5 the worker's, 6 to spare, and 2 a connection's.
+        for (limit, connections) in [(22, 1), (24, 1), (26, 2), (32, 4)] {
             let descriptors = descriptors(limit);
             one.check(&descriptors).expect("enough");
             let cached = one.cache(&descriptors).descriptors as u64;
@@ -699,14 +699,14 @@ mod tests {
                 "{limit}, {cached} are cached"
             );
         }
-        let refused = one.check(&descriptors(19)).expect_err("too few").to_string();
+        let refused = one.check(&descriptors(21)).expect_err("too few").to_string();
         assert!(
-            refused.contains("may have 19 ") && refused.contains("needs at least 20 for 1 worker "),
+            refused.contains("may have 21 ") && refused.contains("needs at least 22 for 1 worker "),
             "{refused}"
         );
         let more = with(&["--workers=4", "-l", "127.0.0.1:0", "-l", "[::1]:0", "--access-log"]);
-        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 4 + 2)).is_ok());
-        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 4 + 1)).is_err());
+        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 6 + 2)).is_ok());
+        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 6 + 1)).is_err());
     }
 
     #[test]
