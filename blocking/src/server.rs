@@ -152,8 +152,8 @@ impl Server {
     /// unless bytes have come from it.
     fn make_room(&mut self) {
         if !self.idles.pauses(self.worker.now()) {
-            let seeks = !self.has_room() && self.has_newcomer();
-            self.idles.seek(self.worker.seat(), seeks, false);
+            let has_newcomer = !self.has_room() && self.has_newcomer();
+            self.idles.seek(self.worker.seat(), has_newcomer, false);
             self.give_way();
         }
     }

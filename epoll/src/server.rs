@@ -92,6 +92,8 @@ struct Server {
     due: Vec<u32>,
     /// How far the drain had come when it was last acted on.
     drain: Drain,
+    /// A connection waits, and there may be a place for it.
+    may_accept: bool,
     receive_buffer: Box<[u8]>,
     send_buffer: Box<[u8]>,
     /// How a large file is sent: `--copy`, `--tune=always-pool`.
@@ -135,6 +137,7 @@ impl Server {
             turns: VecDeque::new(),
             due: Vec::new(),
             drain: Drain::Serving,
+            may_accept: false,
             receive_buffer: vec![0; RECEIVE_BYTES_MAX].into_boxed_slice(),
             send_buffer: vec![0; SEND_BUFFER_BYTES].into_boxed_slice(),
             #[cfg(test)]
@@ -156,7 +159,7 @@ impl Server {
     /// How long the loop may wait for events. Not at all while there is work; else until something is due that no event
     /// tells of: the wheel's next tick, the end of a pause, the next phase of the drain.
     fn wait_max(&self) -> Option<Duration> {
-        if !self.turns.is_empty() || self.may_accept() {
+        if !self.turns.is_empty() || self.may_accept {
             return Some(Duration::ZERO);
         }
         let now = self.worker.now();
@@ -259,27 +262,16 @@ impl Server {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.worker.seat().left() > 0
-    }
-
-    /// Whether a connection may be waiting that there is room for.
-    fn may_accept(&self) -> bool {
-        self.accept_pause.is_none()
-            && self.has_room()
-            && self.listeners.iter().any(|listener| listener.acceptable)
-    }
-
     /// Where no place or no descriptor is left and a connection waits, here or in another worker, one gives way that has
     /// nothing under way: not if bytes have come from it, which events of this turn may not tell of yet.
     fn make_room(&mut self) {
         let now = self.worker.now();
+        self.may_accept = false;
         if self.idles.pauses(now) {
             return;
         }
-        let is_exhausted = self.accept_pause.is_some();
-        let seeks = (is_exhausted || !self.has_room()) && self.has_newcomer();
-        self.idles.seek(self.worker.seat(), seeks, is_exhausted);
+        let (is_exhausted, has_newcomer) = (self.accept_pause.is_some(), self.has_newcomer());
+        self.may_accept = self.idles.seek(self.worker.seat(), has_newcomer, is_exhausted);
         let clients = &self.clients;
         let standing = |token| clients.get(token)?.connection.standing(&self.worker);
         let all = |list: &mut Vec<_>| {

@@ -95,6 +95,8 @@ struct Server {
     trim: TrimTimer,
     /// How far the drain had come when it was last acted on.
     drain: Drain,
+    /// A connection waits, and there may be a place for it.
+    may_accept: bool,
     /// How a large file is sent: `--copy`. False if it has to be read through the ring.
     send_large: fn(&mut Server, Token) -> bool,
 }
@@ -141,11 +143,13 @@ impl Server {
             pool_event,
             cache_events,
             drain: Drain::Serving,
+            may_accept: false,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
         self.accept();
+        self.make_room();
         while self.drain < Drain::Over {
             let timeout = self.wait_max();
             self.worker.flush();
@@ -159,13 +163,10 @@ impl Server {
     /// How long the loop may wait for completions. Not at all while connections wait that there is room for; else until
     /// something is due that no completion tells of.
     fn wait_max(&self) -> Option<Duration> {
-        if !self.late.is_empty() {
+        if !self.late.is_empty() || self.may_accept {
             return Some(Duration::ZERO);
         }
         let now = self.worker.now();
-        if self.has_room() && self.listeners.iter().flatten().any(|listener| listener.is_due(now)) {
-            return Some(Duration::ZERO);
-        }
         let pauses = self.listeners.iter().flatten().filter_map(Listener::paused_until);
         let pauses = pauses.map(|until| until.saturating_duration_since(now));
         let waits = [self.wheel.wait(now), self.idles.wait(now), self.worker.drain_wait()];
@@ -297,10 +298,6 @@ impl Server {
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.worker.seat().left() > 0
-    }
-
     /// Whether there are places for all that a multishot accept may bring.
     fn is_roomy(&self) -> bool {
         self.worker.seat().left() > self.queued_max
@@ -310,14 +307,15 @@ impl Server {
     /// nothing under way: not if bytes have come from it, which completions may not tell of yet.
     fn make_room(&mut self) {
         let now = self.worker.now();
+        self.may_accept = false;
         if self.idles.pauses(now) {
             return;
         }
         let is_exhausted = self.listeners.iter().flatten().any(|listener| {
             listener.paused_until().is_some_and(|until| until > now) && listener.has_connection()
         });
-        let seeks = is_exhausted || (!self.has_room() && self.has_newcomer());
-        self.idles.seek(self.worker.seat(), seeks, is_exhausted);
+        let has_newcomer = self.has_newcomer() || is_exhausted;
+        self.may_accept = self.idles.seek(self.worker.seat(), has_newcomer, is_exhausted);
         let clients = &self.clients;
         let standing = |token| clients.get(token)?.connection.standing(&self.worker);
         let all = |list: &mut Vec<_>| {

@@ -78,16 +78,20 @@ impl Idles {
     }
 
     /// Says whether a connection waits here for a place; or, if that `is_exhausted`, for something else that one which
-    /// closes sets free.
-    pub fn seek(&mut self, seat: &Seat, seeks: bool, is_exhausted: bool) {
+    /// closes sets free. Returns whether there may be a place after all: then nobody will tell of it, so look again.
+    pub fn seek(&mut self, seat: &Seat, has_newcomer: bool, is_exhausted: bool) -> bool {
+        let seeks = has_newcomer && (is_exhausted || seat.left() == 0);
         if seeks || self.seeks {
             seat.seek(seeks);
         }
         self.seeks = seeks;
-        if seeks && !is_exhausted && seat.left() > 0 {
+        let has_place = has_newcomer && !is_exhausted && seat.left() > 0;
+        if has_place && seeks {
             // It became free before it was sought.
-            self.seek(seat, false, false);
+            seat.seek(false);
+            self.seeks = false;
         }
+        has_place
     }
 
     /// Whether a connection waits here for a place.
@@ -301,9 +305,9 @@ mod tests {
         let (places, start) = full(1);
         let mut worker = Bench::new(&places, 0, start);
         worker.seat.free();
-        worker.idles.seek(&worker.seat, true, false);
+        assert!(worker.idles.seek(&worker.seat, true, false), "look again");
         assert!(!worker.idles.seeks() && !worker.seat.is_sought());
-        worker.idles.seek(&worker.seat, true, true);
+        assert!(!worker.idles.seek(&worker.seat, true, true));
         assert!(worker.idles.seeks() && worker.seat.is_sought(), "a place alone isn't enough");
     }
 

@@ -98,9 +98,9 @@ fn as_many_as_it_asks_for_are_enough(ground: Ground<'_>) -> Outcome {
             let mut running = start(ground, needed + more, "", arguments)?;
             let address = running.addresses(addresses)?[0];
             if more == 0 {
-                // Those for a connection, four to spare, and those of the caches, which are off.
+                // Those for a connection, six to spare, and those of the caches, which are off.
                 let of_cache = if ground.backend == Backend::Uring { 2 } else { 1 };
-                let unused = 2 + 4 + arguments[1].parse::<u64>()? * of_cache;
+                let unused = 2 + 6 + arguments[1].parse::<u64>()? * of_cache;
                 let process = Process::new(running.id());
                 let held = || process.descriptors().is_ok_and(|held| held as u64 == needed - unused);
                 deadline::within(PATIENCE, "all but those to be held", held)
