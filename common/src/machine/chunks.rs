@@ -172,3 +172,68 @@ impl SharedPiece {
         bytes - of_this
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::file::OpenFile;
+    use crate::site::volume::Volume;
+
+    fn file(start: u64, length: u64) -> Chunk {
+        let opened = std::fs::File::open("/dev/null").expect("a file that every system has");
+        let file = SharedFile::new(OpenFile::new(opened.into(), Volume::Local, 0));
+        Chunk::File(Arc::new(file), ByteRange { start, length })
+    }
+
+    /// The pieces in front, and where in its file the range begins that follows them, and how long it is.
+    fn front(output: &Rc<Vec<u8>>, lead: Range<usize>, rest: &[Chunk]) -> (Vec<Vec<u8>>, Option<(u64, u64)>) {
+        let (pieces, file) = Chunks::new(output, &lead, rest).front();
+        let pieces = pieces.iter().map(|piece| piece.bytes().to_vec()).collect();
+        (pieces, file.map(|range| (range.offset, range.length)))
+    }
+
+    #[test]
+    fn what_has_left_is_no_longer_in_front() {
+        let output = Rc::new(b"0123456789".to_vec());
+        let body = Arc::new(FileBytes::from(&b"abcde"[..]));
+        let mut rest = [Chunk::Output(4..7), Chunk::Body(body, 1..5), file(10, 20), Chunk::Output(7..10)];
+        let chunks = Chunks::new(&output, &(2..4), &rest);
+        assert_eq!((chunks.length(), chunks.has_file()), (2 + 3 + 4 + 20 + 3, true));
+        let pieces = |pieces: &[&str]| pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+        assert_eq!(front(&output, 2..4, &rest), (pieces(&["23", "456", "bcde"]), Some((10, 20))));
+        for (chunk, bytes, left) in [(0, 2, 1), (1, 1, 3), (2, 6, 14)] {
+            rest[chunk].advance(bytes);
+            assert_eq!(rest[chunk].length(), left);
+        }
+        assert_eq!(front(&output, 4..4, &rest), (pieces(&["6", "cde"]), Some((16, 14))));
+        let chunks = Chunks::new(&output, &(4..4), &rest[3..]);
+        assert_eq!((chunks.length(), chunks.has_file()), (3, false));
+    }
+
+    #[test]
+    fn one_call_takes_so_many_pieces() {
+        let output = Rc::new(b"0123456789".to_vec());
+        let mut rest: Vec<_> = (1..PIECES_MAX).map(|at| Chunk::Output(at..at + 1)).collect();
+        rest.push(file(0, 1));
+        let (pieces, range) = front(&output, 0..1, &rest);
+        assert_eq!((pieces.concat(), range), (output[..PIECES_MAX].to_vec(), Some((0, 1))));
+        rest.insert(0, Chunk::Output(9..10));
+        let (pieces, range) = front(&output, 0..1, &rest);
+        assert_eq!((pieces.len(), range), (PIECES_MAX, None), "a file behind what doesn't fit comes later");
+    }
+
+    #[test]
+    fn a_shared_piece_says_what_was_not_of_it() {
+        let output = Rc::new(b"0123456789".to_vec());
+        let body = Arc::new(FileBytes::from(&b"0123456789"[..]));
+        for piece in [
+            Piece::Output { output: &output, start: 4, end: 7 },
+            Piece::Body { body: &body, start: 4, end: 7 },
+        ] {
+            let mut shared = piece.share();
+            assert_eq!(shared.bytes(), b"456");
+            assert_eq!((shared.advance(2), shared.bytes()), (0, &b"6"[..]));
+            assert_eq!((shared.advance(5), shared.bytes()), (4, &b""[..]));
+        }
+    }
+}

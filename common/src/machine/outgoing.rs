@@ -159,15 +159,13 @@ impl Outgoing {
             texts.extend_from_slice(text);
             start..texts.len()
         };
-        // Without a head there was no request to speak of.
-        let known = !head.is_empty();
         self.pending.push_back(Pending {
             status,
             started: self.started,
             content: self.queued - content_bytes..self.queued,
-            line: keep(if known { request.line(head) } else { b"" }),
-            referer: request.referer(head).filter(|_| known).map(&mut keep),
-            user_agent: request.user_agent(head).filter(|_| known).map(&mut keep),
+            line: keep(request.line(head)),
+            referer: request.referer(head).map(&mut keep),
+            user_agent: request.user_agent(head).map(&mut keep),
         });
     }
 
@@ -177,9 +175,7 @@ impl Outgoing {
         let of_lead = usize::try_from(bytes).unwrap_or(usize::MAX).min(self.lead.len());
         self.lead.start += of_lead;
         let mut left = bytes - of_lead as u64;
-        while left > 0
-            && let Some(chunk) = self.rest.first_mut()
-        {
+        while let Some(chunk) = self.rest.first_mut() {
             let length = chunk.length();
             if left < length {
                 chunk.advance(left);
@@ -246,12 +242,8 @@ impl Outgoing {
             self.pending.clear();
             self.forget_output();
         }
-        if self.output.capacity() > KEPT_BYTES_MAX {
-            unshared(&mut self.output).shrink_to(KEPT_BYTES_MAX);
-        }
-        if self.texts.capacity() > KEPT_BYTES_MAX {
-            self.texts.shrink_to(KEPT_BYTES_MAX);
-        }
+        unshared(&mut self.output).shrink_to(KEPT_BYTES_MAX);
+        self.texts.shrink_to(KEPT_BYTES_MAX);
     }
 
     fn forget_output(&mut self) {
@@ -291,10 +283,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::http::request::{Parsed, parse_http_get};
+    use crate::http::request::{Parsed, Request, parse_http_get};
     use crate::machine::context::Timeouts;
     use crate::machine::record::LogBuffer;
     use crate::site::cache::CacheConfig;
+    use crate::site::file_bytes::FileBytes;
     use crate::site::files::Files;
     use crate::site::root::{Site, SiteOptions};
 
@@ -310,11 +303,14 @@ mod tests {
         Context::new(files, timeouts, Some(log.clone()), Arc::default())
     }
 
+    fn lines(log: &LogBuffer) -> String {
+        let lines = std::mem::take(&mut log.0.lock().expect("not poisoned").waiting);
+        String::from_utf8(lines).expect("ASCII")
+    }
+
     /// The status and the bytes of content that each line of the log tells.
     fn logged(log: &LogBuffer) -> Vec<String> {
-        let lines = std::mem::take(&mut log.0.lock().expect("not poisoned").waiting);
-        let lines = String::from_utf8(lines).expect("ASCII");
-        lines.lines().map(|line| line.split('"').nth(2).expect("numbers").trim().to_owned()).collect()
+        lines(log).lines().map(|line| line.split('"').nth(2).expect("numbers").trim().to_owned()).collect()
     }
 
     #[test]
@@ -335,5 +331,94 @@ mod tests {
         assert_eq!(logged(&log), ["404 20"]);
         outgoing.log_unfinished(&context);
         assert_eq!(logged(&log), ["200 5"], "what was sent of an answer that was cut off");
+    }
+
+    #[test]
+    fn a_line_tells_who_asked_for_what_and_for_how_long() {
+        let log = LogBuffer::default();
+        let mut context = context(&log);
+        let head = b"GET /a HTTP/1.1\r\nHost: a\r\nReferer: r\r\nUser-Agent: u\r\n\r\n";
+        let Parsed::Complete(request, _) = parse_http_get(head) else { panic!("a request") };
+        let peer: std::net::SocketAddr = "192.0.2.7:1".parse().expect("an address");
+        let mut outgoing = Outgoing::new();
+        outgoing.begin(context.now() - Duration::from_secs(1000), Some(peer.into()));
+        outgoing.append(|out| out.push(b'x'));
+        outgoing.end_answer(&context, &Current { request: &request, head }, Status::Ok, 0);
+        let none = Current { request: &Request::default(), head: b"" };
+        outgoing.end_answer(&context, &none, Status::BadRequest, 0);
+        assert!(outgoing.sent(&mut context, 1));
+        let lines = lines(&log);
+        let [first, second] = lines.lines().collect::<Vec<_>>()[..] else { panic!("two lines: {lines}") };
+        assert!(first.starts_with("192.0.2.7 - - ["), "{first}");
+        let (_, first) = first.split_once("+0000] ").expect("a date");
+        let duration = first.strip_prefix("\"GET /a HTTP/1.1\" 200 0 \"r\" \"u\" ").expect(first);
+        assert!(duration.parse::<f64>().is_ok_and(|seconds| seconds >= 1000.0), "{duration}");
+        assert!(second.contains("] \"-\" 400 0 \"-\" \"-\" "), "there was no request: {second}");
+    }
+
+    fn in_bytes(length: u64) -> usize {
+        usize::try_from(length).expect("small")
+    }
+
+    fn in_memory(bytes: &[u8]) -> Source {
+        Source::Memory(Arc::new(FileBytes::from(bytes)))
+    }
+
+    #[test]
+    fn a_small_body_is_copied_behind_its_head() {
+        let mut context = context(&LogBuffer::default());
+        let body: Vec<u8> = (0..=255).cycle().take(in_bytes(INLINE_BYTES_MAX) + 6).collect();
+        for (length, pieces) in [(INLINE_BYTES_MAX, 1), (INLINE_BYTES_MAX + 1, 2)] {
+            let mut outgoing = Outgoing::new();
+            let range = ByteRange { start: 5, length };
+            outgoing.append_with_body(&mut context, |out| out.extend(b"head"), in_memory(&body), range);
+            let (front, _) = outgoing.chunks().front();
+            let sent: Vec<u8> = front.iter().flat_map(|piece| piece.bytes()).copied().collect();
+            assert!(sent == [b"head", &body[positions(range)]].concat(), "{length}");
+            assert_eq!((front.len(), outgoing.has_room()), (pieces, pieces == 1), "{length}");
+        }
+    }
+
+    #[test]
+    fn answers_gather_up_to_a_bound() {
+        let mut outgoing = Outgoing::new();
+        outgoing.append(|out| out.resize(OUTPUT_BYTES_MAX - 1, 0));
+        assert!(outgoing.has_room());
+        outgoing.append(|out| out.push(0));
+        assert!(!outgoing.has_room());
+    }
+
+    /// One call may send the end of one body, all of what follows, and the beginning of another.
+    #[test]
+    fn what_has_left_may_end_in_any_chunk() {
+        const BODY: u64 = INLINE_BYTES_MAX + 1;
+        let log = LogBuffer::default();
+        let mut context = context(&log);
+        let Parsed::Complete(request, _) = parse_http_get(HEAD) else { panic!("a request") };
+        let current = Current { request: &request, head: HEAD };
+        let body = vec![7; in_bytes(BODY)];
+        let mut outgoing = Outgoing::new();
+        for status in [Status::Ok, Status::PartialContent] {
+            let range = ByteRange { start: 0, length: BODY };
+            outgoing.append_with_body(&mut context, |out| out.extend(b"head"), in_memory(&body), range);
+            outgoing.end_answer(&context, &current, status, BODY);
+        }
+        assert!(!outgoing.sent(&mut context, 4 + BODY - 1) && logged(&log).is_empty());
+        assert!(!outgoing.sent(&mut context, 1 + 4 + 10));
+        assert_eq!(outgoing.chunks().length(), BODY - 10);
+        assert_eq!(logged(&log), [format!("200 {BODY}")]);
+        outgoing.log_unfinished(&context);
+        assert_eq!(logged(&log), ["206 10"]);
+    }
+
+    #[test]
+    fn memory_that_has_grown_is_not_kept() {
+        let mut context = context(&LogBuffer::default());
+        let mut outgoing = Outgoing::new();
+        outgoing.append(|out| out.resize(KEPT_BYTES_MAX + 1, 0));
+        outgoing.texts.resize(KEPT_BYTES_MAX + 1, 0);
+        outgoing.clear(&mut context);
+        assert!(outgoing.is_empty() && outgoing.output.capacity() <= KEPT_BYTES_MAX);
+        assert!(outgoing.texts.capacity() <= KEPT_BYTES_MAX);
     }
 }

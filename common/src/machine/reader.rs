@@ -174,3 +174,53 @@ impl Reader {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_bytes_wait() {
+        let mut reader = Reader::default();
+        reader.keep(&[0; INPUT_BYTES_MAX - 1]);
+        assert!(reader.has_room());
+        reader.keep(&[0]);
+        assert!(!reader.has_room());
+        let (input, _) = reader.take_input();
+        reader.put_input_back(input, 1);
+        assert!(reader.has_room(), "what was used counts no more");
+        reader.keep(b"");
+        assert!(!reader.has_room() && reader.has_ended(), "nothing will come");
+    }
+
+    /// What was used is dropped with the last byte, or when it has become much.
+    #[test]
+    fn what_was_used_is_dropped_now_and_then() {
+        let mut reader = Reader::default();
+        reader.keep(&[0; INPUT_BYTES_MAX * 2]);
+        for (used, expected) in [
+            (INPUT_BYTES_MAX, (INPUT_BYTES_MAX * 2, INPUT_BYTES_MAX)),
+            (1, (INPUT_BYTES_MAX - 1, 0)),
+            (7, (INPUT_BYTES_MAX - 1, 7)),
+            (INPUT_BYTES_MAX - 8, (0, 0)),
+        ] {
+            let (input, _) = reader.take_input();
+            reader.put_input_back(input, used);
+            assert_eq!((reader.input.len(), reader.input_used), expected, "{used}");
+        }
+        assert!(!reader.has_input() && !reader.is_in_request());
+    }
+
+    #[test]
+    fn the_next_exchange_begins_with_nothing() {
+        let mut reader = Reader::default();
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
+        assert_eq!(reader.read(head), Ok((head.len(), Completeness::Partial)));
+        assert!(reader.is_in_content() && reader.is_in_request());
+        reader.keep(&[0; KEPT_BYTES_MAX + 1]);
+        reader.keep(b"");
+        reader.reset();
+        assert!(!reader.is_in_content() && !reader.is_in_request() && !reader.has_ended());
+        assert!(reader.has_room() && reader.input.capacity() <= KEPT_BYTES_MAX);
+    }
+}
