@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use common::machine::connection::LINGER_BYTES_MAX;
 use common::{CacheConfig, Close, Config, Connection, Notice, SiteOptions, Step};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use script::{BIG_BYTES, Script, get, in_memory, text};
 
 #[test]
@@ -35,6 +36,80 @@ fn requests_in_one_buffer_are_answered_in_order() {
     let wire = text(&script.run(usize::MAX));
     let codes: Vec<_> = wire.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!(codes, ["200", "404", "204", "200"]);
+}
+
+/// Content comes before the answer, in whatever pieces, and what follows it is another request.
+#[test]
+fn what_follows_the_content_is_a_request() {
+    let mut script = Script::new();
+    for (field, content) in
+        [("Content-Length: 5", "12345"), ("Transfer-Encoding: chunked", "3\r\n123\r\n0\r\n\r\n")]
+    {
+        let first = format!("GET /a.txt HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n{content}");
+        let both = [first.as_bytes(), &get("/none")].concat();
+        for at in 1..=both.len() {
+            let (one, other) = both.split_at(at);
+            script.receive(one);
+            let mut wire = text(&script.run(usize::MAX));
+            assert!(at >= first.len() || wire.is_empty(), "{field}, {at}: {wire}");
+            if !other.is_empty() {
+                script.receive(other);
+                wire += &text(&script.run(usize::MAX));
+            }
+            let codes: Vec<_> = wire.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+            assert_eq!(codes, ["200", "404"], "{field}, {at}");
+        }
+    }
+}
+
+/// A HEAD is answered with the head that the GET would have, wherever the body would come from.
+#[test]
+fn a_head_has_no_body() {
+    let mut script = Script::new();
+    for target in ["/a.txt", "/big", "/dir", "/none"] {
+        script.receive(&get(target));
+        let whole = text(&script.run(usize::MAX));
+        let (head, body) = whole.split_once("\r\n\r\n").expect("a head");
+        assert!(!body.is_empty(), "{target}");
+        let ask = format!("HEAD {target} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes();
+        script.receive(&[&b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"[..], &ask].concat());
+        let both = text(&script.run(usize::MAX));
+        let (_, answer) = both.split_once("\r\n\r\n").expect("the answer to OPTIONS");
+        assert_eq!(answer, format!("{head}\r\n\r\n"), "{target}");
+    }
+}
+
+#[test]
+fn parts_are_as_long_as_was_said() {
+    let mut script = Script::new();
+    script.receive(b"GET /big HTTP/1.1\r\nHost: a\r\nRange: bytes=0-0,50000-50001\r\n\r\n");
+    let wire = text(&script.run(usize::MAX));
+    let (head, body) = wire.split_once("\r\n\r\n").expect("a head");
+    assert!(head.lines().any(|line| line == format!("Content-Length: {}", body.len())), "{wire}");
+    let boundary = head.split("boundary=").nth(1).and_then(|rest| rest.lines().next()).expect("a boundary");
+    let delimiter = format!("--{boundary}");
+    let parts: Vec<_> = body.split(&delimiter).collect();
+    assert!(parts.len() == 4 && parts[0].is_empty() && parts[3] == "--\r\n", "{wire}");
+    assert!(parts[1].ends_with("\r\n\r\nx\r\n") && parts[2].ends_with("\r\n\r\nxx\r\n"), "{wire}");
+}
+
+#[test]
+fn requests_and_what_went_wrong_are_counted() {
+    let mut script = Script::new();
+    for _ in 0..3 {
+        script.receive(&get("/a.txt"));
+        script.run(usize::MAX);
+    }
+    for errno in [5, 12, 13] {
+        script.receive(&get("/big"));
+        script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(errno)));
+        script.run(usize::MAX);
+    }
+    script.worker.flush();
+    let counts = script.service.stats.totals();
+    assert_eq!((counts.requests, counts.errors), (6, 2), "403 is no error of the server's");
+    // A file is let in on its second request. Of the three that failed, each looked for a page, too.
+    assert_eq!((counts.cache_hits, counts.cache_misses), (1, 2 + 3 * 2));
 }
 
 #[test]
@@ -123,6 +198,7 @@ fn a_close_is_graceful_where_the_client_may_be_sending() {
         ("who can't be understood, and has closed", b"nonsense\r\n\r\n".to_vec(), true, Some(Close::Drop)),
         ("who has closed", get("/a.txt"), true, Some(Close::Drop)),
         ("who is kept", get("/a.txt"), false, None),
+        ("as is who may send content, and has announced none", asks("Expect: 100-continue\r\n"), false, None),
     ] {
         let mut script = Script::new();
         script.receive(&request);
@@ -375,6 +451,32 @@ fn the_page_for_what_is_missing_is_looked_for_on_the_way_up_and_not_too_often() 
     assert_eq!([&deep[7], &deep[8]], [&format!("{}404.html", "d/".repeat(994)), "404.html"]);
 }
 
+/// Whatever is no file has no bytes to be sent.
+#[test]
+fn what_is_no_file_is_not_answered_with() {
+    let options = SiteOptions { listing: true, ..SiteOptions::default() };
+    let mut script = Script::with(Config::default(), options);
+    let fifo = script.root().join("fifo");
+    mknodat(CWD, &fifo, FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("made");
+    for folder in ["dir/index.html", "dir/404.html"] {
+        std::fs::create_dir(script.root().join(folder)).expect("made");
+    }
+    for (target, expected) in
+        [("/fifo", &["fifo", "404.html"][..]), ("/dir/x", &["dir/x", "dir/404.html", "404.html"])]
+    {
+        assert_eq!(opened(&mut script, &get(target)), expected, "{target}");
+    }
+    script.receive(&get("/dir/"));
+    let wire = text(&script.run(usize::MAX));
+    assert!(wire.starts_with("HTTP/1.1 200 ") && wire.contains("<a href=\"./404.html/\">"), "{wire}");
+    for (target, location) in [("/dir", "/dir/"), ("/dir?a=b", "/dir/?a=b")] {
+        script.receive(&get(target));
+        let wire = text(&script.run(usize::MAX));
+        assert!(wire.starts_with("HTTP/1.1 301 "), "{wire}");
+        assert!(wire.contains(&format!("\r\nLocation: {location}\r\n")), "{wire}");
+    }
+}
+
 #[test]
 fn pages_for_other_errors_are_in_the_root() {
     let mut script = Script::new();
@@ -428,6 +530,16 @@ fn the_operator_is_told_of_listings_once() {
         }
     }
     assert_eq!(*told.lock().expect("not poisoned"), ["/dir/"]);
+}
+
+#[test]
+fn the_root_is_told_of_by_its_name() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let notice = Notice::new(move |folder| tell.send(folder.to_owned()).expect("received"));
+    let mut script = Script::with_notice(SiteOptions::default(), Arc::new(notice));
+    script.receive(&get("/"));
+    script.run(usize::MAX);
+    assert_eq!(told.try_recv().as_deref(), Ok("/"));
 }
 
 /// A share of the output outlives its connection, unmodified while it is held.

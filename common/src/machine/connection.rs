@@ -515,6 +515,52 @@ mod tests {
         }
     }
 
+    /// The time for the content begins anew behind the head, and not with every piece.
+    #[test]
+    fn the_content_has_a_deadline_of_its_own() {
+        let host = &mut host(TIMEOUTS);
+        let second = Duration::from_secs(1);
+        let mut connection = Connection::new(host, None);
+        connection.received(host, b"GET / HTTP/1.1\r\nHost: a\r\n");
+        host.context.advance(second);
+        connection.received(host, b"Content-Length: 5\r\n");
+        assert_eq!(
+            connection.deadline(),
+            Some(host.context.now() + TIMEOUTS.head - second),
+            "still the head"
+        );
+        connection.received(host, b"\r\n1");
+        assert_eq!(connection.deadline(), Some(host.context.now() + TIMEOUTS.head));
+        host.context.advance(second);
+        connection.received(host, b"234");
+        expire(&mut connection, host, TIMEOUTS.head - second, COMPLETE);
+        assert!(matches!(connection.step(), Step::Send(_)), "408");
+    }
+
+    #[test]
+    fn who_leaves_without_a_request_takes_no_memory() {
+        let host = &mut host(TIMEOUTS);
+        let mut connection = Connection::new(host, None);
+        connection.received(host, b"");
+        assert_eq!((closes(&connection), host.exchanges.len()), (Some(Close::Drop), 0));
+    }
+
+    #[test]
+    fn bytes_and_broken_connections_are_counted() {
+        let host = &mut host(TIMEOUTS);
+        for count in 1..=2 {
+            let mut connection = sending(host);
+            assert!(!connection.is_idle() && connection.idle_until().is_none());
+            connection.sent(host, 7);
+            connection.sent(host, 3);
+            connection.failed(host);
+            let counts = host.context.counts;
+            let request = "GET /Cargo.toml HTTP/1.1\r\nHost: a\r\n\r\n".len() as u64;
+            assert_eq!((counts.bytes_in, counts.bytes_out), (request * count, 10 * count));
+            assert_eq!((counts.requests, counts.errors), (count, count));
+        }
+    }
+
     /// Of a socket that can't tell what was acknowledged, what it takes is progress.
     #[test]
     fn an_answer_that_moves_is_not_given_up() {

@@ -161,3 +161,36 @@ impl Context {
         self.on_second(SystemTime::now())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::site::cache::CacheConfig;
+    use crate::site::free_list::UNNEEDED_AFTER;
+    use crate::site::root::{Site, SiteOptions};
+
+    const UNIX_SECONDS: i64 = 784_111_777;
+
+    #[test]
+    fn the_date_is_renewed_when_its_second_is_over() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = Site::open_root(root, SiteOptions::default()).expect("opened");
+        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
+        let second = Duration::from_secs(1);
+        let timeouts =
+            Timeouts { head: second, idle: second, send: second, send_rate_min: 0, linger: second };
+        let mut context = Context::new(files, timeouts, None, Arc::default());
+        context.on_second(SystemTime::UNIX_EPOCH + Duration::from_millis(784_111_777_250));
+        let Moment { now, unix_seconds, next_second } = context.moment();
+        assert_eq!((unix_seconds, next_second - now), (UNIX_SECONDS, Duration::from_millis(750)));
+        assert_eq!(context.date().as_bytes(), Date::from_unix(UNIX_SECONDS).as_bytes());
+        context.next_second = now + second * 3600;
+        context.trim = TrimTimer::new(now - UNNEEDED_AFTER);
+        assert!(!context.tick(), "memory is looked at once a second, too");
+        assert_eq!(context.moment().unix_seconds, UNIX_SECONDS);
+        context.next_second = now;
+        assert!(context.tick() && context.moment().unix_seconds > UNIX_SECONDS);
+    }
+}

@@ -34,3 +34,22 @@ impl fmt::Debug for Notice {
         f.write_str(if self.is_due() { "due" } else { "given" })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn it_is_given_once() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let theirs = Arc::clone(&told);
+        let notice = Notice::new(move |about| theirs.lock().expect("not poisoned").push(about.to_owned()));
+        assert_eq!((notice.is_due(), format!("{notice:?}")), (true, "due".to_owned()));
+        notice.give("one");
+        notice.give("two");
+        assert_eq!((notice.is_due(), format!("{notice:?}")), (false, "given".to_owned()));
+        assert_eq!(*told.lock().expect("not poisoned"), ["one"]);
+    }
+}

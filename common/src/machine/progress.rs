@@ -177,6 +177,14 @@ mod tests {
         assert_eq!(looks(&mut begin(owing(0)), |look, _| owing(bursts(look))), 1000);
     }
 
+    /// What was taken before is no credit for later.
+    #[test]
+    fn each_average_begins_anew() {
+        let window = LOOKS * RATE_TIMEOUTS;
+        let taken = |look: u32| u64::from(look.min(window)) * LOOK_BYTES * 2 + u64::from(look);
+        assert_eq!(looks(&mut begin(owing(7)), |look, _| owing(7 + taken(look))), 2 * window - 1);
+    }
+
     #[test]
     fn what_is_owed_by_the_server_does_not_count() {
         let mut progress = begin(owing(0));
