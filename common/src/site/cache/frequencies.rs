@@ -97,7 +97,7 @@ impl Frequencies {
         self.misses += 1;
         let halvings = self.halvings;
         let (bucket, mark) = self.bucket(path);
-        let is_known = |known: &&mut Place| mark_of(**known) == mark && count_of(**known) > 0;
+        let is_known = |known: &&mut Place| mark_of(**known) == mark;
         if let Some(known) = bucket.iter_mut().find(is_known) {
             let count = count_of(*known).saturating_add(1);
             *known = place(mark, count);
@@ -212,6 +212,15 @@ mod tests {
         assert_eq!(frequencies.buckets, before);
         frequencies.remember(b"rare", Tally { count: 9, halvings });
         assert_ne!(frequencies.buckets, before);
+    }
+
+    /// A path that nobody remembers becomes known as soon as another has been asked for too rarely meanwhile.
+    #[test]
+    fn what_was_popular_gives_way() {
+        let mut frequencies = Frequencies::new(1);
+        frequencies.buckets.iter_mut().flatten().for_each(|known| *known = place(0, 9));
+        let asked = counts(&mut frequencies, b"new", 11);
+        assert_eq!(asked, [1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3], "eight lower another, the ninth replaces it");
     }
 
     #[test]

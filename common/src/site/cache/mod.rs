@@ -465,6 +465,19 @@ mod tests {
         }
     }
 
+    /// The link has been replaced, and the event of that hasn't been read yet.
+    #[test]
+    fn a_directory_that_was_a_link_is_not_watched() {
+        let (root, mut cache, moment) = kept("dirlink/file");
+        let site = Arc::new(Site::open_root(root.path(), SiteOptions::default()).expect("opened"));
+        std::fs::remove_file(root.path().join("dirlink")).expect("removed");
+        std::fs::create_dir(root.path().join("dirlink")).expect("made");
+        std::fs::write(root.path().join("dirlink/other"), "other").expect("written");
+        admit_eventually(&mut cache, &site, "dirlink/other", moment);
+        let entry = cache.get(b"dirlink/other", moment.now).expect("it is kept");
+        assert_eq!(entry.expires, moment.now + UNSEEN_TTL);
+    }
+
     /// A file behind a link has its own watch.
     #[test]
     fn a_file_behind_a_link_is_watched() {
@@ -487,6 +500,10 @@ mod tests {
         for _ in 0..20 {
             assert!(!try_admit(&mut cache, &site, "new", moment), "it isn't asked for more often");
         }
+        let tally = cache.frequencies.miss(b"new");
+        let expires = moment.now + WATCHED_TTL;
+        assert!(cache.outdone(tally, 3, true, expires - Duration::from_nanos(1)).is_none());
+        assert!(cache.outdone(tally, 3, true, expires).is_some());
         admit_eventually(&mut cache, &site, "new", Moment { now: moment.now + WATCHED_TTL, ..moment });
         assert!(cache.get(b"file", moment.now).is_none());
     }

@@ -254,6 +254,8 @@ mod tests {
     #[test]
     fn an_eighth_of_the_descriptors_is_for_files_that_are_being_read() {
         let mut shelves = shelves(BOUNDS);
+        // It has no descriptor to give.
+        put(&mut shelves, "small", 1, true);
         for name in ["a", "b", "c", "d", "e", "f", "g"] {
             assert_eq!(victims(&shelves, 1, false), names(&[]), "{name} fits");
             put(&mut shelves, name, 1, false);
