@@ -473,4 +473,50 @@ mod tests {
         }
         assert!(rung <= 10, "{rung} times in a second");
     }
+
+    #[test]
+    fn a_pause_ends_with_its_time_or_with_the_bell() {
+        let (places, start) = full(1);
+        let mut worker = Bench::new(&places, 0, start);
+        worker.idles.seek(&worker.seat, true, false);
+        worker.since.insert(1, start);
+        let now = start + IDLE_MIN;
+        assert_eq!(worker.give_way(now), Some(1), "it has just been idle for long enough");
+        assert_eq!(worker.idles.wait(now), Some(ACCEPT_PAUSE));
+        assert!(worker.idles.pauses(now + ACCEPT_PAUSE - Duration::from_nanos(1)));
+        assert!(!worker.idles.pauses(now + ACCEPT_PAUSE));
+        worker.seat.ask(0);
+        worker.idles.wake(&worker.seat);
+        assert!(!worker.idles.pauses(now), "something has changed");
+        assert!(rustix::io::read(worker.seat.bell(), &mut [0; 8]).is_err(), "the bell is silent again");
+    }
+
+    /// Those that were noted have had a request since, and it isn't time to look at all again.
+    #[test]
+    fn the_next_look_comes_after_an_interval() {
+        let (places, start) = full(1);
+        let mut worker = Bench::new(&places, 0, start);
+        worker.idles.seek(&worker.seat, true, false);
+        worker.since.extend([(1, start), (2, start)]);
+        let now = start + IDLE_MIN;
+        assert_eq!(worker.give_way(now), Some(1));
+        worker.since.clear();
+        worker.since.insert(3, start);
+        assert_eq!(worker.give_way(now + LOOK_INTERVAL - Duration::from_nanos(1)), None);
+        let wait = worker.idles.wait(now + LOOK_INTERVAL - Duration::from_nanos(1));
+        assert_eq!(wait, Some(LOOK_INTERVAL));
+        assert_eq!(worker.give_way(now + LOOK_INTERVAL), Some(3));
+    }
+
+    #[test]
+    fn the_note_is_bounded() {
+        for (idle, noted) in [(NOTED_MAX, NOTED_MAX), (NOTED_MAX + 1, NOTED_MAX), (3, 3)] {
+            let (places, start) = full(1);
+            let mut worker = Bench::new(&places, 0, start);
+            worker.idles.seek(&worker.seat, true, false);
+            worker.since.extend((0..).map(|slot| (slot, start)).take(idle));
+            assert_eq!(worker.give_way(start + IDLE_MIN), Some(0));
+            assert_eq!(worker.idles.noted.len(), noted - 1, "the one that gave way is gone");
+        }
+    }
 }

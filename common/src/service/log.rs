@@ -313,4 +313,103 @@ mod tests {
         drop(log);
         assert!(begun.elapsed() < CLOSE_MAX * 5, "it took {:?}", begun.elapsed());
     }
+
+    /// A writer without a thread.
+    fn writer(output: File, path: Option<&Path>) -> Writer {
+        Writer {
+            shared: Arc::default(),
+            output,
+            path: path.map(Path::to_owned),
+            batch: Vec::new(),
+            written: 0,
+            lost: 0,
+            failed: false,
+            dropping: 0,
+        }
+    }
+
+    /// A line that the old file has only a part of is whole in the new one.
+    #[test]
+    fn a_file_that_is_reopened_begins_with_a_whole_line() {
+        const BATCH: &str = "one\ntwo\nthree\n";
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("log");
+        for (written, expected) in
+            [(0, BATCH), (2, BATCH), (4, "two\nthree\n"), (6, "two\nthree\n"), (13, "three\n")]
+        {
+            let mut writer = writer(append_to(&path).expect("opened"), Some(&path));
+            writer.batch.extend(BATCH.as_bytes());
+            writer.written = written;
+            std::fs::rename(&path, folder.path().join("old")).expect("renamed");
+            writer.reopen();
+            writer.write();
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), expected, "{written}");
+            assert_eq!((writer.batch.len(), writer.written), (0, 0));
+            std::fs::remove_file(&path).expect("removed");
+        }
+        let mut writer = writer(append_to(&path).expect("opened"), Some(&path.join("none")));
+        writer.batch.extend(BATCH.as_bytes());
+        writer.written = 2;
+        writer.reopen();
+        writer.write();
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), BATCH[2..], "it goes on in the one it has");
+    }
+
+    #[test]
+    fn what_an_output_does_not_take_waits() {
+        let (mut theirs, ours) = io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&ours, true).expect("non-blocking");
+        let mut writer = writer(File::from(std::os::fd::OwnedFd::from(ours)), None);
+        let lines = Arc::new(Mutex::new(Lines { waiting: vec![b'x'; 100_000], dropped: 3 }));
+        writer.shared.buffers.lock().expect("not poisoned").push(Arc::clone(&lines));
+        assert_eq!((writer.collect(), writer.batch.len()), (3, 100_000));
+        writer.write();
+        let part = writer.written;
+        assert!(part > 0 && part < 100_000 && !writer.failed && !writer.has_room_soon(), "{part} bytes");
+        *lines.lock().expect("not poisoned") = Lines { waiting: b"more".to_vec(), dropped: 1 };
+        assert_eq!((writer.collect(), writer.batch.len()), (1, 100_000), "it waits where it is");
+        let mut read = vec![0; part];
+        theirs.read_exact(&mut read).expect("what was written");
+        assert!(writer.has_room_soon());
+        writer.write();
+        assert_eq!((writer.batch.len(), writer.written), (0, 0));
+        assert_eq!((writer.collect(), &writer.batch[..]), (0, &b"more"[..]));
+    }
+
+    #[test]
+    fn an_error_that_passes_loses_nothing() {
+        let full = File::options().write(true).open("/dev/full").expect("opened");
+        let mut writer = writer(full, None);
+        writer.batch.extend(b"a line\n");
+        writer.write();
+        writer.say_lost();
+        assert_eq!((writer.batch.len(), writer.written, writer.failed), (7, 0, true), "it isn't over");
+        let (mut theirs, ours) = io::pipe().expect("a pipe");
+        writer.output = File::from(std::os::fd::OwnedFd::from(ours));
+        writer.write();
+        (writer.lost, writer.dropping) = (5, 7);
+        writer.say_lost();
+        assert_eq!((writer.failed, writer.lost, writer.dropping), (false, 0, 0), "it has been said");
+        drop(writer);
+        let mut written = String::new();
+        theirs.read_to_string(&mut written).expect("closed");
+        assert_eq!(written, "a line\n");
+    }
+
+    /// A hundred waits that are cut short take no time worth speaking of; ten seconds otherwise.
+    #[test]
+    fn an_order_is_not_waited_with() {
+        for order in [Orders { end: true, ..Orders::default() }, Orders { reopen: true, ..Orders::default() }]
+        {
+            let shared = Shared::default();
+            let begun = Instant::now();
+            for _ in 0..100 {
+                *shared.orders() = order;
+                let ordered = shared.wait();
+                assert_eq!((ordered.end, ordered.reopen), (order.end, order.reopen));
+                assert!(!shared.orders().reopen, "once is enough");
+            }
+            assert!(begun.elapsed() < WRITE_INTERVAL * 50, "{order:?} took {:?}", begun.elapsed());
+        }
+    }
 }

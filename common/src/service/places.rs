@@ -321,4 +321,22 @@ mod tests {
             assert!(near(at, after(if rank == Rank::Idle { since } else { 4 })));
         }
     }
+
+    #[test]
+    fn a_bell_rings_until_it_is_answered() {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+        let (one, two) = seats(3);
+        let rings = |seat: &Seat| {
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            poll(&mut [PollFd::new(&seat.bell(), PollFlags::IN)], Some(&now)) == Ok(1)
+        };
+        one.ask(two.worker());
+        assert!(rings(&two) && rings(&two) && !rings(&one));
+        two.answer();
+        assert!(!rings(&two));
+        two.answer();
+        assert!(one.take());
+        assert_eq!(format!("{:?}", one.places), "Places(1 of 3)");
+    }
 }

@@ -679,4 +679,73 @@ mod tests {
         let failed = Job::read(&FileRange { file: &folder, offset: 0, length: 1 }).carry_out();
         assert!(matches!(failed, Outcome::Read(Err(_))), "{failed:?}");
     }
+
+    /// A head that doesn't fit is sent in part, and nothing of the file behind it.
+    #[test]
+    fn a_head_that_does_not_fit_is_sent_in_part() {
+        let (_file, shared) = file(b"0123456789");
+        let head: Vec<u8> = (0..=250).cycle().take(64 << 20).collect();
+        for copy in [CopyMode::Sendfile, CopyMode::Read] {
+            let (ours, mut theirs) = connected();
+            let range = FileRange { file: &shared, offset: 0, length: 10 };
+            let sent = send(&ours, &head, &range, copy);
+            let Outcome::Sent(Ok(count)) = sent else { panic!("{sent:?}") };
+            assert!(count > 0 && count < head.len(), "{count} bytes");
+            drop(ours);
+            let mut received = Vec::new();
+            theirs.read_to_end(&mut received).expect("received");
+            assert!(received == head[..count], "{} of {count} bytes", received.len());
+        }
+    }
+
+    /// What has left is told before what is wrong with the file.
+    #[test]
+    fn an_error_is_told_when_nothing_has_left() {
+        let opened = |path: &str| {
+            let opened = File::open(path).expect("opened");
+            Arc::new(SharedFile::new(OpenFile::new(opened.into(), Volume::Other, 5)))
+        };
+        for (path, expected) in [
+            (env!("CARGO_MANIFEST_DIR"), Err(Errno::ISDIR)),
+            // At 0 no process has memory: EIO, as of a broken disk.
+            ("/proc/self/mem", Ok(0)),
+        ] {
+            for copy in [CopyMode::Sendfile, CopyMode::Read] {
+                let (ours, _theirs) = connected();
+                let shared = opened(path);
+                let range = FileRange { file: &shared, offset: 0, length: 10 };
+                for (head, expected) in [(&b"head"[..], Ok(4)), (b"", expected)] {
+                    let Outcome::Sent(sent) = send(&ours, head, &range, copy) else { panic!("a send") };
+                    assert_eq!(sent, expected, "{path}, {copy:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_socket_is_no_end_of_the_file() {
+        let (_file, shared) = file(&vec![7; SENDFILE_BYTES_MAX]);
+        for copy in [CopyMode::Sendfile, CopyMode::Read] {
+            let (ours, _theirs) = connected();
+            let range = FileRange { file: &shared, offset: 0, length: SENDFILE_BYTES_MAX as u64 };
+            let full = std::iter::repeat_with(|| send(&ours, b"", &range, copy))
+                .find(|sent| !matches!(sent, Outcome::Sent(Ok(1..))));
+            assert!(matches!(full, Some(Outcome::Sent(Err(Errno::AGAIN)))), "{full:?}");
+        }
+    }
+
+    /// The loop may send again what was sent a moment ago, where nobody can ask the page cache.
+    #[test]
+    fn what_was_sent_is_remembered_where_it_cannot_be_asked_for() {
+        for (volume, is_remembered) in [(Volume::Layered, true), (Volume::Other, false)] {
+            let (opened, _) = file(b"0123456789");
+            let shared = Arc::new(SharedFile::new(OpenFile::new(opened.into(), volume, 5)));
+            shared.remember_residency(10);
+            let (ours, _theirs) = connected();
+            let range = FileRange { file: &shared, offset: 0, length: 10 };
+            assert!(matches!(send(&ours, b"head", &range, CopyMode::Sendfile), Outcome::Sent(Ok(14))));
+            let memory = shared.residency().expect("a memory");
+            assert_eq!(memory.recalls(0, Instant::now()), is_remembered, "{volume:?}");
+        }
+    }
 }
