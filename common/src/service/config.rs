@@ -117,4 +117,20 @@ mod tests {
             assert_eq!(config.shortest_timeout(), shortest, "{config:?}");
         }
     }
+
+    #[test]
+    fn every_worker_has_its_share_of_the_cache() {
+        let cache = CacheConfig { bytes: 1000, entries: 100, descriptors: 10, ..CacheConfig::default() };
+        let share = |workers| Config { workers, cache, ..Config::default() }.cache_of_worker();
+        let expected = CacheConfig { bytes: 250, entries: 25, descriptors: 2, ..cache };
+        assert_eq!((share(1), share(4)), (cache, expected));
+        let least = CacheConfig { bytes: 1, entries: 1, descriptors: 1, ..cache };
+        assert_eq!(share(1000), least, "room for one of each");
+    }
+
+    #[test]
+    fn only_what_is_named_is_disabled() {
+        let config = Config { tune: vec![Tune::Unbatched], ..Config::default() };
+        assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::AlwaysPool));
+    }
 }

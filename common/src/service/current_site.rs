@@ -127,4 +127,20 @@ mod tests {
         current.follow();
         assert_eq!((current.version(), lines(&current.get().0)), (3, None));
     }
+
+    /// What is cached may be hidden by what was mounted, wherever the path leads.
+    #[test]
+    fn a_mount_makes_a_new_version() {
+        let outer = tempfile::tempdir().expect("a directory");
+        let root = outer.path().join("root");
+        fs::create_dir(&root).expect("made");
+        let current = CurrentSite::new(Site::open_root(&root, SiteOptions::default()).expect("opened"));
+        let (before, _) = current.get();
+        current.renew();
+        let (after, version) = current.get();
+        assert!(version == 1 && !Arc::ptr_eq(&before, &after), "it is opened anew");
+        fs::remove_dir(&root).expect("removed");
+        current.renew();
+        assert_eq!(current.version(), 2, "it leads nowhere");
+    }
 }

@@ -35,3 +35,19 @@ impl From<SocketAddr> for Endpoint {
         Endpoint::Tcp(address)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_written_as_they_are_read() {
+        for text in ["127.0.0.1:8080", "[::]:0"] {
+            let endpoint: Endpoint = text.parse().expect("an address");
+            assert_eq!(endpoint.to_string(), text);
+            assert_eq!(Endpoint::from(text.parse::<SocketAddr>().expect("an address")), endpoint);
+        }
+        let error = "localhost".parse::<Endpoint>().expect_err("no address");
+        assert!(error.ends_with("; write it like 127.0.0.1:8080 or [::]:8080"), "{error}");
+    }
+}

@@ -74,3 +74,21 @@ impl Service {
         left.map_or(max, |left| max.min(left / 2))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::root::SiteOptions;
+
+    #[test]
+    fn a_part_of_the_end_has_half_of_what_is_left() {
+        let [second, grace] = [Duration::from_secs(1), Duration::from_secs(1000)];
+        let site = Site::open_root(std::path::Path::new("."), SiteOptions::default()).expect("opened");
+        let service = Service::new(site, Config { grace, ..Config::default() }).expect("made");
+        assert_eq!(service.end_wait(grace), grace, "there is no end");
+        service.shutdown.drain();
+        assert_eq!(service.end_wait(second), second);
+        let most = service.end_wait(grace);
+        assert!(most <= grace / 2 && most > grace / 4, "{most:?}");
+    }
+}

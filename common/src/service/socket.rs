@@ -272,4 +272,43 @@ mod tests {
         let error = client.read(&mut [0; 1]).expect_err("nothing to read");
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     }
+
+    /// A listener that doesn't wait, as the servers have them, and a client that has connected to it.
+    fn connected() -> (OwnedFd, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        client.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+        listener.set_nonblocking(true).expect("set");
+        (listener.into(), client)
+    }
+
+    #[test]
+    fn a_connection_is_taken_with_its_peer_or_without() {
+        for wants_peer in [false, true] {
+            let (listener, client) = connected();
+            assert!(has_connection(&listener));
+            let (socket, peer) = accept(&listener, SocketFlags::NONBLOCK, wants_peer).expect("accepted");
+            let name = client.local_addr().expect("a name");
+            assert_eq!(peer, wants_peer.then(|| name.into()));
+            assert_eq!(peer_of(&socket), Some(name.into()));
+            assert!(!has_connection(&listener));
+            let none = accept(&listener, SocketFlags::empty(), wants_peer);
+            assert_eq!(none.map(drop), Err(AcceptError::Empty));
+            let flags = (rustix::io::fcntl_getfd(&socket), rustix::fs::fcntl_getfl(&socket));
+            assert!(flags.0.is_ok_and(|flags| flags.contains(rustix::io::FdFlags::CLOEXEC)));
+            assert!(flags.1.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK)));
+        }
+    }
+
+    #[test]
+    fn a_socket_is_silent_until_something_has_come() {
+        let (listener, mut client) = connected();
+        let (socket, _) = accept(&listener, SocketFlags::empty(), false).expect("accepted");
+        assert!(is_silent(&socket) && !has_bytes(&socket));
+        client.write_all(b"x").expect("written");
+        let mut events = [PollFd::new(&socket, PollFlags::IN)];
+        poll(&mut events, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).expect("it comes");
+        assert!(!is_silent(&socket) && has_bytes(&socket), "looking takes nothing");
+        assert!(!is_silent(&socket));
+    }
 }

@@ -232,4 +232,51 @@ mod tests {
             "3 active, 5 requests/s, 0.00 MB/s in, 1.00 MB/s out, 0 events/s, 2 errors, 0 hits/s, 0 misses/s"
         );
     }
+
+    fn counts(factor: u64) -> Counts {
+        Counts {
+            accepted: 30 * factor,
+            closed: 10 * factor,
+            requests: 200 * factor,
+            bytes_in: 3_000_000 * factor,
+            bytes_out: 4_000_000 * factor,
+            events: 500 * factor,
+            errors: 6 * factor,
+            cache_hits: 70 * factor,
+            cache_misses: 80 * factor,
+        }
+    }
+
+    #[test]
+    fn every_count_has_its_place_in_the_line() {
+        let stats = Stats::default();
+        let (one, two) = (stats.register(), stats.register());
+        for worker in [&one, &two, &two] {
+            worker.add(&mut counts(1));
+        }
+        let totals = stats.totals();
+        assert_eq!(totals, counts(3));
+        assert_eq!(
+            totals.to_string(),
+            "90 connections, 600 requests, 9000000 bytes in, 12000000 bytes out, 1500 events, 18 errors, \
+             210 hits, 240 misses"
+        );
+        assert_eq!(
+            totals.since(counts(1), Duration::from_secs(2)).to_string(),
+            "60 active, 200 requests/s, 3.00 MB/s in, 4.00 MB/s out, 500 events/s, 12 errors, 70 hits/s, \
+             80 misses/s"
+        );
+    }
+
+    #[test]
+    fn what_all_caches_hold_is_added_up() {
+        let stats = Stats::default();
+        for worker in [stats.register(), stats.register(), stats.register()] {
+            worker.cache().set(5, 3, 2_500_000);
+            (0..2).for_each(|_| worker.cache().count_eviction());
+        }
+        let cached = stats.cached();
+        assert_eq!(cached, CacheUse { entries: 15, descriptors: 9, bytes: 7_500_000, evictions: 6 });
+        assert_eq!(cached.to_string(), "15 cached (7.50 MB, 9 descriptors), 6 evictions");
+    }
 }

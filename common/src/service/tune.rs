@@ -102,4 +102,13 @@ mod tests {
             assert!(help.starts_with(&format!("{}: ", switch.server())), "{help}");
         }
     }
+
+    /// Linked sends are what files are sent by where `sendfile` isn't used.
+    #[test]
+    fn a_switch_is_tried_where_it_applies() {
+        for switch in Tune::ALL {
+            let reads = switch == Tune::UnlinkedSend;
+            assert_eq!(switch.copy() == CopyMode::Read, reads, "{switch:?}");
+        }
+    }
 }

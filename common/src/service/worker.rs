@@ -197,3 +197,58 @@ impl WorkerSeed {
         worker
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::site::root::{Site, SiteOptions};
+
+    fn worker(log: Option<AccessLog>) -> Worker {
+        let site = Site::open_root(Path::new("."), SiteOptions::default()).expect("opened");
+        let mut service = Service::new(site, Config::default()).expect("made");
+        service.log = log;
+        Worker::new(Arc::new(service), 0)
+    }
+
+    /// A thread's worker counts with the one that it comes from.
+    #[test]
+    fn what_was_counted_is_published() {
+        let mut first = worker(None);
+        let mut second = first.for_thread().grow();
+        for worker in [&mut first, &mut second] {
+            for _ in 0..2 {
+                worker.count_accepted();
+                worker.count_closed();
+                worker.count_error();
+                worker.count_events(5);
+            }
+        }
+        assert_eq!(first.service().stats.totals().accepted, 0, "not yet");
+        first.flush();
+        drop(second);
+        let totals = first.service().stats.totals();
+        assert_eq!((totals.accepted, totals.closed, totals.errors, totals.events), (4, 4, 4, 20));
+    }
+
+    #[test]
+    fn a_turn_follows_the_site_and_the_drain() {
+        let mut worker = worker(None);
+        let (site, before) = (Arc::clone(worker.files().site()), worker.now());
+        assert_eq!((worker.drain(), worker.drain_wait(), worker.logs()), (Drain::Serving, None, false));
+        worker.service().site.renew();
+        worker.service().shutdown.drain();
+        assert_eq!(worker.drain(), Drain::Serving, "not before the next turn");
+        worker.tick();
+        assert!(worker.now() > before && worker.drain() == Drain::Quiet);
+        assert!(worker.drain_wait().is_some_and(|wait| wait <= crate::service::shutdown::QUIET));
+        assert!(!Arc::ptr_eq(&site, worker.files().site()) && worker.files().version() == 1);
+    }
+
+    #[test]
+    fn a_worker_of_a_service_with_a_log_logs() {
+        let null = std::fs::File::options().write(true).open("/dev/null").expect("opened");
+        assert!(worker(Some(AccessLog::start(null, None).expect("started"))).logs());
+    }
+}
