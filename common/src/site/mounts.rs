@@ -255,12 +255,39 @@ mod tests {
         assert_ne!(mounts.root(), 0, "statx tells the mount");
         assert_eq!(mounts.volume_of(&root).1, mounts.root());
         assert_eq!(mounts.likely(b"src/lib.rs"), mounts.root());
+        let is_local = mounts.volume_of(&root).0 == Volume::Local;
+        assert_eq!(mounts.root_volume == Volume::Local, is_local, "{mounts:?}");
     }
 
     #[test]
     fn what_is_known_of_proc_is_nothing() {
         let root = fs::File::open("/proc/self").expect("opened");
-        assert_eq!(Mounts::at(&root).root_volume, Volume::Other);
+        let mounts = Mounts::at(&root);
+        assert_eq!((mounts.root_volume, mounts.opens_at_once()), (Volume::Other, false));
+    }
+
+    #[test]
+    fn what_is_in_memory_opens_at_once() {
+        let root = fs::File::open("/dev/shm").expect("opened");
+        let mounts = Mounts::at(&root);
+        assert_eq!((mounts.root_volume, mounts.opens_at_once()), (Volume::Memory, true));
+        assert_eq!(mounts.root_device, rustix::fs::fstat(&root).expect("examined").st_dev);
+    }
+
+    #[test]
+    fn a_layer_is_known_by_its_counts() {
+        let here = env!("CARGO_MANIFEST_DIR");
+        let opened = fs::File::open(here).expect("opened");
+        let mount = |point: &str, kind: &str| Mount { id: 1, point: point.into(), kind: kind.into() };
+        for (name, all, expected) in [
+            ("none is mounted here", vec![], false),
+            ("on the second disk", vec![mount("/proc", "ext4"), mount(here, "xfs")], true),
+            ("on another disk", vec![mount("/proc", "ext4")], false),
+            ("not on a disk", vec![mount(here, "nfs4")], false),
+            ("nobody can tell", vec![mount("/proc/none", "ext4")], false),
+        ] {
+            assert_eq!(lies_on_local(&opened, &all), expected, "{name}");
+        }
     }
 
     #[test]

@@ -347,4 +347,52 @@ mod tests {
         let range = FileRange { file: &shared, offset: 1, length: content.len() as u64 - 1 };
         assert_eq!(cached_bytes(&range, SENDFILE_BYTES_MAX, Instant::now()), SENDFILE_BYTES_MAX);
     }
+
+    /// Who would wait for room in a socket that isn't full would wait for ever.
+    #[test]
+    fn the_end_of_a_file_is_no_full_socket() {
+        for volume in [Volume::Memory, Volume::Layered, Volume::Local] {
+            let mut file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).expect("a file");
+            file.write_all(b"0123456789").expect("written");
+            let opened = file.try_clone().expect("a descriptor").into();
+            let shared = Arc::new(SharedFile::new(OpenFile::new(opened, volume, 0)));
+            shared.remember_residency(10);
+            file.set_len(5).expect("cut");
+            let (ours, _theirs) = connected();
+            for (head, offset, expected) in [
+                (&b"head"[..], 0, Sent::Bytes { count: 4 + 5, full: false }),
+                (b"head", 5, Sent::Bytes { count: 4, full: false }),
+                (b"", 5, Sent::Shorter),
+            ] {
+                shared.residency().expect("a memory").sent(0, 10, Instant::now());
+                let range = FileRange { file: &shared, offset, length: 10 - offset };
+                let sent = send_cached(&ours, head, &range, SENDFILE_BYTES_MAX);
+                assert_eq!(sent, Ok(expected), "{volume:?} from {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_socket_is_told_from_the_end_of_a_file() {
+        let Some((file, ..)) = cached_file() else { return };
+        let shared = Arc::new(SharedFile::new(OpenFile::new(file.into(), Volume::Memory, 0)));
+        let range = FileRange { file: &shared, offset: 0, length: BYTES as u64 };
+        let (ours, _theirs) = connected();
+        let full = std::iter::repeat_with(|| send_cached(&ours, b"", &range, SENDFILE_BYTES_MAX))
+            .find(|sent| !matches!(sent, Ok(Sent::Bytes { count: BYTES, full: false })));
+        assert!(matches!(full, Some(Ok(Sent::Bytes { full: true, .. }) | Err(Errno::AGAIN))), "{full:?}");
+        let (ours, _theirs) = connected();
+        let head = vec![0; 64 << 20];
+        let sent = send_cached(&ours, &head, &range, SENDFILE_BYTES_MAX);
+        let Ok(Sent::Bytes { count, full: true }) = sent else { panic!("{sent:?}") };
+        assert!(count < head.len(), "{count}");
+    }
+
+    #[test]
+    fn what_has_no_sendfile_is_unready() {
+        let opened = File::open("/proc/self/status").expect("opened").into();
+        let shared = Arc::new(SharedFile::new(OpenFile::new(opened, Volume::Memory, 0)));
+        let range = FileRange { file: &shared, offset: 0, length: 1 };
+        assert_eq!(send_cached(&connected().0, b"", &range, SENDFILE_BYTES_MAX), Ok(Sent::Unready));
+    }
 }

@@ -159,6 +159,49 @@ mod tests {
         Entry { name: name.into(), is_file: false, size: None, modified: None }
     }
 
+    /// What can be opened under its name is listed, and nothing else.
+    #[test]
+    fn only_what_is_served_is_listed() {
+        use crate::site::root::SiteOptions;
+        use rustix::fs::{CWD, Mode, mknodat};
+        use std::os::unix::fs::symlink;
+
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| root.path().join(name);
+        for name in [".hidden", "folder/.well-known", "folder/deep/.."] {
+            std::fs::create_dir_all(at(name)).expect("made");
+        }
+        for name in ["file", ".dot", "folder/inside"] {
+            std::fs::write(at(name), "content").expect("written");
+        }
+        let unknown = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        let opened = std::fs::File::options().write(true).open(at("file")).expect("opened");
+        opened.set_modified(unknown).expect("touched");
+        mknodat(CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("made");
+        for (target, link) in [("file", "link"), ("none", "broken"), ("inside", "folder/link")] {
+            symlink(target, at(link)).expect("linked");
+        }
+        for (hidden, path, expected) in [
+            (false, c".", &["folder/", "file", "link"][..]),
+            (true, c".", &[".hidden/", "folder/", ".dot", "file", "link"]),
+            (false, c"folder", &[".well-known/", "deep/", "inside", "link"]),
+        ] {
+            let options = SiteOptions { hidden, ..SiteOptions::default() };
+            let site = Site::open_root(root.path(), options).expect("opened");
+            let folder = std::fs::File::open(at(path.to_str().expect("ASCII"))).expect("opened");
+            let view = View { format: Format::Json, ..View::default() };
+            let list = write(&site, folder, path, view).expect("listed");
+            let list = String::from_utf8_lossy(&list);
+            assert_eq!(between(&list, "\"href\":\"./", "\""), expected, "{list}");
+            assert!(!list.contains("\"file\",\"size\":null"), "a link is as large as its target: {list}");
+            for line in list.lines().filter(|line| line.starts_with('{')) {
+                let is_unknown =
+                    ["./file\"", "./link\""].iter().any(|name| line.contains(name)) && path == c".";
+                assert_eq!(line.contains("\"mtime\":null"), is_unknown, "{line}");
+            }
+        }
+    }
+
     /// What stands between two texts, everywhere.
     fn between<'a>(text: &'a str, start: &'static str, end: &'static str) -> Vec<&'a str> {
         text.split(start).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0)).collect()
@@ -194,6 +237,34 @@ mod tests {
         assert!(page.contains("<title>Index of /</title>") && page.contains("<h1>Index</h1>"), "{page}");
         assert!(page.contains("<li><a href=\"./\" aria-current=\"page\">Home</a>\n</ol>"), "{page}");
         assert!(page.contains("<caption>This folder is empty</caption>") && !page.contains("../"), "{page}");
+    }
+
+    /// Of a long way from the root, the page shows its end.
+    #[test]
+    fn so_many_folders_lead_here() {
+        for (depth, is_cut) in [(16, false), (17, true), (30, true)] {
+            let path = (1..=depth).map(|number| format!("f{number}")).collect::<Vec<_>>().join("/");
+            let page = page(path.as_bytes(), &[], View::default(), false);
+            let crumbs = between(&page, "<li><a href=\"", "</a>");
+            assert_eq!((crumbs.len(), page.contains("<li>\u{2026}\n")), (1 + 16, is_cut), "{page}");
+            assert_eq!(crumbs[0], format!("{}\">Home", "../".repeat(depth)));
+            assert_eq!(crumbs[1], format!("{}\">f{}", "../".repeat(15), depth - 15));
+            assert_eq!(crumbs[16], format!("./\" aria-current=\"page\">f{depth}"));
+        }
+    }
+
+    #[test]
+    fn only_what_there_is_is_summed_up() {
+        let [files, folders] =
+            [[file(b"a", 2), file(b"b", 3)].to_vec(), [folder(b"c"), folder(b"d")].to_vec()];
+        for (entries, expected) in [
+            (files.clone(), "2 files, 5 B"),
+            (folders.clone(), "2 folders"),
+            ([folders, files].concat(), "2 folders, 2 files, 5 B"),
+        ] {
+            let page = page(b"", &entries, View::default(), false);
+            assert_eq!(between(&page, "<caption>", "</caption>"), [expected]);
+        }
     }
 
     #[test]
