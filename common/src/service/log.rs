@@ -412,4 +412,24 @@ mod tests {
             assert!(begun.elapsed() < WRITE_INTERVAL * 50, "{order:?} took {:?}", begun.elapsed());
         }
     }
+
+    #[test]
+    fn a_log_goes_on_where_its_file_was() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let [path, old] = ["log", "old"].map(|name| folder.path().join(name));
+        let log = AccessLog::open(&path).expect("opened");
+        let buffer = log.buffer();
+        buffer.append(&record());
+        std::fs::rename(&path, &old).expect("renamed");
+        log.reopen();
+        let begun = Instant::now();
+        while !path.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "there is no new file");
+            thread::yield_now();
+        }
+        buffer.append(&record());
+        log.close(Duration::from_secs(10));
+        let [new, old] = [path, old].map(|path| std::fs::read_to_string(path).expect("read"));
+        assert!(new.ends_with(LINE) && old + &new == LINE.repeat(2), "{new}");
+    }
 }

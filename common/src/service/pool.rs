@@ -282,10 +282,6 @@ impl Queue {
             .find_map(|lane| lane.tasks.iter().position(is_its).map(|index| (lane, index)))?;
         lane.tasks.remove(index)
     }
-
-    fn threads(&self) -> usize {
-        self.running + self.idle
-    }
 }
 
 struct Shared {
@@ -438,7 +434,7 @@ impl Shared {
             }
             if let Some(next) = queue.pop(self.threads_max) {
                 queue.idle -= 1;
-                if queue.idle == 0 && queue.threads() < self.threads_max {
+                if queue.idle == 0 && queue.running < self.threads_max {
                     queue.idle += 1;
                     drop(queue);
                     // If this fails, the threads that there are go on, and the next task tries again.
@@ -536,8 +532,7 @@ mod tests {
             assert_eq!(bench.results(1), [7], "mount {mount} is dead, another is not");
         }
         let queue = lock(&bench.pool.shared.queue);
-        assert!(queue.threads() <= 8, "{} threads", queue.threads());
-        assert_eq!(queue.running, 7);
+        assert_eq!((queue.running, queue.idle), (7, 1), "no more than eight threads");
     }
 
     #[test]
@@ -549,12 +544,20 @@ mod tests {
         for slot in 1..20 {
             bench.submit(slot, Job::Meet(Arc::new(Barrier::new(1)), 1));
         }
+        assert_eq!(lock(&bench.pool.shared.queue).idle, 0, "one thread is all that there may be");
         bench.submitter.cancel(token(7));
         bench.submitter.cancel(token(77));
         barrier.wait();
         let expected: Vec<_> = (0..20).filter(|slot| *slot != 7).collect();
         assert_eq!(bench.results(19), expected, "all but the cancelled one");
         assert!(lock(&bench.pool.shared.queue).lanes.is_empty(), "nothing is kept of a mount without jobs");
+    }
+
+    #[test]
+    fn looking_for_results_never_waits() {
+        let bench = bench(1);
+        let flags = rustix::fs::fcntl_getfl(bench.submitter.event()).expect("its flags");
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
     }
 
     #[test]
@@ -582,7 +585,11 @@ mod tests {
         assert!(begun.elapsed() < PATIENCE / 2);
         assert_eq!(Arc::strong_count(&barrier), 2, "the queued job is gone, the other isn't");
         barrier.wait();
-        while lock(&shared.queue).threads() > 0 {
+        let has_threads = || {
+            let queue = lock(&shared.queue);
+            queue.running + queue.idle > 0
+        };
+        while has_threads() {
             assert!(begun.elapsed() < PATIENCE, "its thread doesn't end with it");
             thread::yield_now();
         }
