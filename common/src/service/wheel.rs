@@ -17,7 +17,6 @@ pub struct Wheel {
     buckets: [Vec<u32>; BUCKETS],
     /// Whether a slot has an entry.
     watched: Vec<bool>,
-    entries: usize,
     origin: Instant,
     tick: Duration,
     /// All ticks before this one have been swept.
@@ -29,7 +28,7 @@ impl Wheel {
     #[must_use]
     pub fn new(shortest_timeout: Duration, now: Instant) -> Wheel {
         let tick = (shortest_timeout / TICKS).max(Duration::from_millis(1));
-        Wheel { buckets: Default::default(), watched: Vec::new(), entries: 0, origin: now, tick, swept: 0 }
+        Wheel { buckets: Default::default(), watched: Vec::new(), origin: now, tick, swept: 0 }
     }
 
     /// Makes sure the slot is checked no later than about one tick after `deadline`, possibly earlier. A slot that has
@@ -46,7 +45,6 @@ impl Wheel {
         let at = deadline.map_or(furthest, |deadline| deadline.min(furthest));
         let tick = (self.tick_of(at) + 1).max(self.swept);
         self.bucket(tick).push(slot);
-        self.entries += 1;
     }
 
     /// Moves the slots that are due into `due` and removes their entries.
@@ -61,7 +59,6 @@ impl Wheel {
             for slot in &due[from..] {
                 self.watched[*slot as usize] = false;
             }
-            self.entries -= due.len() - from;
         }
         self.swept = self.swept.max(current + 1);
     }
@@ -69,9 +66,6 @@ impl Wheel {
     /// How long the loop may sleep until the next sweep finds something; `None` if there are no entries.
     #[must_use]
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        if self.entries == 0 {
-            return None;
-        }
         let ahead = (self.swept..).take(BUCKETS).find(|tick| !self.buckets[Self::index(*tick)].is_empty())?;
         let ticks = u32::try_from(ahead).unwrap_or(u32::MAX);
         Some((self.origin + self.tick * ticks).saturating_duration_since(now))
@@ -141,6 +135,19 @@ mod tests {
         assert_eq!(due(&mut wheel, start + SHORTEST), [5]);
         wheel.watch(5, Some(start + SHORTEST), start + SHORTEST);
         assert_eq!(due(&mut wheel, start + SHORTEST * 2), [5]);
+    }
+
+    /// Else a loop with an overdue connection would never sleep.
+    #[test]
+    fn what_is_overdue_is_checked_in_the_next_tick() {
+        let start = Instant::now();
+        let mut wheel = Wheel::new(SHORTEST, start);
+        let now = start + Duration::from_millis(550);
+        assert!(due(&mut wheel, now).is_empty());
+        wheel.watch(0, Some(start), now);
+        assert!(due(&mut wheel, now).is_empty());
+        assert_eq!(wheel.wait(now), Some(Duration::from_millis(50)));
+        assert_eq!(due(&mut wheel, now + Duration::from_millis(50)), [0]);
     }
 
     #[test]
