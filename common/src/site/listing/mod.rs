@@ -202,6 +202,27 @@ mod tests {
         }
     }
 
+    /// What is written fits into what was reserved for it, which `write` asserts: here it is nearly all that there is.
+    #[test]
+    fn the_longest_names_have_room() {
+        use crate::site::root::SiteOptions;
+
+        let root = tempfile::tempdir().expect("a directory");
+        let path = vec!["\"".repeat(250); 4].join("/");
+        let folder = root.path().join(&path);
+        std::fs::create_dir_all(&folder).expect("made");
+        for number in 10..40 {
+            std::fs::write(folder.join(format!("{}{number}", "\"".repeat(250))), "").expect("written");
+        }
+        let site = Site::open_root(root.path(), SiteOptions::default()).expect("opened");
+        let path = CString::new(path).expect("no NUL");
+        for format in [Format::Html, Format::Json] {
+            let opened = std::fs::File::open(&folder).expect("opened");
+            let list = write(&site, opened, &path, View { format, ..View::default() }).expect("listed");
+            assert_eq!(String::from_utf8_lossy(&list).matches("./%22%22").count(), 30, "{format:?}");
+        }
+    }
+
     /// What stands between two texts, everywhere.
     fn between<'a>(text: &'a str, start: &'static str, end: &'static str) -> Vec<&'a str> {
         text.split(start).skip(1).filter_map(|rest| Some(rest.split_once(end)?.0)).collect()
