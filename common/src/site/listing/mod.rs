@@ -178,7 +178,10 @@ mod tests {
         let opened = std::fs::File::options().write(true).open(at("file")).expect("opened");
         opened.set_modified(unknown).expect("touched");
         mknodat(CWD, at("fifo"), FileType::Fifo, Mode::from_raw_mode(0o600), 0).expect("made");
-        for (target, link) in [("file", "link"), ("none", "broken"), ("inside", "folder/link")] {
+        let outside = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        for (target, link) in
+            [("file", "link"), ("none", "broken"), ("inside", "folder/link"), (outside, "outside")]
+        {
             symlink(target, at(link)).expect("linked");
         }
         for (hidden, path, expected) in [
