@@ -550,7 +550,7 @@ mod tests {
         let host = &mut host(TIMEOUTS);
         for count in 1..=2 {
             let mut connection = sending(host);
-            assert!(!connection.is_idle() && connection.idle_until().is_none());
+            assert!(!connection.is_idle() && connection.standing(host).is_none());
             connection.sent(host, 7);
             connection.sent(host, 3);
             connection.failed(host);

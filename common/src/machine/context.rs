@@ -177,7 +177,7 @@ mod tests {
     fn the_date_is_renewed_when_its_second_is_over() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let site = Site::open_root(root, SiteOptions::default()).expect("opened");
-        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default());
+        let files = Files::new((Arc::new(site), 0), CacheConfig::OFF, Arc::default(), None);
         let second = Duration::from_secs(1);
         let timeouts =
             Timeouts { head: second, idle: second, send: second, send_rate_min: 0, linger: second };

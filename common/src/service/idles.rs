@@ -479,7 +479,7 @@ mod tests {
         let (places, start) = full(1);
         let mut worker = Bench::new(&places, 0, start);
         worker.idles.seek(&worker.seat, true, false);
-        worker.since.insert(1, start);
+        worker.insert(1, idle(start));
         let now = start + IDLE_MIN;
         assert_eq!(worker.give_way(now), Some(1), "it has just been idle for long enough");
         assert_eq!(worker.idles.wait(now), Some(ACCEPT_PAUSE));
@@ -497,11 +497,11 @@ mod tests {
         let (places, start) = full(1);
         let mut worker = Bench::new(&places, 0, start);
         worker.idles.seek(&worker.seat, true, false);
-        worker.since.extend([(1, start), (2, start)]);
+        worker.standings.extend([(1, idle(start)), (2, idle(start))]);
         let now = start + IDLE_MIN;
         assert_eq!(worker.give_way(now), Some(1));
-        worker.since.clear();
-        worker.since.insert(3, start);
+        worker.standings.clear();
+        worker.insert(3, idle(start));
         assert_eq!(worker.give_way(now + LOOK_INTERVAL - Duration::from_nanos(1)), None);
         let wait = worker.idles.wait(now + LOOK_INTERVAL - Duration::from_nanos(1));
         assert_eq!(wait, Some(LOOK_INTERVAL));
@@ -510,11 +510,11 @@ mod tests {
 
     #[test]
     fn the_note_is_bounded() {
-        for (idle, noted) in [(NOTED_MAX, NOTED_MAX), (NOTED_MAX + 1, NOTED_MAX), (3, 3)] {
+        for (count, noted) in [(NOTED_MAX, NOTED_MAX), (NOTED_MAX + 1, NOTED_MAX), (3, 3)] {
             let (places, start) = full(1);
             let mut worker = Bench::new(&places, 0, start);
             worker.idles.seek(&worker.seat, true, false);
-            worker.since.extend((0..).map(|slot| (slot, start)).take(idle));
+            worker.standings.extend((0..).map(|slot| (slot, idle(start))).take(count));
             assert_eq!(worker.give_way(start + IDLE_MIN), Some(0));
             assert_eq!(worker.idles.noted.len(), noted - 1, "the one that gave way is gone");
         }

@@ -242,6 +242,7 @@ mod tests {
             bytes_out: 4_000_000 * factor,
             events: 500 * factor,
             errors: 6 * factor,
+            cut_off: factor,
             cache_hits: 70 * factor,
             cache_misses: 80 * factor,
         }
