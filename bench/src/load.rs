@@ -4,8 +4,10 @@
 //! at work (`group`), the schedule of an open loop (`schedule`), one connection (`connection`) and the head
 //! of an answer (`response`).
 
+mod chunked;
 pub mod class;
-mod connection;
+pub mod coding;
+pub(crate) mod connection;
 mod descriptors;
 pub mod engine;
 pub mod error;
@@ -14,7 +16,9 @@ pub mod outcome;
 mod poll_pause;
 mod poller;
 pub(crate) mod probe;
+mod remembered;
 pub mod request;
 pub mod response;
 pub(crate) mod schedule;
 mod timers;
+pub mod traffic;

@@ -119,6 +119,7 @@ pub struct Asks {
     order: Order,
     /// For [`Order::Weighted`]: the share of the requests up to each one, rising to 1.
     cumulative: Arc<[f64]>,
+    conditional: f64,
 }
 
 /// In which order a class asks for its requests.
@@ -144,7 +145,26 @@ impl Asks {
                 cumulative(weights)
             }
         };
-        Asks { requests, order, cumulative: cumulative.into() }
+        Asks { requests, order, cumulative: cumulative.into(), conditional: 0.0 }
+    }
+
+    /// This share of the requests asks whether the file is still the one that came last, with the validators that came
+    /// with it; all of them are negotiated. A file that hasn't come yet, or came without validators, is asked for
+    /// without a condition.
+    #[must_use]
+    pub fn with_conditions(mut self, share: f64) -> Asks {
+        assert!((0.0..=1.0).contains(&share), "a share");
+        assert!(
+            self.requests.iter().all(|request| request.choice().is_some()),
+            "304 is a right answer to all of them"
+        );
+        self.conditional = share;
+        self
+    }
+
+    /// Whether any request asks with validators.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.conditional > 0.0
     }
 
     /// The same request again and again.
@@ -211,6 +231,12 @@ impl Picker {
                 (picked < count).then_some(picked)
             }
         }
+    }
+
+    /// Whether the next request is one that asks with validators. Draws only for a class that has such requests, so that
+    /// the others' sequences stay what they are.
+    pub(crate) fn is_conditional(&mut self) -> bool {
+        self.asks.has_conditions() && self.random.fraction() < self.asks.conditional
     }
 
     pub(crate) fn is_used_up(&self) -> bool {

@@ -5,9 +5,13 @@
 //! that the peer has closed, there will be no further edge, and the connection reads on to the end of the
 //! stream.
 
+use crate::load::chunked::Chunks;
+use crate::load::coding::Coding;
 use crate::load::error::LoadError;
+use crate::load::remembered::Remembered;
 use crate::load::request::Request;
-use crate::load::response::{HEAD_BYTES_MAX, Head, LastHead};
+use crate::load::response::{HEAD_BYTES_MAX, Head, HeadError, LastHead};
+use crate::load::traffic::Answer;
 use crate::server::congestion;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -25,21 +29,42 @@ const HEAD_BUFFER_BYTES: usize = 4 * 1024;
 /// the kernel (tcp(7)).
 const DISCARD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The size of a receive while bodies are hashed.
-const HASH_BUFFER_BYTES: usize = 256 * 1024;
+/// The size of a receive whose bytes are looked at.
+const BODY_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) enum Bodies {
     /// Counted and dropped within the kernel.
     Discarded,
     /// Received and hashed: one digest per connection.
     Hashed(Vec<Sha256>),
+    /// Received and kept: one per connection.
+    Kept(Vec<Received>),
+}
+
+impl Bodies {
+    fn take(&mut self, place: usize, body: &[u8]) {
+        match self {
+            Bodies::Discarded => {}
+            Bodies::Hashed(digests) => digests[place].update(body),
+            Bodies::Kept(bodies) => bodies[place].body.extend_from_slice(body),
+        }
+    }
+}
+
+/// A body as it came, and how it is coded.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What the answer says.
+    pub coding: Coding,
+    /// Without the frame of its chunks, if it came in any.
+    pub body: Vec<u8>,
 }
 
 /// The memory that all connections of a client share while they receive.
 pub(crate) struct Buffers {
     head: Vec<u8>,
     discard: Vec<u8>,
-    hash: Vec<u8>,
+    body: Vec<u8>,
     last_head: LastHead,
     pub(crate) bodies: Bodies,
 }
@@ -49,34 +74,42 @@ impl Buffers {
         Buffers {
             head: vec![0; HEAD_BUFFER_BYTES],
             discard: vec![0; DISCARD_BYTES_MAX],
-            hash: vec![0; HASH_BUFFER_BYTES],
+            body: vec![0; BODY_BUFFER_BYTES],
             last_head: LastHead::default(),
             bodies: Bodies::Discarded,
         }
     }
 
-    fn hash_start_of_body(&mut self, digest: Option<usize>, received: usize, body_bytes: usize) {
-        if let (Bodies::Hashed(digests), Some(digest)) = (&mut self.bodies, digest) {
-            digests[digest].update(&self.head[received - body_bytes..received]);
+    /// What came of a body behind its head, in the last receive.
+    fn take_start_of_body(&mut self, place: Option<usize>, received: usize, body_bytes: usize) {
+        if let Some(place) = place {
+            self.bodies.take(place, &self.head[received - body_bytes..received]);
         }
     }
 
     /// Receives up to `wanted` bytes of a body: how many came, and how many were asked for.
     fn take_body(
         &mut self,
-        digest: Option<usize>,
+        place: Option<usize>,
         socket: &OwnedFd,
         wanted: usize,
     ) -> rustix::io::Result<(usize, usize)> {
-        if let (Bodies::Hashed(digests), Some(digest)) = (&mut self.bodies, digest) {
-            let asked = wanted.min(self.hash.len());
-            let (_, came) = recv(socket, &mut self.hash[..asked], RecvFlags::empty())?;
-            digests[digest].update(&self.hash[..came]);
+        if let (Bodies::Hashed(_) | Bodies::Kept(_), Some(place)) = (&self.bodies, place) {
+            let asked = wanted.min(self.body.len());
+            let (_, came) = recv(socket, &mut self.body[..asked], RecvFlags::empty())?;
+            self.bodies.take(place, &self.body[..came]);
             return Ok((came, asked));
         }
         let asked = wanted.min(self.discard.len());
         let (_, came) = recv(socket, &mut self.discard[..asked], RecvFlags::TRUNC)?;
         Ok((came, asked))
+    }
+
+    /// Notes how the body that follows is coded.
+    fn note_coding(&mut self, place: Option<usize>, coding: Coding) {
+        if let (Bodies::Kept(bodies), Some(place)) = (&mut self.bodies, place) {
+            bodies[place].coding = coding;
+        }
     }
 }
 
@@ -86,16 +119,20 @@ enum State {
     Idle,
     /// Room to send the rest of the request.
     Send {
-        sent: usize,
+        rest: Vec<u8>,
     },
     /// The head, or the rest of one that came in pieces.
     Head {
         partial: Vec<u8>,
     },
     Body {
-        wire_bytes: u64,
-        body_bytes: u64,
+        answer: Answer,
         remaining: u64,
+    },
+    /// A body whose length its chunks will tell.
+    Chunks {
+        answer: Answer,
+        chunks: Chunks,
     },
     /// The end of the stream, after the answer to a request that asked for it.
     End,
@@ -105,8 +142,8 @@ enum State {
 pub(crate) enum Advance {
     /// Waits for the next edge, or has used up its budget.
     Waiting,
-    /// The answer is complete: its bytes on the wire.
-    Answered(u64),
+    /// The answer is complete.
+    Answered(Answer),
     /// The server has closed its side, as it was asked to.
     Ended,
 }
@@ -120,10 +157,13 @@ pub(crate) enum PeerState {
 
 pub(crate) struct Visit<'a> {
     pub(crate) request: &'a Request,
-    /// Whether it was the last request of the connection.
-    pub(crate) closing: bool,
+    /// Whether it asked if the file is still the same.
+    pub(crate) is_conditional: bool,
+    /// Where validators are kept, if they are.
+    pub(crate) remembered: Option<&'a mut Remembered>,
     pub(crate) buffers: &'a mut Buffers,
-    pub(crate) digest: Option<usize>,
+    /// The body's place among those that are looked at.
+    pub(crate) place: Option<usize>,
     pub(crate) peer: PeerState,
     pub(crate) budget: usize,
 }
@@ -138,8 +178,21 @@ impl Visit<'_> {
     /// One receive of a body of which `wanted` bytes are still to come.
     fn take_body(&mut self, socket: &OwnedFd, wanted: u64) -> rustix::io::Result<Take> {
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(self.budget);
-        let (came, asked) = self.buffers.take_body(self.digest, socket, wanted)?;
+        let (came, asked) = self.buffers.take_body(self.place, socket, wanted)?;
         Ok(self.note(came, asked))
+    }
+
+    /// One receive of a body that comes in chunks. It may bring what follows the body, which is an error.
+    fn take_chunks(&mut self, socket: &OwnedFd, chunks: &mut Chunks) -> Result<Option<Take>, LoadError> {
+        let asked = self.buffers.body.len().min(self.budget);
+        let came = match recv(socket, &mut self.buffers.body[..asked], RecvFlags::empty()) {
+            Ok((_, came)) => came,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(LoadError::System { doing: "receive", errno }),
+        };
+        let Buffers { body, bodies, .. } = &mut *self.buffers;
+        take_chunks(chunks, &body[..came], self.place, bodies)?;
+        Ok(Some(self.note(came, asked)))
     }
 
     fn note(&mut self, came: usize, asked: usize) -> Take {
@@ -205,16 +258,12 @@ impl Connection {
         self.closes
     }
 
-    pub(crate) fn start(&mut self, request: &[u8]) -> Result<(), LoadError> {
-        self.send_rest(request, 0)
-    }
-
-    fn send_rest(&mut self, request: &[u8], mut sent: usize) -> Result<(), LoadError> {
-        while sent < request.len() {
-            match send(&self.socket, &request[sent..], SendFlags::NOSIGNAL) {
-                Ok(n) => sent += n,
+    pub(crate) fn start(&mut self, mut request: &[u8]) -> Result<(), LoadError> {
+        while !request.is_empty() {
+            match send(&self.socket, request, SendFlags::NOSIGNAL) {
+                Ok(sent) => request = &request[sent..],
                 Err(Errno::AGAIN) => {
-                    self.state = State::Send { sent };
+                    self.state = State::Send { rest: request.to_vec() };
                     return Ok(());
                 }
                 Err(errno) => return Err(LoadError::System { doing: "send", errno }),
@@ -228,13 +277,14 @@ impl Connection {
         match &mut self.state {
             State::Connect => self.finish_connect(visit.peer),
             State::Idle => self.check_silent(),
-            State::Send { sent } => {
-                let sent = *sent;
-                self.send_rest(visit.request.bytes(visit.closing), sent)?;
+            State::Send { rest } => {
+                let rest = std::mem::take(rest);
+                self.start(&rest)?;
                 Ok(Advance::Waiting)
             }
             State::Head { .. } => self.receive_head(visit),
             State::Body { .. } => self.receive_body(visit),
+            State::Chunks { .. } => self.receive_chunks(visit),
             State::End => self.receive_end(),
         }
     }
@@ -279,23 +329,54 @@ impl Connection {
             };
             let body_came = received.len() - head.head_bytes;
             self.closes = head.closes;
-            self.state = body_after(&head, body_came, visit.request)?;
-            visit.buffers.hash_start_of_body(visit.digest, take.came, body_came);
-            return match self.state {
-                State::Body { remaining, .. } if remaining > 0 && take.is_last => Ok(Advance::Waiting),
-                _ => self.receive_body(visit),
-            };
+            let state = body_after(&head, body_came, visit)?;
+            if let Some(remembered) = &mut visit.remembered {
+                remembered.note(visit.request, &head, received)?;
+            }
+            return self.begin_body(state, visit, &take, body_came);
+        }
+    }
+
+    /// Goes on with what came behind a head, and what comes then.
+    fn begin_body(
+        &mut self,
+        mut state: State,
+        visit: &mut Visit<'_>,
+        take: &Take,
+        body_came: usize,
+    ) -> Result<Advance, LoadError> {
+        let is_owed = match &mut state {
+            State::Body { answer, remaining } => {
+                visit.buffers.note_coding(visit.place, answer.coding);
+                visit.buffers.take_start_of_body(visit.place, take.came, body_came);
+                *remaining > 0
+            }
+            State::Chunks { answer, chunks } => {
+                visit.buffers.note_coding(visit.place, answer.coding);
+                let Buffers { head, bodies, .. } = &mut *visit.buffers;
+                take_chunks(chunks, &head[take.came - body_came..take.came], visit.place, bodies)?;
+                answer.body_bytes += body_came as u64;
+                !chunks.is_done()
+            }
+            _ => unreachable!("a head is followed by a body"),
+        };
+        self.state = state;
+        match self.state {
+            _ if is_owed && take.is_last => Ok(Advance::Waiting),
+            State::Chunks { .. } => self.receive_chunks(visit),
+            _ => self.receive_body(visit),
         }
     }
 
     fn receive_body(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
-        let State::Body { wire_bytes, body_bytes, remaining } = &mut self.state else {
+        let State::Body { answer, remaining } = &mut self.state else {
             unreachable!("a body is received only while one is awaited");
         };
         while *remaining > 0 {
             let take = match visit.take_body(&self.socket, *remaining) {
                 Ok(take) if take.came == 0 => {
-                    return Err(LoadError::Short { got: *body_bytes - *remaining, want: *body_bytes });
+                    let want = answer.body_bytes;
+                    return Err(LoadError::Short { got: want - *remaining, want });
                 }
                 Ok(take) => take,
                 Err(Errno::AGAIN) => return Ok(Advance::Waiting),
@@ -306,7 +387,35 @@ impl Connection {
                 return Ok(Advance::Waiting);
             }
         }
-        let answered = Advance::Answered(*wire_bytes);
+        let answered = Advance::Answered(*answer);
+        self.state = State::Idle;
+        Ok(answered)
+    }
+
+    fn receive_chunks(&mut self, visit: &mut Visit<'_>) -> Result<Advance, LoadError> {
+        let State::Chunks { answer, chunks } = &mut self.state else {
+            unreachable!("chunks are received only while some are awaited");
+        };
+        while !chunks.is_done() {
+            let take = match visit.take_chunks(&self.socket, chunks)? {
+                Some(take) if take.came == 0 => return Err(LoadError::Closed),
+                Some(take) => take,
+                None => return Ok(Advance::Waiting),
+            };
+            answer.body_bytes += take.came as u64;
+            if take.is_last && !chunks.is_done() {
+                return Ok(Advance::Waiting);
+            }
+        }
+        let is_other =
+            answer.coding == Coding::Identity && chunks.body_bytes() != visit.request.expected().body_bytes;
+        if is_other || chunks.body_bytes() == 0 {
+            return Err(LoadError::Length {
+                got: chunks.body_bytes(),
+                want: visit.request.expected().body_bytes,
+            });
+        }
+        let answered = Advance::Answered(*answer);
         self.state = State::Idle;
         Ok(answered)
     }
@@ -334,16 +443,46 @@ impl Connection {
     }
 }
 
+fn take_chunks(
+    chunks: &mut Chunks,
+    received: &[u8],
+    place: Option<usize>,
+    bodies: &mut Bodies,
+) -> Result<(), LoadError> {
+    let take = |body: &[u8]| {
+        if let Some(place) = place {
+            bodies.take(place, body);
+        }
+    };
+    chunks.take(received, take).map_err(|_| LoadError::Chunks)
+}
+
 /// Checks a head against the expectation, and returns what is left of the body.
-fn body_after(head: &Head, body_came: usize, request: &Request) -> Result<State, LoadError> {
-    let expected = request.expected();
-    if head.status != expected.status {
+fn body_after(head: &Head, body_came: usize, visit: &Visit<'_>) -> Result<State, LoadError> {
+    let expected = visit.request.expected();
+    let is_negotiated = visit.request.choice().is_some();
+    let is_not_modified = visit.is_conditional && head.status == 304;
+    if head.status != expected.status && !is_not_modified {
         return Err(LoadError::Status { got: head.status, want: expected.status });
     }
-    if head.body_bytes != expected.body_bytes {
+    if head.is_chunked && !is_negotiated {
+        return Err(LoadError::Head(HeadError::TransferCoding));
+    }
+    let coding = if is_negotiated { head.coding.ok_or(LoadError::Coding)? } else { Coding::Identity };
+    // How long a coded body is, nobody knows beforehand; what it says is looked at in a sample.
+    let is_right = match coding {
+        _ if head.is_chunked || is_not_modified => true,
+        Coding::Identity => head.body_bytes == expected.body_bytes,
+        _ => head.body_bytes > 0,
+    };
+    if !is_right {
         return Err(LoadError::Length { got: head.body_bytes, want: expected.body_bytes });
     }
+    let (head_bytes, body_bytes) = (head.head_bytes as u64, head.body_bytes);
+    let answer = Answer { head_bytes, body_bytes, coding, is_not_modified };
+    if head.is_chunked {
+        return Ok(State::Chunks { answer, chunks: Chunks::new() });
+    }
     let remaining = head.body_bytes.checked_sub(body_came as u64).ok_or(LoadError::Surplus)?;
-    let wire_bytes = head.head_bytes as u64 + head.body_bytes;
-    Ok(State::Body { wire_bytes, body_bytes: head.body_bytes, remaining })
+    Ok(State::Body { answer, remaining })
 }

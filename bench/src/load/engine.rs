@@ -7,7 +7,8 @@
 //! recorded separately.
 //!
 //! Every answer is checked: status, Content-Length and the number of bytes. Bodies are dropped in the kernel
-//! (`MSG_TRUNC`), except in [`Engine::verify`], which hashes them and isn't part of any measurement. Errors
+//! (`MSG_TRUNC`), except in [`Engine::verify`] and [`Engine::fetch`], which look at them and aren't part of any
+//! measurement, and bodies in chunks, which have to be read to be counted. Errors
 //! on a connection are counted, and the connection is reopened.
 //!
 //! A turn sends what is due, serves the timers, waits for events, and handles them.
@@ -26,6 +27,7 @@ use crate::load::outcome::Outcome;
 use crate::load::poll_pause::PollPause;
 use crate::load::poller::{AHEAD, Poller, thread_cpu};
 use crate::load::timers::Timers;
+use crate::load::traffic::Answer;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
@@ -346,8 +348,12 @@ impl Engine {
         due: Option<(Instant, Instant)>,
         now: Instant,
     ) -> Result<(), LoadError> {
-        match self.groups[self.slots[index].group].pick() {
-            Some(request) => self.ask(index, request, due, now),
+        let group = &mut self.groups[self.slots[index].group];
+        match group.pick() {
+            Some(request) => {
+                let is_conditional = group.is_conditional(request);
+                self.ask(index, request, is_conditional, due, now)
+            }
             None => Ok(()),
         }
     }
@@ -356,6 +362,7 @@ impl Engine {
         &mut self,
         index: usize,
         request: usize,
+        is_conditional: bool,
         due: Option<(Instant, Instant)>,
         now: Instant,
     ) -> Result<(), LoadError> {
@@ -364,7 +371,9 @@ impl Engine {
         slot.asked += 1;
         let closing = group.class.life.ends_with(slot.asked);
         let (intended, ready) = due.unwrap_or((now, now));
-        slot.ask = Some(InFlight { request, closing, intended, sent: now, answered: false });
+        let is_conditional = is_conditional && !closing;
+        let ask = InFlight { request, closing, is_conditional, intended, sent: now, answered: false };
+        slot.ask = Some(ask);
         slot.progress = now;
         group.note_sent(now.saturating_duration_since(ready));
         if group.slow_read.is_none() {
@@ -374,8 +383,8 @@ impl Engine {
             self.owed += 1;
         }
         let begun = match &mut slot.connection {
-            Some(connection) => connection.start(group.request(request).bytes(closing)),
-            None => self.open_asking(index, request, closing),
+            Some(connection) => connection.start(group.bytes(&ask)),
+            None => self.open_asking(index, &ask),
         };
         match begun {
             Ok(()) => {
@@ -386,12 +395,12 @@ impl Engine {
         }
     }
 
-    fn open_asking(&mut self, index: usize, request: usize, closing: bool) -> Result<(), LoadError> {
+    fn open_asking(&mut self, index: usize, ask: &InFlight) -> Result<(), LoadError> {
         let slot = &self.slots[index];
         let group = &self.groups[slot.group];
         let receive_buffer = group.slow_read.map(|slow_read| slow_read.receive_buffer());
         let mut connection = Connection::open(self.address, receive_buffer)?;
-        connection.start(group.request(request).bytes(closing))?;
+        connection.start(group.bytes(ask))?;
         // Registered after the send, so that a request that has left whole costs no event of its own.
         let room = if connection.has_sent() { EventFlags::empty() } else { EventFlags::OUT };
         self.register(index, connection, room)
@@ -453,8 +462,8 @@ impl Engine {
                     }
                     return Ok(());
                 }
-                Ok(Advance::Answered(wire_bytes)) => {
-                    if !self.on_answer(index, wire_bytes)? {
+                Ok(Advance::Answered(answer)) => {
+                    if !self.on_answer(index, answer)? {
                         return Ok(());
                     }
                 }
@@ -466,31 +475,32 @@ impl Engine {
 
     fn advance(&mut self, index: usize, peer: PeerState, budget: &mut usize) -> Result<Advance, LoadError> {
         let slot = &mut self.slots[index];
-        let group = &self.groups[slot.group];
-        let (number, closing) = slot.ask.as_ref().map_or((0, false), |ask| (ask.request, ask.closing));
-        let digest = match self.stage {
+        let group = &mut self.groups[slot.group];
+        let (number, is_conditional) =
+            slot.ask.as_ref().map_or((0, false), |ask| (ask.request, ask.is_conditional));
+        let place = match self.stage {
             Stage::Once(asking) if asking == slot.group => Some(index - group.slots.start),
             Stage::Once(_) | Stage::Until(_) => None,
         };
         let Some(connection) = &mut slot.connection else {
             unreachable!("a place without a connection isn't visited");
         };
-        let request = group.request(number);
+        let (request, remembered) = group.request_with_memory(number);
         let buffers = &mut self.buffers;
-        let mut visit = Visit { request, closing, buffers, digest, peer, budget: *budget };
+        let mut visit = Visit { request, is_conditional, remembered, buffers, place, peer, budget: *budget };
         let advance = connection.advance(&mut visit);
         *budget = visit.budget;
         advance
     }
 
     /// Returns whether the end of the connection is still to come.
-    fn on_answer(&mut self, index: usize, wire_bytes: u64) -> Result<bool, LoadError> {
+    fn on_answer(&mut self, index: usize, answer: Answer) -> Result<bool, LoadError> {
         let now = Instant::now();
         let slot = &mut self.slots[index];
         let (Some(ask), Some(connection)) = (&mut slot.ask, &mut slot.connection) else {
             unreachable!("an answer has a request and a connection");
         };
-        self.groups[slot.group].note_answer(ask, wire_bytes, now);
+        self.groups[slot.group].note_answer(ask, answer, now);
         self.last_answer = now;
         self.refusals = 0;
         slot.progress = now;

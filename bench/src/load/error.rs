@@ -16,6 +16,9 @@ pub enum LoadError {
     Surplus,
     Closed,
     Content,
+    Coding,
+    Chunks,
+    Tag,
     Stalled { waited: Duration, owed: usize },
     Timeout { waited: Duration },
     Refused { attempts: u32, errno: Errno },
@@ -34,6 +37,9 @@ impl LoadError {
             LoadError::Surplus => "surplus",
             LoadError::Closed => "closed",
             LoadError::Content => "content",
+            LoadError::Coding => "coding",
+            LoadError::Chunks => "chunks",
+            LoadError::Tag => "tag",
             LoadError::Stalled { .. } | LoadError::Timeout { .. } => "timeout",
             LoadError::Refused { .. } => "refused",
             LoadError::Descriptors { .. } => "descriptors",
@@ -82,6 +88,13 @@ impl fmt::Display for LoadError {
             LoadError::Surplus => f.write_str("bytes follow the end of the body"),
             LoadError::Closed => f.write_str("the connection ended before the answer"),
             LoadError::Content => f.write_str("the body's SHA-256 isn't the file's"),
+            LoadError::Coding => {
+                f.write_str("the body isn't coded as the answer says, or as nobody has asked for")
+            }
+            LoadError::Chunks => f.write_str("the body isn't made of chunks, though the answer says so"),
+            LoadError::Tag => {
+                f.write_str("the answer's strong entity tag has been given to other bytes before")
+            }
             LoadError::Stalled { waited, owed } => {
                 write!(f, "no byte came for {:.1} s, with {owed} answers owed", waited.as_secs_f64())
             }

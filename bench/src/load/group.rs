@@ -3,8 +3,10 @@
 use crate::load::class::{Class, Pacing, Picker, ReadPace};
 use crate::load::error::LoadError;
 use crate::load::outcome::{ClassOutcome, record};
+use crate::load::remembered::Remembered;
 use crate::load::request::Request;
 use crate::load::schedule::Schedule;
+use crate::load::traffic::{Answer, Traffic};
 use crate::random::Random;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -20,6 +22,8 @@ pub(crate) struct InFlight {
     pub(crate) request: usize,
     /// Whether it is the last one of its connection.
     pub(crate) closing: bool,
+    /// Whether it asks if the file is still the same.
+    pub(crate) is_conditional: bool,
     /// When it was due; in a closed loop, when it left.
     pub(crate) intended: Instant,
     pub(crate) sent: Instant,
@@ -71,6 +75,8 @@ pub(crate) struct Group {
     pub(crate) slots: Range<usize>,
     pub(crate) slow_read: Option<SlowRead>,
     picker: Picker,
+    /// One per request where some are conditional; else none.
+    remembered: Vec<Remembered>,
     schedule: Option<Schedule>,
     /// Open loop: idle connections, the longest idle first.
     pub(crate) free: VecDeque<usize>,
@@ -87,8 +93,10 @@ impl Group {
             ReadPace::AtOnce => None,
             ReadPace::Slow { bytes_per_second } => Some(SlowRead::at(bytes_per_second)),
         };
+        let count = if class.asks.has_conditions() { class.asks.requests().len() } else { 0 };
         Group {
             picker: Picker::new(class.asks.clone()),
+            remembered: (0..count).map(|_| Remembered::default()).collect(),
             shown: ClassOutcome::new(&class.name, false),
             class,
             slots,
@@ -121,6 +129,8 @@ impl Group {
         self.start = start;
         self.slice = slice;
         self.shown = ClassOutcome::new(&self.class.name, self.schedule.is_some());
+        let is_negotiated = self.class.asks.requests()[0].choice().is_some();
+        self.shown.traffic = is_negotiated.then(Traffic::default);
         self.note_used_up();
     }
 
@@ -160,8 +170,27 @@ impl Group {
         }
     }
 
+    /// Whether the request with this number is to ask with validators, and can.
+    pub(crate) fn is_conditional(&mut self, number: usize) -> bool {
+        self.picker.is_conditional() && self.remembered[number].again().is_some()
+    }
+
+    /// The bytes of a request.
+    pub(crate) fn bytes(&self, ask: &InFlight) -> &[u8] {
+        let again = self.remembered.get(ask.request).and_then(Remembered::again);
+        match again.filter(|_| ask.is_conditional) {
+            Some(again) => again,
+            None => self.request(ask.request).bytes(ask.closing),
+        }
+    }
+
     pub(crate) fn request(&self, number: usize) -> &Request {
         &self.picker.asks().requests()[number]
+    }
+
+    /// A request, and where its file's validators are kept.
+    pub(crate) fn request_with_memory(&mut self, number: usize) -> (&Request, Option<&mut Remembered>) {
+        (&self.picker.asks().requests()[number], self.remembered.get_mut(number))
     }
 
     pub(crate) fn note_sent(&mut self, late: Duration) {
@@ -171,9 +200,14 @@ impl Group {
         }
     }
 
-    pub(crate) fn note_answer(&mut self, ask: &InFlight, wire_bytes: u64, now: Instant) {
+    pub(crate) fn note_answer(&mut self, ask: &InFlight, answer: Answer, now: Instant) {
         self.shown.answers += 1;
-        self.shown.wire_bytes += wire_bytes;
+        self.shown.wire_bytes += answer.wire_bytes();
+        if let Some(traffic) = &mut self.shown.traffic {
+            let is_text =
+                self.picker.asks().requests()[ask.request].choice().is_some_and(|choice| choice.is_text);
+            traffic.note(answer, is_text);
+        }
         self.note_time(ask, now);
         if let Some(slice) = self.slice {
             let number = (now - self.start).as_nanos() / slice.as_nanos().max(1);

@@ -1,6 +1,7 @@
 //! What one stretch of load has shown.
 
 use crate::load::error::LoadError;
+use crate::load::traffic::Traffic;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,6 +64,8 @@ pub struct ClassOutcome {
     pub errors: BTreeMap<&'static str, ErrorCount>,
     /// Bytes of the answers, heads included.
     pub wire_bytes: u64,
+    /// How they were coded, where requests leave a choice.
+    pub traffic: Option<Traffic>,
     /// Open loop: requests that were due in the window. Else: requests that were sent.
     pub offered: u64,
     /// Open loop: of those, the ones that never found a free connection before the window ended.
@@ -142,6 +145,7 @@ impl ClassOutcome {
             answers: 0,
             errors: BTreeMap::new(),
             wire_bytes: 0,
+            traffic: None,
             offered: 0,
             unanswered: 0,
             reopened: 0,
@@ -171,6 +175,9 @@ impl ClassOutcome {
     fn merge(&mut self, other: &ClassOutcome) {
         self.answers += other.answers;
         self.wire_bytes += other.wire_bytes;
+        if let (Some(ours), Some(theirs)) = (&mut self.traffic, &other.traffic) {
+            ours.merge(theirs);
+        }
         self.offered += other.offered;
         self.unanswered += other.unanswered;
         self.reopened += other.reopened;

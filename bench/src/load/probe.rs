@@ -1,7 +1,7 @@
 //! One request on a blocking socket, before any load.
 
 use crate::failure::{Failure, Result};
-use crate::load::response::{Head, parse_head};
+use crate::load::response::{Head, HeadError, parse_head};
 use rustix::io::retry_on_intr;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -35,6 +35,10 @@ pub(crate) fn ask(
         }
         answer.extend_from_slice(&buffer[..count]);
         let head = parse_head(&answer)
+            .and_then(|head| match head {
+                Some(head) if head.is_chunked => Err(HeadError::TransferCoding),
+                head => Ok(head),
+            })
             .map_err(|error| Failure::new(format!("{error}: no answer could be checked")))?;
         if let Some(head) = head.filter(|head| is_enough(head, answer.len())) {
             return Ok((head, answer));

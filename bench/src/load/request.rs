@@ -1,4 +1,7 @@
 //! What the client asks for, and what every answer to it must be.
+//!
+//! A request of most scenarios has one right answer. A **negotiated** one, as browsers send it, has several: the file
+//! in any coding that the request accepts, and 304 where it asks whether the file has changed.
 
 use std::fmt::Display;
 
@@ -20,6 +23,14 @@ pub struct Request {
     kept: Box<[u8]>,
     closing: Box<[u8]>,
     expected: Expected,
+    negotiated: Option<Negotiated>,
+}
+
+/// What differs from file to file where the server chooses how it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Negotiated {
+    /// Whether coding makes it smaller: not so for pictures and fonts.
+    pub(crate) is_text: bool,
 }
 
 impl Request {
@@ -29,12 +40,47 @@ impl Request {
             format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{ending}\r\n").into_bytes().into_boxed_slice()
         };
         let (kept, closing) = (bytes(""), bytes("Connection: close\r\n"));
-        Request { kept, closing, expected }
+        Request { kept, closing, expected, negotiated: None }
+    }
+
+    /// The same with these `fields`, each with its line's end, which let the server choose a coding. `expected` is said
+    /// of the file itself.
+    pub fn negotiated(
+        host: impl Display,
+        path: &str,
+        fields: &str,
+        is_text: bool,
+        expected: Expected,
+    ) -> Request {
+        let bytes = |ending| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{fields}{ending}\r\n");
+            request.into_bytes().into_boxed_slice()
+        };
+        let (kept, closing) = (bytes(""), bytes("Connection: close\r\n"));
+        Request { kept, closing, expected, negotiated: Some(Negotiated { is_text }) }
     }
 
     /// The bytes as they go over the wire; `closing` on the last request of a connection.
     pub(crate) fn bytes(&self, closing: bool) -> &[u8] {
         if closing { &self.closing } else { &self.kept }
+    }
+
+    /// The bytes that ask whether the file is still the one with these validators, both of them where both are known,
+    /// as browsers do; empty where none is.
+    pub(crate) fn again(&self, tag: &[u8], modified: &[u8]) -> Box<[u8]> {
+        let fields = [("If-None-Match: ", tag), ("If-Modified-Since: ", modified)];
+        let mut bytes = self.kept[..self.kept.len() - 2].to_vec();
+        let mut is_known = false;
+        for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
+            bytes.extend([name.as_bytes(), value, b"\r\n"].concat());
+            is_known = true;
+        }
+        bytes.extend_from_slice(b"\r\n");
+        if is_known { bytes.into() } else { Box::default() }
+    }
+
+    pub(crate) fn choice(&self) -> Option<Negotiated> {
+        self.negotiated
     }
 
     pub(crate) fn expected(&self) -> Expected {

@@ -1,6 +1,8 @@
-//! The head of a response, as far as the check of every answer needs it: the status, and what says where the
-//! body ends (RFC 9112 §6). Everything else is the conformance suite's business.
+//! The head of a response, as far as the check of every answer needs it: the status, what says where the body ends
+//! (RFC 9112 §6), how it is coded, and what a browser would ask again with. Everything else is the conformance suite's
+//! business.
 
+use crate::load::coding::Coding;
 use memchr::memchr;
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +11,7 @@ use std::ops::Range;
 pub(crate) const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What the client learns from a response's head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(crate) body_bytes: u64,
@@ -17,6 +19,32 @@ pub(crate) struct Head {
     pub(crate) head_bytes: usize,
     /// Whether the server will end the connection after the body (RFC 9112 §9.3).
     pub(crate) closes: bool,
+    /// Whether the body comes in chunks; then `body_bytes` is 0.
+    pub(crate) is_chunked: bool,
+    /// How the body is coded; `None` for a coding that nobody has asked for.
+    pub(crate) coding: Option<Coding>,
+    pub(crate) tag: Span,
+    pub(crate) modified: Span,
+}
+
+/// Where the value of a field stands in a head; empty where there is no such field.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: usize,
+    end: usize,
+}
+
+impl Span {
+    /// The value itself, from the bytes that the head was read from.
+    pub(crate) fn of(self, received: &[u8]) -> &[u8] {
+        &received[self.start..self.end]
+    }
+
+    /// Of a part of `whole`.
+    fn within(whole: &[u8], part: &[u8]) -> Span {
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        Span { start, end: start + part.len() }
+    }
 }
 
 /// Why bytes can't be the head of a response that the client could check.
@@ -116,27 +144,45 @@ pub(crate) fn parse_head(received: &[u8]) -> Result<Option<Head>, HeadError> {
         Err(_) => return Err(HeadError::NotHttp),
     };
     let status = response.code.ok_or(HeadError::NotHttp)?;
-    let mut length = None;
     // HTTP/1.0 keeps a connection only if it says so.
-    let mut closes = response.version == Some(0);
+    let closes = response.version == Some(0);
+    let mut head = Head { status, head_bytes, closes, coding: Some(Coding::Identity), ..Head::default() };
+    let mut length = None;
     for field in response.headers.iter() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+        let value = field.value.trim_ascii();
         if is("transfer-encoding") {
-            return Err(HeadError::TransferCoding);
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(HeadError::TransferCoding);
+            }
+            head.is_chunked = true;
         } else if is("content-length") {
-            let value = parse_digits(field.value.trim_ascii()).ok_or(HeadError::BadLength)?;
+            let value = parse_digits(value).ok_or(HeadError::BadLength)?;
             if length.replace(value).is_some_and(|earlier| earlier != value) {
                 return Err(HeadError::BadLength);
             }
+        } else if is("content-encoding") {
+            head.coding = Coding::parse(value);
+        } else if is("etag") {
+            head.tag = Span::within(received, value);
+        } else if is("last-modified") {
+            head.modified = Span::within(received, value);
         } else if is("connection") {
             for option in field.value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                closes = option.eq_ignore_ascii_case(b"close")
-                    || closes && !option.eq_ignore_ascii_case(b"keep-alive");
+                head.closes = option.eq_ignore_ascii_case(b"close")
+                    || head.closes && !option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
     }
-    let body_bytes = length.ok_or(HeadError::NoLength)?;
-    Ok(Some(Head { status, body_bytes, head_bytes, closes }))
+    match length {
+        // Whatever it says of a body, there is none (RFC 9112 §6.3).
+        _ if status == 304 || status == 204 => head.is_chunked = false,
+        Some(_) if head.is_chunked => return Err(HeadError::BadLength),
+        Some(bytes) => head.body_bytes = bytes,
+        None if head.is_chunked => {}
+        None => return Err(HeadError::NoLength),
+    }
+    Ok(Some(head))
 }
 
 fn parse_digits(value: &[u8]) -> Option<u64> {
@@ -159,7 +205,10 @@ mod tests {
     #[test]
     fn whole_head() {
         let head = parse_head(WHOLE).unwrap().unwrap();
-        assert_eq!(head, Head { status: 200, body_bytes: 1024, head_bytes: WHOLE.len() - 4, closes: true });
+        let (head_bytes, coding) = (WHOLE.len() - 4, Some(Coding::Identity));
+        let expected =
+            Head { status: 200, body_bytes: 1024, head_bytes, closes: true, coding, ..Head::default() };
+        assert_eq!(head, expected);
     }
 
     #[test]
@@ -172,7 +221,7 @@ mod tests {
     #[test]
     fn refused() {
         let long = [b"HTTP/1.1 200 OK\r\nX: ".as_slice(), &[b'a'; HEAD_BYTES_MAX]].concat();
-        let table: [(&str, &[u8], HeadError); 10] = [
+        let table: [(&str, &[u8], HeadError); 11] = [
             ("garbage", b"hello", HeadError::NotHttp),
             ("HTTP/2", b"HTTP/2 200\r\n\r\n", HeadError::NotHttp),
             ("no digits", b"HTTP/1.1 2x0 OK\r\n\r\n", HeadError::NotHttp),
@@ -185,12 +234,45 @@ mod tests {
                 b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
                 HeadError::BadLength,
             ),
-            ("chunked", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::TransferCoding),
+            (
+                "coded for the transfer",
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                HeadError::TransferCoding,
+            ),
+            (
+                "chunks and a length",
+                b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+                HeadError::BadLength,
+            ),
             ("endless", &long, HeadError::TooLong),
         ];
         for (name, bytes, error) in table {
             assert_eq!(parse_head(bytes), Err(error), "{name}");
         }
+    }
+
+    #[test]
+    fn validators_and_codings() {
+        let head = |fields: &str| {
+            let received = format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{fields}\r\n").into_bytes();
+            let head = parse_head(&received).unwrap().unwrap();
+            (head.coding, head.tag.of(&received).to_vec(), head.modified.of(&received).to_vec())
+        };
+        assert_eq!(head(""), (Some(Coding::Identity), Vec::new(), Vec::new()));
+        let fields = "Content-Encoding: BR\r\nETag:  W/\"a b\" \r\nlast-modified: Thu\r\n";
+        assert_eq!(head(fields), (Some(Coding::Br), b"W/\"a b\"".to_vec(), b"Thu".to_vec()));
+        assert_eq!(head("Content-Encoding: gzip, br\r\n").0, None);
+    }
+
+    #[test]
+    fn some_answers_have_no_body_whatever_they_say() {
+        for fields in ["", "Content-Length: 1024\r\n", "Transfer-Encoding: chunked\r\n"] {
+            let head =
+                parse_head(format!("HTTP/1.1 304 Not Modified\r\n{fields}\r\n").as_bytes()).unwrap().unwrap();
+            assert_eq!((head.status, head.body_bytes, head.is_chunked), (304, 0, false), "{fields}");
+        }
+        let head = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap().unwrap();
+        assert_eq!((head.body_bytes, head.is_chunked), (0, true));
     }
 
     #[test]
