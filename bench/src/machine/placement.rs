@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Where the two sides of a measurement run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,11 +120,29 @@ fn parse_cpus(list: &str) -> Vec<usize> {
     cpus
 }
 
+/// Where this process might run before it was pinned.
+static BEFORE: OnceLock<CpuSet> = OnceLock::new();
+
 /// Lets this thread, and those that it will start, run on `cpu` alone.
 pub fn pin(cpu: usize) -> Result<()> {
+    if let Ok(before) = sched_getaffinity(None) {
+        BEFORE.get_or_init(|| before);
+    }
     let mut set = CpuSet::new();
     set.set(cpu);
     sched_setaffinity(None, &set).map_err(Failure::context(format!("pin to CPU {cpu}")))
+}
+
+/// Lets the calling thread run where this process might before it was pinned, and says on how many CPUs that is.
+pub(crate) fn unpin() -> Result<usize> {
+    let set = match BEFORE.get() {
+        Some(before) => {
+            sched_setaffinity(None, before).map_err(Failure::context("let a thread leave its CPU"))?;
+            *before
+        }
+        None => sched_getaffinity(None).map_err(Failure::context("ask for the CPUs of this process"))?,
+    };
+    Ok(usize::try_from(set.count()).unwrap_or(1))
 }
 
 /// The threads of a process now, in the order of their numbers. `iou-wrk-*` are threads of the process that

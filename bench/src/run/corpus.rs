@@ -1,16 +1,22 @@
 //! The files that are served: generated from a seed, the same on every machine.
 
 use crate::failure::{Failure, Result};
+use crate::load::coding::Coding;
 use crate::load::request::Sha256Bytes;
+use crate::machine::placement;
 use crate::random::Random;
 use crate::run::scenario::Files;
+use crate::run::site::{self, Kind, SiteFile, sidecars};
 use rustix::fs::{Advice, fadvise, statvfs, syncfs};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 const KIB: u64 = 1024;
 /// Files for requests that wait for the disk. Each takes one read of the device on any file system.
@@ -21,6 +27,9 @@ const MIX_DIRECTORIES: u64 = 20;
 const MIX_FILES_PER_CLASS: u64 = 9;
 /// SPECweb99's classes: the step between the sizes of a class in bytes, and its share of the requests.
 const MIX_CLASSES: [(u64, f64); 4] = [(102, 0.35), (1_024, 0.50), (10_240, 0.14), (102_400, 0.01)];
+/// When the site was built: no server has to fear that a file is just being written. 2025-01-01, in seconds since the
+/// Unix epoch.
+const SITE_BUILT: u64 = 1_735_689_600;
 /// Room for results and the logs of peers.
 const SPARE_BYTES: u64 = 64 * KIB * KIB;
 
@@ -33,6 +42,8 @@ pub struct CorpusFile {
     /// Its share of the requests for its set, unnormalised.
     pub(crate) weight: f64,
     pub(crate) digest: Sha256Bytes,
+    /// What it is, for a file of the site: then it is asked for as browsers do.
+    pub(crate) kind: Option<Kind>,
 }
 
 /// A folder with the files that some scenarios ask for.
@@ -62,6 +73,9 @@ impl Corpus {
     }
 
     fn write(&self, files: Files, seed: u64) -> Result<Vec<CorpusFile>> {
+        if files == Files::Site {
+            return self.write_site(seed);
+        }
         let plan = plan(files);
         let missing = |path: &str, bytes: u64| {
             !fs::metadata(self.root.join(path)).is_ok_and(|found| found.len() == bytes)
@@ -77,9 +91,75 @@ impl Corpus {
                 put(&whole, &content)
                     .map_err(Failure::context(format!("write the corpus file {}", whole.display())))?;
             }
-            entries.push(CorpusFile { path, bytes, weight, digest: Sha256::digest(&content).into() });
+            let digest = Sha256::digest(&content).into();
+            entries.push(CorpusFile { path, bytes, weight, digest, kind: None });
         }
         Ok(entries)
+    }
+
+    /// Writes the site, with its files compressed beside them. Compressing takes a while, so all CPUs take part; it is
+    /// done once.
+    fn write_site(&self, seed: u64) -> Result<Vec<CorpusFile>> {
+        let plan = site::plan(seed);
+        let missing = plan.iter().filter(|file| !self.root.join(&file.path).exists());
+        // Compressed files take less room than what they are made of.
+        self.require_room(missing.map(|file| 2 * file.bytes as u64).sum())?;
+        let has_zstd = sidecars::has_zstd();
+        let next = Mutex::new(plan.iter().enumerate());
+        let work = || -> Result<Vec<(usize, Written)>> {
+            placement::unpin()?;
+            let mut written = Vec::new();
+            loop {
+                let file = next.lock().map_or(None, |mut next| next.next());
+                let Some((number, file)) = file else {
+                    return Ok(written);
+                };
+                let doing = || format!("write the file {} of the site", self.root.join(&file.path).display());
+                written.push((number, self.write_page(file).map_err(Failure::context(doing()))?));
+            }
+        };
+        let panicked = |_| Failure::new("a thread that writes the site has panicked");
+        let results = thread::scope(|scope| -> Result<Vec<Vec<(usize, Written)>>> {
+            let cpus = scope.spawn(placement::unpin).join().map_err(panicked)??;
+            let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().map(|worker| worker.join().map_err(panicked)?).collect()
+        })?;
+        let mut written: Vec<(usize, Written)> = results.concat();
+        written.sort_unstable_by_key(|(number, _)| *number);
+        let doing = || Failure::context(format!("compress the site in {}", self.root.display()));
+        if has_zstd {
+            let stale = written.iter().filter(|(_, file)| file.lacks_zstd);
+            let stale: Vec<PathBuf> = stale.map(|(_, file)| self.root.join(&file.entry.path)).collect();
+            sidecars::write_zstd(&stale).map_err(doing())?;
+        }
+        for (_, file) in &written {
+            date(&self.root.join(&file.entry.path)).map_err(doing())?;
+        }
+        Ok(written.into_iter().map(|(_, file)| file.entry).collect())
+    }
+
+    /// Writes a file of the site and its sidecars, unless they are there.
+    fn write_page(&self, file: &SiteFile) -> io::Result<Written> {
+        let content = file.content();
+        let whole = self.root.join(&file.path);
+        if !fs::read(&whole).is_ok_and(|found| found == content) {
+            put(&whole, &content)?;
+        }
+        let is_coded = file.kind.is_text() && content.len() >= sidecars::BYTES_MIN;
+        let bytes = content.len() as u64;
+        let is_there = |coding: Coding| {
+            let found = fs::read(sidecars::path(&whole, coding));
+            found.is_ok_and(|found| coding.decode(&found, bytes).is_ok_and(|says| says == content))
+        };
+        for coding in sidecars::WRITTEN.into_iter().filter(|_| is_coded) {
+            if !is_there(coding) {
+                put(&sidecars::path(&whole, coding), &sidecars::coded(coding, &content)?)?;
+            }
+        }
+        let digest = Sha256::digest(&content).into();
+        let entry =
+            CorpusFile { path: file.path.clone(), bytes, weight: file.weight, digest, kind: Some(file.kind) };
+        Ok(Written { entry, lacks_zstd: is_coded && !is_there(Coding::Zstd) })
     }
 
     /// Where the files don't fit, it says so before it fills the disk.
@@ -158,6 +238,31 @@ impl Corpus {
     }
 }
 
+/// A file of the site that is there.
+#[derive(Clone)]
+struct Written {
+    entry: CorpusFile,
+    /// Whether it is to be compressed by zstd(1).
+    lacks_zstd: bool,
+}
+
+/// Gives a file and its sidecars the time at which the site was built: servers compare them.
+fn date(file: &Path) -> io::Result<()> {
+    let built = SystemTime::UNIX_EPOCH + Duration::from_secs(SITE_BUILT);
+    let sidecars = [Coding::Gzip, Coding::Br, Coding::Zstd].map(|coding| sidecars::path(file, coding));
+    for path in [file.to_owned()].into_iter().chain(sidecars) {
+        match fs::metadata(&path).and_then(|found| found.modified()) {
+            Ok(modified) if modified != built => {
+                File::options().write(true).open(&path)?.set_modified(built)?
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Whether files are known to have left the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Eviction {
@@ -187,6 +292,7 @@ fn plan(files: Files) -> Vec<(String, u64, f64)> {
             }
             plan
         }
+        Files::Site => unreachable!("the site has a plan of its own"),
     }
 }
 
@@ -251,6 +357,37 @@ mod tests {
             // A file system in memory keeps its only copy.
             Err(failure) => assert!(failure.to_string().contains("--corpus"), "{failure}"),
         }
+    }
+
+    #[test]
+    fn the_site_has_its_files_compressed_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus { root: folder.path().to_owned(), sets: BTreeMap::new() };
+        let page =
+            site::plan(5).into_iter().find(|file| file.kind == Kind::Json && file.bytes > 2_000).unwrap();
+        let picture = site::plan(5).into_iter().find(|file| file.kind == Kind::Avif).unwrap();
+        let written = corpus.write_page(&page).unwrap();
+        let whole = folder.path().join(&page.path);
+        let content = fs::read(&whole).unwrap();
+        assert_eq!((written.entry.bytes, written.lacks_zstd), (content.len() as u64, true));
+        let sidecar = |coding| sidecars::path(&whole, coding);
+        for coding in sidecars::WRITTEN {
+            let coded = fs::read(sidecar(coding)).unwrap();
+            assert!(coded.len() < content.len() / 2);
+            assert_eq!(coding.decode(&coded, written.entry.bytes).unwrap(), content, "{coding}");
+            fs::write(sidecar(coding), b"spoilt").unwrap();
+        }
+        corpus.write_page(&page).unwrap();
+        for coding in sidecars::WRITTEN {
+            let coded = fs::read(sidecar(coding)).unwrap();
+            assert_eq!(coding.decode(&coded, written.entry.bytes).unwrap(), content, "{coding}");
+        }
+        date(&whole).unwrap();
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        assert_eq!(modified(&whole), modified(&sidecar(Coding::Br)));
+        assert!(modified(&whole) < SystemTime::now() - Duration::from_secs(3_600));
+        corpus.write_page(&picture).unwrap();
+        assert!(!sidecars::path(&folder.path().join(&picture.path), Coding::Gzip).exists());
     }
 
     #[test]

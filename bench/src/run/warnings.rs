@@ -5,6 +5,9 @@ use crate::machine::doctor::{self, Weight};
 use crate::machine::environment::Environment;
 use crate::machine::placement::Placement;
 use crate::record::trial::Trial;
+use crate::run::corpus::Corpus;
+use crate::run::scenario::Files;
+use crate::run::site::sidecars;
 use crate::run::trial::ATTEMPTS_MAX;
 use crate::server::congestion::Control;
 use std::collections::BTreeMap;
@@ -25,6 +28,15 @@ pub(crate) fn of_machine(environment: &Environment, placement: Placement, contro
         );
     }
     warnings
+}
+
+/// What the files that are served lack.
+pub(crate) fn of_corpus(corpus: &Corpus) -> Option<String> {
+    let is_short = !corpus.entries(Files::Site).is_empty() && !sidecars::has_zstd();
+    is_short.then(|| {
+        "zstd(1) isn't installed, so the site has no .zst files, and servers that prefer them send others"
+            .to_owned()
+    })
 }
 
 /// Threads that could have left the server's CPU, a line per name and server.
