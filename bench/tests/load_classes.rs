@@ -273,7 +273,7 @@ fn corpus_server(corpus: &Corpus, spoil: fn(&str, &mut Vec<u8>)) -> SocketAddr {
 fn the_gate_lets_equal_work_through_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let corpus = Corpus::create(folder.path(), 3, [Files::Medium, Files::Large]).unwrap();
-    let pass = |address| gate::pass(&catalogue::ours(Backend::Epoll), address, &corpus);
+    let pass = |address| gate::pass(&catalogue::ours(Backend::Epoll), address, &corpus, |_| true);
     assert_eq!(pass(corpus_server(&corpus, |_, _| {})), Ok(()));
     let one_byte = |path: &str, body: &mut Vec<u8>| {
         if path == "10MiB.bin" {

@@ -2,7 +2,8 @@
 
 use crate::server::availability::Availability;
 use crate::server::peer::{
-    CADDY, H2O, LIGHTTPD, MINISERVE, NGINX, NGINX_CACHE, NGINX_THREADS, Peer, STATIC_WEB,
+    CADDY, CADDY_SIDECARS, H2O, H2O_SIDECARS, LIGHTTPD, LIGHTTPD_DEFLATE, MINISERVE, NGINX, NGINX_CACHE,
+    NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS,
 };
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::Tune;
@@ -21,7 +22,13 @@ pub fn catalogue() -> Vec<Target> {
         [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE].map(program),
     );
     #[cfg(feature = "hyper")]
-    targets.push(target("hyper", "hyper, tower-http", Runs::Hyper));
+    targets.push(target("hyper", "hyper, tower-http", Runs::Hyper { sends_sidecars: false }));
+    targets.extend(
+        [&NGINX_SIDECARS, &LIGHTTPD_DEFLATE, &H2O_SIDECARS, &CADDY_SIDECARS, &STATIC_WEB_SIDECARS]
+            .map(program),
+    );
+    #[cfg(feature = "hyper")]
+    targets.push(target("hyper-sidecars", "hyper, precompressed", Runs::Hyper { sends_sidecars: true }));
     targets
 }
 

@@ -9,24 +9,37 @@ use crate::load::request::{Request, Sha256Bytes};
 use crate::load::response::Head;
 use crate::run::corpus::{Corpus, CorpusFile};
 use crate::run::scenario::Files;
-use crate::run::trial::request_for;
+use crate::run::trial::{asks, check_bodies, request_for};
 use crate::server::target::{Constant, Family, Target};
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 
 /// Files requested at once, each on its own connection.
 const FILES_AT_ONCE: usize = 256;
+/// The same for the site, whose bodies are kept until they are decoded.
+const SITE_FILES_AT_ONCE: usize = 64;
 
-/// Lets a server through that serves every file of the corpus byte for byte, keeps a connection and ends it
-/// as it is told, and says 404 for what isn't there. A null server has one answer, and only that is asked.
+/// Lets a server through that serves every file that it will be asked for byte for byte, keeps a connection and ends it
+/// as it is told, and says 404 for what isn't there. A null server has one answer, and only that is asked. `is_asked`
+/// tells for which sets of the corpus the target's scenarios ask.
 ///
 /// # Errors
 ///
 /// What it does differently.
-pub fn pass(target: &Target, address: SocketAddr, corpus: &Corpus) -> Result<()> {
+pub fn pass(
+    target: &Target,
+    address: SocketAddr,
+    corpus: &Corpus,
+    is_asked: impl Fn(Files) -> bool,
+) -> Result<()> {
     let null = matches!(target.family(), Family::Null(_));
-    let sets = if null { vec![Files::Small] } else { corpus.sets().collect() };
+    let sets =
+        if null { vec![Files::Small] } else { corpus.sets().filter(|files| is_asked(*files)).collect() };
     for files in sets {
+        if files == Files::Site {
+            site(address, corpus.entries(files)).map_err(Failure::context("gate, the site"))?;
+            continue;
+        }
         for entries in corpus.entries(files).chunks(FILES_AT_ONCE) {
             let doing = || format!("gate, {}", entries[0].path);
             // Twice, so that a kept connection has to carry a second answer.
@@ -46,6 +59,15 @@ pub fn pass(target: &Target, address: SocketAddr, corpus: &Corpus) -> Result<()>
         return Ok(());
     }
     Err(Failure::new(format!("gate, a file that isn't there: the answer's status is {status}, not 404")))
+}
+
+/// Asks for each file as a browser does, and looks at what the answer says in whatever coding it has.
+fn site(address: SocketAddr, entries: &[CorpusFile]) -> Result<()> {
+    let class = Class::closed("gate", SITE_FILES_AT_ONCE, asks(entries, Files::Site, address));
+    let mut engine =
+        Engine::connect(address, vec![class], 0).map_err(|error| Failure::new(error.to_string()))?;
+    let all: Vec<usize> = (0..entries.len()).collect();
+    check_bodies(&mut engine, 0, entries, &all)
 }
 
 /// Asks for each file on two connections at once, so often.

@@ -12,10 +12,17 @@ use std::net::TcpListener;
 use std::path::Path;
 use tower_http::services::ServeDir;
 
-/// Serves the files below `root` for as long as the process lives.
-pub(crate) fn serve(listener: TcpListener, root: &Path) -> io::Result<()> {
+/// Serves the files below `root` for as long as the process lives, with `sends_sidecars` as they were compressed
+/// beforehand.
+pub(crate) fn serve(listener: TcpListener, root: &Path, sends_sidecars: bool) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(accept(listener, ServeDir::new(root)))
+    let files = ServeDir::new(root);
+    let files = if sends_sidecars {
+        files.precompressed_zstd().precompressed_br().precompressed_gzip()
+    } else {
+        files
+    };
+    runtime.block_on(accept(listener, files))
 }
 
 async fn accept(listener: TcpListener, files: ServeDir) -> io::Result<()> {

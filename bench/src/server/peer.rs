@@ -29,6 +29,8 @@ pub(crate) struct Peer {
     arguments: &'static [&'static str],
     /// What ends it without waiting for its clients.
     pub(crate) signal: Signal,
+    /// Whether it sends what was compressed beforehand, by somebody else or by itself.
+    pub(crate) sends_sidecars: bool,
 }
 
 const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
@@ -43,6 +45,7 @@ pub(crate) const NGINX: Peer = Peer {
     // Before it has read its configuration it would log into a file of the system's.
     arguments: &["-p", "@RUN@", "-e", "stderr", "-c", "@CONFIG@"],
     signal: Signal::TERM,
+    sends_sidecars: false,
 };
 
 pub(crate) const NGINX_CACHE: Peer = Peer {
@@ -68,6 +71,7 @@ pub(crate) const LIGHTTPD: Peer = Peer {
     template: Some(include_str!("../../peers/lighttpd.conf")),
     arguments: &["-D", "-f", "@CONFIG@"],
     signal: Signal::TERM,
+    sends_sidecars: false,
 };
 
 pub(crate) const H2O: Peer = Peer {
@@ -80,6 +84,7 @@ pub(crate) const H2O: Peer = Peer {
     arguments: &["-c", "@CONFIG@"],
     // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
     signal: Signal::KILL,
+    sends_sidecars: false,
 };
 
 pub(crate) const CADDY: Peer = Peer {
@@ -91,6 +96,7 @@ pub(crate) const CADDY: Peer = Peer {
     template: Some(include_str!("../../peers/caddy.Caddyfile")),
     arguments: &["run", "--adapter", "caddyfile", "--config", "@CONFIG@"],
     signal: Signal::TERM,
+    sends_sidecars: false,
 };
 
 pub(crate) const STATIC_WEB: Peer = Peer {
@@ -102,6 +108,7 @@ pub(crate) const STATIC_WEB: Peer = Peer {
     template: Some(include_str!("../../peers/static-web-server.toml")),
     arguments: &["--config-file", "@CONFIG@"],
     signal: Signal::TERM,
+    sends_sidecars: false,
 };
 
 pub(crate) const MINISERVE: Peer = Peer {
@@ -113,6 +120,47 @@ pub(crate) const MINISERVE: Peer = Peer {
     template: Some(include_str!("../../peers/miniserve.args")),
     arguments: &[],
     signal: Signal::TERM,
+    sends_sidecars: false,
+};
+
+pub(crate) const NGINX_SIDECARS: Peer = Peer {
+    id: "nginx-sidecars",
+    label: "nginx, gzip_static",
+    template: Some(include_str!("../../peers/nginx-sidecars.conf")),
+    sends_sidecars: true,
+    ..NGINX
+};
+
+pub(crate) const LIGHTTPD_DEFLATE: Peer = Peer {
+    id: "lighttpd-deflate",
+    label: "lighttpd, mod_deflate",
+    template: Some(include_str!("../../peers/lighttpd-deflate.conf")),
+    sends_sidecars: true,
+    ..LIGHTTPD
+};
+
+pub(crate) const H2O_SIDECARS: Peer = Peer {
+    id: "h2o-sidecars",
+    label: "h2o, send-compressed",
+    template: Some(include_str!("../../peers/h2o-sidecars.yaml")),
+    sends_sidecars: true,
+    ..H2O
+};
+
+pub(crate) const CADDY_SIDECARS: Peer = Peer {
+    id: "caddy-sidecars",
+    label: "caddy, precompressed",
+    template: Some(include_str!("../../peers/caddy-sidecars.Caddyfile")),
+    sends_sidecars: true,
+    ..CADDY
+};
+
+pub(crate) const STATIC_WEB_SIDECARS: Peer = Peer {
+    id: "static-web-server-sidecars",
+    label: "static-web-server, static",
+    template: Some(include_str!("../../peers/static-web-server-sidecars.toml")),
+    sends_sidecars: true,
+    ..STATIC_WEB
 };
 
 /// What differs from start to start.
@@ -157,9 +205,16 @@ impl Peer {
 
     /// Writes its configuration into the run folder, and says how to start it.
     pub(crate) fn prepare(&self, program: PathBuf, instance: &Instance<'_>) -> Result<PeerCommand> {
-        let configuration = self.template.map(|template| filled(template, instance)).transpose()?;
+        let brotli = if self.id == NGINX_SIDECARS.id { Brotli::of(&program) } else { Brotli::Missing };
+        let fill = |template| filled(template, instance, &brotli);
+        let configuration = self.template.map(fill).transpose()?;
         // static-web-server tells the format by the name's ending.
-        let file = instance.run.join(if self.id == STATIC_WEB.id { "sws.toml" } else { "configuration" });
+        let file =
+            instance.run.join(if self.program == STATIC_WEB.program { "sws.toml" } else { "configuration" });
+        if self.template.is_some_and(|template| template.contains("@CACHE@")) {
+            let cache = instance.cache();
+            fs::create_dir_all(&cache).map_err(Failure::context(format!("make {}", cache.display())))?;
+        }
         if let Some(text) = &configuration {
             fs::write(&file, text).map_err(Failure::context(format!("write {}", file.display())))?;
         }
@@ -174,7 +229,7 @@ impl Peer {
             words => words.iter().map(argument).collect(),
         };
         // caddy keeps state in the user's home; Go's scheduler gets one thread for the one CPU.
-        let variables = if self.id == CADDY.id {
+        let variables = if self.program == CADDY.program {
             let homes =
                 ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"].map(|name| (name.to_owned(), run.clone()));
             homes.into_iter().chain([("GOMAXPROCS".to_owned(), OsString::from("1"))]).collect()
@@ -185,8 +240,56 @@ impl Peer {
     }
 }
 
+impl Instance<'_> {
+    /// A folder for what a server keeps from start to start, beside the files that it was made from.
+    fn cache(&self) -> PathBuf {
+        let mut name = self.root.file_name().unwrap_or_default().to_owned();
+        name.push(".lighttpd");
+        self.root.with_file_name(name)
+    }
+}
+
+/// Whether nginx can send `.br` files: with ngx_brotli, which isn't part of it.
+#[derive(Debug, PartialEq, Eq)]
+enum Brotli {
+    Missing,
+    BuiltIn,
+    Module(PathBuf),
+}
+
+impl Brotli {
+    /// Asks `nginx -V` how it was built and where its modules are.
+    fn of(program: &Path) -> Brotli {
+        let Ok(output) = Command::new(program).arg("-V").output() else {
+            return Brotli::Missing;
+        };
+        Brotli::among(&String::from_utf8_lossy(&output.stderr))
+    }
+
+    fn among(told: &str) -> Brotli {
+        let words = || told.split_whitespace().map(|word| word.trim_matches('\''));
+        if words().any(|word| word.starts_with("--add-module=") && word.contains("brotli")) {
+            return Brotli::BuiltIn;
+        }
+        let folder = words().find_map(|word| word.strip_prefix("--modules-path="));
+        let module = folder.map(|folder| Path::new(folder).join("ngx_http_brotli_static_module.so"));
+        module.filter(|module| module.is_file()).map_or(Brotli::Missing, Brotli::Module)
+    }
+
+    /// The lines that load it, and that make use of it.
+    fn lines(&self) -> (String, String) {
+        let none = || "# It isn't.".to_owned();
+        let on = || "brotli_static on;".to_owned();
+        match self {
+            Brotli::Missing => (none(), none()),
+            Brotli::BuiltIn => ("# It is built in.".to_owned(), on()),
+            Brotli::Module(module) => (format!("load_module \"{}\";", module.display()), on()),
+        }
+    }
+}
+
 /// The template with the names replaced.
-fn filled(template: &str, instance: &Instance<'_>) -> Result<String> {
+fn filled(template: &str, instance: &Instance<'_>, brotli: &Brotli) -> Result<String> {
     let path = |path: &Path| {
         let plain = |text: &&str| !text.contains(['"', '\\', '$', '\n', '{', '}']);
         path.to_str().filter(plain).map(str::to_owned).ok_or_else(|| {
@@ -194,7 +297,11 @@ fn filled(template: &str, instance: &Instance<'_>) -> Result<String> {
         })
     };
     let is_root = geteuid().is_root();
+    let (brotli_module, brotli_static) = brotli.lines();
     let names = [
+        ("@CACHE@", path(&instance.cache())?),
+        ("@BROTLI_MODULE@", brotli_module),
+        ("@BROTLI_STATIC@", brotli_static),
         ("@ROOT@", path(instance.root)?),
         ("@RUN@", path(instance.run)?),
         ("@PORT@", instance.port.to_string()),
@@ -238,14 +345,27 @@ mod tests {
         }
     }
 
-    const ALL: [&Peer; 8] =
-        [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE];
+    const ALL: [&Peer; 13] = [
+        &NGINX,
+        &NGINX_CACHE,
+        &NGINX_THREADS,
+        &LIGHTTPD,
+        &H2O,
+        &CADDY,
+        &STATIC_WEB,
+        &MINISERVE,
+        &NGINX_SIDECARS,
+        &LIGHTTPD_DEFLATE,
+        &H2O_SIDECARS,
+        &CADDY_SIDECARS,
+        &STATIC_WEB_SIDECARS,
+    ];
 
     #[test]
     fn templates_are_filled() {
         let instance = Instance { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
         for peer in ALL {
-            let text = filled(peer.template.unwrap(), &instance).unwrap();
+            let text = filled(peer.template.unwrap(), &instance, &Brotli::Missing).unwrap();
             assert!(!text.contains('@'), "{}: {text}", peer.id);
             assert!(text.contains("/the root") && text.contains("40123"), "{}: {text}", peer.id);
         }
@@ -254,7 +374,7 @@ mod tests {
     #[test]
     fn a_path_that_would_end_a_string_is_refused() {
         let instance = Instance { root: Path::new("/a\"b"), run: Path::new("/run/x"), port: 1 };
-        let failure = filled("@ROOT@", &instance).unwrap_err().to_string();
+        let failure = filled("@ROOT@", &instance, &Brotli::Missing).unwrap_err().to_string();
         assert!(failure.contains("use another folder"), "{failure}");
     }
 
@@ -266,7 +386,8 @@ mod tests {
     #[test]
     fn command_lines_are_filled_and_configurations_written() {
         let run = tempfile::tempdir().unwrap();
-        let instance = Instance { root: Path::new("/srv"), run: run.path(), port: 40_123 };
+        let root = run.path().join("srv");
+        let instance = Instance { root: &root, run: run.path(), port: 40_123 };
         for peer in ALL {
             let command = peer.prepare(PathBuf::from(peer.program), &instance).unwrap();
             let words: Vec<&str> = command.arguments.iter().map(|word| word.to_str().unwrap()).collect();
@@ -280,6 +401,26 @@ mod tests {
         }
         let words = NGINX.prepare(PathBuf::new(), &instance).unwrap().arguments;
         assert_eq!(words[2..5], ["-e", "stderr", "-c"]);
+    }
+
+    #[test]
+    fn nginx_tells_whether_it_knows_brotli() {
+        let folder = tempfile::tempdir().unwrap();
+        let module = folder.path().join("ngx_http_brotli_static_module.so");
+        let dynamic =
+            format!("configure arguments: --modules-path={} --with-compat", folder.path().display());
+        assert_eq!(Brotli::among("configure arguments: --with-http_gzip_static_module"), Brotli::Missing);
+        assert_eq!(Brotli::among(&dynamic), Brotli::Missing);
+        fs::write(&module, "").unwrap();
+        assert_eq!(Brotli::among(&dynamic), Brotli::Module(module));
+        let built_in = "--prefix=/x --add-module='/src/ngx_brotli'";
+        assert_eq!(Brotli::among(built_in), Brotli::BuiltIn);
+        let instance = Instance { root: Path::new("/srv"), run: Path::new("/run/x"), port: 1 };
+        let template = NGINX_SIDECARS.template.unwrap();
+        let with = |brotli| filled(template, &instance, &brotli).unwrap();
+        assert!(with(Brotli::BuiltIn).contains("\n    brotli_static on;"));
+        assert!(with(Brotli::Module("/m.so".into())).contains("\nload_module \"/m.so\";"));
+        assert!(!with(Brotli::Missing).contains("brotli_static on"));
     }
 
     /// A reader of the report sees why each line is there.

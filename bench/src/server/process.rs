@@ -77,7 +77,7 @@ impl Server {
         let work = match target.runs.clone() {
             Runs::Backend(backend, settings) => Work::Backend { backend, settings, root },
             #[cfg(feature = "hyper")]
-            Runs::Hyper => Work::Hyper { root },
+            Runs::Hyper { sends_sidecars } => Work::Hyper { root, sends_sidecars },
             Runs::Constant(mechanism) => {
                 if let Availability::Unavailable { reason } = target.find() {
                     return Ok(Start::Unavailable(reason));

@@ -60,10 +60,10 @@ fn obey(LaunchOrder { cpu, parent, work }: LaunchOrder) -> Result<(), Announceme
             constant::serve(mechanism, listener, answer).map_err(failed)
         }
         #[cfg(feature = "hyper")]
-        Work::Hyper { root } => {
+        Work::Hyper { root, sends_sidecars } => {
             let listener = listen()?;
             exit_at_end_of_input()?;
-            hyper::serve(listener, &root).map_err(failed)
+            hyper::serve(listener, &root, sends_sidecars).map_err(failed)
         }
         #[cfg(not(feature = "hyper"))]
         Work::Hyper { .. } => Err(Announcement::Unavailable("built without the feature hyper".to_owned())),

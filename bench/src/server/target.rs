@@ -132,7 +132,9 @@ pub(crate) enum Runs {
     Backend(Backend, Settings),
     Constant(Mechanism),
     #[cfg(feature = "hyper")]
-    Hyper,
+    Hyper {
+        sends_sidecars: bool,
+    },
     Program(&'static Peer),
 }
 
@@ -162,8 +164,19 @@ impl Target {
             Runs::Backend(backend, _) => Family::Ours(backend),
             Runs::Constant(mechanism) => Family::Null(mechanism),
             #[cfg(feature = "hyper")]
-            Runs::Hyper => Family::Peer,
+            Runs::Hyper { .. } => Family::Peer,
             Runs::Program(_) => Family::Peer,
+        }
+    }
+
+    /// Whether it is somebody else's, and set up to send what was compressed beforehand. This project's servers need no
+    /// setting for that.
+    pub(crate) fn sends_sidecars(&self) -> bool {
+        match self.runs {
+            #[cfg(feature = "hyper")]
+            Runs::Hyper { sends_sidecars } => sends_sidecars,
+            Runs::Program(peer) => peer.sends_sidecars,
+            Runs::Backend(..) | Runs::Constant(_) => false,
         }
     }
 
@@ -206,7 +219,7 @@ impl Target {
             },
             Runs::Backend(..) | Runs::Constant(_) => ours(),
             #[cfg(feature = "hyper")]
-            Runs::Hyper => Availability::Found { version: crate::server::hyper::version() },
+            Runs::Hyper { .. } => Availability::Found { version: crate::server::hyper::version() },
             Runs::Program(peer) => peer.find(),
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn lives(process: u32) -> bool {
 fn passes_the_gate_on_its_cpu_and_ends(target: &Target, corpus: &Corpus) -> Result<(), Failed> {
     let placement = Placement::choose()?;
     let server = start(target, corpus.root(), Counting::Cost)?;
-    gate::pass(target, server.address(), corpus)?;
+    gate::pass(target, server.address(), corpus, |_| true)?;
     let threads = server.threads()?;
     assert!(threads.iter().all(|thread| thread.is_pinned_to(placement.server)), "{threads:?}");
     let processes = server.processes();
