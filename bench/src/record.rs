@@ -367,4 +367,15 @@ pub(crate) mod tests {
         assert!(failure.starts_with("make the results folder "), "{failure}");
         assert!(failure.contains("now-here-uncommitted"), "{failure}");
     }
+
+    /// What has been published stays readable.
+    #[test]
+    fn committed_runs_are_read() {
+        let results = crate::run::options::repository().join("results");
+        for name in ["reference", "ablation"] {
+            let folder = results.join(name);
+            let (record, trials) = (read_record(&folder).unwrap(), read_trials(&folder).unwrap());
+            assert!(record.finished.is_some() && trials.len() > 100, "{name}: {}", trials.len());
+        }
+    }
 }

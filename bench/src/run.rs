@@ -10,6 +10,7 @@ mod readings;
 pub(crate) mod remeasure;
 pub(crate) mod rounds;
 pub mod scenario;
+pub(crate) mod site;
 pub mod trial;
 mod warnings;
 
@@ -111,7 +112,8 @@ impl Run {
         let cells = cells(&scenarios, options.tier, &admission.admitted);
         let Admission { admitted, records, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
-        let warnings = warnings::of_machine(&environment, placement, control);
+        let mut warnings = warnings::of_machine(&environment, placement, control);
+        warnings.extend(warnings::of_corpus(&corpus));
         let record = Record {
             format: FORMAT,
             started,
@@ -534,6 +536,7 @@ pub(crate) fn group(target: &Target) -> Group {
             _ => Group::Lesser,
         },
         Family::Null(_) => Group::Null,
+        Family::Peer if target.sends_sidecars() => Group::Sidecars,
         Family::Peer => Group::Peers,
     }
 }

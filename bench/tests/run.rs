@@ -165,6 +165,45 @@ fn a_run_measures_everything_and_draws_it() {
 }
 
 #[test]
+fn the_site_is_asked_for_as_browsers_do() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.run(&[
+        "run",
+        "--targets",
+        "epoll,epoll-twin,hyper-sidecars,null-epoll,hyper",
+        "--window-ms",
+        "200",
+        "--rounds",
+        "2",
+        "--only",
+        "site",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let folder = sandbox.result();
+    let (record, trials) = read(&folder);
+    assert_eq!(
+        record.cells[0].targets,
+        ["epoll", "epoll-twin", "hyper-sidecars"],
+        "no null server, no other peer"
+    );
+    assert!(record.cells[0].failures.is_empty(), "{:?}", record.cells[0].failures);
+    for trial in &trials {
+        assert!(trial.errors() == 0 && trial.answers() > 0, "{}: {:?}", trial.target, trial.classes);
+        let classes = serde_json::to_value(&trial.classes).unwrap();
+        let traffic = &classes[0]["traffic"];
+        let not_modified = traffic["not_modified"].as_u64().unwrap() as f64 / trial.answers() as f64;
+        assert!((0.25..0.42).contains(&not_modified), "{}: {not_modified}", trial.target);
+        if trial.target == "hyper-sidecars" {
+            let coded = ["br", "zstd"].map(|coding| traffic["text"][coding]["answers"].as_u64().unwrap_or(0));
+            assert!(coded.iter().sum::<u64>() > 0, "it sends sidecars: {traffic}");
+        }
+    }
+    let page = fs::read_to_string(folder.join("report.html")).unwrap();
+    assert!(page.contains("on the wire per answer: "), "bytes are told beside the cost");
+    assert!(fs::metadata(folder.join("site.svg")).is_ok(), "and drawn");
+}
+
+#[test]
 fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
     let sandbox = Sandbox::new();
     let output = sandbox.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));

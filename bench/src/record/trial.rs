@@ -2,6 +2,7 @@
 //!
 //! Times are in nanoseconds, sizes in bytes. What this machine can't measure is `None`, and `unmeasured` says why.
 
+use crate::load::traffic::Traffic;
 use crate::machine::disturbance::Disturbance;
 use crate::machine::placement::Thread;
 use serde::{Deserialize, Serialize};
@@ -133,6 +134,9 @@ pub struct ClassFigures {
     pub(crate) answers_per_second: f64,
     /// Bytes received per answer, head included.
     pub(crate) wire_bytes_per_answer: Option<f64>,
+    /// How the answers were coded; null where requests leave no choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traffic: Option<Traffic>,
     /// From the departure of a request to the last byte of its answer.
     pub(crate) service: Option<Latency>,
     /// From the moment at which the schedule wanted it to depart; null in a closed loop.
@@ -230,6 +234,8 @@ impl Trial {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::load::coding::Coding;
+    use crate::load::traffic::Sent;
     use std::time::Duration;
 
     /// A trial of `hot-small` with this CPU time per request, as the client of one class with 64 connections
@@ -246,6 +252,7 @@ pub(crate) mod tests {
             offered_per_second: None,
             answers_per_second: rate,
             wire_bytes_per_answer: Some(1_300.0),
+            traffic: None,
             service: Some(Latency {
                 p50_ns: Some(500_000),
                 p90_ns: Some(550_000),
@@ -291,6 +298,20 @@ pub(crate) mod tests {
             spin_ns: Some(1_000_000),
             unmeasured: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn traffic_round_trips_and_older_runs_lack_it() {
+        let mut trial = trial("epoll", 0, 8_000.0);
+        let older = serde_json::to_string(&trial).unwrap();
+        assert!(!older.contains("traffic"), "{older}");
+        assert_eq!(serde_json::from_str::<Trial>(&older).unwrap(), trial);
+        let sent = Sent { answers: 30_000, body_bytes: 90_000_000 };
+        let text = BTreeMap::from([(Coding::Br, sent), (Coding::Identity, Sent::default())]);
+        trial.classes[0].traffic = Some(Traffic { not_modified: 7, head_bytes: 9, pictures: sent, text });
+        let written = serde_json::to_string(&trial).unwrap();
+        assert!(written.contains(r#""text":{"br":{"answers":30000,"body_bytes":90000000}"#), "{written}");
+        assert_eq!(serde_json::from_str::<Trial>(&written).unwrap(), trial);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::server::congestion::Control;
 use crate::server::gate;
 use crate::server::process::{Server, Start};
 use crate::server::target::{Backend, Constant, Family, Target};
+use std::collections::BTreeSet;
 
 pub(crate) struct Admitted {
     pub(crate) target: Target,
@@ -63,7 +64,8 @@ pub(crate) fn admit(
             }
         };
         let admitted = target.and_then(|target| {
-            enter(&target, &mut record, &mut admission, corpus, placement)
+            let asked = asked_for(scenarios, &target);
+            enter(&target, &mut record, &mut admission, corpus, &asked, placement)
                 .map(|()| target)
                 .map_err(|failure| failure.to_string())
         });
@@ -106,11 +108,19 @@ fn is_unavailable(record: &TargetRecord) -> bool {
     record.unavailable.is_some()
 }
 
+/// The files that a target's scenarios ask for, and the small one, which is always there.
+fn asked_for(scenarios: &[Scenario], target: &Target) -> BTreeSet<Files> {
+    let its = scenarios.iter().filter(|scenario| scenario.asks_for(group(target), target.id()));
+    let classes = its.flat_map(|scenario| &scenario.classes);
+    classes.map(|class| class.files).chain([Files::Small]).collect()
+}
+
 fn enter(
     target: &Target,
     record: &mut TargetRecord,
     admission: &mut Admission,
     corpus: &Corpus,
+    asked: &BTreeSet<Files>,
     placement: Placement,
 ) -> Result<()> {
     let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
@@ -124,7 +134,7 @@ fn enter(
     if server.control() == Control::Default {
         admission.control = Control::Default;
     }
-    let passed = gate::pass(target, server.address(), corpus);
+    let passed = gate::pass(target, server.address(), corpus, |files| asked.contains(&files));
     let stopped = server.stop();
     passed.map_err(Failure::context(target))?;
     stopped

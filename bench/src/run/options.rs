@@ -64,7 +64,7 @@ impl Options {
     pub(crate) fn budget(&self) -> Duration {
         const MINUTE: u64 = 60;
         self.budget.unwrap_or(Duration::from_secs(match self.tier {
-            Tier::Quick => 5 * MINUTE,
+            Tier::Quick => 5 * MINUTE + MINUTE / 2,
             Tier::Standard => 45 * MINUTE,
             Tier::Full => 360 * MINUTE,
         }))

@@ -93,6 +93,8 @@ pub(crate) enum Picture {
     LoadCurve,
     /// Answers per second over the window's time.
     Timeline,
+    /// A dot and an interval per target, and beside it what it sends over the wire.
+    Wire,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,8 @@ pub(crate) enum Group {
     Null,
     /// Everybody else's servers.
     Peers,
+    /// The same, set up to send what was compressed beforehand.
+    Sidecars,
     /// The backends without a technique; scenarios name them one by one.
     Lesser,
 }
@@ -189,6 +193,9 @@ pub enum Files {
     Mix,
     /// Many files of 16 KiB, evicted from the page cache before, each asked for once.
     Cold,
+    /// The files of a site, by Zipf's law, as browsers ask for them: in any coding, and one time in three whether the
+    /// file is still the same.
+    Site,
 }
 
 /// A stretch of the window with a rate of its own.

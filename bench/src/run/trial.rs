@@ -25,6 +25,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
@@ -36,6 +37,11 @@ const COUNTING_WINDOW_MAX: Duration = Duration::from_millis(300);
 const BUSY_MIN: f64 = 0.9;
 /// A disturbed trial is repeated; the last attempt stands.
 pub(crate) const ATTEMPTS_MAX: usize = 3;
+/// Of the requests for the site, so many ask whether the file is still the same, as browsers do after a while.
+const CONDITIONAL_SHARE: f64 = 1.0 / 3.0;
+/// Of the site, so many of the most popular files, and one in so many of all, are looked at after each window.
+const LOOKED_AT: usize = 32;
+const LOOKED_AT_ONE_IN: usize = 50;
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
@@ -113,6 +119,12 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     if setting.placement.is_apart() {
         engine = engine.with_busy_polling();
     }
+    let site = setting.site();
+    if let Some((class, entries)) = site {
+        // From here on the client has seen every file once, as a browser that returns.
+        let all: Vec<usize> = (0..entries.len()).collect();
+        engine.ask_once(class, &all).map_err(Failure::context(target))?;
+    }
     let warm_up = Duration::from_millis(effort.warm_up_ms);
     let window = Duration::from_millis(scenario.window_ms(setting.tier));
     let window = if pass == Pass::Counting { window.min(COUNTING_WINDOW_MAX) } else { window };
@@ -130,6 +142,12 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
         reads_before.zip(server.device_reads()).map(|(before, later)| later.saturating_sub(before));
     let busy = cost.cpu + outcome.client_cpu;
     let disturbance = account.zip(later).and_then(|(account, later)| account.until(later, busy));
+    if let Some((class, entries)) = site {
+        let popular = 0..LOOKED_AT.min(entries.len());
+        let others = (popular.end..entries.len()).step_by(LOOKED_AT_ONE_IN);
+        let numbers: Vec<usize> = popular.chain(others).collect();
+        check_bodies(&mut engine, class, entries, &numbers).map_err(Failure::context(target))?;
+    }
     let mut unmeasured = BTreeMap::new();
     let mut memory = |memory| readings::memory(memory, &mut unmeasured);
     let memory = base.map(|base| MemoryFigures { base: memory(base), loaded: memory(server.memory()) });
@@ -150,6 +168,14 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
 impl Setting<'_> {
     fn uses(&self, files: Files) -> bool {
         self.scenario.classes.iter().any(|class| class.files == files)
+    }
+
+    /// The number of the class that asks for the site, and its files.
+    fn site(&self) -> Option<(usize, &[CorpusFile])> {
+        let mut present =
+            self.scenario.classes.iter().filter(|class| whole(class.connections.at(self.value)) > 0);
+        let class = present.position(|class| class.files == Files::Site)?;
+        Some((class, self.corpus.entries(Files::Site)))
     }
 
     /// The scenario's classes for this target, those without a connection left out.
@@ -212,16 +238,49 @@ pub fn asks(entries: &[CorpusFile], files: Files, address: SocketAddr) -> Asks {
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let order = match files {
         Files::Small | Files::Medium | Files::Large => Order::InTurn,
-        Files::Mix => Order::Weighted(entries.iter().map(|entry| entry.weight).collect()),
+        Files::Mix | Files::Site => Order::Weighted(entries.iter().map(|entry| entry.weight).collect()),
         Files::Cold => Order::Once,
     };
-    Asks::new(requests, order)
+    let asks = Asks::new(requests, order);
+    if files == Files::Site { asks.with_conditions(CONDITIONAL_SHARE) } else { asks }
 }
 
 /// A GET for a file of the corpus, and what the answer has to be.
 pub(crate) fn request_for(entry: &CorpusFile, address: SocketAddr) -> Request {
     let expected = Expected { status: 200, body_bytes: entry.bytes };
-    Request::new(address, &format!("/{}", entry.path), expected)
+    let path = format!("/{}", entry.path);
+    match entry.kind {
+        None => Request::new(address, &path, expected),
+        Some(kind) => Request::negotiated(address, &path, &kind.fields(), kind.is_text(), expected),
+    }
+}
+
+/// Asks for files of the site once, over the connections of class number `class`, and looks at what their bodies say,
+/// however they are coded. `entries` is what the class asks for, `numbers` which of it.
+pub(crate) fn check_bodies(
+    engine: &mut Engine,
+    class: usize,
+    entries: &[CorpusFile],
+    numbers: &[usize],
+) -> std::result::Result<(), Failure> {
+    /// Bodies that are in memory at once.
+    const BODIES_MAX: usize = 64;
+    for numbers in numbers.chunks(BODIES_MAX) {
+        let fetched = engine.fetch(class, numbers).map_err(|error| Failure::new(error.to_string()))?;
+        for (number, received) in numbers.iter().zip(fetched) {
+            let entry = &entries[*number];
+            let says = received.coding.decode(&received.body, entry.bytes);
+            let is_right = says.is_ok_and(|says| Sha256::digest(&says)[..] == entry.digest[..]);
+            if !is_right {
+                let coding = received.coding;
+                return Err(Failure::new(format!(
+                    "/{}: the body, coded as {coding}, doesn't say what the file does",
+                    entry.path
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Measured {
@@ -349,6 +408,7 @@ fn figures(
         offered_per_second: offered,
         answers_per_second: answers / elapsed.as_secs_f64(),
         wire_bytes_per_answer: (class.answers > 0).then(|| class.wire_bytes as f64 / answers),
+        traffic: class.traffic.clone(),
         service: latency(&class.service),
         response: class.response.as_ref().and_then(latency),
         lag_p99_ns: class.lag.as_ref().and_then(|lag| quantile(lag, 0.99)),
@@ -419,4 +479,78 @@ fn answers_per_second(
 /// and the twin is there twice.
 pub(crate) fn sets_the_pace(target: &Target) -> bool {
     !matches!(target.family(), Family::Null(_)) && target.twin_of().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::coding::Coding;
+    use crate::run::site::Kind;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// Answers every request with this.
+    fn server(fields: &str, body: &[u8]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+        let answer = [head.as_bytes(), body].concat();
+        thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(std::result::Result::ok) {
+                let answer = answer.clone();
+                thread::spawn(move || {
+                    let mut request = [0; 4096];
+                    while stream.read(&mut request).is_ok_and(|count| count > 0) {
+                        let _client_gone = stream.write_all(&answer);
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    /// Whatever a head says, the body has to say what the file does.
+    #[test]
+    fn a_server_that_lies_about_a_coding_is_found_out() {
+        let page = "What the page says. ".repeat(80);
+        let other = page.replace("says", "lies");
+        let coded = |coding, text: &str| crate::run::site::sidecars::coded(coding, text.as_bytes()).unwrap();
+        let (gzip, br) = (coded(Coding::Gzip, &page), coded(Coding::Br, &page));
+        let table: [(&str, &str, &[u8], bool); 7] = [
+            ("gzip", "Content-Encoding: gzip\r\n", &gzip, true),
+            ("br", "Content-Encoding: br\r\n", &br, true),
+            ("identity", "", page.as_bytes(), true),
+            ("gzip called br", "Content-Encoding: br\r\n", &gzip, false),
+            ("not coded at all", "Content-Encoding: gzip\r\n", page.as_bytes(), false),
+            ("cut short", "Content-Encoding: gzip\r\n", &gzip[..gzip.len() - 9], false),
+            ("another file", "Content-Encoding: br\r\n", &coded(Coding::Br, &other), false),
+        ];
+        let digest = Sha256::digest(page.as_bytes()).into();
+        let path = "site/page.html".to_owned();
+        let entry =
+            CorpusFile { path, bytes: page.len() as u64, weight: 1.0, digest, kind: Some(Kind::Html) };
+        for (name, fields, body, is_right) in table {
+            let address = server(fields, body);
+            let entries = [entry.clone()];
+            let class = Class::closed("hot", 2, asks(&entries, Files::Site, address));
+            let mut engine = Engine::connect(address, vec![class], 1).unwrap();
+            let found = check_bodies(&mut engine, 0, &entries, &[0, 0, 0]);
+            assert_eq!(found.is_ok(), is_right, "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_site_is_asked_for_as_browsers_do() {
+        let address = "127.0.0.1:80".parse().unwrap();
+        let entry = |kind| CorpusFile { path: "a".to_owned(), bytes: 1, weight: 1.0, digest: [0; 32], kind };
+        let bytes =
+            |kind| String::from_utf8(request_for(&entry(kind), address).bytes(false).to_vec()).unwrap();
+        assert_eq!(bytes(None), "GET /a HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n");
+        let browser = bytes(Some(Kind::Avif));
+        assert!(browser.contains("\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n"), "{browser}");
+        assert!(browser.contains("\r\nAccept: image/avif,"), "{browser}");
+        assert!(asks(&[entry(Some(Kind::Js))], Files::Site, address).has_conditions());
+        assert!(!asks(&[entry(None)], Files::Mix, address).has_conditions());
+    }
 }
