@@ -2,7 +2,9 @@
 
 use crate::analysis::measure::{Measure, latency};
 use crate::analysis::stats::{Estimate, median, median_estimate};
+use crate::load::coding::Coding;
 use crate::load::outcome::{BUSY_MAX, LAG_MAX, LAG_SHARE_MAX};
+use crate::load::traffic::Traffic;
 use crate::record::trial::{Limiter, MemoryRecord, Pass, Trial};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +28,9 @@ pub(crate) struct Figures {
     pub(crate) calls: Option<CallsPerRequest>,
     /// Bytes on the wire per answer of the first class, head included.
     pub(crate) wire_bytes: Option<f64>,
+    /// What these bytes were, where requests left a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traffic: Option<TrafficSummary>,
     pub(crate) device_read_bytes: Option<f64>,
     /// Failures among all requests that ended.
     pub(crate) error_share: f64,
@@ -60,6 +65,18 @@ pub(crate) struct CallsPerRequest {
     pub(crate) ring_submissions: Option<f64>,
     pub(crate) ring_completions: Option<f64>,
     pub(crate) ring_punts: Option<f64>,
+}
+
+/// What the first class's answers put on the wire: bytes per answer, over all trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrafficSummary {
+    /// The share of the answers that said that the file is still the same.
+    pub(crate) not_modified_share: f64,
+    pub(crate) head_bytes: f64,
+    /// Pictures and fonts, which nobody compresses again.
+    pub(crate) picture_bytes: f64,
+    /// Text, by the coding that it was sent in.
+    pub(crate) text_bytes: BTreeMap<Coding, f64>,
 }
 
 /// Memory in bytes: medians over the trials.
@@ -100,6 +117,7 @@ impl Figures {
             page_faults: all(&|trial| per_answer(trial, trial.cost.page_faults)),
             calls: CallsPerRequest::of(mine()),
             wire_bytes: all(&|trial| trial.main_class()?.wire_bytes_per_answer),
+            traffic: TrafficSummary::of(&counted),
             device_read_bytes: all(&|trial| per_answer(trial, trial.device_read_bytes)),
             error_share: errors,
             unanswered_share: unanswered,
@@ -227,6 +245,27 @@ impl CallsPerRequest {
     /// System calls of any name per request.
     pub(crate) fn system_calls_sum(&self) -> Option<f64> {
         self.system_calls.as_ref().map(|by_name| by_name.values().sum())
+    }
+}
+
+impl TrafficSummary {
+    fn of(trials: &[&Trial]) -> Option<TrafficSummary> {
+        let mut sum = Traffic::default();
+        for trial in trials {
+            sum.merge(trial.main_class()?.traffic.as_ref()?);
+        }
+        let answers = sum.answers();
+        let each = |bytes: u64| bytes as f64 / answers as f64;
+        (answers > 0).then(|| TrafficSummary {
+            not_modified_share: each(sum.not_modified),
+            head_bytes: each(sum.head_bytes),
+            picture_bytes: each(sum.pictures.body_bytes),
+            text_bytes: sum.text.iter().map(|(coding, sent)| (*coding, each(sent.body_bytes))).collect(),
+        })
+    }
+
+    pub(crate) fn wire_bytes(&self) -> f64 {
+        self.head_bytes + self.picture_bytes + self.text_bytes.values().sum::<f64>()
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) mod scatter;
 pub(crate) mod spectrum;
 pub(crate) mod timeline;
 pub(crate) mod trials;
+pub(crate) mod wire;
 
 use crate::record::Family;
 use crate::report::results::Results;
@@ -205,6 +206,7 @@ pub(crate) fn draw(results: &Results<'_>) -> Gallery {
             scenario::Picture::LoadCurve if points > 1 => lines::load_curve(results, scenario),
             scenario::Picture::Lines if points > 1 => lines::along_the_axis(results, scenario),
             scenario::Picture::Timeline => timeline::goodput(results, scenario),
+            scenario::Picture::Wire => wire::beside_cost(results, scenario),
             _ => forest::sorted(results, scenario),
         };
         add(&scenario.question, main);

@@ -131,7 +131,22 @@ impl<'a> Results<'a> {
         {
             sentences.push(format!("against the best peer: {sentence}"));
         }
+        // The verdict comes last: there are readers of that alone.
+        sentences.splice(0..0, self.on_the_wire(verdict));
         Some(Finding { scenario, cell: &verdict.cell, numbers: numbers.join(", "), sentences })
+    }
+
+    /// What everybody's answers put on the wire, the least first; `None` where the bytes leave no choice.
+    fn on_the_wire(&self, verdict: &Verdict) -> Option<String> {
+        let sizes = verdict.targets.iter().filter_map(|figures| {
+            let is_twin = self.target(&figures.target)?.twin_of.is_some();
+            Some((figures.target.as_str(), figures.traffic.as_ref()?.wire_bytes())).filter(|_| !is_twin)
+        });
+        let mut sizes: Vec<(&str, f64)> = sizes.collect();
+        sizes.sort_by(|one, other| one.1.total_cmp(&other.1));
+        let texts: Vec<String> =
+            sizes.iter().map(|(id, bytes)| format!("{} {}", self.label(id), wording::size(*bytes))).collect();
+        (!texts.is_empty()).then(|| format!("on the wire per answer: {}", texts.join("; ")))
     }
 
     /// How often the twin was judged in the scenarios' own measures, and how often it was declared different.

@@ -3,7 +3,9 @@
 //! It has what real runs have: drift, noise, void trials, a target that couldn't run, one that fails under load,
 //! values that the machine can't measure.
 
+use crate::load::coding::Coding;
 use crate::load::outcome::histogram;
+use crate::load::traffic::{Sent, Traffic};
 use crate::machine::disturbance::Disturbance;
 use crate::random::Random;
 use crate::record::trial::{
@@ -86,7 +88,9 @@ const MODELS: [(&str, Model); 14] = [
 /// A target's own model, or that of its backend with what its variant costs on top.
 fn model(id: &str) -> Model {
     let known = |name: &str| MODELS.iter().find(|(known, _)| *known == name).map(|(_, model)| *model);
-    if let Some(model) = known(id) {
+    if let Some(model) =
+        known(id).or_else(|| known(id.trim_end_matches("-sidecars").trim_end_matches("-deflate")))
+    {
         return model;
     }
     let (backend, variant) = id.split_once('-').unwrap();
@@ -215,6 +219,7 @@ impl Maker {
             Files::Medium => 100.0,
             Files::Large => 10_240.0,
             Files::Mix => 14.0,
+            Files::Site => 12.0,
         };
         let mut cpu = (base + per_kib * (kib - 1.0))
             * drift
@@ -311,6 +316,9 @@ impl Maker {
         } else {
             self.timeline(load, offered.unwrap_or(0.0), capacity)
         };
+        let traffic = (class.files == Files::Site).then(|| traffic(id, answers));
+        let wire_bytes =
+            traffic.as_ref().map_or(1_290.0 * answers as f64, |traffic| traffic.wire_bytes() as f64);
         let fails = id == "caddy" && load.scenario.name == "overload";
         ClassFigures {
             name: class.name.clone(),
@@ -320,7 +328,8 @@ impl Maker {
             unanswered: if busy >= 1.0 { 200 } else { 0 },
             offered_per_second: offered,
             answers_per_second: rate,
-            wire_bytes_per_answer: Some(1_290.0),
+            wire_bytes_per_answer: (answers > 0).then(|| wire_bytes / answers as f64),
+            traffic,
             response: offered.and(latency.clone()),
             service: latency,
             lag_p99_ns: offered.map(|_| 9_000),
@@ -342,6 +351,30 @@ impl Maker {
             }
         }
         timeline
+    }
+}
+
+/// A third of the answers are 304; of the rest six in ten are text.
+fn traffic(id: &str, answers: u64) -> Traffic {
+    let coding = match id {
+        _ if id.starts_with("nginx") => Coding::Gzip,
+        _ if id.starts_with("caddy") || id.starts_with("hyper") => Coding::Zstd,
+        _ if id.starts_with("static") => Coding::Identity,
+        _ => Coding::Br,
+    };
+    let text_bytes = match coding {
+        Coding::Br => 7_900,
+        Coding::Zstd => 8_400,
+        Coding::Gzip | Coding::Deflate => 9_100,
+        Coding::Identity => 31_000,
+    };
+    let (not_modified, texts) = (answers / 3, answers * 2 / 5);
+    let pictures = answers - not_modified - texts;
+    Traffic {
+        not_modified,
+        head_bytes: answers * 260,
+        pictures: Sent { answers: pictures, body_bytes: pictures * 21_000 },
+        text: BTreeMap::from([(coding, Sent { answers: texts, body_bytes: texts * text_bytes })]),
     }
 }
 

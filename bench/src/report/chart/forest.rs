@@ -75,7 +75,12 @@ fn rows_of(canvas: &mut Canvas<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]
 }
 
 /// The A/A band around the baseline, and the null servers' floor.
-fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bottom): (f64, f64)) {
+pub(super) fn background(
+    canvas: &mut Canvas<'_>,
+    verdict: &Verdict,
+    scale: Scale,
+    (top, bottom): (f64, f64),
+) {
     let (results, measure, font) = (canvas.results, verdict.measure, canvas.frame.axis);
     let mut taken = f64::INFINITY;
     let estimate = |id: &str| verdict.figures(id)?.estimate(measure).map(|estimate| estimate.value);
@@ -107,7 +112,7 @@ fn background(canvas: &mut Canvas<'_>, verdict: &Verdict, scale: Scale, (top, bo
     }
 }
 
-fn notes(results: &Results<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]) -> Vec<String> {
+pub(super) fn notes(results: &Results<'_>, verdict: &Verdict, rows: &[(&str, Estimate)]) -> Vec<String> {
     let unranked = rows.iter().filter_map(|(id, _)| {
         let why = verdict.figures(id)?.unranked(verdict.measure)?;
         Some(format!("In parentheses, not ranked: {} ({why}).", results.label(id)))

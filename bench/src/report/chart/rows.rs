@@ -23,6 +23,8 @@ pub(crate) struct Columns {
     name_width: f64,
     pub(crate) left: f64,
     pub(crate) right: f64,
+    /// Where numbers end.
+    end: f64,
 }
 
 impl Columns {
@@ -32,6 +34,16 @@ impl Columns {
         rows: impl Iterator<Item = &'a Row<'a>> + Clone,
         share: f64,
     ) -> Columns {
+        Columns::within(canvas, rows, share, canvas.frame.width - canvas.frame.margin)
+    }
+
+    /// The same where something else stands right of `end`.
+    pub(crate) fn within<'a>(
+        canvas: &Canvas<'_>,
+        rows: impl Iterator<Item = &'a Row<'a>> + Clone,
+        share: f64,
+        end: f64,
+    ) -> Columns {
         let frame = canvas.frame;
         let bold = Font { bold: true, ..frame.label };
         let name = |row: &Row<'_>| {
@@ -40,11 +52,7 @@ impl Columns {
         };
         let name_width = rows.clone().map(name).fold(0.0, f64::max).min(frame.inner() * share);
         let number_width = rows.clone().map(|row| text_width(&row.number, bold)).fold(0.0, f64::max);
-        Columns {
-            name_width,
-            left: frame.margin + name_width + 12.0,
-            right: frame.width - frame.margin - number_width - 12.0,
-        }
+        Columns { name_width, left: frame.margin + name_width + 12.0, right: end - number_width - 12.0, end }
     }
 }
 
@@ -64,8 +72,8 @@ pub(crate) fn draw(canvas: &mut Canvas<'_>, rows: &[Row<'_>], columns: &Columns,
         let (x, name_font) = (columns.left - 12.0, font(row.is_name_bold));
         canvas.svg.text(x, baseline, name_font, Anchor::End, "ink", &name);
         mark(canvas, scale, &row.estimate, middle, &classes(results, row.target));
-        let (x, number_font) = (frame.width - frame.margin, font(row.is_number_bold));
-        canvas.svg.text(x, baseline, number_font, Anchor::End, row.number_class, &row.number);
+        let number_font = font(row.is_number_bold);
+        canvas.svg.text(columns.end, baseline, number_font, Anchor::End, row.number_class, &row.number);
         canvas.svg.end();
     }
 }
