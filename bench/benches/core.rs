@@ -98,7 +98,12 @@ fn plan(criterion: &mut Criterion) {
 
 fn heads(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("head");
-    let general = General { date: Date::from_unix(NOW), persistence: Persistence::Kept };
+    let general = General {
+        date: Date::from_unix(NOW),
+        persistence: Persistence::Kept,
+        cors: None,
+        is_negotiated: false,
+    };
     let file = Representation {
         form: Form { media_type: mime_for(b"index.html"), coding: None, varies: true },
         size: FILE_BYTES,

@@ -6,9 +6,13 @@ use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{CacheConfig, CacheLevel, Config, Connection, EtagPolicy, FileBytes, SiteOptions, Step};
+use common::{
+    CacheConfig, CacheLevel, Config, Connection, EtagPolicy, FileBytes, HeaderRules, MediaTypes, SiteOptions,
+    Step,
+};
 use script::{BIG_BYTES, Script, get, text};
 
 /// Too large to be copied next to a head, small enough to be cached as bytes.
@@ -154,6 +158,45 @@ fn a_hit_allocates_nothing() {
                     let bytes = usize::try_from(answer.length()).expect("fits");
                     script.connection.sent(&mut script.worker, bytes);
                 }
+            }
+        });
+        assert_eq!(counted.count_total, 0, "{path}");
+    }
+}
+
+/// What flags say of a file is in its prepared head, and a page is known by its address.
+#[test]
+fn flags_cost_a_hit_nothing() {
+    let lines = ["Cache-Control: no-cache", "X-Flag: 1", "Access-Control-Allow-Origin: *"];
+    let options = SiteOptions {
+        fields: Arc::new(HeaderRules::of_everything(&lines).expect("fields")),
+        cors: Some("*".parse().expect("an origin")),
+        media_types: MediaTypes::new(&["txt=text/x-text".parse().expect("a type")]),
+        index: "home.htm".parse().expect("a name"),
+        clean_urls: true,
+        spa: true,
+        ..SiteOptions::default()
+    };
+    let mut script = Script::with(Config::default(), options);
+    fs::write(script.root().join("about.html"), "page").expect("written");
+    fs::write(script.root().join("home.htm"), "home").expect("written");
+    for (path, expected) in
+        [("/a.txt", "\r\nContent-Type: text/x-text\r\n"), ("/about", "page"), ("/", "home")]
+    {
+        for _ in 0..4 {
+            warm(&mut script, path);
+        }
+        let answer = String::from_utf8_lossy(&ask(&mut script, &get(path))).into_owned();
+        assert!(answer.contains(expected) && answer.contains("\r\nX-Flag: 1\r\n"), "{answer}");
+        let request = get(path);
+        let counted = allocation_counter::measure(|| {
+            for _ in 0..10 {
+                script.receive(&request);
+                while let Step::Send(answer) = script.connection.step() {
+                    let bytes = usize::try_from(answer.length()).expect("fits");
+                    script.connection.sent(&mut script.worker, bytes);
+                }
+                assert!(matches!(script.connection.step(), Step::Receive), "{path}: nothing to open");
             }
         });
         assert_eq!(counted.count_total, 0, "{path}");

@@ -589,3 +589,104 @@ fn a_keep_alive_request_allocates_nothing() {
         std::mem::size_of::<Connection>()
     );
 }
+
+/// A page that can't be opened just now isn't one that isn't there.
+#[test]
+fn a_page_that_does_not_come_is_no_404() {
+    let config = Config { cache: CacheConfig::OFF, ..Config::default() };
+    let options = SiteOptions { clean_urls: true, ..SiteOptions::default() };
+    let mut script = Script::with(config, options);
+    for (errors, expected) in [
+        (&[2, 24, 2][..], "503"),
+        (&[2, 13, 2], "403"),
+        (&[2, 2, 2], "404"),
+        (&[24, 2], "503"),
+        (&[13, 2], "403"),
+    ] {
+        script.receive(&get("/about"));
+        for errno in errors {
+            assert!(matches!(script.connection.step(), Step::Open(_)), "{errors:?}: {errno}");
+            script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(*errno)));
+        }
+        let wire = text(&script.run(usize::MAX));
+        assert!(wire.starts_with(&format!("HTTP/1.1 {expected} ")), "{errors:?}: {wire}");
+    }
+    // Whether a file has its address can't be found out: then it is sent by its name.
+    std::fs::write(script.root().join("about.html"), "page").expect("written");
+    script.receive(&get("/about.html"));
+    let Step::Open(open) = script.connection.step() else { panic!("an open") };
+    let opened = open.open();
+    script.connection.opened(&mut script.worker, opened);
+    let Step::Open(open) = script.connection.step() else { panic!("an open of the namesake") };
+    assert_eq!(open.path(), c"about");
+    script.connection.opened(&mut script.worker, Err(io::Error::from_raw_os_error(24)));
+    let wire = text(&script.run(usize::MAX));
+    assert!(wire.starts_with("HTTP/1.1 200 ") && wire.ends_with("page"), "{wire}");
+}
+
+/// Whatever rules lead to, clean addresses close no circle: who follows gets somewhere.
+#[test]
+fn clean_addresses_make_no_loops() {
+    for rules in [
+        "",
+        "/about /about.html 301!",
+        "/about/ /about.html 301!",
+        "/about /x 302!\n/x /about.html 302!",
+        "/about /x 302\n/x /about.html 302",
+        "/about.html /about/ 301!",
+        "/docs /docs/index.html 301!",
+        "/docs/ /docs/index 301!",
+        "/docs/* /docs/index.html 302",
+        "/ /index.html 301!",
+        "/index /index.html 301!",
+        "/about https://a/about.html 301!\n/about.html /about/ 301",
+        "https://a/about /about.html 301!",
+        "/about q=1 /about.html?q=1 301!",
+    ] {
+        let options = SiteOptions { clean_urls: true, spa: true, ..SiteOptions::default() };
+        let outer = tempfile::tempdir().expect("a directory");
+        for (name, content) in
+            [("_redirects", rules), ("about.html", "p"), ("index.html", "i"), ("x.html", "x")]
+        {
+            std::fs::write(outer.path().join(name), content).expect("written");
+        }
+        for folder in ["docs", "about", "bare"] {
+            std::fs::create_dir(outer.path().join(folder)).expect("made");
+        }
+        std::fs::write(outer.path().join("docs/index.html"), "d").expect("written");
+        let site = common::Site::open_root(outer.path(), options).expect("opened");
+        let mut script = Script::of_site(site);
+        for start in [
+            "/",
+            "/about",
+            "/about/",
+            "/about.html",
+            "/about.html?q=1",
+            "/index.html",
+            "/index",
+            "/docs",
+            "/docs/",
+            "/docs/index.html",
+            "/docs/index",
+            "/x",
+            "/x.html",
+            "/bare",
+            "/bare/",
+            "/about?q=1",
+            "/nothing",
+        ] {
+            let mut target = start.to_owned();
+            let mut hops = 0;
+            loop {
+                script.receive(&get(&target));
+                let wire = text(&script.run(usize::MAX));
+                let Some(location) = wire.lines().find_map(|line| line.strip_prefix("Location: ")) else {
+                    break;
+                };
+                hops += 1;
+                assert!(hops < 6, "{rules:?}: {start} leads to {target} and on to {location}");
+                location.strip_prefix("https://a").unwrap_or(location).clone_into(&mut target);
+            }
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::ops::Range;
 use crate::http::accept_encoding::Coding;
 use crate::http::additions::Additions;
 use crate::http::conditional::Validators;
+use crate::http::cors::Cors;
 use crate::http::date::{DATE_BYTES, Date};
 use crate::http::digits::push_decimal;
 use crate::http::error_page;
@@ -33,6 +34,10 @@ pub struct General {
     pub date: Date,
     /// Whether the connection stays open.
     pub persistence: Persistence,
+    /// Who else may read an answer that is no file; what files say of it is among what rules add.
+    pub cors: Option<Cors>,
+    /// The answer depends on the media types that the client takes.
+    pub is_negotiated: bool,
 }
 
 /// The form that a file is sent in.
@@ -214,6 +219,9 @@ pub fn redirect_body_bytes(status: Status) -> u64 {
 pub fn build_options(out: &mut Vec<u8>, general: &General) {
     begin(out, Status::NoContent, general);
     out.extend_from_slice(ALLOW.as_bytes());
+    if let Some(cors) = general.cors {
+        out.extend_from_slice(cors.preflight_lines().as_bytes());
+    }
     end(out, general);
 }
 
@@ -252,14 +260,22 @@ fn end(out: &mut Vec<u8>, general: &General) {
 /// The fields of the site's rules, and what every head ends with.
 fn end_with(out: &mut Vec<u8>, general: &General, varies: bool, additions: Option<&Additions>) {
     let vary = additions.and_then(|additions| additions.vary.as_deref());
-    match (varies, vary) {
-        (false, None) => {}
-        (true, None) => out.extend_from_slice(b"Vary: Accept-Encoding\r\n"),
-        (_, Some(vary)) => {
-            out.extend_from_slice(if varies { b"Vary: Accept-Encoding, ".as_slice() } else { b"Vary: " });
-            out.extend_from_slice(vary);
-            out.extend_from_slice(b"\r\n");
-        }
+    let own: &[u8] = match (varies, general.is_negotiated) {
+        (false, false) => b"",
+        (true, false) => b"Vary: Accept-Encoding",
+        (false, true) => b"Vary: Accept",
+        (true, true) => b"Vary: Accept-Encoding, Accept",
+    };
+    out.extend_from_slice(own);
+    if let Some(vary) = vary {
+        out.extend_from_slice(if own.is_empty() { b"Vary: ".as_slice() } else { b", " });
+        out.extend_from_slice(vary);
+    }
+    if !own.is_empty() || vary.is_some() {
+        out.extend_from_slice(b"\r\n");
+    }
+    if let Some(cors) = general.cors {
+        out.extend_from_slice(cors.lines().as_bytes());
     }
     let mut decides_sniffing = false;
     if let Some(additions) = additions {
@@ -357,7 +373,8 @@ mod tests {
     use crate::http::conditional::{EtagPolicy, FileState, Timestamp};
     use crate::http::mime::mime_for;
 
-    const GENERAL: General = General { date: Date::EPOCH, persistence: Persistence::Kept };
+    const GENERAL: General =
+        General { date: Date::EPOCH, persistence: Persistence::Kept, cors: None, is_negotiated: false };
 
     const MODIFIED: i64 = 784_111_777;
     const NOW: Timestamp = Timestamp { seconds: 784_111_800, nanoseconds: 0 };
@@ -509,6 +526,46 @@ mod tests {
             let text = built(|out| build_options(out, &General { persistence, ..GENERAL }));
             assert!(text.ends_with(&format!("nosniff\n{expected}\n")), "{text}");
         }
+    }
+
+    #[test]
+    fn what_an_answer_depends_on_is_in_one_field() {
+        let additions = Additions { vary: Some(b"Origin"[..].into()), ..Additions::default() };
+        for (varies, is_negotiated, additions, expected) in [
+            (false, false, None, None),
+            (true, false, None, Some("Accept-Encoding")),
+            (false, true, None, Some("Accept")),
+            (true, true, None, Some("Accept-Encoding, Accept")),
+            (false, false, Some(&additions), Some("Origin")),
+            (true, false, Some(&additions), Some("Accept-Encoding, Origin")),
+            (false, true, Some(&additions), Some("Accept, Origin")),
+            (true, true, Some(&additions), Some("Accept-Encoding, Accept, Origin")),
+        ] {
+            let file = Representation { form: Form { varies, ..file().form }, additions, ..file() };
+            let text = built(|out| build_ok_headers(out, &General { is_negotiated, ..GENERAL }, &file));
+            let lines: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("Vary: ")).collect();
+            assert_eq!(lines, expected.as_slice(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_others_may_read_says_so() {
+        let cors: Cors = "https://a.example".parse().expect("an origin");
+        let general = General { cors: Some(cors), ..GENERAL };
+        let shared = cors.lines().replace("\r\n", "\n");
+        for text in [
+            built(|out| build_404(out, &general)),
+            built(|out| build_redirect(out, &general, Status::Found, b"/x")),
+            built(|out| build_listing_headers(out, &general, MediaType::JSON, 2)),
+            built(|out| build_range_not_satisfiable(out, &general, 7)),
+            built(|out| build_precondition_failed(out, &general, &file())),
+            built(|out| build_options(out, &general)),
+        ] {
+            assert!(text.contains(&format!("\n{shared}")), "{text}");
+            assert_eq!(text.contains("\nAccess-Control-Allow-Methods:"), text.contains(" 204 "), "{text}");
+        }
+        let text = built(|out| build_options(out, &GENERAL));
+        assert!(!text.contains("Access-Control"), "{text}");
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! Media types by file name extension.
 
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::http::scan::is_token_byte;
+
 /// The media type of a representation, as sent in `Content-Type`, and the coding that its file is already in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MediaType {
     essence: &'static str,
     coding: ContentCoding,
     is_compressible: bool,
+    /// The value is sent as it was written: no charset is added.
+    is_whole: bool,
 }
 
 /// A coding that the bytes of a file are in (RFC 9110 §8.4.1).
@@ -29,7 +36,12 @@ impl MediaType {
     const JAVASCRIPT: MediaType = MediaType::new("text/javascript");
 
     const fn new(essence: &'static str) -> MediaType {
-        MediaType { essence, coding: ContentCoding::Identity, is_compressible: is_compressible(essence) }
+        MediaType {
+            essence,
+            coding: ContentCoding::Identity,
+            is_compressible: is_compressible(essence),
+            is_whole: false,
+        }
     }
 
     /// The value in two parts; joined, they read `text/html; charset=utf-8` or `image/png`.
@@ -37,7 +49,8 @@ impl MediaType {
     pub fn parts(self) -> [&'static str; 2] {
         // An XML document says its encoding itself, and the parameter would overrule it (RFC 7303 §3.2).
         let is_xml = matches!(self.essence, "text/xml" | "text/vnd.wap.wml");
-        let charset = if self.essence.starts_with("text/") && !is_xml { "; charset=utf-8" } else { "" };
+        let is_bare_text = self.essence.starts_with("text/") && !is_xml && !self.is_whole;
+        let charset = if is_bare_text { "; charset=utf-8" } else { "" };
         [self.essence, charset]
     }
 
@@ -136,13 +149,101 @@ const OWN: [(&[u8], MediaType); 15] = [
     // What iOS opens as a model in space; otherwise it is an archive.
     (b"usdz", MediaType::new("model/vnd.usdz+zip")),
     // Without the coding it is an image that can't be decoded (SVG 2, appendix on the media type).
-    (b"svgz", MediaType { essence: "image/svg+xml", coding: ContentCoding::Gzip, is_compressible: false }),
+    (
+        b"svgz",
+        MediaType {
+            essence: "image/svg+xml",
+            coding: ContentCoding::Gzip,
+            is_compressible: false,
+            is_whole: false,
+        },
+    ),
 ];
 
 /// The media type for a path, by its file name extension.
 #[must_use]
 pub fn mime_for(path: &[u8]) -> MediaType {
     extension(path).map_or(UNKNOWN, look_up)
+}
+
+/// A media type that the operator has chosen for an extension: `ext=type/subtype`, with parameters as they are to be
+/// sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeChoice {
+    /// In small letters.
+    extension: String,
+    media_type: MediaType,
+}
+
+impl FromStr for TypeChoice {
+    type Err = String;
+
+    /// The type stays in memory as long as the process: what is sent of it is looked at in every answer.
+    fn from_str(text: &str) -> Result<TypeChoice, String> {
+        const HINT: &str = "write it like ext=type/subtype, for example wasm=application/wasm";
+        let (extension, value) = text.split_once('=').ok_or(HINT)?;
+        let extension = extension.trim().trim_start_matches('.').to_ascii_lowercase();
+        let value = value.trim();
+        if extension.is_empty() || extension.contains(['/', '\0']) {
+            return Err(format!("`{extension}` is no extension; {HINT}"));
+        }
+        if extension.contains('.') {
+            return Err(format!("`{extension}`: an extension is what follows the last dot of a name"));
+        }
+        if !is_media_type(value) {
+            return Err(format!("`{}` is no media type; {HINT}", value.escape_debug()));
+        }
+        let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        // What the bytes of such a file are in doesn't depend on what they are called.
+        let coding = look_up(extension.as_bytes()).coding;
+        let media_type = MediaType {
+            essence: String::leak(value.to_owned()),
+            coding,
+            is_compressible: coding == ContentCoding::Identity && is_compressible(&essence),
+            is_whole: true,
+        };
+        Ok(TypeChoice { extension, media_type })
+    }
+}
+
+/// `media-type` (RFC 9110 §8.3.1), with parameters that have values (§5.6.6).
+fn is_media_type(value: &str) -> bool {
+    let is_token = |text: &str| !text.is_empty() && text.bytes().all(is_token_byte);
+    let is_quoted = |text: &str| {
+        let inner = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        // An escape would hide where it ends from the next split; nobody needs one.
+        inner.is_some_and(|inner| !inner.contains(['"', '\\', ';']) && !inner.contains(char::is_control))
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let names = parts.next().and_then(|essence| essence.split_once('/'));
+    names.is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+        && parts.all(|parameter| {
+            let pair = parameter.split_once('=');
+            pair.is_some_and(|(name, value)| is_token(name) && (is_token(value) || is_quoted(value)))
+        })
+}
+
+/// The media types of a site: those that the operator has chosen, and for any other extension [`mime_for`].
+#[derive(Clone, Debug, Default)]
+pub struct MediaTypes(Arc<[TypeChoice]>);
+
+impl MediaTypes {
+    /// With these choices; of two for one extension the later one counts.
+    #[must_use]
+    pub fn new(choices: &[TypeChoice]) -> MediaTypes {
+        MediaTypes(choices.into())
+    }
+
+    /// The media type for a path.
+    #[must_use]
+    pub fn mime_for(&self, path: &[u8]) -> MediaType {
+        extension(path).map_or(UNKNOWN, |extension| self.look_up(extension))
+    }
+
+    fn look_up(&self, extension: &[u8]) -> MediaType {
+        let is_meant = |choice: &&TypeChoice| choice.extension.as_bytes().eq_ignore_ascii_case(extension);
+        self.0.iter().rfind(is_meant).map_or_else(|| look_up(extension), |choice| choice.media_type)
+    }
 }
 
 /// The bytes after the last dot of the file name. A leading dot (`.html`) doesn't count.
@@ -183,18 +284,18 @@ impl Default for RecentTypes {
 }
 
 impl RecentTypes {
-    /// Like [`mime_for`], but cached.
-    pub(crate) fn mime_for(&mut self, path: &[u8]) -> MediaType {
+    /// Like [`MediaTypes::mime_for`], but cached: to be asked for the same types each time.
+    pub(crate) fn mime_for(&mut self, path: &[u8], types: &MediaTypes) -> MediaType {
         let Some(extension) = extension(path) else { return UNKNOWN };
         let mut bytes = [0; EXTENSION_BYTES_MAX];
-        let Some(start) = bytes.get_mut(..extension.len()) else { return look_up(extension) };
+        let Some(start) = bytes.get_mut(..extension.len()) else { return types.look_up(extension) };
         start.copy_from_slice(extension);
         let number = u64::from_le_bytes(bytes);
         // Fibonacci hashing (Knuth, The Art of Computer Programming, volume 3, section 6.4).
         let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0];
         let (known, media_type) = &mut self.known[usize::from(hash) % RECENT_MAX];
         if *known != number {
-            (*known, *media_type) = (number, look_up(extension));
+            (*known, *media_type) = (number, types.look_up(extension));
         }
         *media_type
     }
@@ -346,7 +447,7 @@ mod tests {
 
     #[test]
     fn cached_types_match_the_lookup() {
-        let mut recent = RecentTypes::default();
+        let (mut recent, types) = (RecentTypes::default(), MediaTypes::default());
         let longest = "x".repeat(EXTENSION_BYTES_MAX);
         let longer = "x".repeat(EXTENSION_BYTES_MAX + 1);
         let extensions = mime_guess::get_extensions("*", "*").expect("all known extensions").iter().copied();
@@ -354,8 +455,68 @@ mod tests {
         for extension in extensions.collect::<Vec<_>>().repeat(2) {
             let path = format!("a/b.{extension}");
             let expected = mime_for(path.as_bytes());
-            assert_eq!(recent.mime_for(path.as_bytes()), expected, "{path}");
-            assert_eq!(recent.mime_for(path.as_bytes()), expected, "{path}, again");
+            assert_eq!(recent.mime_for(path.as_bytes(), &types), expected, "{path}");
+            assert_eq!(recent.mime_for(path.as_bytes(), &types), expected, "{path}, again");
+        }
+    }
+
+    fn chosen(choices: &[&str]) -> MediaTypes {
+        let choices: Vec<_> = choices.iter().map(|text| text.parse().expect("a choice")).collect();
+        MediaTypes::new(&choices)
+    }
+
+    #[test]
+    fn chosen_types_are_sent_as_they_are_written() {
+        let types = chosen(&[
+            "TS=text/plain",
+            ".md=text/markdown; charset=iso-8859-1",
+            "glb=Application/Model+JSON",
+            "html=a/b",
+            "html=application/octet-stream",
+            "svgz=image/svg+xml; x=\"a, b\"",
+            "longextension=text/x",
+        ]);
+        let mut recent = RecentTypes::default();
+        for (path, expected, is_compressible) in [
+            ("a.ts", "text/plain", true),
+            ("A.Ts", "text/plain", true),
+            ("dir/a.MD", "text/markdown; charset=iso-8859-1", true),
+            ("a.glb", "Application/Model+JSON", true),
+            ("index.html", "application/octet-stream", false),
+            ("a.svgz", "image/svg+xml; x=\"a, b\"", false),
+            ("a.longextension", "text/x", true),
+            ("a.css", "text/css; charset=utf-8", true),
+            ("ts", "application/octet-stream", false),
+        ] {
+            let media_type = types.mime_for(path.as_bytes());
+            assert_eq!(media_type.parts().concat(), expected, "{path}");
+            assert_eq!(media_type.is_compressible(), is_compressible, "{path}");
+            assert_eq!(recent.mime_for(path.as_bytes(), &types), media_type, "{path}");
+        }
+        assert_eq!(types.mime_for(b"a.svgz").coding(), Some("gzip"), "the bytes are what they were");
+    }
+
+    #[test]
+    fn what_is_no_choice_is_refused() {
+        for (text, expected) in [
+            ("wasm", "write it like ext=type/subtype"),
+            ("=a/b", "is no extension"),
+            (".=a/b", "is no extension"),
+            ("a/b=c/d", "is no extension"),
+            ("tar.gz=application/gzip", "the last dot"),
+            ("x=", "is no media type"),
+            ("x=html", "is no media type"),
+            ("x=text/", "is no media type"),
+            ("x=text/html text", "is no media type"),
+            ("x=text/html;", "is no media type"),
+            ("x=text/html; charset", "is no media type"),
+            ("x=text/html; charset=a b", "is no media type"),
+            ("x=text/html; a=\"b\"c\"", "is no media type"),
+            ("x=text/html\r\nA: b", "is no media type"),
+            ("x=text/html; a=\"\r\"", "is no media type"),
+        ] {
+            let error = text.parse::<TypeChoice>().expect_err("refused");
+            assert!(error.contains(expected) && !error.contains(['\r', '\n']), "{text:?}: {error}");
         }
     }
 }

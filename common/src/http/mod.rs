@@ -1,12 +1,13 @@
 //! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
 //! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`accept_encoding`], [`conditional`],
-//! [`range`], [`plan`]. Writing: [`head`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
+//! [`range`], [`plan`]. Writing: [`head`], [`cors`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
 
 pub mod accept_encoding;
 pub mod additions;
 pub mod conditional;
 pub mod content;
+pub mod cors;
 pub mod date;
 pub(crate) mod digits;
 pub mod error_page;

@@ -91,6 +91,19 @@ fn preferred<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Format {
     if json.1 > html.1 { Format::Json } else { Format::Html }
 }
 
+/// Whether a client asks for a page, as a browser does that goes to an address: `text/html` is named, whatever its
+/// weight as long as it has one. What takes anything (`*/*`) isn't looking for a page: scripts, pictures and most
+/// programs.
+#[must_use]
+pub fn asks_for_html<'a>(accept: impl Iterator<Item = &'a [u8]>) -> bool {
+    accept.flat_map(|value| split(value, b',')).any(|element| {
+        let mut parameters = split(element, b';').map(<[u8]>::trim_ascii);
+        let is_html = parameters.next().is_some_and(|range| range.eq_ignore_ascii_case(b"text/html"));
+        is_html
+            && parameters.find_map(weight_text).map_or(Some(1000), weight).is_some_and(|weight| weight > 0)
+    })
+}
+
 /// Splits at a separator, except within quotes (RFC 9110 §5.6.4).
 fn split(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
@@ -128,6 +141,28 @@ fn weight(text: &[u8]) -> Option<u16> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn who_asks_for_a_page() {
+        for (accept, expected) in [
+            (&["text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"][..], true),
+            (&["text/html"], true),
+            (&["*/*", "TEXT/HTML;q=0.1"], true),
+            (&["text/html;level=1;q=0.5"], true),
+            (&[], false),
+            (&[""], false),
+            (&["*/*"], false),
+            (&["text/*"], false),
+            (&["text/html;q=0"], false),
+            (&["text/html;q=0.000"], false),
+            (&["text/html;q=x"], false),
+            (&["a/b;c=\"text/html,text/html\""], false),
+            (&["text/css,*/*;q=0.1"], false),
+        ] {
+            let found = asks_for_html(accept.iter().map(|value| value.as_bytes()));
+            assert_eq!(found, expected, "{accept:?}");
+        }
+    }
 
     fn of(query: &str, accept: &[&str]) -> View {
         View::of(query.as_bytes(), accept.iter().map(|value| value.as_bytes()))

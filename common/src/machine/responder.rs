@@ -2,6 +2,7 @@
 //! the file is there.
 
 mod negotiation;
+mod pages;
 
 use std::io;
 use std::ops::Range;
@@ -23,6 +24,7 @@ use crate::http::view::{Format, View};
 use crate::machine::context::Context;
 use crate::machine::outgoing::Outgoing;
 use crate::machine::reader::Current;
+use crate::machine::responder::pages::{Instead, Page};
 use crate::machine::step::Close;
 use crate::site::cache::{CachedFile, Source, representation};
 use crate::site::file::{FileRange, Metadata};
@@ -60,6 +62,10 @@ enum Purpose {
     File,
     /// The entries of a directory that has no index.
     Listing,
+    /// The page that the path is the clean address of.
+    Page(Instead),
+    /// What has the clean address of the page that was asked for by its name.
+    Namesake,
     /// Whether there is a directory that has no index, to tell the operator of listings.
     Folder,
     /// The file that is beside the one that was asked for, in this coding.
@@ -85,6 +91,8 @@ struct Rewrite {
     status: Status,
     /// The path that was asked for names a directory.
     directory: bool,
+    /// It depends on what the client takes.
+    is_negotiated: bool,
 }
 
 /// Answers requests.
@@ -107,6 +115,7 @@ pub(crate) struct Responder {
     /// and the one that was asked for, where a rule has put the other in its place.
     asked: Vec<u8>,
     rewrite: Option<Rewrite>,
+    page: Page,
     open: Arc<OpenRequest>,
     /// What there is, while a variant of it is looked for,
     whole: Option<Whole>,
@@ -127,6 +136,7 @@ impl Responder {
             path: Vec::new(),
             asked: Vec::new(),
             rewrite: None,
+            page: Page::default(),
             open: Arc::new(OpenRequest::new(Arc::clone(site))),
             whole: None,
             whole_path: Vec::new(),
@@ -196,6 +206,7 @@ impl Responder {
         self.directory = target.directory;
         self.query = target.query;
         self.rewrite = None;
+        self.page = Page::default();
         self.purpose = Purpose::File;
         if self.path.first() == Some(&b'_') && is_rule_file(&self.path) {
             self.seek_not_found_page(context, current);
@@ -209,19 +220,25 @@ impl Responder {
 
     #[inline]
     fn look_up_file(&mut self, context: &mut Context, current: &Current<'_>) {
-        let index: &[u8] = if self.directory { b"index.html" } else { b"" };
-        unshared(&mut self.open, context).set_file(context.files.site(), &self.path, index);
+        let open = unshared(&mut self.open, context);
+        let site = context.files.site();
+        let index = if self.directory { site.options().index.as_str() } else { "" };
+        open.set_file(site, &self.path, index.as_bytes());
         self.look_up(context, current);
     }
 
-    /// There is no file of the path: what the site's rules say counts, and if they say nothing, it isn't found.
+    /// There is no file of the path: the page that it is the address of counts, then what the site's rules say, and if
+    /// they say nothing, it isn't found.
     fn on_not_found(&mut self, context: &mut Context, current: &Current<'_>) {
+        if !self.directory && self.seek_page(context, current, Instead::Nothing) {
+            return;
+        }
         if let Some(rewrite) = self.rewrite {
             self.on_no_target(context, current, rewrite);
         } else if let Some(redirect) = self.find_redirect(context, current) {
             self.carry_out(context, current, &redirect);
         } else {
-            self.seek_not_found_page(context, current);
+            self.on_missing(context, current);
         }
     }
 
@@ -255,7 +272,7 @@ impl Responder {
         if !redirect.is_rewrite() {
             return self.answer_moved(context, current, *status, location);
         }
-        let rewrite = Rewrite { status: *status, directory: self.directory };
+        let rewrite = Rewrite { status: *status, directory: self.directory, is_negotiated: false };
         self.rewrite = Some(rewrite);
         self.purpose = Purpose::File;
         std::mem::swap(&mut self.path, &mut self.asked);
@@ -335,11 +352,14 @@ impl Responder {
         match context.files.cached(self.open.path_bytes(), context.now()) {
             Lookup::Hit(cached) => {
                 context.counts.cache_hits += 1;
-                if !cached.rules.may_be_forced || !self.is_forced(context, current) {
+                if !cached.rules.may_be_overruled || !self.is_answered_elsewhere(context, current, &cached) {
                     self.answer_cached(context, current, cached);
                 }
             }
             Lookup::Miss => {
+                if context.files.site().options().clean_urls && self.look_up_page(context, current) {
+                    return;
+                }
                 context.counts.cache_misses += 1;
                 self.prepare_open(context, current);
             }
@@ -383,6 +403,9 @@ impl Responder {
         self.missing = Missing::Nothing;
         match (self.purpose, result) {
             (Purpose::File, Ok(opened)) => match opened.metadata.kind {
+                FileType::RegularFile
+                    if context.files.site().options().clean_urls
+                        && self.leaves_name(context, current, None) => {}
                 FileType::RegularFile => self.answer_opened(context, current, opened),
                 FileType::Directory if !self.directory => self.on_directory(context, current),
                 _ if self.directory => self.on_no_index(context, current),
@@ -394,8 +417,10 @@ impl Responder {
             (Purpose::Listing, Ok(Opened { listing: Some(listing), .. })) => {
                 self.answer_listing(context, current, listing);
             }
+            (Purpose::Page(instead), result) => self.on_page_opened(context, current, instead, result),
+            (Purpose::Namesake, result) => self.on_namesake(context, current, result),
             (Purpose::Variant(coding), result) => self.on_variant(context, current, coding, result),
-            (Purpose::Listing, Ok(_)) => self.seek_not_found_page(context, current),
+            (Purpose::Listing, Ok(_)) => self.on_missing(context, current),
             (Purpose::Folder, opened) => {
                 if opened.is_ok_and(|opened| opened.metadata.kind == FileType::Directory) {
                     self.tell_of_listings(context);
@@ -406,28 +431,38 @@ impl Responder {
                 self.answer_opened(context, current, opened);
             }
             (Purpose::ErrorPage(status), result) => self.on_no_page(context, current, status, result),
-            (Purpose::File | Purpose::Listing, Err(error)) => {
-                if matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE)) {
-                    context.files.shed_descriptors();
-                }
-                self.seek_error_page(context, current, status_of(&error));
-            }
+            (Purpose::File | Purpose::Listing, Err(error)) => self.on_failed(context, current, &error),
         }
+    }
+
+    /// What was asked for can't be opened.
+    fn on_failed(&mut self, context: &mut Context, current: &Current<'_>, error: &io::Error) {
+        if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) {
+            context.files.shed_descriptors();
+        }
+        self.seek_error_page(context, current, status_of(error));
     }
 
     /// The path is that of a directory, without the slash behind it.
     fn on_directory(&mut self, context: &mut Context, current: &Current<'_>) {
+        if self.seek_page(context, current, Instead::Directory) {
+            return;
+        }
         if self.rewrite.is_none() {
             return self.answer_redirect(context, current);
         }
         // The address stays the one that was asked for.
         self.directory = true;
+        self.purpose = Purpose::File;
         self.look_up_file(context, current);
     }
 
     /// There is no index, perhaps because there is no such directory: what the rules say counts; else it is listed if that
     /// is wanted.
     fn on_no_index(&mut self, context: &mut Context, current: &Current<'_>) {
+        if self.seek_page(context, current, Instead::Index) {
+            return;
+        }
         if let Some(rewrite) = self.rewrite {
             return self.on_no_target(context, current, rewrite);
         }
@@ -441,6 +476,8 @@ impl Responder {
             open.set_listing(context.files.site(), &self.path, view);
             self.purpose = Purpose::Listing;
             self.missing = Missing::File;
+        } else if context.files.site().options().spa {
+            self.on_missing(context, current);
         } else if context.unlisted.as_ref().is_some_and(|notice| notice.is_due()) {
             open.set_file(context.files.site(), &self.path, b"");
             self.purpose = Purpose::Folder;
@@ -564,7 +601,11 @@ impl Responder {
     #[inline]
     fn fits(&self, cached: &CachedFile) -> bool {
         let rules = &cached.rules;
-        !rules.depends_on_path || (self.rewrite.is_none() && (self.directory || !rules.depends_on_name))
+        let is_by_address = || self.directory || self.page.is_clean || !rules.depends_on_name;
+        match self.rewrite {
+            None => !rules.depends_on_path || is_by_address(),
+            Some(rewrite) => !rules.depends_on_path && !rewrite.is_negotiated,
+        }
     }
 
     #[inline]
@@ -694,10 +735,12 @@ impl Responder {
         found: Found<'_>,
     ) {
         let additions = self.additions(context).map(|additions| additions.for_error());
+        let is_negotiated = context.files.site().options().spa && status == Status::NotFound;
         let size = found.metadata.size;
         let whole = ByteRange { start: 0, length: size };
         self.answer_with_body(context, current, status, found.source, whole, |out, general| {
-            head::build_own_error_headers(out, general, status, media_type, size, additions.as_ref());
+            let general = General { is_negotiated, ..*general };
+            head::build_own_error_headers(out, &general, status, media_type, size, additions.as_ref());
         });
     }
 
@@ -709,8 +752,9 @@ impl Responder {
         let size = listing.len() as u64;
         let whole = ByteRange { start: 0, length: size };
         let source = Source::Memory(Arc::new(listing));
+        let cors = context.files.site().options().cors;
         self.answer_with_body(context, current, Status::Ok, source, whole, |out, general| {
-            head::build_listing_headers(out, general, media_type, size);
+            head::build_listing_headers(out, &General { cors, ..*general }, media_type, size);
         });
     }
 
@@ -757,6 +801,10 @@ impl Responder {
         build: impl FnOnce(&mut Vec<u8>, &General),
     ) {
         let general = self.begin(context, current, status);
+        let options = context.files.site().options();
+        // What files say is among what rules add.
+        let cors = options.cors.filter(|_| status != Status::NotModified);
+        let general = General { cors, is_negotiated: options.spa && status == Status::NotFound, ..general };
         self.outgoing.append(|out| {
             build(out, &general);
             if current.request.method == Method::Head {
@@ -784,7 +832,8 @@ impl Responder {
             (true, true) => Persistence::KeptExplicitly,
             (true, false) => Persistence::Kept,
         };
-        General { date: context.date(), persistence }
+        let is_negotiated = self.rewrite.is_some_and(|rewrite| rewrite.is_negotiated);
+        General { date: context.date(), persistence, cors: None, is_negotiated }
     }
 
     /// Answers what can't be served and ends the connection: where the next request begins isn't known.

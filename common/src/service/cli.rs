@@ -20,6 +20,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::http::conditional::EtagPolicy;
+use crate::http::cors::Cors;
+use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
 use crate::machine::context::Counts;
 use crate::machine::notice::Notice;
@@ -34,7 +36,8 @@ use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::{CacheConfig, CacheLevel};
-use crate::site::root::{Site, SiteOptions, Symlinks};
+use crate::site::root::{IndexName, Site, SiteOptions, Symlinks};
+use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
 
 /// Descriptors reserved, where there are enough, for everything that isn't a connection: so many,
@@ -114,9 +117,33 @@ struct Flags {
     /// Which symbolic links to follow: those that stay beneath the root, or none
     #[arg(long, value_enum, default_value = "beneath", env = "TRIPTYCH_SYMLINKS")]
     symlinks: Symlinks,
-    /// List directories that have no index.html
+    /// List directories that have no index page
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_LISTING")]
     listing: bool,
+    /// The file that is sent for its directory
+    #[arg(long, value_name = "NAME", default_value = "index.html", env = "TRIPTYCH_INDEX")]
+    index: IndexName,
+    /// Send the root's index page, with 200, for what isn't found where a browser asks for a page
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_SPA")]
+    spa: bool,
+    /// Serve about.html as /about, and send those there who ask for /about.html
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_CLEAN_URLS")]
+    clean_urls: bool,
+    /// Cache-Control of files, where the site's _headers say nothing else
+    #[arg(long, value_name = "VALUE", value_parser = cache_control, env = "TRIPTYCH_CACHE_CONTROL")]
+    cache_control: Option<FieldLine>,
+    /// Field of answers with files, as in _headers; repeatable; in the variable one a line
+    #[arg(long, value_name = "NAME: VALUE", value_parser = field_line, value_delimiter = '\n')]
+    #[arg(env = "TRIPTYCH_HEADER", hide_env_values = true)]
+    header: Vec<FieldLine>,
+    /// Let pages of another origin read what is served; without ORIGIN, those of any
+    #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
+    #[arg(env = "TRIPTYCH_CORS")]
+    cors: Option<Cors>,
+    /// Media type of an extension, like wasm=application/wasm; repeatable; in the variable one a line
+    #[arg(long, value_name = "EXT=TYPE", value_parser = type_choice, value_delimiter = '\n')]
+    #[arg(env = "TRIPTYCH_MIME", hide_env_values = true)]
+    mime: Vec<LineOf<TypeChoice>>,
     /// What entity tags are made of: strict, which no restored time deceives; replica, the same on several machines
     /// that serve copies with the same times; or off
     #[arg(long, value_enum, value_name = "POLICY", default_value = "strict", env = "TRIPTYCH_ETAG")]
@@ -154,6 +181,42 @@ struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
     stats: Option<Duration>,
+}
+
+/// A value of its own line: `None` for an empty one, with which a variable of several lines may end.
+type LineOf<T> = Option<T>;
+
+/// `Name: value` or `! Name`.
+#[derive(Clone, Debug)]
+struct FieldLine(String);
+
+fn field_line(text: &str) -> Result<FieldLine, String> {
+    let line = text.trim_ascii();
+    if line.is_empty() {
+        return Ok(FieldLine(String::new()));
+    }
+    if !line.contains(':') && !line.starts_with('!') {
+        return Err("write it like 'Name: value', or '! Name' to take a field away".to_owned());
+    }
+    match HeaderRules::of_everything(&[line]) {
+        Ok(_) => Ok(FieldLine(line.to_owned())),
+        Err((_, problem)) => Err(format!("`{}` {}", shown(line), problem.text())),
+    }
+}
+
+/// The name that a message shows of a line.
+fn shown(line: &str) -> String {
+    line.split(':').next().unwrap_or_default().trim().chars().filter(|part| !part.is_control()).collect()
+}
+
+fn cache_control(value: &str) -> Result<FieldLine, String> {
+    field_line(&format!("Cache-Control: {value}")).map_err(|_| {
+        "is not what a field may hold; write it like 'public, max-age=3600' or no-cache".to_owned()
+    })
+}
+
+fn type_choice(text: &str) -> Result<LineOf<TypeChoice>, String> {
+    if text.trim_ascii().is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 
 fn size(text: &str) -> Result<u64, String> {
@@ -246,6 +309,10 @@ fn parse<T: Into<OsString> + Clone>(
             format!("{setting}={} applies to `{}` alone", switch.name(), switch.server()),
         ));
     }
+    if let Err(problem) = flags.fields() {
+        let setting = setting(&matches, "header", "--header", "TRIPTYCH_HEADER");
+        return Err(command.error(ErrorKind::ValueValidation, format!("{setting}: {problem}")));
+    }
     Ok(flags)
 }
 
@@ -267,7 +334,9 @@ fn start(
 ) -> Result<ExitCode, StartError> {
     // First of all, so that none of them ends the process; those that come early are followed once it serves.
     let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-    let site = Site::open_root(&flags.root, flags.site())?;
+    let options = flags.site();
+    let index = options.index.clone();
+    let site = Site::open_root(&flags.root, options)?;
     let config = flags.config(descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
     let mut listeners = Listeners::bind(&flags.listen, &config)?;
@@ -275,7 +344,8 @@ fn start(
     let mut service = Service::new(site, config)?;
     service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
-        say(format_args!("{name}: {folder} has no index.html; with --listing it would be listed"));
+        let index = index.as_str();
+        say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
     })));
     tell_faults(name, &service);
     let service = Arc::new(service);
@@ -389,8 +459,40 @@ impl Flags {
     }
 
     fn site(&self) -> SiteOptions {
-        let Flags { hidden, symlinks, listing, etag, compress, .. } = *self;
-        SiteOptions { hidden, symlinks, listing, etag, compress }
+        let Flags { hidden, symlinks, listing, etag, compress, spa, clean_urls, cors, .. } = *self;
+        let types: Vec<TypeChoice> = self.mime.iter().flatten().cloned().collect();
+        SiteOptions {
+            hidden,
+            symlinks,
+            listing,
+            etag,
+            compress,
+            index: self.index.clone(),
+            spa,
+            clean_urls,
+            media_types: MediaTypes::new(&types),
+            // What can't be read was refused with the other flags.
+            fields: Arc::new(self.fields().unwrap_or_default()),
+            cors,
+        }
+    }
+
+    /// What the flags say of fields: each is a rule for everything, and the later ones count.
+    fn fields(&self) -> Result<HeaderRules, String> {
+        let cors: Vec<&str> = self.cors.iter().flat_map(|cors| cors.lines().lines()).collect();
+        let lines = |lines: &mut dyn Iterator<Item = &FieldLine>| -> Vec<String> {
+            lines.map(|line| line.0.clone()).filter(|line| !line.is_empty()).collect()
+        };
+        let (cache, header) = (lines(&mut self.cache_control.iter()), lines(&mut self.header.iter()));
+        let mut rules = HeaderRules::default();
+        for lines in
+            [cors, cache.iter().map(String::as_str).collect(), header.iter().map(String::as_str).collect()]
+        {
+            let own = HeaderRules::of_everything(&lines)
+                .map_err(|(line, problem)| format!("`{}` {}", shown(line), problem.text()))?;
+            rules = rules.then(own);
+        }
+        Ok(rules)
     }
 
     /// What the server needs of descriptors besides those for connections.
@@ -647,6 +749,25 @@ mod tests {
             (&["--cache-entries", "0"], "0 is not in 1.."),
             (&["--cache-descriptors", "-1"], "-1 is not in 1.."),
             (&["--nonsense"], "unexpected argument"),
+            (&["--index", "a/b"], "write one name, like index.html"),
+            (&["--index", ".index"], "hidden"),
+            (&["--index", "_headers"], "for rules"),
+            (&["--cache-control", ""], "write it like 'public, max-age=3600'"),
+            (&["--cache-control", "no-cache\r\nA: b"], "write it like 'public, max-age=3600'"),
+            (&["--header", "X-Frame-Options"], "write it like 'Name: value'"),
+            (&["--header", "X:"], "`X` has no value"),
+            (&["--header", "X Y: z"], "`X Y` is not a field name"),
+            (&["--header", "X: a\rb"], "`X` has a control character"),
+            (&["--header", "Content-Length: 3"], "`Content-Length` is a field that the server alone sets"),
+            (&["--header", "transfer-encoding: chunked"], "`transfer-encoding` is a field"),
+            (&["--header", "Date: x"], "`Date` is a field"),
+            (&["--header", "! ETag"], "`! ETag` is a field"),
+            (&["--header", "Content-Type: a/b", "--header", "Content-Type: c/d"], "--header: `Content-Type`"),
+            (&["--cors=example.com"], "like https://example.com, or *"),
+            (&["--cors="], "like https://example.com, or *"),
+            (&["--mime", "wasm"], "write it like ext=type/subtype"),
+            (&["--mime", "wasm=app"], "`app` is no media type"),
+            (&["--mime", "tar.gz=application/gzip"], "the last dot"),
         ] {
             let error = flags(arguments).expect_err("refused");
             assert_eq!(error.exit_code(), 2);
@@ -659,6 +780,30 @@ mod tests {
             let error = parse(arguments[0], arguments).expect_err("of another server");
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    /// Lines of a variable come the same way as several flags.
+    #[test]
+    fn fields_of_flags() {
+        let lines = |arguments: &[&str]| {
+            let options = flags(arguments).expect("good flags").site();
+            String::from_utf8_lossy(options.fields.fields_for(b"x").lines()).replace("\r\n", "|")
+        };
+        assert_eq!(lines(&[]), "");
+        assert_eq!(lines(&["--cache-control=no-cache"]), "Cache-Control: no-cache|");
+        assert_eq!(lines(&["--header=A: 1\nB:2\n", "--header", "a: 3"]), "A: 1, 3|B: 2|");
+        assert_eq!(
+            lines(&["--header=cache-control: b", "--cache-control=a", "--cors"]),
+            "Access-Control-Allow-Origin: *|Access-Control-Expose-Headers: *|cache-control: b|"
+        );
+        assert_eq!(
+            lines(&["--cors=https://a.example", "--header", "! Access-Control-Expose-Headers"]),
+            "Access-Control-Allow-Origin: https://a.example|"
+        );
+        let options = flags(&["--mime=a=b/c\n\nd=e/f\n", "--cors", "www"]).expect("good flags").site();
+        assert_eq!(options.media_types.mime_for(b"x.d").parts().concat(), "e/f");
+        assert!(options.cors.is_some() && !options.spa && !options.clean_urls);
+        assert_eq!(options.index.as_str(), "index.html");
     }
 
     #[test]

@@ -204,7 +204,7 @@ impl Files {
 
     /// The media type for a path.
     pub(crate) fn media_type(&mut self, path: &[u8]) -> MediaType {
-        self.media_types.mime_for(path)
+        self.media_types.mime_for(path, &self.site.options().media_types)
     }
 
     /// Frees memory that has gone unneeded since the last call.

@@ -1,9 +1,10 @@
 //! The site: files opened beneath one directory, what is kept of them, and how their bytes are reached.
 //!
-//! [`root`] is the directory, [`open`] a request for one file of it, [`file`](mod@file) an open file, [`volume`] what may
+//! [`root`] is the directory, `addresses` what its pages are asked for by, [`open`] a request for one file of it, [`file`](mod@file) an open file, [`volume`] what may
 //! be asked of the file system below it. [`cache`] keeps what is asked for again, [`variants`] makes it smaller. [`files`] is what a worker uses of all
 //! this. Nothing here knows of connections.
 
+pub(crate) mod addresses;
 pub mod cache;
 mod closer;
 pub mod file;

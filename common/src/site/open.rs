@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::http::accept_encoding::Coding;
 use crate::http::status::Status;
 use crate::http::view::View;
+use crate::site::addresses::PAGE_EXTENSION;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::listing;
@@ -58,6 +59,14 @@ impl OpenRequest {
         self.set_file(site, path, b"");
         self.path.pop();
         self.path.extend_from_slice(coding.extension().as_bytes());
+        self.path.push(0);
+    }
+
+    /// From now on a request for the page that this path is the clean address of.
+    pub(crate) fn set_page(&mut self, site: &Arc<Site>, path: &[u8]) {
+        self.set_file(site, path, b"");
+        self.path.pop();
+        self.path.extend_from_slice(PAGE_EXTENSION.as_bytes());
         self.path.push(0);
     }
 

@@ -18,9 +18,14 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
 
 use crate::http::conditional::EtagPolicy;
+use crate::http::cors::Cors;
+use crate::http::mime::MediaTypes;
+use crate::site::addresses::Address;
+pub use crate::site::addresses::IndexName;
 use crate::site::file::{Metadata, OpenFile};
 use crate::site::mounts::{MountId, Mounts};
-use crate::site::rule_files::SiteRules;
+use crate::site::rule_files::{FileRules, SiteRules};
+use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
 
 /// How often an open is repeated that lost a race against a rename (`EAGAIN`, openat2(2)).
@@ -36,19 +41,31 @@ pub enum Symlinks {
     Deny,
 }
 
-/// What of a directory is served.
-#[derive(Clone, Copy, Debug, Default)]
+/// What of a directory is served, and how.
+#[derive(Clone, Debug, Default)]
 pub struct SiteOptions {
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
     /// Which symbolic links are followed.
     pub symlinks: Symlinks,
-    /// Whether a directory without an `index.html` is listed.
+    /// Whether a directory without an index page is listed.
     pub listing: bool,
     /// What entity tags are made of.
     pub etag: EtagPolicy,
     /// Which variants of files are served.
     pub compress: Compress,
+    /// The name of index pages.
+    pub index: IndexName,
+    /// Whether what isn't found is the root's index page to who asks for a page.
+    pub spa: bool,
+    /// Whether `about.html` has the address `/about`, and index pages that of their directory.
+    pub clean_urls: bool,
+    /// Types of files by extension.
+    pub media_types: MediaTypes,
+    /// What is added to answers with files, in front of the site's own rules.
+    pub fields: Arc<HeaderRules>,
+    /// Who else may read answers that are no files; what files say is among the fields.
+    pub cors: Option<Cors>,
 }
 
 /// A directory that is served.
@@ -90,7 +107,7 @@ impl Site {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let path = root.to_owned();
         let fail = |errno| RootError::new(&path, errno);
-        let resolve = (resolve_flags(options) | ResolveFlags::NO_XDEV).bits();
+        let resolve = (resolve_flags(&options) | ResolveFlags::NO_XDEV).bits();
         let how = OpenHow { flags: u64::from(FLAGS.bits()), mode: 0, resolve };
         let root = openat(CWD, root, flags, Mode::empty()).map_err(fail)?;
         let mounts = Mounts::at(&root);
@@ -108,7 +125,7 @@ impl Site {
 
     /// The site that the root's path leads to now, if that is another directory. This may wait for a disk.
     pub(crate) fn moved(&self) -> Option<Site> {
-        let moved = Site::open_bare(&self.path, self.options).ok()?;
+        let moved = Site::open_bare(&self.path, self.options.clone()).ok()?;
         let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
         let (now, before) = (identity(&moved.root).ok()?, identity(&self.root).ok()?);
         (now != before).then(|| moved.with_rules())
@@ -119,12 +136,13 @@ impl Site {
         let rules = self.rules.revised(|path| self.open_racing(path, ResolveFlags::empty()))?;
         let root = self.root.try_clone().ok()?;
         let mounts = Mounts::at(&root);
-        let Site { path, how, options, .. } = self;
-        Some(Site { path: path.clone(), root, mounts, how: *how, options: *options, rules: Arc::new(rules) })
+        let (path, options) = (self.path.clone(), self.options.clone());
+        Some(Site { path, root, mounts, how: self.how, options, rules: Arc::new(rules) })
     }
 
     fn with_rules(self) -> Site {
-        let rules = SiteRules::load(|path| self.open_racing(path, ResolveFlags::empty()));
+        let open = |path: &CStr| self.open_racing(path, ResolveFlags::empty());
+        let rules = SiteRules::load(&self.options.fields, open);
         Site { rules: Arc::new(rules), ..self }
     }
 
@@ -132,6 +150,20 @@ impl Site {
     #[inline]
     pub(crate) fn rules(&self) -> Option<&SiteRules> {
         Some(&*self.rules).filter(|rules| !rules.is_empty())
+    }
+
+    /// The address of the file at this path; `None` if that is its name.
+    pub(crate) fn address<'a>(&self, path: &'a [u8]) -> Option<Address<'a>> {
+        Address::of(path, &self.options.index, self.options.clean_urls)
+    }
+
+    /// What the rules and flags make of the file at this path.
+    pub(crate) fn file_rules(&self, path: &[u8]) -> FileRules {
+        let clean = self.options.clean_urls;
+        if self.rules.is_empty() && !clean {
+            return FileRules::default();
+        }
+        self.rules.of_file(path, self.address(path), clean)
     }
 
     /// What is wrong with the files of the rules, a line for each fault; nothing if they are those of another site in the
@@ -146,7 +178,7 @@ impl Site {
 
     /// The same site, after something was mounted or unmounted. This may wait for a disk.
     pub(crate) fn renewed(&self) -> Option<Site> {
-        Site::open_root(&self.path, self.options).ok()
+        Site::open_root(&self.path, self.options.clone()).ok()
     }
 
     /// Opens a path beneath the root for reading, and examines it. This may wait for a disk.
@@ -253,8 +285,9 @@ impl Site {
 
     /// What is served.
     #[must_use]
-    pub fn options(&self) -> SiteOptions {
-        self.options
+    #[inline]
+    pub fn options(&self) -> &SiteOptions {
+        &self.options
     }
 
     fn openat2(
@@ -263,7 +296,7 @@ impl Site {
         flags: OFlags,
         resolve: ResolveFlags,
     ) -> rustix::io::Result<OwnedFd> {
-        openat2(&self.root, path, flags, Mode::empty(), resolve_flags(self.options) | resolve)
+        openat2(&self.root, path, flags, Mode::empty(), resolve_flags(&self.options) | resolve)
     }
 }
 
@@ -271,7 +304,7 @@ impl Site {
 const PLAIN: ResolveFlags =
     ResolveFlags::NO_SYMLINKS.union(ResolveFlags::NO_XDEV).union(ResolveFlags::CACHED);
 
-fn resolve_flags(options: SiteOptions) -> ResolveFlags {
+fn resolve_flags(options: &SiteOptions) -> ResolveFlags {
     let links = match options.symlinks {
         Symlinks::Beneath => ResolveFlags::empty(),
         Symlinks::Deny => ResolveFlags::NO_SYMLINKS,

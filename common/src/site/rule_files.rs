@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::http::additions::Additions;
 use crate::http::conditional::{EtagPolicy, Timestamp};
+use crate::site::addresses::{Address, Alone};
 use crate::site::file::Metadata;
 use crate::site::rules::{
     Asked, FILE_BYTES_MAX, Faults, Fields, HEADERS_FILE, HeaderRules, LINE_BYTES_MAX, REDIRECTS_FILE,
@@ -30,6 +31,8 @@ pub(crate) struct SiteRules {
     redirects: RedirectRules,
     /// There are some: every request asks.
     has_any: bool,
+    /// What flags say; among `headers`, too, in front of what the file says.
+    of_flags: Arc<HeaderRules>,
     /// The files that they were read from.
     sources: [Source; 2],
     /// What is wrong with those, a line for each fault.
@@ -64,28 +67,39 @@ impl Default for Source {
 /// What the rules make of a file whenever it is sent, decided when it enters the cache.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileRules {
-    /// Where the file is asked for by its own path; for an index page that is its directory.
+    /// Where the file is asked for by its own path; for an index page that is its directory, for one with a clean address
+    /// that.
     pub(crate) additions: Option<Arc<Additions>>,
     /// There are rules for fields, so those of another path may differ.
     pub(crate) depends_on_path: bool,
-    /// An index page has other fields when its name is in the path.
+    /// A page with another address has other fields when its name is asked for.
     pub(crate) depends_on_name: bool,
     /// A redirect may count although there is the file.
     pub(crate) may_be_forced: bool,
+    /// That, or who asks for its name may be sent to its address.
+    pub(crate) may_be_overruled: bool,
+    /// What is known of the clean address of a page, where it has one.
+    pub(crate) alone: Option<Alone>,
 }
 
 impl SiteRules {
-    /// Reads both files. `open` opens a path beneath the root. This may wait for a disk.
-    pub(crate) fn load(open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>) -> SiteRules {
+    /// Reads both files; what flags say of fields comes before them. `open` opens a path beneath the root. This may wait
+    /// for a disk.
+    pub(crate) fn load(
+        of_flags: &Arc<HeaderRules>,
+        open: impl Fn(&CStr) -> rustix::io::Result<OwnedFd>,
+    ) -> SiteRules {
         let mut faults = Vec::new();
         let (fields, of_fields) = Source::read(HEADERS_FILE, &open, &mut faults);
-        let (headers, wrong) = HeaderRules::parse(&fields);
+        let (own, wrong) = HeaderRules::parse(&fields);
+        let headers = of_flags.then(own);
         note(HEADERS_FILE, &wrong, &mut faults);
         let (redirects, of_redirects) = Source::read(REDIRECTS_FILE, &open, &mut faults);
         let (redirects, wrong) = RedirectRules::parse(&redirects);
         note(REDIRECTS_FILE, &wrong, &mut faults);
         let has_any = !headers.is_empty() || !redirects.is_empty();
-        SiteRules { headers, redirects, has_any, sources: [of_fields, of_redirects], faults }
+        let (of_flags, sources) = (Arc::clone(of_flags), [of_fields, of_redirects]);
+        SiteRules { headers, redirects, has_any, of_flags, sources, faults }
     }
 
     /// The rules as the files have them now, if those are others than they were. When nothing can be found out, for want
@@ -104,7 +118,7 @@ impl SiteRules {
         if is_certain {
             return None;
         }
-        let now = SiteRules::load(open);
+        let now = SiteRules::load(&self.of_flags, open);
         let is_same =
             |(before, now): (&Source, &Source)| (before.state, before.digest) == (now.state, now.digest);
         if !self.sources.iter().zip(&now.sources).all(is_same) {
@@ -153,20 +167,19 @@ impl SiteRules {
         self.redirect(asked).filter(|redirect| redirect.is_forced)
     }
 
-    /// What the rules make of the file at this path.
-    pub(crate) fn of_file(&self, path: &[u8]) -> FileRules {
-        let directory = match path.strip_suffix(b"index.html") {
-            Some(b"") => Some(&b""[..]),
-            Some(directory) => directory.strip_suffix(b"/"),
-            None => None,
-        };
+    /// What the rules make of the file at this path, which may have another address. `is_moved`: who asks for its name is
+    /// sent there.
+    pub(crate) fn of_file(&self, path: &[u8], address: Option<Address<'_>>, is_moved: bool) -> FileRules {
         let by_name = self.additions(path);
-        let additions = directory.map_or_else(|| by_name.clone(), |directory| self.additions(directory));
-        let paths = [Some(path), directory];
+        let additions = address.map_or_else(|| by_name.clone(), |address| self.additions(address.path()));
+        let mut paths = [Some(path), address.map(Address::path)].into_iter().flatten();
+        let may_be_forced = paths.any(|path| self.redirects.may_force(path));
         FileRules {
             depends_on_path: !self.headers.is_empty(),
             depends_on_name: additions != by_name,
-            may_be_forced: paths.into_iter().flatten().any(|path| self.redirects.may_force(path)),
+            may_be_forced,
+            may_be_overruled: may_be_forced || (is_moved && address.is_some()),
+            alone: matches!(address, Some(Address::Clean(_))).then(Alone::default),
             additions,
         }
     }
@@ -246,6 +259,7 @@ fn additions(fields: &Fields) -> Additions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::site::addresses::IndexName;
     use rustix::fs::{CWD, Mode, OFlags, openat};
     use std::fs;
     use std::path::Path;
@@ -274,7 +288,7 @@ mod tests {
     fn rules_follow_their_files() {
         let root = tempfile::tempdir().expect("a directory");
         let open = open_in(root.path());
-        let mut rules = SiteRules::load(&open);
+        let mut rules = SiteRules::load(&Arc::default(), &open);
         assert!(rules.is_empty() && rules.faults().is_empty());
         assert!(rules.revised(&open).is_none(), "nothing has changed");
         for value in 0..50 {
@@ -301,7 +315,7 @@ mod tests {
     fn what_cannot_be_found_out_changes_nothing() {
         let root = tempfile::tempdir().expect("a directory");
         fs::write(root.path().join("_headers"), "/*\n A: 1\n").expect("written");
-        let rules = SiteRules::load(open_in(root.path()));
+        let rules = SiteRules::load(&Arc::default(), open_in(root.path()));
         assert!(rules.revised(|_| Err(Errno::MFILE)).is_none());
         assert!(rules.revised(|_| Err(Errno::NOENT)).is_some());
     }
@@ -313,19 +327,42 @@ mod tests {
         let text = "/\n A: root\n/d\n A: directory\n/d/index.html\n A: name\n/x\n A: x\n";
         fs::write(root.path().join("_headers"), text).expect("written");
         fs::write(root.path().join("_redirects"), "/d/index.html /y 301!\n").expect("written");
-        let rules = SiteRules::load(open_in(root.path()));
-        for (path, value, depends_on_name, may_be_forced) in [
+        let rules = SiteRules::load(&Arc::default(), open_in(root.path()));
+        let index = IndexName::default();
+        for (path, value, depends_on_name, may_be_overruled) in [
             ("index.html", "A: root\r\n", true, false),
             ("d/index.html", "A: directory\r\n", true, true),
             ("x", "A: x\r\n", false, false),
             ("other-index.html", "", false, false),
         ] {
-            let of_file = rules.of_file(path.as_bytes());
+            let address = Address::of(path.as_bytes(), &index, false);
+            let of_file = rules.of_file(path.as_bytes(), address, false);
             let lines = of_file.additions.map(|additions| additions.lines.clone()).unwrap_or_default();
             assert_eq!(String::from_utf8_lossy(&lines), value, "{path}");
             assert_eq!(of_file.depends_on_name, depends_on_name, "{path}");
-            assert_eq!(of_file.may_be_forced, may_be_forced, "{path}");
-            assert!(of_file.depends_on_path);
+            assert_eq!(of_file.may_be_overruled, may_be_overruled, "{path}");
+            assert!(of_file.depends_on_path && of_file.alone.is_none());
         }
+    }
+
+    #[test]
+    fn pages_have_the_fields_of_their_clean_address() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::write(root.path().join("_headers"), "/x\n A: clean\n/x.html\n A: name\n").expect("written");
+        let of_flags = HeaderRules::of_everything(&["A: flag", "B: flag"]).expect("good lines");
+        let rules = SiteRules::load(&Arc::new(of_flags), open_in(root.path()));
+        for (path, value, depends_on_name) in
+            [("x.html", "B: flag\r\nA: clean\r\n", true), ("y.html", "A: flag\r\nB: flag\r\n", false)]
+        {
+            let address = Address::of(path.as_bytes(), &IndexName::default(), true);
+            let of_file = rules.of_file(path.as_bytes(), address, true);
+            let lines = of_file.additions.map(|additions| additions.lines.clone()).unwrap_or_default();
+            assert_eq!(String::from_utf8_lossy(&lines), value, "{path}");
+            assert_eq!(of_file.depends_on_name, depends_on_name, "{path}");
+            assert!(of_file.may_be_overruled && of_file.alone.is_some());
+        }
+        fs::remove_file(root.path().join("_headers")).expect("removed");
+        let revised = rules.revised(open_in(root.path())).expect("one has vanished");
+        assert_eq!(field(&revised, b"x"), "A: flag\r\nB: flag\r\n", "what flags say stays");
     }
 }

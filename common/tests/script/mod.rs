@@ -38,6 +38,15 @@ impl Script {
         fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
         fs::create_dir(root.path().join("dir")).expect("made");
         let site = Site::open_root(root.path(), options).expect("opened");
+        Script::new_of(root, site, config, unlisted)
+    }
+
+    /// Of a site that is somewhere else.
+    pub(crate) fn of_site(site: Site) -> Script {
+        Script::new_of(TempDir::new().expect("a directory"), site, Config::default(), None)
+    }
+
+    fn new_of(root: TempDir, site: Site, config: Config, unlisted: Option<Arc<Notice>>) -> Script {
         let mut service = Service::new(site, config).expect("made");
         service.unlisted = unlisted;
         let service = Arc::new(service);

@@ -98,7 +98,8 @@ impl CachedFile {
         // Far in the future if the change time is: the tag stays weak as long as there is the entry.
         let settles = moment.now.checked_add(settles_in).unwrap_or(expires);
         let mut head = Vec::with_capacity(512);
-        let general = General { date: Date::EPOCH, persistence: Persistence::Kept };
+        let general =
+            General { date: Date::EPOCH, persistence: Persistence::Kept, cors: None, is_negotiated: false };
         let settled = moment.unix_time().after(settles_in);
         let additions = rules.additions.as_deref();
         let representation = representation_at(settled, &metadata, form, additions, etag);
@@ -249,7 +250,8 @@ mod tests {
             for persistence in [Persistence::Kept, Persistence::KeptExplicitly, Persistence::Closing] {
                 for (milliseconds, is_young) in [(0, true), (249, true), (250, false), (9_000, false)] {
                     let moment = moment(now, milliseconds);
-                    let general = General { date: Date::from_unix(moment.unix_seconds), persistence };
+                    let date = Date::from_unix(moment.unix_seconds);
+                    let general = General { date, persistence, cors: None, is_negotiated: false };
                     let (mut pushed, mut built) = (b"before".to_vec(), b"before".to_vec());
                     entry.push_head(&mut pushed, &general, etag, &moment);
                     let additions = entry.rules.additions.as_deref();

@@ -33,7 +33,7 @@ use rustix::io::Errno;
 
 use crate::http::accept_encoding::Coding;
 use crate::http::head::Form;
-use crate::http::mime::mime_for;
+use crate::site::addresses::PAGE_EXTENSION;
 use crate::site::file_bytes::FileBytes;
 use crate::site::root::{Site, SiteOptions};
 use crate::site::sendfile::SENDFILE_BYTES_MIN;
@@ -312,6 +312,9 @@ impl Cache {
                     if self.watches.has_directory(&path) {
                         self.remove_below(&path);
                     }
+                    // That of a page may note that no file has its clean address.
+                    path.extend_from_slice(PAGE_EXTENSION.as_bytes());
+                    self.remove(&path);
                 }
             },
         }
@@ -362,11 +365,10 @@ impl Cache {
 
 /// What the file at this path is.
 fn kind(site: &Site, path: &[u8]) -> Kind {
-    let SiteOptions { etag, compress, .. } = site.options();
-    let media_type = mime_for(path);
+    let SiteOptions { etag, compress, media_types, .. } = site.options();
+    let (etag, media_type) = (*etag, media_types.mime_for(path));
     let form = Form { media_type, coding: None, varies: compress.applies_to(media_type) };
-    let rules = site.rules().map(|rules| rules.of_file(path)).unwrap_or_default();
-    Kind { form, etag, rules }
+    Kind { form, etag, rules: site.file_rules(path) }
 }
 
 /// What the file at this path is in place of the one that it is a variant of, by its name.
@@ -389,7 +391,7 @@ fn test_file(size: u64, wants_bytes: bool) -> CachedFile {
     let file = Arc::new(SharedFile::new(OpenFile::new(file, Volume::Local, 0)));
     let now = Instant::now();
     let moment = Moment { now, unix_seconds: i64::MAX, next_second: now };
-    let form = Form { media_type: mime_for(b"a.txt"), coding: None, varies: true };
+    let form = Form { media_type: crate::http::mime::mime_for(b"a.txt"), coding: None, varies: true };
     let kind = Kind { form, etag: EtagPolicy::Off, rules: FileRules::default() };
     CachedFile::new(Source::File(file), metadata, kind, &moment, wants_bytes, Some(7), now)
 }

@@ -64,6 +64,29 @@ impl HeaderRules {
         (HeaderRules { rules: reader.rules }, faults)
     }
 
+    /// A rule for every path. Each line is one of a rule: `Name: value` or `! Name`.
+    ///
+    /// # Errors
+    /// The first line that can't be read, and what is wrong with it.
+    pub fn of_everything<'a>(lines: &[&'a str]) -> Result<HeaderRules, (&'a str, Problem)> {
+        let mut reader = Reader::default();
+        let start = Line { number: 0, text: b"/*" };
+        reader.read(start, &mut Faults::default()).map_err(|problem| ("/*", problem))?;
+        for line in lines {
+            reader.read_field(line.trim_ascii().as_bytes()).map_err(|problem| (*line, problem))?;
+        }
+        reader.end_rule(&mut Faults::default());
+        Ok(HeaderRules { rules: reader.rules })
+    }
+
+    /// These and then the others, which replace what these say.
+    #[must_use]
+    pub fn then(&self, others: HeaderRules) -> HeaderRules {
+        let mut rules = self.rules.clone();
+        rules.extend(others.rules);
+        HeaderRules { rules }
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -370,6 +393,34 @@ mod tests {
         assert!(!fields.decide(b"vary") && !fields.decide(b"content-type"));
         assert_eq!(rules.fields_for(b"x").vary(), Some(&b"Accept"[..]));
         assert!(HeaderRules::parse(b"/a\n A: b").0.fields_for(b"b").is_empty());
+    }
+
+    #[test]
+    fn a_rule_for_everything_comes_first() {
+        let before = HeaderRules::of_everything(&["A: 1", " b:2", "a: 3", "! C"]).expect("good lines");
+        let (own, _) = HeaderRules::parse(b"/x\n A: 4\n! b\n C: 5");
+        let rules = before.then(own);
+        assert_eq!(rules.fields_for(b"").lines(), b"A: 1, 3\r\nb: 2\r\n");
+        assert_eq!(rules.fields_for(b"x").lines(), b"A: 4\r\nC: 5\r\n");
+        for (line, problem) in [
+            ("A", Problem::NotAField),
+            ("", Problem::NotAField),
+            ("# A: b", Problem::Name),
+            ("/x", Problem::NotAField),
+            ("A: b\r\nC: d", Problem::Value),
+            ("A: b\nC: d", Problem::Value),
+            ("Content-Length: 1", Problem::Owned),
+            ("! Date", Problem::Owned),
+        ] {
+            let error = HeaderRules::of_everything(&["A: b", line]).expect_err("refused");
+            assert_eq!(error, (line, problem));
+        }
+        let many: Vec<String> = (0..=FIELDS_MAX).map(|index| format!("N{index}: v")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(HeaderRules::of_everything(&many[1..]).is_ok());
+        let beyond = HeaderRules::of_everything(&many).expect_err("too many");
+        assert_eq!(beyond, (many[FIELDS_MAX], Problem::TooManyFields));
+        assert!(HeaderRules::of_everything(&[]).expect("nothing").is_empty());
     }
 
     #[test]
