@@ -22,6 +22,14 @@ pub enum Variant {
     Sidecars,
     /// The same with `--compress=off`.
     Uncoded,
+    /// The site for flags, with `--cache-control`, `--header`, `--cors`, `--index` and `--mime`.
+    Fields,
+    /// The site for flags, with `--clean-urls`.
+    Clean,
+    /// The site for flags, with `--spa`.
+    Application,
+    /// The main site with `--cors` and `--listing`.
+    Shared,
     /// The main site with `--hidden`.
     Hidden,
     /// The main site with `--symlinks=deny`.
@@ -44,6 +52,10 @@ impl Variant {
             | Variant::Rules
             | Variant::Sidecars
             | Variant::Uncoded
+            | Variant::Fields
+            | Variant::Clean
+            | Variant::Application
+            | Variant::Shared
             | Variant::Hidden
             | Variant::NoLinks
             | Variant::Listing => EtagPolicy::Strict,
@@ -107,7 +119,7 @@ impl Row {
     #[must_use]
     pub fn files(&self) -> u64 {
         let of_answers = match self.variant {
-            Variant::Listing => 0,
+            Variant::Listing | Variant::Shared => 0,
             _ => self
                 .answers
                 .iter()

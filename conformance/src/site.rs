@@ -184,6 +184,7 @@ impl Sites {
         sites.build_large()?;
         sites.build_rules()?;
         sites.build_sidecars()?;
+        sites.build_flags()?;
         sites.build_custom()?;
         sites.settle()?;
         Ok(sites)
@@ -226,6 +227,12 @@ impl Sites {
     #[must_use]
     pub fn sidecars(&self) -> PathBuf {
         self.folder.path().join("sidecars")
+    }
+
+    /// A site for flags.
+    #[must_use]
+    pub fn flags(&self) -> PathBuf {
+        self.folder.path().join("flags")
     }
 
     /// A new empty site, for a test that changes files.
@@ -491,6 +498,54 @@ impl Sites {
         symlink("nothing", at("nowhere.css.br"))?;
         symlink("style.css.gz", at("linked.css.gz"))?;
         symlink("dir", at("linked"))
+    }
+
+    fn build_flags(&self) -> io::Result<()> {
+        let at = |name: &str| self.flags().join(name);
+        for (name, content) in [
+            ("digits.txt", DIGITS),
+            ("own.txt", DIGITS),
+            ("text.bar", DIGITS),
+            ("TEXT.BAR", DIGITS),
+            ("plain", DIGITS),
+            ("style.css", "a { }\n"),
+            ("index.html", INDEX),
+            ("home.htm", "home page"),
+            ("dir/home.htm", "home of dir"),
+            ("both/index.html", INDEX),
+            ("round/index.html", INDEX),
+            ("both.html", "both page"),
+            ("about.html", "about page"),
+            ("about/team.html", "team page"),
+            ("team.html", "team page of the root"),
+            ("v1.2.html", "version page"),
+            ("a \"b\".html", "odd page"),
+            ("plain.html", "plain page"),
+            ("forced.html", "forced page"),
+            ("moved.html", SECRET),
+            ("_headers.html", "page about fields"),
+            ("coded.html", "coded page"),
+            ("coded.html.gz", "coded in gzip"),
+            ("bare/file.txt", DIGITS),
+            ("deep/404.html", "deep page"),
+            (".secret.html", SECRET),
+            (".git/config.html", SECRET),
+            (".well-known.html", SECRET),
+            (
+                "_headers",
+                "/own.txt\n Cache-Control: no-store\n ! Access-Control-Allow-Origin\n/\n X-Page: root\n\
+                 /home.htm\n X-Page: name\n/about\n X-Page: clean\n/about.html\n X-Page: name\n",
+            ),
+            (
+                "_redirects",
+                "/old /about\n/team /about 302\n/app/* /about 200\n/named/* /about.html 200\n\
+                 /lost/* /nowhere 200\n/closed/* /deep/404.html 404\n/forced /forced.html 301!\n\
+                 /round/ /round/index.html 301!\n/moved.html /about 302!\n",
+            ),
+        ] {
+            write(&at(name), content)?;
+        }
+        symlink("../outside/404.html", at("outside.html"))
     }
 
     fn build_custom(&self) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use common::{CacheConfig, CacheLevel, Compress, Config, SiteOptions, Symlinks};
+use common::{CacheConfig, CacheLevel, Compress, Config, HeaderRules, MediaTypes, SiteOptions, Symlinks};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::backend::Backend;
@@ -63,14 +63,26 @@ impl Suite {
             Variant::Custom => self.sites.custom(),
             Variant::Rules => self.sites.rules(),
             Variant::Sidecars | Variant::Uncoded => self.sites.sidecars(),
+            Variant::Fields | Variant::Clean | Variant::Application => self.sites.flags(),
             _ => self.sites.main(),
         };
         let options = SiteOptions {
             hidden: variant == Variant::Hidden,
             symlinks: if variant == Variant::NoLinks { Symlinks::Deny } else { Symlinks::Beneath },
-            listing: variant == Variant::Listing,
+            listing: matches!(variant, Variant::Listing | Variant::Shared),
             etag: variant.etag(),
             compress: if variant == Variant::Uncoded { Compress::Off } else { Compress::Auto },
+            spa: variant == Variant::Application,
+            clean_urls: variant == Variant::Clean,
+            ..match variant {
+                Variant::Fields => SiteOptions {
+                    media_types: own_types(),
+                    index: "home.htm".parse().expect("a name"),
+                    ..fields("https://app.example", &FIELDS)
+                },
+                Variant::Shared => fields("*", &[]),
+                _ => SiteOptions::default(),
+            }
         };
         Server::start(backend, &root, options, config)
     }
@@ -152,6 +164,27 @@ impl Suite {
     fn compare(&self, one: Backend, other: Backend, row: &Row) -> Result<(), Failed> {
         compare(&self.transcript(one, row)?, &self.transcript(other, row)?)
     }
+}
+
+/// What the flags of [`Variant::Fields`] say of fields.
+const FIELDS: [&str; 3] = ["Cache-Control: public, max-age=60", "X-Flag: one", "X-Flag: two"];
+
+/// Settings as those flags make them.
+fn fields(origin: &str, lines: &[&str]) -> SiteOptions {
+    let cors: common::Cors = origin.parse().expect("an origin");
+    let lines: Vec<&str> = cors.lines().lines().chain(lines.iter().copied()).collect();
+    SiteOptions {
+        fields: Arc::new(HeaderRules::of_everything(&lines).expect("fields")),
+        cors: Some(cors),
+        ..SiteOptions::default()
+    }
+}
+
+/// Types of files that those flags choose.
+fn own_types() -> MediaTypes {
+    let own = ["bar=text/x-bar; charset=iso-8859-1", "css=application/x-css"];
+    let own: Vec<_> = own.iter().map(|choice| choice.parse().expect("a type")).collect();
+    MediaTypes::new(&own)
 }
 
 fn uncached() -> Config {

@@ -83,6 +83,13 @@ fn help(ground: Ground<'_>) -> Outcome {
             "--hidden",
             "--symlinks",
             "--listing",
+            "--index",
+            "--spa",
+            "--clean-urls",
+            "--cache-control",
+            "--header",
+            "--cors",
+            "--mime",
             "--access-log",
             "--stats",
             "--copy",
@@ -117,6 +124,13 @@ fn bad_usage(ground: Ground<'_>) -> Outcome {
         &["--symlinks", "all"],
         &["--stats=often"],
         &["--copy", "magic"],
+        &["--index", "a/b"],
+        &["--cache-control", "no-cache\r\nA: b"],
+        &["--cache-control", ""],
+        &["--header", "X"],
+        &["--header", "Content-Length: 3"],
+        &["--cors=example.com"],
+        &["--mime", "wasm"],
     ] {
         let ended = run(ground, arguments)?;
         expect_code(&ended, 2)
@@ -149,6 +163,13 @@ fn a_wrong_variable_is_named(ground: Ground<'_>) -> Outcome {
         ("TRIPTYCH_SYMLINKS", "all", "beneath, deny"),
         ("TRIPTYCH_LISTEN", "127.0.0.1:0,nowhere", "nowhere"),
         ("TRIPTYCH_STATS", "often", "often"),
+        ("TRIPTYCH_INDEX", "a/b", "index.html"),
+        ("TRIPTYCH_SPA", "perhaps", "perhaps"),
+        ("TRIPTYCH_CLEAN_URLS", "perhaps", "perhaps"),
+        ("TRIPTYCH_CACHE_CONTROL", "a\u{7f}", "max-age=3600"),
+        ("TRIPTYCH_HEADER", "A: b\nDate: now\n", "`Date` is a field that the server alone sets"),
+        ("TRIPTYCH_CORS", "1", "https://example.com"),
+        ("TRIPTYCH_MIME", "a=b/c\nwasm", "ext=type/subtype"),
     ] {
         let mut command = ground.command(&["--grace", "1s"])?;
         let ended = Running::start(command.env(variable, value))?.wait(PATIENCE)?;

@@ -18,6 +18,8 @@ use crate::row::get;
 use crate::site::{DIGITS, PATTERNS, pattern_of};
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
+    ("flags_of_a_site", Server, flags_of_a_site),
+    ("variables_of_a_site", Server, variables_of_a_site),
     ("says_where", Server, says_where),
     ("current_directory", Server, current_directory),
     ("several_addresses", Server, several_addresses),
@@ -343,4 +345,50 @@ fn file_shorter_than_its_size(ground: Ground<'_>) -> Outcome {
     }
     end(running, 1)?;
     DONE
+}
+
+/// What the flags and the variables of a site are to say.
+fn expect_flags(mut running: Running) -> Outcome {
+    let mut client = Client::connect(running.addresses(1)?[0])?;
+    for (target, field, status, name, expected) in [
+        ("/digits.txt", "X: y", 200, "Cache-Control", "max-age=60"),
+        ("/digits.txt", "X: y", 200, "X-One", "1"),
+        ("/digits.txt", "X: y", 200, "X-Two", "a, b"),
+        ("/digits.txt", "X: y", 200, "Access-Control-Allow-Origin", "*"),
+        ("/missing.css", "X: y", 404, "Access-Control-Allow-Origin", "*"),
+        ("/text.bar", "X: y", 200, "Content-Type", "text/x-bar"),
+        ("/about.html", "X: y", 301, "Location", "/about"),
+        ("/", "X: y", 200, "Content-Length", "9"),
+        ("/some/route", "Accept: text/html", 200, "Content-Length", "9"),
+    ] {
+        client.send(&get(target, &[field]))?;
+        let response = client.response(Framing::Content)?;
+        if response.status != status || response.field(name) != Some(expected) {
+            let bytes = response.bytes();
+            let shown = bytes.escape_ascii();
+            return Err(format!("{target}: not {status} with {name}: {expected}, but {shown}").into());
+        }
+    }
+    DONE
+}
+
+fn flags_of_a_site(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0", "--spa", "--clean-urls", "--cors"])?;
+    command.args(["--index", "home.htm", "--cache-control", "max-age=60", "--mime=.BAR=text/x-bar"]);
+    command.args(["--header", "X-One: 1", "--header", "X-Two: a", "--header=x-two:b"]);
+    expect_flags(Running::start(command.arg(ground.sites.flags()))?)
+}
+
+fn variables_of_a_site(ground: Ground<'_>) -> Outcome {
+    let mut command = ground.command(&["--listen", "127.0.0.1:0"])?;
+    command.envs([
+        ("TRIPTYCH_SPA", "yes"),
+        ("TRIPTYCH_CLEAN_URLS", "1"),
+        ("TRIPTYCH_CORS", "*"),
+        ("TRIPTYCH_INDEX", "home.htm"),
+        ("TRIPTYCH_CACHE_CONTROL", "max-age=60"),
+        ("TRIPTYCH_MIME", "wasm=application/wasm\nbar=text/x-bar\n"),
+        ("TRIPTYCH_HEADER", "X-One: 1\nX-Two: a\n\nX-Two: b\n"),
+    ]);
+    expect_flags(Running::start(command.arg(ground.sites.flags()))?)
 }

@@ -12,6 +12,7 @@ mod eviction;
 mod freshness;
 mod limits;
 pub(crate) mod listings;
+mod pages;
 mod places;
 mod ring;
 mod secrets;
@@ -81,7 +82,7 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 18] = [
+    let groups: [(&str, &[(&str, Test)]); 19] = [
         ("timeouts", timeouts::TESTS),
         ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
@@ -89,6 +90,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("freshness", freshness::TESTS),
         ("validators", validators::TESTS),
         ("variants", variants::TESTS),
+        ("pages", pages::TESTS),
         ("eviction", eviction::TESTS),
         ("secrets", secrets::TESTS),
         ("downloads", downloads::TESTS),

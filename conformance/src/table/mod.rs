@@ -4,6 +4,7 @@ mod chunked;
 mod content;
 mod expect;
 mod fields;
+mod flags;
 mod half_close;
 mod head;
 mod hosts;
@@ -66,6 +67,7 @@ pub fn groups() -> Vec<Group> {
         ("limits", limits::rows()),
         ("rules", rules::rows()),
         ("variants", variants::rows()),
+        ("flags", flags::rows()),
     ]
     .into_iter()
     .map(|(name, rows)| Group { name, rows })
