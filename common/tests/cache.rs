@@ -85,7 +85,7 @@ fn a_hit_gets_the_same_response_as_a_miss() {
         let cache = CacheConfig { level, ..CacheConfig::default() };
         for request in &requests {
             // Nothing of a new site is cached.
-            let mut script = Script::with(Config { cache, ..Config::default() }, options);
+            let mut script = Script::with(Config { cache, ..Config::default() }, options.clone());
             fs::write(script.root().join("medium"), vec![b'm'; MEDIUM_BYTES]).expect("written");
             let first = undated(&ask(&mut script, request));
             let hits = hits(&mut script, |script| {
