@@ -376,11 +376,17 @@ impl Responder {
 
     #[inline]
     fn answer_cached(&mut self, context: &mut Context, current: &Current<'_>, cached: Arc<CachedFile>) {
-        if cached.form.varies && current.request.negotiates_codings() && self.sends_file() {
+        if self.negotiates(current, &cached) {
             let (metadata, form, source) = (cached.metadata, cached.form, cached.source.clone());
             return self.negotiate(context, current, metadata, form, source, Some(cached));
         }
         self.answer_with_cached(context, current, cached);
+    }
+
+    /// Whether the client may be sent the file in a coding.
+    #[inline]
+    fn negotiates(&self, current: &Current<'_>, cached: &CachedFile) -> bool {
+        cached.form.varies && current.request.negotiates_codings() && self.sends_file()
     }
 
     #[inline]
@@ -547,11 +553,16 @@ impl Responder {
                 cached.source.clone()
             }
         };
-        match &cached.as_variant {
-            Some(variant) if let Purpose::Variant(_) = self.purpose => {
-                self.answer_variant(context, current, Found::of(variant, source));
-            }
-            _ => self.answer_found(context, current, Found::of(&cached, source)),
+        if let (Purpose::Variant(_), Some(variant)) = (self.purpose, &cached.as_variant) {
+            self.answer_variant(context, current, Found::of(variant, source));
+        } else if let Source::Memory(bytes) = &source
+            && self.negotiates(current, &cached)
+        {
+            // It may have been compressed before it left the cache, which is known by its bytes.
+            let cached = cached.with_bytes(Arc::clone(bytes));
+            self.negotiate(context, current, cached.metadata, cached.form, source, Some(Arc::new(cached)));
+        } else {
+            self.answer_found(context, current, Found::of(&cached, source));
         }
     }
 
