@@ -5,6 +5,7 @@ mod deploys;
 mod descriptors;
 mod endings;
 mod failures;
+mod generated;
 mod listings;
 mod logs;
 mod outputs;
@@ -57,6 +58,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("command_line", command_line::TESTS),
         ("serving", serving::TESTS),
         ("deploys", deploys::TESTS),
+        ("generated", generated::TESTS),
         ("descriptors", descriptors::TESTS),
         ("listings", listings::TESTS),
         ("signals", signals::TESTS),
