@@ -29,13 +29,16 @@ const SILENCE: Duration = Duration::from_millis(200);
 /// The same for many clients.
 const BRIEF_SILENCE: Duration = Duration::from_millis(20);
 
+/// A time for request heads of which not even a tenth passes here: then half a head would give way.
+const UNHURRIED: Duration = Duration::from_secs(600);
 /// The beginning of a request, so that the connection isn't idle and doesn't give way to others.
 const BEGUN: &[u8] = b"GET /digits.txt HTTP/1.1\r\n";
 
 /// Beyond the limit, connections aren't refused: they wait in the kernel's backlog until another one closes.
 fn connections(ground: Ground<'_>) -> Outcome {
     const MAX: usize = 4;
-    let server = ground.serve(Config { connections_max: MAX, ..Config::default() })?;
+    let config = Config { connections_max: MAX, head_timeout: UNHURRIED, ..Config::default() };
+    let server = ground.serve(config)?;
     let mut clients = Vec::new();
     for _ in 0..MAX {
         let mut client = Client::connect(server.address)?;
@@ -95,7 +98,8 @@ fn take_answered(clients: &mut Vec<Client>) -> Result<Vec<Client>, Failed> {
 /// The limit holds for all workers together.
 fn connections_of_two_workers(ground: Ground<'_>) -> Outcome {
     const MAX: usize = 6;
-    let server = ground.serve(Config { workers: 2, connections_max: MAX, ..Config::default() })?;
+    let config = Config { workers: 2, connections_max: MAX, head_timeout: UNHURRIED, ..Config::default() };
+    let server = ground.serve(config)?;
     let mut clients = Vec::new();
     for _ in 0..8 * MAX {
         let mut client = Client::connect(server.address)?;
