@@ -1,7 +1,7 @@
 //! The connections that have a thread: counted, waited for, and within reach of a drain and of newcomers.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,37 +14,35 @@ pub(crate) struct Socket {
     pub(crate) descriptor: OwnedFd,
     accepted: Instant,
     /// How the connection stands: above its lowest [`RANK_SHIFT`] bits 1 and the rank, in these since when it does, in
-    /// microseconds since it was accepted. 0 if it doesn't give way.
+    /// microseconds since it was accepted. 0 if it doesn't give way, [`GIVES_WAY`] once it is to.
     standing: AtomicU64,
-    gives_way: AtomicBool,
 }
 
+const GIVES_WAY: u64 = u64::MAX;
 const RANK_SHIFT: u32 = 60;
 const MICROS_MAX: u64 = (1 << RANK_SHIFT) - 1;
 
 impl Socket {
     pub(crate) fn new(descriptor: OwnedFd, now: Instant) -> Arc<Socket> {
-        let (standing, gives_way) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Socket { descriptor, accepted: now, standing, gives_way })
+        Arc::new(Socket { descriptor, accepted: now, standing: AtomicU64::new(0) })
     }
 
     /// The thread is about to wait for bytes, and its connection stands like this.
     pub(crate) fn set_standing(&self, standing: Option<Standing>) {
-        let word = standing.map_or(0, |Standing { rank, since }| {
-            let micros = since.saturating_duration_since(self.accepted).as_micros();
-            (rank as u64 + 1) << RANK_SHIFT | u64::try_from(micros).unwrap_or(u64::MAX).min(MICROS_MAX)
-        });
-        self.standing.store(word, SeqCst);
+        self.standing.store(standing.map_or(0, |standing| self.word(standing)), SeqCst);
     }
 
-    /// The thread has received something, or waited in vain.
-    pub(crate) fn set_busy(&self) {
-        self.standing.store(0, Relaxed);
+    /// The thread has received something, or waited in vain. Whether its connection is to give way: then what it has
+    /// received came in this very moment, and nothing will come after it.
+    pub(crate) fn set_busy(&self) -> bool {
+        self.standing.swap(0, Relaxed) == GIVES_WAY
     }
 
-    /// Whether the thread was woken because its connection gives way.
-    pub(crate) fn gives_way(&self) -> bool {
-        self.gives_way.load(SeqCst)
+    /// Wakes the thread if it still waits, and its connection stands like this.
+    fn give_way(&self, standing: Standing) {
+        if self.standing.compare_exchange(self.word(standing), GIVES_WAY, SeqCst, Relaxed).is_ok() {
+            self.wake();
+        }
     }
 
     /// Wakes the thread as if the client had closed its side. If bytes have come in this moment, it sees those first.
@@ -52,13 +50,18 @@ impl Socket {
         let _gone_already = shutdown(&self.descriptor, Shutdown::Read);
     }
 
+    fn word(&self, Standing { rank, since }: Standing) -> u64 {
+        let micros = since.saturating_duration_since(self.accepted).as_micros();
+        (rank as u64 + 1) << RANK_SHIFT | u64::try_from(micros).unwrap_or(u64::MAX).min(MICROS_MAX)
+    }
+
     fn standing(&self) -> Option<Standing> {
         let word = self.standing.load(SeqCst);
         let rank = match word >> RANK_SHIFT {
-            0 => return None,
             1 => Rank::Idle,
             2 => Rank::Lingering,
-            _ => Rank::Reading,
+            3 => Rank::Reading,
+            _ => return None,
         };
         Some(Standing { rank, since: self.accepted + Duration::from_micros(word & MICROS_MAX) })
     }
@@ -119,11 +122,10 @@ impl Clients {
             .is_some_and(|socket| socket.standing() == Some(standing) && is_silent(&socket.descriptor))
     }
 
-    /// Wakes the thread of one that gives way.
-    pub(crate) fn give_way(&self, token: Token) {
+    /// Wakes the thread of one that gives way, if it still stands like that.
+    pub(crate) fn give_way(&self, token: Token, standing: Standing) {
         if let Some(socket) = self.lock().get(token) {
-            socket.gives_way.store(true, SeqCst);
-            socket.wake();
+            socket.give_way(standing);
         }
     }
 
@@ -199,8 +201,17 @@ mod tests {
         }
         let [(listed, token)] = list()[..] else { panic!("one may give way") };
         assert!(!clients.stands(token, listed));
-        socket.set_busy();
+        assert!(!socket.set_busy());
         assert_eq!(list(), []);
+        clients.give_way(token, listed);
+        assert!(!socket.set_busy(), "too late: its thread has taken the request");
+        let later = Standing { since: listed.since + Duration::from_micros(1), ..listed };
+        socket.set_standing(Some(later));
+        clients.give_way(token, listed);
+        assert!(!socket.set_busy(), "it stands otherwise by now");
+        socket.set_standing(Some(later));
+        clients.give_way(token, later);
+        assert!(socket.set_busy(), "in time: the request that its thread has taken is the last");
         assert_eq!(seat.left(), 0);
         drop(membership);
         assert_eq!(seat.left(), 1, "its place is free");

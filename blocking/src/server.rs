@@ -162,8 +162,9 @@ impl Server {
         let clients = &self.clients;
         let all = |list: &mut Vec<_>| clients.list(list);
         let stands = |token, standing| clients.stands(token, standing);
-        if let Some(token) = self.idles.give_way(self.worker.seat(), self.worker.now(), all, stands) {
-            clients.give_way(token);
+        let now = self.worker.now();
+        if let Some((standing, token)) = self.idles.give_way(self.worker.seat(), now, all, stands) {
+            clients.give_way(token, standing);
         }
     }
 
@@ -223,6 +224,8 @@ struct Client {
     receive_timeout: Option<Duration>,
     /// Receives that have found bytes since the deadline has passed.
     late_receives: u32,
+    /// Its place is for another one. What has come from it in the same moment is answered first.
+    gives_way: bool,
     /// For `--copy=read`; empty until a file is sent.
     copy_buffer: Vec<u8>,
 }
@@ -236,6 +239,7 @@ impl Client {
             connection,
             receive_timeout: None,
             late_receives: 0,
+            gives_way: false,
             copy_buffer: Vec::new(),
         }
     }
@@ -275,12 +279,15 @@ impl Client {
         }
         self.socket.set_standing(self.connection.standing(&self.worker));
         let result = recv(&self.socket.descriptor, &mut *buffer, flags);
-        self.socket.set_busy();
+        if self.socket.set_busy() {
+            self.gives_way = true;
+            self.worker.keep_no_connection();
+        }
         self.worker.tick();
         match result {
             // It isn't the client that has ended this.
             Ok((0, _)) if self.worker.drain() == Drain::Over => {}
-            Ok((0, _)) if self.socket.gives_way() => self.connection.give_way(&mut self.worker),
+            Ok((0, _)) if self.gives_way => self.connection.give_way(&mut self.worker),
             Ok((received, _length)) => {
                 self.connection.received(&mut self.worker, &buffer[..received]);
                 self.late_receives += u32::from(is_overdue);

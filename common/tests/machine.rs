@@ -312,6 +312,15 @@ fn a_failed_open_becomes_a_status() {
 }
 
 #[test]
+fn who_gives_way_in_the_moment_of_its_request_is_told() {
+    let mut script = Script::new();
+    script.worker.keep_no_connection();
+    script.receive(&get("/a.txt"));
+    assert!(text(&script.run(usize::MAX)).contains("\r\nConnection: close\r\n"));
+    assert_eq!(script.closes(), Some(Close::Graceful));
+}
+
+#[test]
 fn a_drain_tells_busy_connections_and_closes_idle_ones() {
     let mut script = Script::new();
     script.receive(&get("/a.txt"));

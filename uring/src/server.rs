@@ -325,7 +325,7 @@ impl Server {
             standing(token) == Some(before)
                 && clients.get(token).is_some_and(|client| is_silent(&client.socket))
         };
-        let Some(token) = self.idles.give_way(self.worker.seat(), now, all, stands) else { return };
+        let Some((_, token)) = self.idles.give_way(self.worker.seat(), now, all, stands) else { return };
         if let Some(client) = self.clients.get_mut(token) {
             client.connection.give_way(&mut self.worker);
         }

@@ -81,6 +81,7 @@ pub struct Context {
     /// For the first folder that is asked for, has no index, and isn't listed.
     pub(crate) unlisted: Option<Arc<Notice>>,
     draining: Arc<DrainFlag>,
+    keeps_none: bool,
 }
 
 impl Context {
@@ -105,6 +106,7 @@ impl Context {
             drain: Drain::Serving,
             unlisted: None,
             draining,
+            keeps_none: false,
         };
         context.tick();
         context
@@ -147,7 +149,12 @@ impl Context {
 
     /// Whether connections may be kept for another request: not once a drain has begun, even in this very turn.
     pub(crate) fn keeps_connections(&self) -> bool {
-        self.drain == Drain::Serving && !self.draining.is_raised()
+        self.drain == Drain::Serving && !self.draining.is_raised() && !self.keeps_none
+    }
+
+    /// Connections aren't kept for another request from now on.
+    pub(crate) fn keep_no_connection(&mut self) {
+        self.keeps_none = true;
     }
 
     /// Counts something that went wrong: an accept that failed, a connection that broke.

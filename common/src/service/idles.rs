@@ -101,7 +101,7 @@ impl Idles {
     }
 
     /// The connection that is to give way to one that waits in any worker. `None` if that isn't for this worker to do:
-    /// then the right one has been asked, or none has had its time. `all` lists the worker's connections that may give way
+    /// then the right one has been asked, or none has had its time. With it, how it stands. `all` lists the worker's connections that may give way
     /// and how they stand; `stands` says whether one still does.
     pub fn give_way(
         &mut self,
@@ -109,7 +109,7 @@ impl Idles {
         now: Instant,
         all: impl FnOnce(&mut Vec<(Standing, Token)>),
         stands: impl Fn(Token, Standing) -> bool,
-    ) -> Option<Token> {
+    ) -> Option<(Standing, Token)> {
         self.pause = None;
         if !seat.is_sought() {
             return None;
@@ -147,11 +147,9 @@ impl Idles {
             }
         };
         self.pause = Some(pause);
-        if given.is_some() {
-            self.pause = Some(now + ACCEPT_PAUSE);
-            self.noted.pop();
-        }
-        given
+        given?;
+        self.pause = Some(now + ACCEPT_PAUSE);
+        self.noted.pop()
     }
 
     /// The connection that is the first to give way, if one is noted or it is time to look.
@@ -264,7 +262,7 @@ mod tests {
                 noted.extend(standings.iter().map(|(slot, standing)| (*standing, token(*slot))));
             };
             let stands = |token: Token, standing| standings.get(&token.slot) == Some(&standing);
-            let given = self.idles.give_way(&self.seat, now, all, stands)?.slot;
+            let given = self.idles.give_way(&self.seat, now, all, stands)?.1.slot;
             self.standings.remove(&given);
             Some(given)
         }

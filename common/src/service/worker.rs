@@ -126,6 +126,12 @@ impl Worker {
         self.service.shutdown.wait(self.now(), self.service.config.grace)
     }
 
+    /// Lets every answer from now on say that its connection ends: the only connection of this worker's thread gives way
+    /// to another one, and its request came in that moment.
+    pub fn keep_no_connection(&mut self) {
+        self.host.context.keep_no_connection();
+    }
+
     /// Counts a connection that was accepted.
     pub fn count_accepted(&mut self) {
         self.host.context.counts.accepted += 1;
