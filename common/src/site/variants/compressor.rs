@@ -4,8 +4,8 @@
 //! returns unchanged isn't compressed again. Files that are too large to be held in memory are known by what
 //! fstat(2) says of them, if that tells every later version from this one, and looked at again each time.
 
-use std::collections::VecDeque;
 use std::hash::Hasher;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,17 +22,12 @@ use crate::site::cache::Source;
 use crate::site::file::{FileRange, Metadata, SharedFile};
 use crate::site::file_bytes::FileBytes;
 use crate::site::variants::encode;
+use crate::site::variants::jobs::{Content, Job, Jobs};
 use crate::site::volume::Volume;
 
 /// Smaller files fit one packet anyway, larger ones take seconds.
 pub(crate) const FILE_BYTES_MIN: u64 = 1024;
 pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Files that wait; any other is compressed when it is asked for again. Each holds its bytes, at most 64 KiB,
-const JOBS_MAX: usize = 256;
-
-/// or a descriptor.
-const OPEN_JOBS_MAX: usize = 16;
 
 /// The lowest priority that there is (setpriority(2)).
 const NICE: i32 = 19;
@@ -69,9 +64,7 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    jobs: VecDeque<Job>,
-    /// How many of the jobs hold a descriptor.
-    open_jobs: usize,
+    jobs: Jobs,
     kept: LruCache<Box<[u8]>, Kept>,
     bytes: u64,
     bytes_max: u64,
@@ -86,23 +79,8 @@ struct Kept {
     bytes: u64,
 }
 
-#[derive(Debug)]
-struct Job {
-    path: Box<[u8]>,
-    content: Content,
-    target: Arc<Compressed>,
-    /// What was made of an earlier state of the file, perhaps with the same content.
-    earlier: Option<Arc<Compressed>>,
-}
-
-#[derive(Debug)]
-enum Content {
-    Memory(Arc<FileBytes>),
-    File(Arc<SharedFile>, Metadata),
-}
-
 impl Compressed {
-    fn new(origin: Option<Metadata>) -> Compressed {
+    pub(super) fn new(origin: Option<Metadata>) -> Compressed {
         Compressed {
             origin,
             is_certain: AtomicBool::new(false),
@@ -127,20 +105,27 @@ impl Compressed {
         self.is_stale.load(Relaxed)
     }
 
-    /// Makes what isn't there yet, as long as it is wanted; gzip first: it is there in a moment, and every client takes it.
-    fn fill(&self, bytes: &[u8], earlier: Option<&Compressed>, is_wanted: impl Fn() -> bool) {
-        type Encode = fn(&[u8]) -> std::io::Result<Vec<u8>>;
+    /// Makes the file in this coding, unless it is made already.
+    pub(super) fn make(&self, coding: Coding, bytes: &[u8], earlier: Option<&Compressed>) {
+        type Encode = fn(&[u8]) -> io::Result<Vec<u8>>;
+        let (place, encode) = match coding {
+            Coding::Gzip => (&self.gzip, encode::gzip as Encode),
+            Coding::Brotli => (&self.brotli, encode::brotli as Encode),
+            Coding::Zstd => return,
+        };
         let earlier = earlier.filter(|earlier| earlier.digest.get() == self.digest.get());
-        let codings: [(Coding, &OnceLock<_>, Encode); 2] =
-            [(Coding::Gzip, &self.gzip, encode::gzip), (Coding::Brotli, &self.brotli, encode::brotli)];
-        for (coding, place, encode) in codings {
-            if !is_wanted() {
-                return;
-            }
-            place.get_or_init(|| {
-                let known = earlier.and_then(|earlier| earlier.bytes(coding));
-                known.cloned().or_else(|| made(bytes, encode).map(Arc::new))
-            });
+        place.get_or_init(|| {
+            let known = earlier.and_then(|earlier| earlier.bytes(coding));
+            known.cloned().or_else(|| made(bytes, encode).map(Arc::new))
+        });
+    }
+
+    /// Whether it was made in this coding, worth it or not.
+    pub(super) fn is_made(&self, coding: Coding) -> bool {
+        match coding {
+            Coding::Gzip => self.gzip.get().is_some(),
+            Coding::Brotli => self.brotli.get().is_some(),
+            Coding::Zstd => false,
         }
     }
 
@@ -151,7 +136,7 @@ impl Compressed {
 }
 
 /// `None` if it is hardly smaller, or the encoder fails: the server goes on with the file as it is.
-fn made(bytes: &[u8], encode: fn(&[u8]) -> std::io::Result<Vec<u8>>) -> Option<FileBytes> {
+fn made(bytes: &[u8], encode: fn(&[u8]) -> io::Result<Vec<u8>>) -> Option<FileBytes> {
     let coded = catch_unwind(AssertUnwindSafe(|| encode(bytes))).ok()?.ok()?;
     (coded.len() <= bytes.len() - bytes.len() / 10).then(|| FileBytes::from(coded.as_slice()))
 }
@@ -160,8 +145,7 @@ impl Compressor {
     /// A compressor that keeps about so many bytes of what it makes.
     pub(crate) fn new(bytes_max: u64) -> Compressor {
         let state = State {
-            jobs: VecDeque::new(),
-            open_jobs: 0,
+            jobs: Jobs::default(),
             kept: LruCache::unbounded(),
             bytes: 0,
             bytes_max,
@@ -196,7 +180,7 @@ impl Compressor {
             }
             Source::File(file) => {
                 // Behind a server or a program the thread might wait for ever.
-                if file.volume() == Volume::Other || state.open_jobs == OPEN_JOBS_MAX {
+                if file.volume() == Volume::Other || !state.jobs.has_room_for_open() {
                     return None;
                 }
                 let content = Content::File(Arc::clone(file), *metadata);
@@ -218,7 +202,7 @@ impl Compressor {
         target: Compressed,
         earlier: Option<Arc<Compressed>>,
     ) -> Option<Arc<Compressed>> {
-        if state.jobs.len() == JOBS_MAX {
+        if !state.jobs.has_room() {
             return None;
         }
         let target = Arc::new(target);
@@ -235,7 +219,7 @@ impl Compressor {
         target: Arc<Compressed>,
         earlier: Option<Arc<Compressed>>,
     ) -> bool {
-        if state.jobs.len() == JOBS_MAX {
+        if !state.jobs.has_room() {
             return false;
         }
         if !state.has_thread {
@@ -243,8 +227,7 @@ impl Compressor {
             let thread = thread::Builder::new().name("compressor".to_owned()).stack_size(STACK_BYTES);
             state.has_thread = thread.spawn(move || shared.run()).is_ok();
         }
-        state.open_jobs += usize::from(matches!(content, Content::File(..)));
-        state.jobs.push_back(Job { path: path.into(), content, target, earlier });
+        state.jobs.push(Job { path: path.into(), content, target, earlier });
         self.shared.changed.notify_one();
         true
     }
@@ -268,22 +251,23 @@ impl Shared {
     fn run(&self) {
         // Of this thread alone. Where it isn't allowed, the thread competes with the workers.
         let _refused = setpriority_process(None, NICE);
-        while let Some(job) = self.next_job() {
-            job.carry_out(|| self.lock().wants(&job));
-            self.lock().count(&job);
+        while let Some((coding, job)) = self.next_job() {
+            let (path, target) = (job.path.clone(), Arc::clone(&job.target));
+            let is_wanted = self.lock().wants(&path, &target);
+            let next = if is_wanted { job.carry_out(coding) } else { None };
+            let mut state = self.lock();
+            state.count(&path, &target);
+            if let Some(next) = next {
+                state.jobs.push_brotli(next);
+            }
         }
     }
 
     /// Waits for a job; `None` when there will be no more.
-    fn next_job(&self) -> Option<Job> {
+    fn next_job(&self) -> Option<(Coding, Job)> {
         let is_idle = |state: &mut State| state.jobs.is_empty() && !state.is_over;
         let mut state = self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
-        if state.is_over {
-            return None;
-        }
-        let job = state.jobs.pop_front()?;
-        state.open_jobs -= usize::from(matches!(job.content, Content::File(..)));
-        Some(job)
+        if state.is_over { None } else { state.jobs.pop() }
     }
 
     /// No panic leaves the state half changed.
@@ -299,19 +283,18 @@ impl State {
         }
     }
 
-    /// Whether the file hasn't changed since, as far as is known.
-    fn wants(&self, job: &Job) -> bool {
-        self.kept.peek(&job.path).is_some_and(|kept| Arc::ptr_eq(&kept.compressed, &job.target))
-            && !self.is_over
+    /// Whether the file at this path hasn't changed since, as far as is known.
+    fn wants(&self, path: &[u8], target: &Arc<Compressed>) -> bool {
+        self.kept.peek(path).is_some_and(|kept| Arc::ptr_eq(&kept.compressed, target)) && !self.is_over
     }
 
-    /// Counts what a job has made, and lets go of what was used least recently where that is too much.
-    fn count(&mut self, job: &Job) {
-        if let Some(kept) = self.kept.peek_mut(&job.path)
-            && Arc::ptr_eq(&kept.compressed, &job.target)
+    /// Counts what has been made, and lets go of what was used least recently where that is too much.
+    fn count(&mut self, path: &[u8], target: &Arc<Compressed>) {
+        if let Some(kept) = self.kept.peek_mut(path)
+            && Arc::ptr_eq(&kept.compressed, target)
         {
             // What takes no bytes takes an entry.
-            let bytes = job.target.total_bytes() + job.path.len() as u64 + 256;
+            let bytes = target.total_bytes() + path.len() as u64 + 256;
             self.bytes = self.bytes - kept.bytes + bytes;
             kept.bytes = bytes;
         }
@@ -323,33 +306,24 @@ impl State {
     }
 }
 
-impl Job {
-    fn carry_out(&self, is_wanted: impl Fn() -> bool) {
-        match &self.content {
-            Content::Memory(bytes) => self.target.fill(bytes, None, is_wanted),
-            Content::File(file, metadata) => {
-                let since = UNIX_EPOCH.elapsed().unwrap_or_default();
-                let now =
-                    Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() };
-                if !is_wanted() {
-                    return;
-                }
-                let range = FileRange { file, offset: 0, length: metadata.size };
-                let Ok(bytes) = range.read() else { return };
-                // It has changed while it was read: its entry is about to leave the cache.
-                if bytes.len() as u64 != metadata.size || !is_still(file, metadata) {
-                    return;
-                }
-                let digest = digest(&bytes);
-                if *self.target.digest.get_or_init(|| digest) != digest {
-                    self.target.is_stale.store(true, Relaxed);
-                    return;
-                }
-                let is_settled = metadata.state().settles_in(EtagPolicy::Strict, now).is_zero();
-                self.target.is_certain.fetch_or(is_settled, Relaxed);
-                self.target.fill(&bytes, self.earlier.as_deref(), is_wanted);
-            }
+impl Compressed {
+    /// Reads the file, if it is still what this is to be made of.
+    pub(super) fn verify(&self, file: &Arc<SharedFile>, metadata: &Metadata) -> Option<FileBytes> {
+        let since = UNIX_EPOCH.elapsed().unwrap_or_default();
+        let now = Timestamp { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() };
+        let bytes = FileRange { file, offset: 0, length: metadata.size }.read().ok()?;
+        // It has changed while it was read: its entry is about to leave the cache.
+        if bytes.len() as u64 != metadata.size || !is_still(file, metadata) {
+            return None;
         }
+        let digest = digest(&bytes);
+        if *self.digest.get_or_init(|| digest) != digest {
+            self.is_stale.store(true, Relaxed);
+            return None;
+        }
+        let is_settled = metadata.state().settles_in(EtagPolicy::Strict, now).is_zero();
+        self.is_certain.fetch_or(is_settled, Relaxed);
+        Some(bytes)
     }
 }
 
@@ -368,6 +342,7 @@ fn digest(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
     use crate::site::file::OpenFile;
+    use crate::site::variants::jobs::{JOBS_MAX, OPEN_JOBS_MAX};
     use std::fs::{self, File};
     use std::io::{Seek, Write};
     use std::os::unix::fs::FileExt;
@@ -398,7 +373,7 @@ mod tests {
     }
 
     fn is_done(compressed: &Compressed) -> bool {
-        compressed.brotli.get().is_some()
+        compressed.is_made(Coding::Brotli)
     }
 
     #[test]
@@ -503,9 +478,16 @@ mod tests {
         let target = Arc::new(Compressed::new(Some(metadata)));
         let content = Content::File(shared, metadata);
         let job = Job { path: b"a"[..].into(), content, target: Arc::clone(&target), earlier: None };
-        job.carry_out(|| true);
+        assert!(
+            job.carry_out(Coding::Gzip)
+                .is_none_or(|_brotli| Metadata::of(&file).is_ok_and(|now| now == metadata))
+        );
         let now = Metadata::of(&file).expect("examined");
-        assert_eq!(is_done(&target), now == metadata, "unless it was all within one tick of the clock");
+        assert_eq!(
+            target.gzip.get().is_some(),
+            now == metadata,
+            "unless it was all within one tick of the clock"
+        );
     }
 
     /// A thread that waited for a server would compress nothing any more.
@@ -556,18 +538,19 @@ mod tests {
             let (metadata, source) = if is_file { (metadata, opened.clone()) } else { memory(&text(number)) };
             compressor.request(number.to_string().as_bytes(), &metadata, &source);
         }
-        let state = compressor.shared.lock();
-        assert_eq!((state.jobs.len(), state.open_jobs), (JOBS_MAX, OPEN_JOBS_MAX));
-        drop(state);
-        let wanted = |path: &[u8], target: &Arc<Compressed>| {
-            let job = Job {
-                path: path.into(),
-                content: Content::Memory(Arc::new(FileBytes::from(&b""[..]))),
-                target: Arc::clone(target),
-                earlier: None,
-            };
-            compressor.shared.lock().wants(&job)
-        };
+        let mut waiting = 0;
+        let mut open = 0;
+        {
+            let jobs = &mut compressor.shared.lock().jobs;
+            assert!(!jobs.has_room() && !jobs.has_room_for_open());
+            while let Some((_, job)) = jobs.pop() {
+                waiting += 1;
+                open += usize::from(matches!(job.content, Content::File(..)));
+            }
+            assert!(jobs.has_room() && jobs.has_room_for_open());
+        }
+        assert_eq!((waiting, open), (JOBS_MAX, OPEN_JOBS_MAX));
+        let wanted = |path: &[u8], target: &Arc<Compressed>| compressor.shared.lock().wants(path, target);
         let (metadata, source) = memory(&text(1));
         let before = Arc::clone(&compressor.shared.lock().kept.peek(&b"1"[..]).expect("it waits").compressed);
         assert!(wanted(b"1", &before));

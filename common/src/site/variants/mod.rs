@@ -10,6 +10,7 @@
 
 mod compressor;
 mod encode;
+mod jobs;
 
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
