@@ -1,0 +1,141 @@
+//! What goes on beside the workers: signals, the end of the grace period, a root that is replaced, statistics.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::Signals;
+
+use crate::machine::context::Counts;
+use crate::service::cli::cut_off;
+use crate::service::say::{self, say};
+use crate::service::shared::Service;
+use crate::service::shutdown::HURRY_MAX;
+
+/// How often the root's path is looked at.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the word that the grace period is over may take.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(20);
+
+/// A panic is a mistake in this program. What it leaves behind in memory that is shared can't be trusted, so whichever
+/// thread it is in, the server says so, drains, and ends with an error. Said without the standard library's hook, which
+/// would wait for standard error to take it.
+pub(super) fn end_with_panics(name: &'static str, service: &Arc<Service>) {
+    let service = Arc::clone(service);
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = thread::current();
+        let thread = thread.name().unwrap_or("of a connection");
+        service.shutdown.fail(format!("thread {thread} has panicked"));
+        // The one that writes what is said may hold its lock.
+        if thread != say::THREAD {
+            say(format_args!("{name}: thread {thread}: {panic}"));
+        }
+    }));
+}
+
+/// Ends the process when the grace period is over, whatever waits then: a thread in a disk that doesn't answer, say.
+/// All that can end in time has its own bounds, which come to less. A failure is told at once, not after the drain.
+pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("grace".to_owned()).spawn(move || {
+        // Fails only for want of memory, and then it is asked again.
+        while !service.shutdown.draining() {
+            let _ready = poll(&mut [PollFd::new(&service.shutdown, PollFlags::IN)], None);
+        }
+        if let Some(reason) = service.shutdown.failure() {
+            say(format_args!("{name}: error: {reason}; no new connections are accepted"));
+        }
+        let left = || service.shutdown.left(Instant::now(), service.config.grace).unwrap_or_default();
+        while !left().is_zero() {
+            thread::sleep(left());
+        }
+        if let Some(cut_off) = cut_off(&service) {
+            say(format_args!("{name}: {cut_off}"));
+        }
+        say(format_args!("{name}: error: some of the server still waited when --grace was over"));
+        say::finish(LAST_WORDS_MAX);
+        std::process::exit(1);
+    })?;
+    Ok(())
+}
+
+/// The first SIGINT or SIGTERM starts the drain. A second one ends the process at once, with the signal's exit code.
+/// SIGHUP opens the log's file again.
+pub(super) fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                if let Some(log) = &service.log {
+                    log.reopen();
+                }
+            } else if service.shutdown.draining() {
+                service.hurry(signal);
+                // What ends the process in time says who has been cut off.
+                thread::sleep(HURRY_MAX);
+                std::process::exit(128 + signal);
+            } else {
+                service.shutdown.drain();
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Says what is wrong with the site's rules.
+pub(super) fn tell_faults(name: &'static str, service: &Service) {
+    for fault in service.site.take_faults() {
+        say(format_args!("{name}: {fault}"));
+    }
+}
+
+/// Follows the root to where its path leads, and looks at its rules and at what is mounted, in a thread that may wait for
+/// any disk.
+pub(super) fn follow_root(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
+    let service = Arc::clone(service);
+    // Without it, what is mounted over a cached file is seen when the cache's entry has expired.
+    let mounts = File::open("/proc/self/mountinfo").ok();
+    thread::Builder::new().name("root".to_owned()).spawn(move || {
+        loop {
+            if wait_for_mounts(mounts.as_ref()) {
+                service.site.renew();
+            }
+            service.site.follow();
+            tell_faults(name, &service);
+        }
+    })?;
+    Ok(())
+}
+
+/// Waits for [`FOLLOW_INTERVAL`], or until something is mounted or unmounted (proc_pid_mountinfo(5)): true.
+fn wait_for_mounts(mounts: Option<&File>) -> bool {
+    let mut events: Vec<_> = mounts.iter().map(|file| PollFd::new(*file, PollFlags::PRI)).collect();
+    let interval = Timespec::try_from(FOLLOW_INTERVAL).expect("half a second");
+    let has_changed = poll(&mut events, Some(&interval)).is_ok_and(|changed| changed > 0);
+    if has_changed {
+        // Mounts often come in numbers, and whatever poll(2) says, this thread doesn't spin.
+        thread::sleep(FOLLOW_INTERVAL / 5);
+    }
+    has_changed
+}
+
+/// Prints one line to standard error at every interval.
+pub(super) fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) -> io::Result<()> {
+    let service = Arc::clone(service);
+    thread::Builder::new().name("stats".to_owned()).spawn(move || {
+        let mut earlier: (Counts, Instant) = (service.stats.totals(), Instant::now());
+        loop {
+            thread::sleep(interval);
+            let later = (service.stats.totals(), Instant::now());
+            let cached = service.stats.cached();
+            say(format_args!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1)));
+            earlier = later;
+        }
+    })?;
+    Ok(())
+}
