@@ -23,7 +23,14 @@
 mod clients;
 mod server;
 
+use common::service::cli::{Io, Model};
+
 pub use server::serve;
 
-/// What a worker holds open besides its listeners: events of cached files, and the bell that tells of places.
-pub const WORKER_DESCRIPTORS: u64 = 2;
+/// The model. A worker's descriptors: events of cached files, and the bell that tells of places.
+pub const MODEL: Model = Model {
+    io: Io::Blocking,
+    worker_descriptors: 2,
+    available: || Ok(()),
+    serve: |listeners, service, ready| serve(listeners, service, ready),
+};

@@ -11,7 +11,5 @@ use dlmalloc::GlobalDlmalloc;
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    common::service::cli::run("blocking", blocking::WORKER_DESCRIPTORS, |listeners, service, ready| {
-        blocking::serve(listeners, service, ready)
-    })
+    common::service::cli::run("blocking", &[blocking::MODEL])
 }

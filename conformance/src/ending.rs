@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use common::service::cli::{Serve, run_with};
+use common::service::cli::{Io, Model, Serve, run_with};
 use common::{Listeners, Service, Worker, run_workers};
 use libtest_mimic::Failed;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -80,5 +80,7 @@ pub fn become_if_asked() -> Option<ExitCode> {
     let Some((name, serve)) = ENDS.into_iter().find(|(name, _)| *name == end) else {
         return Some(ExitCode::FAILURE);
     };
-    Some(run_with(name, [name.to_owned()].into_iter().chain(arguments), WORKER_DESCRIPTORS, serve))
+    let model =
+        Model { io: Io::Blocking, worker_descriptors: WORKER_DESCRIPTORS, available: || Ok(()), serve };
+    Some(run_with(name, &[model], [name.to_owned()].into_iter().chain(arguments)))
 }

@@ -51,7 +51,15 @@ mod page_cache;
 mod poller;
 mod server;
 
+use common::service::cli::{Io, Model};
+
 pub use server::serve;
 
-/// What a worker holds open besides its listeners: the poller, events of the pool and of cached files, and the bell that tells of places.
-pub const WORKER_DESCRIPTORS: u64 = 4;
+/// The model. A worker's descriptors: the poller, events of the pool and of cached files, and the bell that tells of
+/// places.
+pub const MODEL: Model = Model {
+    io: Io::Epoll,
+    worker_descriptors: 4,
+    available: || Ok(()),
+    serve: |listeners, service, ready| serve(listeners, service, ready),
+};

@@ -9,7 +9,5 @@ use dlmalloc::GlobalDlmalloc;
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    common::service::cli::run("epoll", epoll::WORKER_DESCRIPTORS, |listeners, service, ready| {
-        epoll::serve(listeners, service, ready)
-    })
+    common::service::cli::run("epoll", &[epoll::MODEL])
 }

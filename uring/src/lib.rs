@@ -48,9 +48,16 @@ pub mod ring;
 mod server;
 mod setup;
 
+use common::service::cli::{Io, Model};
+
 pub use probe::available;
 pub use server::serve;
 
-/// What a worker holds open besides its listeners: the ring, events of the pool and of cached files, and the bell that tells of places, the latter
-/// three and the drain's for the ring once more.
-pub const WORKER_DESCRIPTORS: u64 = 8;
+/// The model. A worker's descriptors: the ring, events of the pool and of cached files, and the bell that tells of
+/// places, the latter three and the drain's for the ring once more.
+pub const MODEL: Model = Model {
+    io: Io::Uring,
+    worker_descriptors: 8,
+    available,
+    serve: |listeners, service, ready| serve(listeners, service, ready),
+};

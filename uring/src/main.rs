@@ -9,7 +9,5 @@ use dlmalloc::GlobalDlmalloc;
 static HEAP: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    common::service::cli::run("uring", uring::WORKER_DESCRIPTORS, |listeners, service, ready| {
-        uring::serve(listeners, service, ready)
-    })
+    common::service::cli::run("uring", &[uring::MODEL])
 }

@@ -3,6 +3,8 @@
 //! Not for production: each switch makes a server slower and doesn't change its responses. Switches are read once at
 //! startup, never per request.
 
+use crate::service::cli::Io;
+
 /// How a file gets to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum CopyMode {
@@ -45,17 +47,22 @@ impl Tune {
         Tune::Unbatched,
     ];
 
-    /// The server that has this optimization.
-    #[must_use]
-    pub fn server(self) -> &'static str {
+    /// The model that has this optimization.
+    pub(crate) fn io(self) -> Io {
         match self {
-            Tune::LevelTriggered | Tune::AlwaysPool => "epoll",
+            Tune::LevelTriggered | Tune::AlwaysPool => Io::Epoll,
             Tune::SingleAccept
             | Tune::SingleReceive
             | Tune::CoopTaskrun
             | Tune::UnlinkedSend
-            | Tune::Unbatched => "uring",
+            | Tune::Unbatched => Io::Uring,
         }
+    }
+
+    /// The server that has this optimization.
+    #[must_use]
+    pub fn server(self) -> &'static str {
+        self.io().name()
     }
 
     /// The copy mode in which this optimization applies to every file.

@@ -17,6 +17,7 @@ use crate::http::cors::Cors;
 use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
 use crate::service::cli::descriptors::Descriptors;
+use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::tune::{CopyMode, Tune};
@@ -107,6 +108,9 @@ pub(super) struct Flags {
     /// sidecars, only those beside them; or off
     #[arg(long, value_enum, value_name = "VARIANTS", default_value = "auto", env = "TRIPTYCH_COMPRESS")]
     pub(super) compress: Compress,
+    /// The I/O model: auto is io_uring where the system allows it, else epoll
+    #[arg(long, value_enum, value_name = "MODEL", default_value = "auto", env = "TRIPTYCH_IO")]
+    pub(super) io: Io,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     pub(super) copy: CopyMode,
@@ -204,20 +208,30 @@ fn grace(text: &str) -> Result<Duration, String> {
 
 pub(super) fn parse<T: Into<OsString> + Clone>(
     name: &'static str,
+    models: &[Model],
     arguments: impl IntoIterator<Item = T>,
 ) -> Result<Flags, clap::Error> {
     let mut command = Flags::command().name(name);
-    let has_switches = Tune::ALL.iter().any(|switch| switch.server() == name);
-    command = command.mut_arg("tune", |tune| tune.hide(!has_switches));
+    let has_switches = |switch: Tune| models.iter().any(|model| model.io == switch.io());
+    command = command.mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)));
+    let has_choice = models.len() > 1;
+    command = command.mut_arg("io", |io| if has_choice { io } else { io.hide(true) });
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let matches = variables::matches(&mut command, &arguments)?;
     let flags = Flags::from_arg_matches(&matches)?;
-    if let Some(switch) = flags.tune.iter().find(|switch| switch.server() != name) {
+    let io = if has_choice { flags.io } else { models[0].io };
+    if !has_choice && flags.io != Io::Auto && flags.io != io {
+        let setting = setting(&matches, "io", "--io", "TRIPTYCH_IO");
+        let asked = flags.io.name();
+        let line = format!("{setting}={asked}: this is `{name}`; `triptych` has the choice");
+        return Err(command.error(ErrorKind::ArgumentConflict, line));
+    }
+    if let Some(switch) = flags.tune.iter().find(|switch| switch.io() != io) {
         let setting = setting(&matches, "tune", "--tune", "TRIPTYCH_TUNE");
-        return Err(command.error(
-            ErrorKind::ArgumentConflict,
-            format!("{setting}={} applies to `{}` alone", switch.name(), switch.server()),
-        ));
+        let server = switch.io().name();
+        let hint = if has_choice { format!("; choose --io={server}") } else { String::new() };
+        let line = format!("{setting}={} applies to `{server}` alone{hint}", switch.name());
+        return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     if let Err(problem) = flags.fields() {
         let setting = setting(&matches, "header", "--header", "TRIPTYCH_HEADER");
@@ -301,9 +315,10 @@ impl Flags {
 pub(super) mod tests {
     use super::*;
     use crate::service::cli::descriptors::tests::descriptors;
+    use crate::service::cli::model::tests::model;
 
     pub(in super::super) fn flags(arguments: &[&str]) -> Result<Flags, clap::Error> {
-        parse("blocking", ["blocking"].iter().chain(arguments))
+        parse("blocking", &[model(Io::Blocking, || Ok(()))], ["blocking"].iter().chain(arguments))
     }
 
     #[test]
@@ -380,13 +395,20 @@ pub(super) mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(expected), "{error}");
         }
-        for (arguments, expected) in [
-            (["uring", "--tune", "level-triggered"], "`epoll` alone"),
-            (["blocking", "--tune", "unbatched"], "`uring` alone"),
+        let [uring, epoll, blocking] = [Io::Uring, Io::Epoll, Io::Blocking].map(|io| model(io, || Ok(())));
+        let all = [uring, epoll, blocking];
+        for (models, arguments, expected) in [
+            (&all[..1], ["", "--tune", "level-triggered"], "`epoll` alone"),
+            (&all[2..], ["", "--tune", "unbatched"], "`uring` alone"),
+            (&all[1..2], ["", "--io", "uring"], "--io=uring: this is `x`; `triptych` has the choice"),
+            (&all[..], ["", "--tune", "unbatched"], "`uring` alone; choose --io=uring"),
+            (&all[..], ["", "--io", "kqueue"], "possible values: auto, uring, epoll, blocking"),
         ] {
-            let error = parse(arguments[0], arguments).expect_err("of another server");
+            let error = parse("x", models, arguments).expect_err("of another server");
             assert!(error.to_string().contains(expected), "{error}");
         }
+        assert!(parse("x", &all, ["", "--tune=unbatched", "--io=uring"]).is_ok());
+        assert!(parse("x", &all[..1], ["", "--io=uring"]).is_ok());
     }
 
     /// Lines of a variable come the same way as several flags.
@@ -415,7 +437,9 @@ pub(super) mod tests {
 
     #[test]
     fn switches_are_repeatable() {
-        let parsed = parse("uring", ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
+        let uring = model(Io::Uring, || Ok(()));
+        let parsed =
+            parse("uring", &[uring], ["uring", "--tune=unbatched,single-accept", "--tune", "coop-taskrun"]);
         let config = parsed.expect("good flags").config(&descriptors(1 << 20));
         assert_eq!(config.tune, [Tune::Unbatched, Tune::SingleAccept, Tune::CoopTaskrun]);
         assert!(config.tuned(Tune::Unbatched) && !config.tuned(Tune::UnlinkedSend));

@@ -3,9 +3,9 @@
 mod beside;
 mod descriptors;
 mod flags;
+mod model;
 
 use std::ffi::OsString;
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::machine::notice::Notice;
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::flags::{Flags, parse};
+use crate::service::cli::model::Choice;
 use crate::service::listen::Listeners;
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
@@ -23,36 +24,34 @@ use crate::service::shared::Service;
 use crate::service::start::StartError;
 use crate::site::root::Site;
 
-/// A backend's `serve`.
-pub type Serve = fn(Listeners, &Arc<Service>, &mut dyn FnMut()) -> io::Result<()>;
+pub use model::{Io, Model, Serve};
 
-/// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
-///
-/// A worker holds `worker_descriptors`, besides its listeners.
+/// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code. `models` are
+/// those that it can serve with, the best one first.
 ///
 /// The exit code is 0 after a drain, 1 if the server can't start or has failed, or if answers were cut off, 2 for bad
 /// usage. After a second signal it is 128 and the signal's number.
-pub fn run(name: &'static str, worker_descriptors: u64, serve: Serve) -> ExitCode {
-    run_with(name, std::env::args_os(), worker_descriptors, serve)
+pub fn run(name: &'static str, models: &[Model]) -> ExitCode {
+    run_with(name, models, std::env::args_os())
 }
 
 /// As [`run`], with these arguments, of which the first one is the program's name.
 pub fn run_with<T: Into<OsString> + Clone>(
     name: &'static str,
+    models: &[Model],
     arguments: impl IntoIterator<Item = T>,
-    worker_descriptors: u64,
-    serve: Serve,
 ) -> ExitCode {
-    let flags = match parse(name, arguments) {
+    let flags = match parse(name, models, arguments) {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
     let mut end_wait = say::FINISH_MAX;
-    let descriptors = Descriptors::count(worker_descriptors);
+    let choice = Choice::of(models, flags.io);
+    let descriptors = Descriptors::count(choice.model.worker_descriptors);
     let outcome = flags
         .check(&descriptors)
         .and_then(|()| outlive_size_limits())
-        .and_then(|()| start(name, &flags, &descriptors, serve, &mut end_wait));
+        .and_then(|()| start(name, &flags, &descriptors, &choice, &mut end_wait));
     let code = match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -76,7 +75,7 @@ fn start(
     name: &'static str,
     flags: &Flags,
     descriptors: &Descriptors,
-    serve: Serve,
+    choice: &Choice,
     end_wait: &mut Duration,
 ) -> Result<ExitCode, StartError> {
     // First of all, so that none of them ends the process; those that come early are followed once it serves.
@@ -105,13 +104,17 @@ fn start(
     }
     let endpoints = listeners.endpoints().to_vec();
     let workers = workers(service.config.workers);
+    let how = choice.text();
     let root = flags.root.display();
-    let served = serve(listeners, &service, &mut || {
+    let served = (choice.model.serve)(listeners, &service, &mut || {
+        if let Some(reason) = choice.reason() {
+            say(format_args!("{name}: without io_uring: {reason}"));
+        }
         if let Some(warning) = &warning {
             say(format_args!("{name}: warning: {warning}"));
         }
         for endpoint in &endpoints {
-            say(format_args!("{name}: serving {root} on http://{endpoint}/ ({workers})"));
+            say(format_args!("{name}: serving {root} on http://{endpoint}/{how} ({workers})"));
         }
     });
     if let Some(log) = &service.log {
