@@ -43,6 +43,7 @@ mod listener;
 mod operation;
 mod probe;
 pub mod refusal;
+mod restrictions;
 #[allow(unsafe_code)]
 pub mod ring;
 mod server;

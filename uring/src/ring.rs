@@ -17,6 +17,9 @@
 //!    [`Ring::submit_and_wait`] submits as often as needed.
 //! 6. One thread creates the ring, uses it and drops it: `Ring` isn't `Send`.
 
+#[cfg(feature = "torn-chains")]
+#[deny(unsafe_code)]
+mod attempts;
 #[deny(unsafe_code)]
 mod completions;
 #[deny(unsafe_code)]
@@ -43,6 +46,7 @@ use crate::buffers::{ProvidedBuffers, ReadBuffer, ReadBuffers, SingleBuffers};
 use crate::chains::Chains;
 use crate::operation::{InFlight, Memory, Message, Operation, length_of};
 use crate::refusal::Refusal;
+use crate::restrictions::restrict_and_enable;
 use crate::setup::build;
 
 use ways::Ways;
@@ -160,6 +164,7 @@ impl Ring {
         registered.map_err(Refusal::Setup)?;
         ring.submitter().register_iowq_max_workers(&mut { KERNEL_WORKERS_MAX }).map_err(Refusal::Setup)?;
         ring.register_receive_buffers().map_err(Refusal::Buffers)?;
+        restrict_and_enable(ring.submitter()).map_err(Refusal::Setup)?;
         Ok(ring)
     }
 
@@ -561,6 +566,16 @@ impl Ring {
         // SAFETY: `enter` requires valid arguments: it submits what is queued, or less, and names no memory.
         let entered = unsafe { self.submitter().enter::<()>(entries, 0, 0, None) };
         self.entered(entered)
+    }
+
+    /// Carries out an operation that names no memory, or memory that is there for ever, and returns its result.
+    #[cfg(feature = "torn-chains")]
+    fn attempt(&mut self, entry: Sqe) -> io::Result<usize> {
+        // SAFETY: `push` requires the entry's memory to outlive it: only `try_to_get_out` calls this, with static memory.
+        unsafe { self.push([entry]) };
+        self.submit_and_wait(Some(Duration::from_secs(10)))?;
+        let completion = self.batch.pop_front().ok_or(io::ErrorKind::TimedOut)?;
+        completion.count()
     }
 
     /// The number of entries that the kernel hasn't taken yet.

@@ -62,7 +62,11 @@ pub(crate) fn build(options: &Options) -> io::Result<(IoUring, &'static str)> {
     let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
     for Rung { kernel, flags, .. } in options.ladder() {
         let mut builder = IoUring::builder();
-        flags(&mut builder).setup_submit_all().setup_cqsize(options.completions).setup_clamp();
+        flags(&mut builder)
+            .setup_r_disabled()
+            .setup_submit_all()
+            .setup_cqsize(options.completions)
+            .setup_clamp();
         match builder.build(options.submissions) {
             Ok(io) => return Ok((io, kernel)),
             // This kernel doesn't know the flags: try the next rung.

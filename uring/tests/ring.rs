@@ -48,6 +48,7 @@ const TESTS: &[Test] = &[
     ("flight::of_an_ended_operation_cancels_nothing", flight_of_an_ended_operation_cancels_nothing),
     ("drop::leaks_what_is_in_flight", drop_leaks_what_is_in_flight),
     ("drop::submits_pending_closes", drop_submits_pending_closes),
+    ("restrictions::let_nothing_out", restrictions_let_nothing_out),
     ("finish::frees_what_was_in_flight", finish_frees_what_was_in_flight),
 ];
 
@@ -662,5 +663,20 @@ fn finish_frees_what_was_in_flight() -> Outcome {
     assert!(buffers.upgrade().is_none(), "nothing was in flight, nothing is leaked");
     assert_eq!((Rc::strong_count(&one), Rc::strong_count(&listener), Arc::strong_count(&file)), (1, 1, 1));
     drop((their_one, their_two));
+    Ok(())
+}
+
+/// Whoever has taken over the process can't use the ring to get past its seccomp filter.
+fn restrictions_let_nothing_out() -> Outcome {
+    let mut ring = small_ring()?;
+    for (number, (name, result)) in ring.try_to_get_out().into_iter().enumerate() {
+        let errno = result.map_err(|error| error.raw_os_error());
+        let expected = match number {
+            0 => Ok(0),
+            1 => Err(Some(libc::EBADF)),
+            _ => Err(Some(libc::EACCES)),
+        };
+        assert_eq!(errno, expected, "{name}");
+    }
     Ok(())
 }
