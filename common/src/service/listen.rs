@@ -89,11 +89,22 @@ fn listen_first(address: SocketAddr, send_buffer_bytes: Option<usize>) -> io::Re
     }
 }
 
+/// An address that is listened on, and the sockets that do.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where, with the actual port.
+    pub endpoint: Endpoint,
+    /// Non-blocking sockets that listen there. Where they are several, the kernel divides the connections among them
+    /// (`SO_REUSEPORT`), so none may be left without somebody who accepts.
+    pub sockets: Vec<OwnedFd>,
+}
+
 /// The sockets of a server that is about to start. They are already listening, so no connection is refused any more.
 #[derive(Debug)]
 pub struct Listeners {
-    endpoints: Vec<Endpoint>,
-    workers: Vec<Vec<OwnedFd>>,
+    /// Each has at least one socket per worker.
+    bound: Vec<Bound>,
+    workers: usize,
     names: Vec<OwnedFd>,
 }
 
@@ -103,16 +114,31 @@ impl Listeners {
     /// # Errors
     /// One line with the address, the reason and a remedy.
     pub fn bind(endpoints: &[Endpoint], config: &Config) -> Result<Listeners, StartError> {
-        let mut listeners = Listeners { endpoints: Vec::new(), workers: Vec::new(), names: Vec::new() };
-        listeners.workers.resize_with(config.workers, Vec::new);
+        let mut listeners = Listeners { bound: Vec::new(), workers: config.workers, names: Vec::new() };
         for Endpoint::Tcp(address) in endpoints {
             let bound = listeners.bind_tcp(*address, config).map_err(|error| explain(*address, &error))?;
-            listeners.endpoints.push(Endpoint::Tcp(bound));
+            listeners.bound.push(bound);
         }
         Ok(listeners)
     }
 
-    fn bind_tcp(&mut self, address: SocketAddr, config: &Config) -> io::Result<SocketAddr> {
+    /// Sockets that listen already, for so many workers. Of an address that has fewer sockets, some are duplicated, so
+    /// that every worker accepts its connections; of one that has more, some workers have several.
+    ///
+    /// # Errors
+    /// When the process is out of descriptors.
+    pub fn of(mut bound: Vec<Bound>, workers: usize) -> io::Result<Listeners> {
+        for Bound { sockets, .. } in &mut bound {
+            let own = sockets.len();
+            for index in own..workers.max(own) {
+                let shared = sockets.get(index % own.max(1)).map(OwnedFd::try_clone);
+                sockets.extend(shared.transpose()?);
+            }
+        }
+        Ok(Listeners { bound, workers, names: Vec::new() })
+    }
+
+    fn bind_tcp(&mut self, address: SocketAddr, config: &Config) -> io::Result<Bound> {
         // SO_REUSEPORT would silently share the port with another server of the same user. So the first socket listens
         // without it: of several servers that are started in the same moment, the kernel lets one do that. Only then
         // does it share, and it stays: a socket that lets go of the port would make room for another server.
@@ -120,33 +146,45 @@ impl Listeners {
         let bound = net::getsockname(&first)?.try_into()?;
         // Without a name, other servers only wait longer before they give up.
         self.names.extend(take_name(bound));
-        if self.workers.len() > 1 {
+        if self.workers > 1 {
             sockopt::set_socket_reuseport(&first, true)?;
         }
         let mut sockets = vec![first];
-        while sockets.len() < self.workers.len() {
+        while sockets.len() < self.workers {
             sockets.push(listen_socket(bound, config.send_buffer_bytes)?);
         }
-        for (worker, socket) in self.workers.iter_mut().zip(sockets) {
-            worker.push(socket);
-        }
-        Ok(bound)
+        Ok(Bound { endpoint: Endpoint::Tcp(bound), sockets })
     }
 
-    /// What tells other processes that a server listens here, to be held for as long as it does.
-    pub(crate) fn take_names(&mut self) -> Vec<OwnedFd> {
+    /// What tells other processes that a server listens here, to be held for as long as it does, by whoever has bound
+    /// the addresses.
+    pub fn take_names(&mut self) -> Vec<OwnedFd> {
         std::mem::take(&mut self.names)
     }
 
     /// The endpoints, with their actual ports.
     #[must_use]
-    pub fn endpoints(&self) -> &[Endpoint] {
-        &self.endpoints
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        self.bound.iter().map(|bound| bound.endpoint).collect()
+    }
+
+    /// The sockets, to be handed to whoever serves: see [`Listeners::of`]. The names are left to the caller, who takes
+    /// them before.
+    #[must_use]
+    pub fn into_bound(self) -> Vec<Bound> {
+        self.bound
     }
 
     /// The sockets, one list per worker.
     pub(crate) fn into_workers(self) -> Vec<Vec<OwnedFd>> {
-        self.workers
+        let mut workers = Vec::new();
+        workers.resize_with(self.workers, Vec::new);
+        for bound in self.bound {
+            for (index, socket) in bound.sockets.into_iter().enumerate() {
+                workers[index % self.workers].push(socket);
+            }
+        }
+        workers
     }
 }
 
@@ -190,14 +228,60 @@ mod tests {
             listeners.endpoints().iter().map(|Endpoint::Tcp(address)| address.port()).collect();
         assert!(ports[0] != 0 && ports[1] != 0 && ports[0] != ports[1]);
         for sockets in listeners.into_workers() {
-            let bound: Vec<u16> = sockets
-                .iter()
-                .map(|socket| {
-                    SocketAddr::try_from(net::getsockname(socket).expect("a name")).expect("inet").port()
-                })
-                .collect();
-            assert_eq!(bound, ports);
+            assert_eq!(bound_ports(&sockets), ports);
         }
+    }
+
+    fn bound_ports(sockets: &[OwnedFd]) -> Vec<u16> {
+        let port =
+            |socket| SocketAddr::try_from(net::getsockname(socket).expect("a name")).expect("inet").port();
+        sockets.iter().map(port).collect()
+    }
+
+    #[test]
+    fn sockets_are_divided_over_any_number_of_workers() {
+        let any: Endpoint = "127.0.0.1:0".parse().expect("an address");
+        for (bound, workers, expected) in
+            [(1, 1, &[2][..]), (1, 3, &[2, 2, 2]), (3, 2, &[4, 2]), (2, 5, &[2; 5]), (4, 4, &[2; 4])]
+        {
+            let mut listeners = Listeners::bind(&[any, any], &config(bound)).expect("bound");
+            let names = listeners.take_names();
+            assert_eq!(names.len(), 2);
+            let taken = listeners.into_bound();
+            assert!(taken.iter().all(|one| one.sockets.len() == bound));
+            let addresses: Vec<_> = taken.iter().map(|one| one.endpoint).collect();
+            let listeners = Listeners::of(taken, workers).expect("divided");
+            assert_eq!(listeners.endpoints(), addresses);
+            let own: Vec<u16> = addresses.iter().map(|Endpoint::Tcp(address)| address.port()).collect();
+            let of_workers = listeners.into_workers();
+            assert_eq!(of_workers.iter().map(Vec::len).collect::<Vec<_>>(), expected);
+            for sockets in &of_workers {
+                let ports = bound_ports(sockets);
+                assert!(own.iter().all(|port| ports.contains(port)), "{ports:?} of {own:?}");
+            }
+            for Endpoint::Tcp(address) in addresses {
+                assert!(Listeners::bind(&[Endpoint::Tcp(address)], &config(1)).is_err(), "still held");
+                reach_all(address, &of_workers, bound.min(workers));
+            }
+        }
+    }
+
+    /// Connects until so many workers have a connection that none of the others has taken.
+    fn reach_all(address: SocketAddr, workers: &[Vec<OwnedFd>], own: usize) {
+        let clients: Vec<_> = (0..200).map(|_| TcpStream::connect(address).expect("connected")).collect();
+        let (mut accepted, mut reached) = (0, 0);
+        for sockets in workers {
+            let before = accepted;
+            for socket in sockets {
+                let flags = rustix::io::fcntl_getfd(socket).expect("flags");
+                assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "nobody inherits it");
+                while net::accept(socket).is_ok() {
+                    accepted += 1;
+                }
+            }
+            reached += usize::from(accepted > before);
+        }
+        assert_eq!((accepted, reached), (clients.len(), own), "of {} workers", workers.len());
     }
 
     #[test]

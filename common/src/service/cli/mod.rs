@@ -102,7 +102,7 @@ fn start(
     if let Some(interval) = flags.stats {
         beside::report_stats(name, &service, interval)?;
     }
-    let endpoints = listeners.endpoints().to_vec();
+    let endpoints = listeners.endpoints();
     let workers = workers(service.config.workers);
     let how = choice.text();
     let root = flags.root.display();
