@@ -40,6 +40,21 @@ impl CurrentSite {
         }
     }
 
+    /// As [`follow`](Self::follow), but stays where it is: whether the root's path leads elsewhere. This may wait for a
+    /// disk.
+    pub(crate) fn stay(&self, mounted: bool) -> bool {
+        let (site, _) = self.get();
+        if site.has_moved() {
+            return true;
+        }
+        if mounted {
+            self.renew();
+        } else if let Some(other) = site.revised() {
+            self.set(other);
+        }
+        false
+    }
+
     /// What is wrong with the rules that are in force now, where that hasn't been told yet: a line for each fault.
     pub(crate) fn take_faults(&self) -> Vec<String> {
         std::mem::take(&mut *self.faults.lock().unwrap_or_else(PoisonError::into_inner))

@@ -52,11 +52,20 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened for appending.
     pub fn open(path: &Path) -> Result<AccessLog, StartError> {
+        let file = AccessLog::open_file(path)?;
+        Ok(AccessLog::start(file, Some(path).filter(|path| *path != Path::new("-")))?)
+    }
+
+    /// The file of a log, to be appended to; `-` is standard output.
+    ///
+    /// # Errors
+    /// If it can't be opened for appending.
+    pub fn open_file(path: &Path) -> Result<File, StartError> {
         let open = || {
             if path == Path::new("-") {
-                AccessLog::start(File::from(io::stdout().as_fd().try_clone_to_owned()?), None)
+                Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
             } else {
-                AccessLog::start(append_to(path)?, Some(path))
+                append_to(path)
             }
         };
         open().map_err(|error| {

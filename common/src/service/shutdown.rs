@@ -25,6 +25,8 @@ pub struct Shutdown {
     begun: OnceLock<Instant>,
     /// Why it has begun, if that is an error.
     failure: OnceLock<String>,
+    /// Another process serves already.
+    handed_over: OnceLock<()>,
     /// The signal that has asked for the end at once.
     hurry: OnceLock<(i32, Instant)>,
     flag: Arc<DrainFlag>,
@@ -41,10 +43,19 @@ impl Shutdown {
         Ok(Shutdown {
             begun: OnceLock::new(),
             failure: OnceLock::new(),
+            handed_over: OnceLock::new(),
             hurry: OnceLock::new(),
             flag: Arc::default(),
             event,
         })
+    }
+
+    /// Starts the drain because another process has taken over, on the same sockets. Nobody waits for this one to end, so
+    /// idle connections stay open for half of the grace period: a client that is about to send a request finds the
+    /// connection open, and is told with the answer to open another one.
+    pub fn hand_over(&self) {
+        let _already = self.handed_over.set(());
+        self.drain();
     }
 
     /// Starts the drain. Further calls have no effect.
@@ -99,7 +110,7 @@ impl Shutdown {
         let elapsed = now.saturating_duration_since(*begun);
         if elapsed >= served(grace) || self.hurried_by().is_some() {
             Drain::Over
-        } else if elapsed >= QUIET {
+        } else if elapsed >= self.quiet(grace) {
             Drain::Closing
         } else {
             Drain::Quiet
@@ -112,10 +123,18 @@ impl Shutdown {
         let begun = *self.begun.get()?;
         let next = match self.phase(now, grace) {
             Drain::Serving | Drain::Over => return None,
-            Drain::Quiet => begun + QUIET.min(served(grace)),
+            Drain::Quiet => begun + self.quiet(grace),
             Drain::Closing => begun + served(grace),
         };
         Some(next.saturating_duration_since(now))
+    }
+
+    /// How long idle connections stay open.
+    fn quiet(&self, grace: Duration) -> Duration {
+        match self.handed_over.get() {
+            Some(()) => served(grace) / 2,
+            None => QUIET.min(served(grace)),
+        }
     }
 
     /// Time until the process has to be gone; `None` before the drain.
@@ -147,6 +166,24 @@ mod tests {
     fn most_of_the_grace_period_is_for_answers() {
         for (grace, left) in [(0, 0), (8, 7), (16, 15), (30, 29), (3600, 3599)] {
             assert_eq!(served(Duration::from_secs(grace)), Duration::from_secs(left));
+        }
+    }
+
+    #[test]
+    fn idle_connections_outlast_a_takeover() {
+        let shutdown = Shutdown::new().expect("an eventfd");
+        let grace = Duration::from_secs(30);
+        shutdown.hand_over();
+        let begun = *shutdown.begun.get().expect("begun");
+        for (after, phase, wait) in [
+            (0, Drain::Quiet, Some(14_500)),
+            (14_499, Drain::Quiet, Some(1)),
+            (14_500, Drain::Closing, Some(14_500)),
+            (29_000, Drain::Over, None),
+        ] {
+            let now = begun + Duration::from_millis(after);
+            assert_eq!(shutdown.phase(now, grace), phase);
+            assert_eq!(shutdown.wait(now, grace), wait.map(Duration::from_millis));
         }
     }
 

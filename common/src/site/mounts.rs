@@ -2,9 +2,11 @@
 //!
 //! Reading the list asks no file system anything, so it doesn't wait for one that is dead.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 use rustix::fs::{AtFlags, StatFs, StatxFlags, fstatfs, statfs, statx};
 
@@ -20,6 +22,30 @@ const LAYERED_INODES_END: u64 = 1 << 32;
 
 /// How often the counts of two file systems are compared, since they change while they are read.
 const COMPARISONS_MAX: usize = 16;
+
+/// Read at once of the list.
+const LIST_BYTES: usize = 64 * 1024;
+
+/// The list, opened once: a process that may open nothing any more can still read it. poll(2) says when it has changed
+/// (`POLLPRI`). `None` without `/proc`.
+pub(crate) fn list() -> Option<&'static File> {
+    static LIST: OnceLock<Option<File>> = OnceLock::new();
+    LIST.get_or_init(|| File::open("/proc/self/mountinfo").ok()).as_ref()
+}
+
+/// From its beginning; whoever else reads it isn't disturbed.
+fn read(list: &File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let begun = bytes.len();
+        bytes.resize(begun + LIST_BYTES, 0);
+        let got = list.read_at(&mut bytes[begun..], begun as u64).unwrap_or(0);
+        bytes.truncate(begun + got);
+        if got == 0 {
+            return bytes;
+        }
+    }
+}
 
 /// One line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +74,7 @@ impl Mounts {
     /// The mounts at and beneath a directory. Without `/proc`, nothing is known of any. This may wait for the root's
     /// file system, and for no other.
     pub(crate) fn at(root: impl AsFd) -> Mounts {
-        let listed = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let listed = list().map(read).unwrap_or_default();
         let all: Vec<_> = listed.split(|byte| *byte == b'\n').filter_map(parse).collect();
         let id = mount_of(&root);
         let path = fs::read_link(format!("/proc/self/fd/{}", root.as_fd().as_raw_fd())).unwrap_or_default();

@@ -123,12 +123,24 @@ impl Site {
         }
     }
 
+    /// Whether the root's path leads to another directory now. This may wait for a disk.
+    pub(crate) fn has_moved(&self) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, &self.path, flags, Mode::empty()).is_ok_and(|root| !self.is_root(&root))
+    }
+
+    fn is_root(&self, directory: &OwnedFd) -> bool {
+        let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
+        match (identity(directory), identity(&self.root)) {
+            (Ok(now), Ok(before)) => now == before,
+            _ => true,
+        }
+    }
+
     /// The site that the root's path leads to now, if that is another directory. This may wait for a disk.
     pub(crate) fn moved(&self) -> Option<Site> {
         let moved = Site::open_bare(&self.path, self.options.clone()).ok()?;
-        let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
-        let (now, before) = (identity(&moved.root).ok()?, identity(&self.root).ok()?);
-        (now != before).then(|| moved.with_rules())
+        (!self.is_root(&moved.root)).then(|| moved.with_rules())
     }
 
     /// The same site with the rules that its files have now, if those have changed. This may wait for a disk.

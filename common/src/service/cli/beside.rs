@@ -15,6 +15,7 @@ use crate::service::cli::cut_off;
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::shutdown::HURRY_MAX;
+use crate::site::mounts;
 
 /// How often the root's path is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -96,16 +97,32 @@ pub(super) fn tell_faults(name: &'static str, service: &Service) {
 
 /// Follows the root to where its path leads, and looks at its rules and at what is mounted, in a thread that may wait for
 /// any disk.
-pub(super) fn follow_root(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
+///
+/// Where the process may read nothing beyond the root that it has opened, it stays there, and `on_moved` is called each
+/// time that the path is found to lead elsewhere.
+pub(super) fn follow_root(
+    name: &'static str,
+    service: &Arc<Service>,
+    on_moved: Option<Box<dyn Fn() + Send>>,
+) -> io::Result<()> {
     let service = Arc::clone(service);
-    // Without it, what is mounted over a cached file is seen when the cache's entry has expired.
-    let mounts = File::open("/proc/self/mountinfo").ok();
     thread::Builder::new().name("root".to_owned()).spawn(move || {
         loop {
-            if wait_for_mounts(mounts.as_ref()) {
-                service.site.renew();
+            // Without the list, what is mounted over a cached file is seen when the cache's entry has expired.
+            let mounted = wait_for_mounts(mounts::list());
+            match &on_moved {
+                Some(on_moved) => {
+                    if service.site.stay(mounted) {
+                        on_moved();
+                    }
+                }
+                None => {
+                    if mounted {
+                        service.site.renew();
+                    }
+                    service.site.follow();
+                }
             }
-            service.site.follow();
             tell_faults(name, &service);
         }
     })?;

@@ -1,7 +1,9 @@
 //! The flags.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -16,10 +18,14 @@ use crate::http::conditional::EtagPolicy;
 use crate::http::cors::Cors;
 use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
+use crate::service::cli::Outside;
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
+use crate::service::listen::Listeners;
+use crate::service::log::AccessLog;
+use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::CacheLevel;
@@ -30,7 +36,7 @@ use crate::site::variants::Compress;
 /// Serve a directory over HTTP.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
-pub(super) struct Flags {
+pub struct Flags {
     /// The directory to serve
     #[arg(default_value = ".", env = "TRIPTYCH_ROOT")]
     pub(super) root: PathBuf,
@@ -252,6 +258,38 @@ impl Flags {
     pub(super) fn worker_count(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.workers.map_or_else(cores, usize::from)
+    }
+
+    /// Opens what a server needs from outside its root, and the names that say that it is alive, to be held for as long
+    /// as it is.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn open_outside(&self) -> Result<(Outside, Vec<OwnedFd>), StartError> {
+        let config = Config { workers: self.worker_count(), ..Config::default() };
+        let mut listeners = Listeners::bind(&self.listen, &config)?;
+        let names = listeners.take_names();
+        Ok((Outside { bound: listeners.into_bound(), log: self.open_log()? }, names))
+    }
+
+    /// Opens the access log's file, if there is to be one.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    pub fn open_log(&self) -> Result<Option<File>, StartError> {
+        self.access_log.as_deref().map(AccessLog::open_file).transpose()
+    }
+
+    /// Where the access log's file can be opened again; `None` if there is none, or it is standard output.
+    #[must_use]
+    pub fn log_path(&self) -> Option<&Path> {
+        self.access_log.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    /// The directory to serve.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     pub(super) fn site(&self) -> SiteOptions {

@@ -6,6 +6,10 @@ mod flags;
 mod model;
 
 use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,19 +19,113 @@ use signal_hook::iterator::Signals;
 
 use crate::machine::notice::Notice;
 use crate::service::cli::descriptors::Descriptors;
-use crate::service::cli::flags::{Flags, parse};
+use crate::service::cli::flags::parse;
 use crate::service::cli::model::Choice;
-use crate::service::listen::Listeners;
+use crate::service::listen::{Bound, Listeners};
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::start::StartError;
 use crate::site::root::Site;
 
+pub use flags::Flags;
 pub use model::{Io, Model, Serve};
 
-/// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code. `models` are
-/// those that it can serve with, the best one first.
+/// A program that serves: what it is called, and the models that it can serve with, the best one first.
+#[derive(Clone, Copy, Debug)]
+pub struct Program<'a> {
+    /// With which every line that it says begins.
+    pub name: &'static str,
+    /// One, or several to choose from.
+    pub models: &'a [Model],
+}
+
+/// What a server needs from outside its root; it is opened before anything is served.
+#[derive(Debug)]
+pub struct Outside {
+    /// The sockets that listen.
+    pub bound: Vec<Bound>,
+    /// The access log's file, if there is one.
+    pub log: Option<File>,
+}
+
+/// What is around a serving process: signals and nothing else ([`Alone`]), or another process that keeps it.
+pub trait Around {
+    /// Opens what is outside the root, or takes what was opened for it.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError>;
+
+    /// The root is open, and this process has no other thread yet.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    fn confine(&mut self, root: BorrowedFd<'_>) -> Result<(), StartError>;
+
+    /// From now on the service can be told to drain, to open its log again.
+    ///
+    /// # Errors
+    /// If a thread can't be started.
+    fn follow(&mut self, service: &Arc<Service>) -> io::Result<()>;
+
+    /// What to do where the root's path leads elsewhere, if it isn't to be followed in this process.
+    fn on_moved(&self) -> Option<Box<dyn Fn() + Send>>;
+
+    /// All workers are set up, but none runs yet. Returns what the start line is to say of what is around.
+    ///
+    /// # Errors
+    /// One line for the operator: nothing is served.
+    fn ready(&mut self) -> Result<String, StartError>;
+
+    /// The server serves, and has said so.
+    fn serving(&mut self);
+}
+
+/// A process that nobody keeps.
+#[derive(Debug)]
+pub struct Alone {
+    signals: Option<Signals>,
+    _names: Vec<OwnedFd>,
+}
+
+impl Alone {
+    /// Registers the signals, so that none of them ends the process; those that come early are followed once it serves.
+    ///
+    /// # Errors
+    /// Those of sigaction(2).
+    pub fn new() -> io::Result<Alone> {
+        Ok(Alone { signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: Vec::new() })
+    }
+}
+
+impl Around for Alone {
+    fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
+        let (outside, names) = flags.open_outside()?;
+        self._names = names;
+        Ok(outside)
+    }
+
+    fn confine(&mut self, _root: BorrowedFd<'_>) -> Result<(), StartError> {
+        Ok(())
+    }
+
+    fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
+        self.signals.take().map_or(Ok(()), |signals| beside::follow_signals(signals, service))
+    }
+
+    fn on_moved(&self) -> Option<Box<dyn Fn() + Send>> {
+        None
+    }
+
+    fn ready(&mut self) -> Result<String, StartError> {
+        Ok(String::new())
+    }
+
+    fn serving(&mut self) {}
+}
+
+/// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
 ///
 /// The exit code is 0 after a drain, 1 if the server can't start or has failed, or if answers were cut off, 2 for bad
 /// usage. After a second signal it is 128 and the signal's number.
@@ -41,26 +139,64 @@ pub fn run_with<T: Into<OsString> + Clone>(
     models: &[Model],
     arguments: impl IntoIterator<Item = T>,
 ) -> ExitCode {
-    let flags = match parse(name, models, arguments) {
-        Ok(flags) => flags,
+    let program = Program { name, models };
+    match program.parse(arguments) {
+        Ok(flags) => match Alone::new() {
+            Ok(mut alone) => program.serve(&flags, &mut alone),
+            Err(error) => program.fail(&error.into()),
+        },
         Err(error) => error.exit(),
-    };
-    let mut end_wait = say::FINISH_MAX;
-    let choice = Choice::of(models, flags.io);
-    let descriptors = Descriptors::count(choice.model.worker_descriptors);
-    let outcome = flags
-        .check(&descriptors)
-        .and_then(|()| outlive_size_limits())
-        .and_then(|()| start(name, &flags, &descriptors, &choice, &mut end_wait));
-    let code = match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            say(format_args!("{name}: error: {error}"));
-            ExitCode::FAILURE
-        }
-    };
-    say::finish(end_wait);
-    code
+    }
+}
+
+impl Program<'_> {
+    /// The flags in these arguments, of which the first one is the program's name, and in the environment.
+    ///
+    /// # Errors
+    /// What clap says, or one line about a variable.
+    pub fn parse<T: Into<OsString> + Clone>(
+        &self,
+        arguments: impl IntoIterator<Item = T>,
+    ) -> Result<Flags, clap::Error> {
+        parse(self.name, self.models, arguments)
+    }
+
+    /// Serves until the end, and says whatever there is to be said.
+    pub fn serve(&self, flags: &Flags, around: &mut dyn Around) -> ExitCode {
+        let mut end_wait = say::FINISH_MAX;
+        let choice = Choice::of(self.models, flags.io);
+        let descriptors = Descriptors::count(choice.model.worker_descriptors);
+        let outcome = flags
+            .check(&descriptors)
+            .and_then(|()| outlive_size_limits())
+            .and_then(|()| start(self.name, flags, &descriptors, &choice, around, &mut end_wait));
+        let code = match outcome {
+            Ok(code) => code,
+            Err(error) => {
+                say(format_args!("{}: error: {error}", self.name));
+                ExitCode::FAILURE
+            }
+        };
+        say::finish(end_wait);
+        code
+    }
+
+    /// Says why the program can't go on.
+    pub fn fail(&self, error: &StartError) -> ExitCode {
+        self.say(format_args!("error: {error}"));
+        say::finish(say::FINISH_MAX);
+        ExitCode::FAILURE
+    }
+
+    /// Says a line on standard error, at some time soon. This never waits and never fails.
+    pub fn say(&self, line: fmt::Arguments<'_>) {
+        say(format_args!("{}: {line}", self.name));
+    }
+
+    /// Waits until all has been said, for a second at most.
+    pub fn finish_saying(&self) {
+        say::finish(say::FINISH_MAX);
+    }
 }
 
 /// A log that reaches a size limit (setrlimit(2), `RLIMIT_FSIZE`) is a log that can't be written, and no reason to end:
@@ -76,19 +212,19 @@ fn start(
     flags: &Flags,
     descriptors: &Descriptors,
     choice: &Choice,
+    around: &mut dyn Around,
     end_wait: &mut Duration,
 ) -> Result<ExitCode, StartError> {
-    // First of all, so that none of them ends the process; those that come early are followed once it serves.
-    let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let options = flags.site();
     let index = options.index.clone();
     let site = Site::open_root(&flags.root, options)?;
     let config = flags.config(descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
-    let mut listeners = Listeners::bind(&flags.listen, &config)?;
-    let _names = listeners.take_names();
+    let outside = around.outside(flags)?;
+    around.confine(site.root())?;
+    let listeners = Listeners::of(outside.bound, config.workers)?;
     let mut service = Service::new(site, config)?;
-    service.log = flags.access_log.as_deref().map(AccessLog::open).transpose()?;
+    service.log = outside.log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
         let index = index.as_str();
         say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
@@ -97,8 +233,8 @@ fn start(
     let service = Arc::new(service);
     beside::end_with_panics(name, &service);
     beside::enforce_grace(name, &service)?;
-    beside::follow_signals(signals, &service)?;
-    beside::follow_root(name, &service)?;
+    around.follow(&service)?;
+    beside::follow_root(name, &service, around.on_moved())?;
     if let Some(interval) = flags.stats {
         beside::report_stats(name, &service, interval)?;
     }
@@ -107,6 +243,10 @@ fn start(
     let how = choice.text();
     let root = flags.root.display();
     let served = (choice.model.serve)(listeners, &service, &mut || {
+        let around_text = match around.ready() {
+            Ok(text) => text,
+            Err(error) => return service.shutdown.fail(error.to_string()),
+        };
         if let Some(reason) = choice.reason() {
             say(format_args!("{name}: without io_uring: {reason}"));
         }
@@ -114,8 +254,9 @@ fn start(
             say(format_args!("{name}: warning: {warning}"));
         }
         for endpoint in &endpoints {
-            say(format_args!("{name}: serving {root} on http://{endpoint}/{how} ({workers})"));
+            say(format_args!("{name}: serving {root} on http://{endpoint}/{how} ({workers}{around_text})"));
         }
+        around.serving();
     });
     if let Some(log) = &service.log {
         log.close(service.end_wait(CLOSE_MAX));
