@@ -1,6 +1,6 @@
 //! HTTP parsing, decisions and response heads. Pure: no files, no sockets, no clock.
 //!
-//! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`]. Decisions: [`accept_encoding`], [`conditional`],
+//! Parsing: [`scan`], [`request`], [`target`], [`content`], [`view`], [`proxy_header`]. Decisions: [`accept_encoding`], [`conditional`],
 //! [`range`], [`plan`]. Writing: [`head`], [`cors`], [`error_page`], [`markup`], [`status`], [`date`], [`mime`].
 
 pub mod accept_encoding;
@@ -15,6 +15,7 @@ pub mod head;
 pub mod markup;
 pub mod mime;
 pub mod plan;
+pub mod proxy_header;
 pub mod range;
 pub mod request;
 pub mod scan;
