@@ -123,7 +123,7 @@ impl Server {
             if !self.worker.seat().take() {
                 return false;
             }
-            match accept(&self.listeners[index], SocketFlags::empty(), self.worker.logs()) {
+            match accept(&self.listeners[index], SocketFlags::empty(), self.worker.wants_peer()) {
                 Ok((socket, peer)) => self.on_accept(socket, peer),
                 Err(AcceptError::Connection) => {
                     self.worker.seat().free();

@@ -238,7 +238,7 @@ impl Server {
             if !listener.acceptable || self.accept_pause.is_some() || !self.worker.seat().take() {
                 return;
             }
-            match accept(&listener.socket, SocketFlags::NONBLOCK, self.worker.logs()) {
+            match accept(&listener.socket, SocketFlags::NONBLOCK, self.worker.wants_peer()) {
                 Ok((socket, peer)) => {
                     self.on_accept(socket, peer);
                     continue;

@@ -392,7 +392,7 @@ impl Server {
 
     /// Takes a connection in that has a place.
     fn admit(&mut self, socket: OwnedFd) {
-        let peer = if self.worker.logs() { peer_of(&socket) } else { None };
+        let peer = if self.worker.wants_peer() { peer_of(&socket) } else { None };
         let token = self.clients.insert(Client {
             socket: Rc::new(socket),
             connection: Connection::new(&self.worker, peer),

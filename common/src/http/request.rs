@@ -166,7 +166,7 @@ impl Request {
     }
 
     /// The values of every line of any field, in order. This goes through the whole head: for what is rarely asked.
-    pub fn values<'a>(head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    pub fn values<'a>(head: &'a [u8], name: &'static str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
         head.split(|byte| *byte == b'\n').filter_map(|line| {
             let colon = memchr::memchr(b':', line)?;
             line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())

@@ -7,6 +7,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::http::proxy_header::{Introduction, introduction};
 use crate::http::status::Status;
 use crate::machine::context::Context;
 use crate::machine::drain::Drain;
@@ -71,6 +72,9 @@ impl Host {
 /// What the connection is waiting for.
 #[derive(Debug)]
 enum State {
+    /// The header in which a proxy introduces its client. What has come of it, if that is only a part: none does as a
+    /// rule, and all other states would have the room for it.
+    Introduced(Option<Box<Part>>),
     /// A request. Nothing is held.
     Idle,
     /// The rest of a request.
@@ -86,6 +90,10 @@ enum State {
     /// The backend to close it.
     Closing(Close),
 }
+
+/// The first bytes of a proxy's header.
+#[derive(Debug)]
+struct Part(Vec<u8>);
 
 /// What a connection waits for when it lingers. In a box: few do, and all others would have the room for it.
 #[derive(Debug)]
@@ -127,18 +135,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection that was just accepted. The peer is for the access log.
+    /// A connection that was just accepted. The peer is for the access log, and tells whether it is that of a proxy.
     #[must_use]
     pub fn new(host: &Host, peer: Option<Peer>) -> Connection {
-        let deadline = host.context.now() + host.context.timeouts.idle;
-        Connection { state: State::Idle, deadline: Some(deadline), progress: None, peer }
+        let timeouts = &host.context.timeouts;
+        // A proxy sends its header at once.
+        let (state, timeout) = match host.context.proxies.introduce(peer) {
+            true => (State::Introduced(None), timeouts.head),
+            false => (State::Idle, timeouts.idle),
+        };
+        Connection { state, deadline: Some(host.context.now() + timeout), progress: None, peer }
     }
 
     /// What must happen next.
     #[must_use]
     pub fn step(&self) -> Step<'_> {
         match &self.state {
-            State::Idle | State::Reading(_) | State::Lingering(_) => Step::Receive,
+            State::Introduced(_) | State::Idle | State::Reading(_) | State::Lingering(_) => Step::Receive,
             State::Opening(exchange) => Step::Open(exchange.responder.open_request()),
             State::Loading(exchange) => {
                 Step::Read(exchange.responder.missing_bytes().expect("the state is named after them"))
@@ -152,7 +165,16 @@ impl Connection {
     /// them are kept, see [`wants_bytes`](Self::wants_bytes).
     pub fn received(&mut self, host: &mut Host, bytes: &[u8]) {
         host.context.counts.bytes_in += bytes.len() as u64;
+        self.take(host, bytes);
+    }
+
+    #[inline]
+    fn take(&mut self, host: &mut Host, bytes: &[u8]) {
         match &mut self.state {
+            State::Introduced(part) => {
+                let part = part.take();
+                self.introduced(host, part, bytes);
+            }
             State::Idle if bytes.is_empty() => self.state = State::Closing(Close::Drop),
             State::Idle => {
                 let mut exchange = host.take(self.peer);
@@ -182,6 +204,53 @@ impl Connection {
                 }
             }
             State::Closing(_) => {}
+        }
+    }
+
+    /// Some of a proxy's header has come, and perhaps what follows it; no bytes: the end. A connection that has no right
+    /// header ends without a word: whose it is isn't known, nor whether it is one of HTTP.
+    #[cold]
+    fn introduced(&mut self, host: &mut Host, mut part: Option<Box<Part>>, bytes: &[u8]) {
+        let all = match &mut part {
+            Some(part) => {
+                part.0.extend_from_slice(bytes);
+                &part.0[..]
+            }
+            None => bytes,
+        };
+        match introduction(all) {
+            Introduction::Incomplete if bytes.is_empty() => self.end_introduction(host, part.is_some()),
+            Introduction::Incomplete => {
+                let part = part.unwrap_or_else(|| Box::new(Part(bytes.to_vec())));
+                self.state = State::Introduced(Some(part));
+            }
+            Introduction::Refused => {
+                self.end_introduction(host, true);
+                self.state = State::Closing(Close::Reset);
+            }
+            Introduction::Complete { client, length } => {
+                self.peer = client.map(Peer::from).or(self.peer);
+                self.deadline = Some(host.context.now() + host.context.timeouts.idle);
+                self.state = State::Idle;
+                if all.len() > length {
+                    self.take(host, &all[length..]);
+                }
+            }
+        }
+    }
+
+    /// There is no header. If something else has come, that is worth a word: who only connects may be looking whether
+    /// somebody is here.
+    fn end_introduction(&mut self, host: &mut Host, has_begun: bool) {
+        self.state = State::Closing(Close::Drop);
+        if !has_begun {
+            return;
+        }
+        host.context.count_error();
+        if let (Some(notice), Some(peer)) = (&host.context.unintroduced, self.peer)
+            && notice.is_due()
+        {
+            notice.give(&peer.to_string());
         }
     }
 
@@ -245,8 +314,9 @@ impl Connection {
                 exchange.responder.outgoing.log_unfinished(&host.context);
                 host.put_back(exchange);
             }
+            State::Introduced(Some(_)) => host.context.count_error(),
             // A half-close has failed, too, or there is nothing left to close.
-            State::Idle | State::Lingering(_) | State::Closing(Close::Graceful) => {
+            State::Introduced(None) | State::Idle | State::Lingering(_) | State::Closing(Close::Graceful) => {
                 self.state = State::Closing(Close::Drop);
             }
             State::Closing(close) => self.state = State::Closing(close),
@@ -266,7 +336,7 @@ impl Connection {
     /// no answer, so that this takes no time; a client may send it again (RFC 9110 §9.2.2).
     pub fn give_way(&mut self, host: &mut Host) {
         match std::mem::replace(&mut self.state, State::Closing(Close::Drop)) {
-            State::Idle | State::Lingering(_) => {}
+            State::Introduced(_) | State::Idle | State::Lingering(_) => {}
             State::Reading(exchange) => host.put_back(exchange),
             state @ (State::Opening(_) | State::Loading(_) | State::Sending(_) | State::Closing(_)) => {
                 self.state = state;
@@ -296,6 +366,10 @@ impl Connection {
         }
         let is_owed = delivery.is_some_and(|delivery| !delivery.is_complete);
         match &mut self.state {
+            State::Introduced(part) => {
+                let has_begun = part.is_some();
+                self.end_introduction(host, has_begun);
+            }
             State::Reading(exchange) => {
                 exchange.refuse(&mut host.context, Status::RequestTimeout);
                 self.proceed(host);
@@ -343,7 +417,7 @@ impl Connection {
 
     /// Closes an idle connection in a drain. One with an answer under way goes on, and ends with it.
     pub fn drain(&mut self) {
-        if let State::Idle = self.state {
+        if self.is_idle() {
             self.state = State::Closing(Close::Drop);
         }
     }
@@ -351,7 +425,7 @@ impl Connection {
     /// Whether nothing of a request is here.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, State::Idle)
+        matches!(self.state, State::Idle | State::Introduced(None))
     }
 
     /// Since when it has had nothing under way that anybody is owed, if that is so: whether and when it gives way to
@@ -361,6 +435,8 @@ impl Connection {
         let timeouts = &host.context.timeouts;
         let before = |timeout| self.deadline?.checked_sub(timeout);
         let (rank, since) = match &self.state {
+            State::Introduced(None) => (Rank::Idle, before(timeouts.head)),
+            State::Introduced(Some(_)) => (Rank::Reading, before(timeouts.head)),
             State::Idle => (Rank::Idle, before(timeouts.idle)),
             State::Lingering(lingering) => (Rank::Lingering, lingering.ends.checked_sub(timeouts.linger)),
             State::Reading(_) => (Rank::Reading, before(timeouts.head)),
@@ -377,7 +453,7 @@ impl Connection {
             State::Opening(exchange) | State::Loading(exchange) | State::Sending(exchange) => {
                 exchange.reader.has_room()
             }
-            State::Idle | State::Reading(_) | State::Lingering(_) => true,
+            State::Introduced(_) | State::Idle | State::Reading(_) | State::Lingering(_) => true,
             State::Closing(_) => false,
         }
     }
@@ -389,7 +465,9 @@ impl Connection {
             | State::Opening(exchange)
             | State::Loading(exchange)
             | State::Sending(exchange) => self.enter(host, exchange),
-            state @ (State::Idle | State::Lingering(_) | State::Closing(_)) => self.state = state,
+            state @ (State::Introduced(_) | State::Idle | State::Lingering(_) | State::Closing(_)) => {
+                self.state = state;
+            }
         }
     }
 
@@ -430,6 +508,7 @@ mod tests {
 
     use super::*;
     use crate::machine::context::Timeouts;
+    use crate::machine::proxies::Proxies;
     use crate::site::cache::CacheConfig;
     use crate::site::files::Files;
     use crate::site::free_list::UNNEEDED_AFTER;
@@ -693,6 +772,77 @@ mod tests {
         // An answer that is sent makes it idle, since now.
         send_all(&mut answering, host);
         assert_eq!(answering.standing(host), is(Rank::Idle, host.context.now()));
+    }
+
+    /// A host that trusts a proxy, whose connections begin with a header, and that proxy.
+    fn host_of_proxy() -> (Host, Option<Peer>) {
+        let mut host = host(TIMEOUTS);
+        let ranges = vec!["192.0.2.1".parse().expect("an address")];
+        host.context.proxies = Arc::new(Proxies { ranges, send_header: true });
+        let proxy: std::net::SocketAddr = "192.0.2.1:1".parse().expect("an address");
+        (host, Some(proxy.into()))
+    }
+
+    #[test]
+    fn a_proxy_has_the_time_of_a_head_for_its_header() {
+        let (host, proxy) = &mut host_of_proxy();
+        for (pieces, errors) in [(&[][..], 0), (&["PROXY"], 1), (&["PROXY", " TCP4"], 2)] {
+            let mut connection = Connection::new(host, *proxy);
+            let begun = host.context.now();
+            for piece in pieces {
+                host.context.advance(Duration::from_secs(1));
+                connection.received(host, piece.as_bytes());
+            }
+            let left = TIMEOUTS.head - (host.context.now() - begun);
+            expire(&mut connection, host, left, COMPLETE);
+            assert_eq!(closes(&connection), Some(Close::Drop), "{pieces:?}");
+            assert_eq!(host.context.counts.errors, errors, "{pieces:?}");
+        }
+        // Behind it the time is that of any connection.
+        for (after, time) in [("", TIMEOUTS.idle), ("GET", TIMEOUTS.head)] {
+            let mut connection = Connection::new(host, *proxy);
+            host.context.advance(Duration::from_secs(1));
+            connection.received(host, format!("PROXY UNKNOWN\r\n{after}").as_bytes());
+            assert_eq!(connection.deadline(), Some(host.context.now() + time), "{after}");
+            assert_eq!(connection.is_idle(), after.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_has_yet_to_say_something_is_idle() {
+        let (host, proxy) = &mut host_of_proxy();
+        let begun = host.context.now();
+        let is = |rank, since| Some(Standing { rank, since });
+        let mut begin = |piece: &str| {
+            let mut connection = Connection::new(host, *proxy);
+            if !piece.is_empty() {
+                connection.received(host, piece.as_bytes());
+            }
+            connection
+        };
+        let [mut silent, mut begins] = ["", "PROXY"].map(&mut begin);
+        assert!(silent.is_idle() && !begins.is_idle() && silent.wants_bytes() && begins.wants_bytes());
+        silent.drain();
+        begins.drain();
+        assert_eq!((closes(&silent), closes(&begins)), (Some(Close::Drop), None));
+        let [mut silent, mut begins] = ["", "PROXY"].map(begin);
+        assert_eq!(silent.standing(host), is(Rank::Idle, begun));
+        assert_eq!(begins.standing(host), is(Rank::Reading, begun));
+        for connection in [&mut silent, &mut begins] {
+            connection.give_way(host);
+            assert_eq!(closes(connection), Some(Close::Drop));
+        }
+        assert_eq!(host.context.counts.errors, 0);
+        let [mut silent, mut begins] = ["", "PROXY"].map(|piece| {
+            let mut connection = Connection::new(host, *proxy);
+            connection.received(host, piece.as_bytes());
+            connection
+        });
+        assert_eq!(closes(&silent), Some(Close::Drop), "it has left");
+        begins.failed(host);
+        silent.failed(host);
+        assert_eq!((closes(&silent), closes(&begins)), (Some(Close::Drop), Some(Close::Reset)));
+        assert_eq!((host.context.counts.errors, host.exchanges.len()), (1, 0));
     }
 
     #[test]

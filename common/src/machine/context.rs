@@ -8,6 +8,7 @@ use crate::http::date::{Date, unix_seconds};
 use crate::machine::drain::{Drain, DrainFlag};
 use crate::machine::notice::Notice;
 use crate::machine::progress::LOOKS;
+use crate::machine::proxies::Proxies;
 use crate::machine::record::LogBuffer;
 use crate::site::cache::Moment;
 use crate::site::files::Files;
@@ -80,6 +81,10 @@ pub struct Context {
     pub(crate) drain: Drain,
     /// For the first folder that is asked for, has no index, and isn't listed.
     pub(crate) unlisted: Option<Arc<Notice>>,
+    /// For the first connection of a proxy that doesn't begin with the header that it should begin with.
+    pub(crate) unintroduced: Option<Arc<Notice>>,
+    /// Who is believed when it says whom it speaks for.
+    pub(crate) proxies: Arc<Proxies>,
     draining: Arc<DrainFlag>,
     keeps_none: bool,
 }
@@ -105,6 +110,8 @@ impl Context {
             log,
             drain: Drain::Serving,
             unlisted: None,
+            unintroduced: None,
+            proxies: Arc::default(),
             draining,
             keeps_none: false,
         };
@@ -140,6 +147,13 @@ impl Context {
     /// The time of the last tick, by both clocks.
     pub(crate) fn moment(&self) -> Moment {
         Moment { now: self.now, unix_seconds: self.unix_seconds, next_second: self.next_second }
+    }
+
+    /// What the clock of the day says at a moment since the last tick, without a look at it.
+    pub(crate) fn unix_time(&self, at: Instant) -> Duration {
+        let next = Duration::from_secs(self.unix_seconds.max(0).unsigned_abs() + 1);
+        next.saturating_sub(self.next_second.saturating_duration_since(at))
+            + at.saturating_duration_since(self.next_second)
     }
 
     /// The current second, for a header field.
@@ -193,6 +207,10 @@ mod tests {
         let Moment { now, unix_seconds, next_second } = context.moment();
         assert_eq!((unix_seconds, next_second - now), (UNIX_SECONDS, Duration::from_millis(750)));
         assert_eq!(context.date().as_bytes(), Date::from_unix(UNIX_SECONDS).as_bytes());
+        for (at, millis) in [(0, 250), (749, 999), (750, 1000), (2750, 3000)] {
+            let time = context.unix_time(now + Duration::from_millis(at));
+            assert_eq!(time, Duration::from_millis(784_111_777_000 + millis), "{at}");
+        }
         context.next_second = now + second * 3600;
         context.trim = TrimTimer::new(now - UNNEEDED_AFTER);
         assert!(!context.tick(), "memory is looked at once a second, too");

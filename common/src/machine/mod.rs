@@ -13,6 +13,7 @@ pub mod notice;
 mod outgoing;
 pub mod peer;
 pub mod progress;
+pub mod proxies;
 mod reader;
 pub mod record;
 mod responder;

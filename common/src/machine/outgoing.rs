@@ -5,13 +5,17 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::http::accept_encoding::Coding;
 use crate::http::range::ByteRange;
+use crate::http::request::Request;
 use crate::http::status::Status;
+use crate::http::target;
 use crate::machine::chunks::{Chunk, Chunks};
 use crate::machine::context::Context;
 use crate::machine::peer::Peer;
+use crate::machine::proxies::FORWARDED_FOR;
 use crate::machine::reader::Current;
-use crate::machine::record::Record;
+use crate::machine::record::{LogFormat, Record};
 use crate::site::cache::Source;
 
 /// Answers in memory are gathered up to this many bytes, then sent.
@@ -36,6 +40,8 @@ pub(crate) struct Outgoing {
     peer: Option<Peer>,
     /// When the first byte came of what is being answered.
     started: Instant,
+    /// What the content of the answer under way is in: it counts for that one alone.
+    coding: Option<Coding>,
     /// What the log will say of each answer; empty without a log.
     pending: VecDeque<Pending>,
     /// The texts that `pending` refers to.
@@ -49,7 +55,10 @@ struct Pending {
     started: Instant,
     /// Where its content begins and ends, in bytes queued.
     content: Range<u64>,
+    client: Option<Peer>,
+    coding: Option<Coding>,
     line: Range<usize>,
+    host: Option<Range<usize>>,
     referer: Option<Range<usize>>,
     user_agent: Option<Range<usize>>,
 }
@@ -65,6 +74,7 @@ impl Outgoing {
             sent: 0,
             peer: None,
             started: Instant::now(),
+            coding: None,
             pending: VecDeque::new(),
             texts: Vec::new(),
         }
@@ -145,13 +155,29 @@ impl Outgoing {
         status: Status,
         content_bytes: u64,
     ) {
-        if context.log.is_some() {
-            self.remember(current, status, content_bytes);
+        if let Some(log) = &context.log {
+            let host = if log.format == LogFormat::Json { host(current) } else { None };
+            let forwarded_for = || Request::values(current.head, FORWARDED_FOR).rev();
+            let client = context.proxies.client(self.peer, forwarded_for);
+            self.remember(current, client, host, status, content_bytes);
         }
     }
 
+    /// The content of the answer that is begun is in this coding.
+    #[inline]
+    pub(crate) fn note_coding(&mut self, coding: Option<Coding>) {
+        self.coding = coding;
+    }
+
     /// Keeps what the log will say of an answer.
-    fn remember(&mut self, current: &Current<'_>, status: Status, content_bytes: u64) {
+    fn remember(
+        &mut self,
+        current: &Current<'_>,
+        client: Option<Peer>,
+        host: Option<&[u8]>,
+        status: Status,
+        content_bytes: u64,
+    ) {
         let Current { request, head } = *current;
         let texts = &mut self.texts;
         let mut keep = |text: &[u8]| {
@@ -163,7 +189,10 @@ impl Outgoing {
             status,
             started: self.started,
             content: self.queued - content_bytes..self.queued,
+            client,
+            coding: self.coding.take(),
             line: keep(request.line(head)),
+            host: host.map(&mut keep),
             referer: request.referer(head).map(&mut keep),
             user_agent: request.user_agent(head).map(&mut keep),
         });
@@ -223,15 +252,20 @@ impl Outgoing {
     fn log_next(&mut self, context: &Context) {
         let (Some(pending), Some(log)) = (self.pending.pop_front(), &context.log) else { return };
         let text = |range: Range<usize>| &self.texts[range];
+        let now = Instant::now();
         log.append(&Record {
+            client: pending.client,
             peer: self.peer,
+            time: context.unix_time(now),
             unix_seconds: context.moment().unix_seconds,
             request_line: text(pending.line),
+            host: pending.host.map(text),
             status: pending.status.code(),
+            coding: pending.coding,
             content_bytes: self.sent.min(pending.content.end).saturating_sub(pending.content.start),
             referer: pending.referer.map(text),
             user_agent: pending.user_agent.map(text),
-            duration: pending.started.elapsed(),
+            duration: now.saturating_duration_since(pending.started),
         });
     }
 
@@ -253,6 +287,12 @@ impl Outgoing {
         self.queued = 0;
         self.sent = 0;
     }
+}
+
+/// The host that was asked.
+fn host<'a>(current: &Current<'a>) -> Option<&'a [u8]> {
+    let named = target::authority(current.request.target(current.head));
+    named.or_else(|| Request::values(current.head, "Host").next())
 }
 
 /// Where a range of a body lies in memory.
@@ -304,7 +344,7 @@ mod tests {
     }
 
     fn lines(log: &LogBuffer) -> String {
-        let lines = std::mem::take(&mut log.0.lock().expect("not poisoned").waiting);
+        let lines = std::mem::take(&mut log.lines.lock().expect("not poisoned").waiting);
         String::from_utf8(lines).expect("ASCII")
     }
 

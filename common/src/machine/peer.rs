@@ -8,11 +8,19 @@ use std::net::{IpAddr, SocketAddr};
 pub enum Peer {
     /// An address; one of IPv4 even if it came through an IPv6 socket.
     Ip(IpAddr),
+    /// A process on this machine, through a unix socket.
+    Unix,
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Peer {
+        Peer::Ip(address.to_canonical())
+    }
 }
 
 impl From<SocketAddr> for Peer {
     fn from(address: SocketAddr) -> Peer {
-        Peer::Ip(address.ip().to_canonical())
+        Peer::from(address.ip())
     }
 }
 
@@ -20,6 +28,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Ip(address) => address.fmt(f),
+            Peer::Unix => f.write_str("unix:"),
         }
     }
 }

@@ -625,6 +625,7 @@ impl Responder {
             Some(cached) if current.request.is_unconditional() && self.fits(cached) => {
                 let (etag, moment) = (context.files.site().options().etag, context.moment());
                 let whole = ByteRange { start: 0, length: found.metadata.size };
+                self.outgoing.note_coding(found.form.coding);
                 let push_head =
                     |out: &mut Vec<u8>, general: &General| cached.push_head(out, general, etag, &moment);
                 self.answer_with_body(context, current, Status::Ok, found.source, whole, push_head);
@@ -651,6 +652,7 @@ impl Responder {
         };
         match decided {
             Plan::Whole => {
+                self.outgoing.note_coding(form.coding);
                 self.answer_with_body(context, current, Status::Ok, source, whole, |out, general| {
                     head::build_ok_headers(out, general, &representation);
                 });

@@ -1,10 +1,12 @@
 //! The settings that all three servers share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::connection::{LINGER_TIME, LINGER_TIMEOUT};
 use crate::machine::context::Timeouts;
 use crate::machine::progress::SEND_RATE_MIN;
+use crate::machine::proxies::Proxies;
 use crate::service::tune::{CopyMode, Tune};
 use crate::site::cache::CacheConfig;
 
@@ -28,6 +30,8 @@ pub struct Config {
     pub linger_time: Duration,
     /// From the signal to the exit of the process, at most. Its last part, an eighth or a second, isn't for clients.
     pub grace: Duration,
+    /// The proxies that are trusted.
+    pub proxies: Arc<Proxies>,
     /// How a file gets to a socket.
     pub copy: CopyMode,
     /// Disabled optimizations.
@@ -49,6 +53,7 @@ impl Default for Config {
             send_rate_min: SEND_RATE_MIN,
             linger_time: LINGER_TIME,
             grace: Duration::from_secs(30),
+            proxies: Arc::default(),
             copy: CopyMode::default(),
             tune: Vec::new(),
             cache: CacheConfig::default(),

@@ -1,4 +1,4 @@
-//! The access log: combined format, with the duration appended.
+//! The access log: where its lines go, and who writes them.
 //!
 //! Each worker appends lines to its own buffer, and one thread writes them out ten times a second. So a slow or blocked
 //! output never stalls an event loop. What can't be written waits, in bounded buffers; lines beyond the bound are
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::machine::record::{Lines, LogBuffer};
+use crate::machine::record::{Lines, LogBuffer, LogFormat};
 use crate::service::say::say;
 use crate::service::start::{StartError, out_of_descriptors};
 
@@ -33,17 +33,27 @@ struct Shared {
 }
 
 /// What the writer is to do besides writing, and whether it has ended.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Orders {
-    reopen: bool,
+    reopen: Option<Reopen>,
     end: bool,
     ended: bool,
+}
+
+/// Where the log goes on.
+#[derive(Debug)]
+enum Reopen {
+    /// In the file that is at its path by now.
+    AtPath,
+    /// In this one, which somebody else has opened.
+    With(File),
 }
 
 /// The log of a server: its buffers, and the thread that writes them. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
+    format: LogFormat,
 }
 
 impl AccessLog {
@@ -52,23 +62,22 @@ impl AccessLog {
     /// # Errors
     /// If the file can't be opened for appending.
     pub fn open(path: &Path) -> Result<AccessLog, StartError> {
-        let file = AccessLog::open_file(path)?;
-        Ok(AccessLog::start(file, Some(path).filter(|path| *path != Path::new("-")))?)
+        let output = AccessLog::open_file(path)?;
+        let path = Some(path).filter(|path| *path != Path::new("-"));
+        AccessLog::start(output, path).map_err(StartError::from)
     }
 
-    /// The file of a log, to be appended to; `-` is standard output.
+    /// Opens what a log is appended to, without a log: for who hands it to another process, which may not open it.
     ///
     /// # Errors
-    /// If it can't be opened for appending.
+    /// If the file can't be opened for appending.
     pub fn open_file(path: &Path) -> Result<File, StartError> {
-        let open = || {
-            if path == Path::new("-") {
-                Ok(File::from(io::stdout().as_fd().try_clone_to_owned()?))
-            } else {
-                append_to(path)
-            }
+        let opened = if path == Path::new("-") {
+            io::stdout().as_fd().try_clone_to_owned().map(File::from)
+        } else {
+            append_to(path)
         };
-        open().map_err(|error| {
+        opened.map_err(|error| {
             let path = path.display();
             StartError::new(match out_of_descriptors(&error) {
                 Some(line) => format!("access log {path}: {line}"),
@@ -77,6 +86,15 @@ impl AccessLog {
                 ),
             })
         })
+    }
+
+    /// A log written to `output`, which somebody else has opened ([`open_file`](Self::open_file)) and opens again: with
+    /// [`reopen_with`](Self::reopen_with), while [`reopen`](Self::reopen) does nothing.
+    ///
+    /// # Errors
+    /// If the writer thread can't be started.
+    pub fn over(output: File) -> io::Result<AccessLog> {
+        AccessLog::start(output, None)
     }
 
     /// A log written to `output`, which has been opened at `path` and can be opened there again.
@@ -96,20 +114,38 @@ impl AccessLog {
             dropping: 0,
         };
         thread::Builder::new().name("access-log".to_owned()).spawn(move || writer.run())?;
-        Ok(AccessLog { shared })
+        Ok(AccessLog { shared, format: LogFormat::default() })
+    }
+
+    /// The same log, with lines in this format.
+    #[must_use]
+    pub fn in_format(mut self, format: LogFormat) -> AccessLog {
+        self.format = format;
+        self
     }
 
     /// A buffer for another worker.
     #[must_use]
     pub fn buffer(&self) -> LogBuffer {
-        let buffer = LogBuffer::default();
-        self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&buffer.0));
+        let buffer = LogBuffer::of(self.format);
+        self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&buffer.lines));
         buffer
     }
 
-    /// Opens the file once more, soon: the one at its path may be another by now, because logs are rotated.
+    /// Opens the file once more, soon: the one at its path may be another by now, because logs are rotated. What was
+    /// appended before this belongs to the old one, as far as that takes it.
     pub fn reopen(&self) {
-        self.shared.orders().reopen = true;
+        self.order(Reopen::AtPath);
+    }
+
+    /// Goes on in this file, soon, as after [`reopen`](Self::reopen). Of several that are handed over in a row, the last
+    /// one counts.
+    pub fn reopen_with(&self, output: File) {
+        self.order(Reopen::With(output));
+    }
+
+    fn order(&self, reopen: Reopen) {
+        self.shared.orders().reopen = Some(reopen);
         self.shared.changed.notify_all();
     }
 
@@ -153,12 +189,10 @@ impl Shared {
 
     /// Waits until the next write is due, and returns what has been ordered.
     fn wait(&self) -> Orders {
-        let idle = |orders: &mut Orders| !orders.end && !orders.reopen;
+        let idle = |orders: &mut Orders| !orders.end && orders.reopen.is_none();
         let waited = self.changed.wait_timeout_while(self.orders(), WRITE_INTERVAL, idle);
         let (mut orders, _timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-        let ordered = *orders;
-        orders.reopen = false;
-        ordered
+        Orders { reopen: orders.reopen.take(), end: orders.end, ended: orders.ended }
     }
 }
 
@@ -182,17 +216,12 @@ impl Writer {
     fn run(mut self) {
         loop {
             let orders = self.shared.wait();
-            if orders.reopen {
-                self.reopen();
+            if let Some(reopen) = orders.reopen {
+                // What has been logged by now belongs to the old file.
+                self.turn();
+                self.reopen(reopen);
             }
-            let dropped = self.collect();
-            self.lost += dropped;
-            self.write();
-            let is_dropping = dropped > 0 && self.batch.is_empty();
-            self.dropping = if is_dropping { self.dropping + 1 } else { 0 };
-            if self.batch.is_empty() && (!is_dropping || self.dropping >= DROPPING_MAX) {
-                self.say_lost();
-            }
+            self.turn();
             if orders.end {
                 break;
             }
@@ -203,23 +232,36 @@ impl Writer {
         self.shared.changed.notify_all();
     }
 
-    /// Takes the file that is at the path now; if there is none to be had, the one that is open stays.
-    fn reopen(&mut self) {
-        let Some(path) = &self.path else { return };
-        match append_to(path) {
-            Ok(file) => {
-                self.output = file;
-                // A line that the other file has only half of begins anew in this one.
-                let line = self.batch[..self.written].iter().rposition(|byte| *byte == b'\n');
-                self.written = line.map_or(0, |end| end + 1);
-            }
-            Err(error) => {
-                say(format_args!(
-                    "access log {}: {error}; the file that is open stays in use",
-                    path.display()
-                ));
-            }
+    /// Takes the lines of the workers and writes them, as far as that goes.
+    fn turn(&mut self) {
+        let dropped = self.collect();
+        self.lost += dropped;
+        self.write();
+        let is_dropping = dropped > 0 && self.batch.is_empty();
+        self.dropping = if is_dropping { self.dropping + 1 } else { 0 };
+        if self.batch.is_empty() && (!is_dropping || self.dropping >= DROPPING_MAX) {
+            self.say_lost();
         }
+    }
+
+    /// Goes on in another file; if there is none to be had, in the one that is open.
+    fn reopen(&mut self, reopen: Reopen) {
+        self.output = match (reopen, &self.path) {
+            (Reopen::With(output), _) => output,
+            (Reopen::AtPath, None) => return,
+            (Reopen::AtPath, Some(path)) => match append_to(path) {
+                Ok(output) => output,
+                Err(error) => {
+                    let path = path.display();
+                    return say(format_args!(
+                        "access log {path}: {error}; the file that is open stays in use"
+                    ));
+                }
+            },
+        };
+        // A line that the other file has only half of begins anew in this one.
+        let line = self.batch[..self.written].iter().rposition(|byte| *byte == b'\n');
+        self.written = line.map_or(0, |end| end + 1);
     }
 
     /// Moves the pending lines of all workers into the batch, unless the last one is still there. Returns how many
@@ -350,7 +392,7 @@ mod tests {
             writer.batch.extend(BATCH.as_bytes());
             writer.written = written;
             std::fs::rename(&path, folder.path().join("old")).expect("renamed");
-            writer.reopen();
+            writer.reopen(Reopen::AtPath);
             writer.write();
             assert_eq!(std::fs::read_to_string(&path).expect("read"), expected, "{written}");
             assert_eq!((writer.batch.len(), writer.written), (0, 0));
@@ -359,7 +401,7 @@ mod tests {
         let mut writer = writer(append_to(&path).expect("opened"), Some(&path.join("none")));
         writer.batch.extend(BATCH.as_bytes());
         writer.written = 2;
-        writer.reopen();
+        writer.reopen(Reopen::AtPath);
         writer.write();
         assert_eq!(std::fs::read_to_string(&path).expect("read"), BATCH[2..], "it goes on in the one it has");
     }
@@ -408,17 +450,17 @@ mod tests {
     /// A hundred waits that are cut short take no time worth speaking of; ten seconds otherwise.
     #[test]
     fn an_order_is_not_waited_with() {
-        for order in [Orders { end: true, ..Orders::default() }, Orders { reopen: true, ..Orders::default() }]
-        {
+        for end in [true, false] {
             let shared = Shared::default();
             let begun = Instant::now();
             for _ in 0..100 {
-                *shared.orders() = order;
+                let reopen = (!end).then_some(Reopen::AtPath);
+                *shared.orders() = Orders { reopen, end, ended: false };
                 let ordered = shared.wait();
-                assert_eq!((ordered.end, ordered.reopen), (order.end, order.reopen));
-                assert!(!shared.orders().reopen, "once is enough");
+                assert_eq!((ordered.end, ordered.reopen.is_some()), (end, !end));
+                assert!(shared.orders().reopen.is_none(), "once is enough");
             }
-            assert!(begun.elapsed() < WRITE_INTERVAL * 50, "{order:?} took {:?}", begun.elapsed());
+            assert!(begun.elapsed() < WRITE_INTERVAL * 50, "it took {:?}", begun.elapsed());
         }
     }
 
@@ -440,5 +482,60 @@ mod tests {
         log.close(Duration::from_secs(10));
         let [new, old] = [path, old].map(|path| std::fs::read_to_string(path).expect("read"));
         assert!(new.ends_with(LINE) && old + &new == LINE.repeat(2), "{new}");
+    }
+
+    /// As a keeper does it, for a process that may open nothing: its lines from before are in the old file.
+    #[test]
+    fn a_log_goes_on_in_a_file_that_is_handed_over() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let [first, second, third] = ["1", "2", "3"].map(|name| folder.path().join(name));
+        let open = |path: &Path| AccessLog::open_file(path).expect("opened");
+        let lines = |path: &Path| std::fs::read_to_string(path).expect("read").lines().count();
+        std::fs::write(&second, "kept\n").expect("written");
+        let log = AccessLog::over(open(&first)).expect("started");
+        let buffer = log.buffer();
+        for _ in 0..3 {
+            buffer.append(&record());
+        }
+        log.reopen_with(open(&second));
+        let begun = Instant::now();
+        while lines(&first) < 3 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "the old file has {} lines", lines(&first));
+            thread::yield_now();
+        }
+        log.reopen(); // there is no path
+        // The writer takes the next order only after it has gone on in the second file.
+        while log.shared.orders().reopen.is_some() {
+            thread::yield_now();
+        }
+        buffer.append(&record());
+        log.reopen_with(open(&third));
+        buffer.append(&record());
+        log.close(Duration::from_secs(10));
+        assert_eq!(lines(&first), 3);
+        let rest = (lines(&second), lines(&third));
+        assert!(rest == (1 + 1, 1) || rest == (1 + 2, 0), "{rest:?}");
+    }
+
+    #[test]
+    fn the_last_file_handed_over_counts() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let [first, second] = ["1", "2"].map(|name| folder.path().join(name));
+        let full = File::options().write(true).open("/dev/full").expect("opened");
+        let mut writer = writer(full, None);
+        writer.batch.extend(b"a line\n");
+        writer.turn();
+        let shared = Arc::clone(&writer.shared);
+        let log = AccessLog { shared, format: LogFormat::Combined };
+        for path in [&first, &second] {
+            log.reopen_with(AccessLog::open_file(path).expect("opened"));
+        }
+        let ordered = writer.shared.wait().reopen.expect("ordered");
+        writer.reopen(ordered);
+        writer.turn();
+        let written = [first, second].map(|path| std::fs::read_to_string(path).expect("read"));
+        assert_eq!(written, ["", "a line\n"], "what the full device didn't take isn't lost");
+        assert!(!writer.failed);
+        log.shared.orders().end = true; // there is no thread to wait for
     }
 }

@@ -37,6 +37,8 @@ pub struct Service {
     pub log: Option<AccessLog>,
     /// To be given about the first folder that has no index and isn't listed, where the operator is to be told.
     pub unlisted: Option<Arc<Notice>>,
+    /// To be given about the first trusted proxy whose connection doesn't begin as `--proxy-protocol` has it.
+    pub unintroduced: Option<Arc<Notice>>,
 }
 
 impl Service {
@@ -57,6 +59,7 @@ impl Service {
             compressor: compresses.then(|| Arc::new(Compressor::new(bytes / COMPRESSED_SHARE))),
             log: None,
             unlisted: None,
+            unintroduced: None,
         })
     }
 

@@ -10,8 +10,8 @@ use nix::{getsockopt_impl, sockopt_impl};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags, accept_with,
-    acceptfrom_with, connect_unspec, getpeername, recv, send, sendmsg, shutdown, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketFlags,
+    accept_with, acceptfrom_with, connect_unspec, getpeername, recv, send, sendmsg, shutdown, sockopt,
 };
 
 use crate::machine::chunks::{PIECES_MAX, Pieces};
@@ -98,6 +98,9 @@ pub fn is_silent(socket: impl AsFd) -> bool {
 }
 
 fn peer_at(address: SocketAddrAny) -> Option<Peer> {
+    if address.address_family() == AddressFamily::UNIX {
+        return Some(Peer::Unix);
+    }
     SocketAddr::try_from(address).ok().map(Peer::from)
 }
 
@@ -298,6 +301,16 @@ mod tests {
             assert!(flags.0.is_ok_and(|flags| flags.contains(rustix::io::FdFlags::CLOEXEC)));
             assert!(flags.1.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK)));
         }
+    }
+
+    #[test]
+    fn who_comes_through_a_unix_socket_is_of_this_machine() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        let _client = std::os::unix::net::UnixStream::connect(&path).expect("connected");
+        let (socket, peer) = accept(&listener.into(), SocketFlags::empty(), true).expect("accepted");
+        assert_eq!((peer, peer_of(&socket)), (Some(Peer::Unix), Some(Peer::Unix)));
     }
 
     #[test]

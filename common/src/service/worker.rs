@@ -40,7 +40,7 @@ impl Worker {
         let log = service.log.as_ref().map(AccessLog::buffer);
         let draining = Arc::clone(service.shutdown.flag());
         let mut context = Context::new(files, timeouts, log, draining);
-        context.unlisted.clone_from(&service.unlisted);
+        share(&mut context, &service);
         let mut worker =
             Worker { host: Host::new(context), seat: service.places.seat(index), service, stats };
         worker.tick();
@@ -108,10 +108,11 @@ impl Worker {
         &self.seat
     }
 
-    /// Whether an access log is kept, and so the peer wanted.
+    /// Whether it matters who a connection's peer is: for the access log, or because it may be a proxy.
     #[must_use]
-    pub fn logs(&self) -> bool {
-        self.host.context.log.is_some()
+    pub fn wants_peer(&self) -> bool {
+        let context = &self.host.context;
+        context.log.is_some() || context.proxies.send_header
     }
 
     /// How far a drain has come, as of the last tick.
@@ -196,12 +197,19 @@ impl WorkerSeed {
     #[must_use]
     pub fn grow(self) -> Worker {
         let mut context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
-        context.unlisted.clone_from(&self.service.unlisted);
+        share(&mut context, &self.service);
         let mut worker =
             Worker { host: Host::new(context), service: self.service, seat: self.seat, stats: self.stats };
         worker.tick();
         worker
     }
+}
+
+/// What a worker's connections look up in its service.
+fn share(context: &mut Context, service: &Service) {
+    context.unlisted.clone_from(&service.unlisted);
+    context.unintroduced.clone_from(&service.unintroduced);
+    context.proxies.clone_from(&service.config.proxies);
 }
 
 #[cfg(test)]
@@ -242,7 +250,7 @@ mod tests {
     fn a_turn_follows_the_site_and_the_drain() {
         let mut worker = worker(None);
         let (site, before) = (Arc::clone(worker.files().site()), worker.now());
-        assert_eq!((worker.drain(), worker.drain_wait(), worker.logs()), (Drain::Serving, None, false));
+        assert_eq!((worker.drain(), worker.drain_wait(), worker.wants_peer()), (Drain::Serving, None, false));
         worker.service().site.renew();
         worker.service().shutdown.drain();
         assert_eq!(worker.drain(), Drain::Serving, "not before the next turn");
@@ -253,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_of_a_service_with_a_log_logs() {
+    fn a_worker_that_logs_wants_to_know_its_peers() {
         let null = std::fs::File::options().write(true).open("/dev/null").expect("opened");
-        assert!(worker(Some(AccessLog::start(null, None).expect("started"))).logs());
+        assert!(worker(Some(AccessLog::over(null).expect("started"))).wants_peer());
     }
 }

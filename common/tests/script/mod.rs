@@ -6,7 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Chunks, Close, Config, Connection, Notice, Service, Site, SiteOptions, Step, Worker};
+use common::service::log::AccessLog;
+use common::{Chunks, Close, Config, Connection, Notice, Peer, Service, Site, SiteOptions, Step, Worker};
 use tempfile::TempDir;
 
 /// A site in a temporary directory, a worker, and one connection.
@@ -32,23 +33,40 @@ impl Script {
         Script::of(Config::default(), options, Some(unlisted))
     }
 
+    /// With a log, and a notice for proxies that don't introduce their clients.
+    pub(crate) fn of_proxies(
+        config: Config,
+        options: SiteOptions,
+        log: AccessLog,
+        unintroduced: Arc<Notice>,
+    ) -> Script {
+        Script::build(config, options, |service| {
+            service.log = Some(log);
+            service.unintroduced = Some(unintroduced);
+        })
+    }
+
     fn of(config: Config, options: SiteOptions, unlisted: Option<Arc<Notice>>) -> Script {
+        Script::build(config, options, |service| service.unlisted = unlisted)
+    }
+
+    fn build(config: Config, options: SiteOptions, equip: impl FnOnce(&mut Service)) -> Script {
         let root = TempDir::new().expect("a directory");
         fs::write(root.path().join("a.txt"), "hello").expect("written");
         fs::write(root.path().join("big"), vec![b'x'; BIG_BYTES]).expect("written");
         fs::create_dir(root.path().join("dir")).expect("made");
         let site = Site::open_root(root.path(), options).expect("opened");
-        Script::new_of(root, site, config, unlisted)
+        Script::new_of(root, site, config, equip)
     }
 
     /// Of a site that is somewhere else.
     pub(crate) fn of_site(site: Site) -> Script {
-        Script::new_of(TempDir::new().expect("a directory"), site, Config::default(), None)
+        Script::new_of(TempDir::new().expect("a directory"), site, Config::default(), |_| {})
     }
 
-    fn new_of(root: TempDir, site: Site, config: Config, unlisted: Option<Arc<Notice>>) -> Script {
+    fn new_of(root: TempDir, site: Site, config: Config, equip: impl FnOnce(&mut Service)) -> Script {
         let mut service = Service::new(site, config).expect("made");
-        service.unlisted = unlisted;
+        equip(&mut service);
         let service = Arc::new(service);
         let worker = Worker::new(Arc::clone(&service), 0);
         let connection = Connection::new(&worker, None);
@@ -57,6 +75,11 @@ impl Script {
 
     pub(crate) fn root(&self) -> &Path {
         self.root.path()
+    }
+
+    /// Another connection, of this peer.
+    pub(crate) fn connect(&mut self, peer: Option<Peer>) {
+        self.connection = Connection::new(&self.worker, peer);
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {

@@ -18,6 +18,8 @@ use crate::http::conditional::EtagPolicy;
 use crate::http::cors::Cors;
 use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
+use crate::machine::proxies::{Proxies, ProxyRange};
+use crate::machine::record::LogFormat;
 use crate::service::cli::Outside;
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::model::{Io, Model};
@@ -138,10 +140,26 @@ pub struct Flags {
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS", allow_negative_numbers = true)]
     pub(super) cache_descriptors: u32,
-    /// Log requests to a file, or to standard output [combined format, plus the duration in seconds]
+    /// Log requests to a file, or to standard output
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     #[arg(env = "TRIPTYCH_ACCESS_LOG")]
     pub(super) access_log: Option<PathBuf>,
+    /// What a line of the log is: the combined format, plus the duration in seconds; or a JSON object
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORMAT",
+        default_value = "combined",
+        env = "TRIPTYCH_ACCESS_LOG_FORMAT"
+    )]
+    pub(super) access_log_format: LogFormat,
+    /// Proxies whose X-Forwarded-For tells the log who has asked: addresses like 10.0.0.0/8 or ::1, and unix for all that
+    /// come through a unix socket; repeatable
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "TRIPTYCH_TRUSTED_PROXIES")]
+    pub(super) trusted_proxies: Vec<ProxyRange>,
+    /// Connections of these proxies begin with a header of the PROXY protocol, version 1 or 2; others are served without
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_PROXY_PROTOCOL")]
+    pub(super) proxy_protocol: bool,
     /// Print connections, requests, bytes and events at every interval, and totals at exit
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
@@ -238,6 +256,12 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         let hint = if has_choice { format!("; choose --io={server}") } else { String::new() };
         let line = format!("{setting}={} applies to `{server}` alone{hint}", switch.name());
         return Err(command.error(ErrorKind::ArgumentConflict, line));
+    }
+    if flags.proxy_protocol && flags.trusted_proxies.is_empty() {
+        let setting = setting(&matches, "proxy_protocol", "--proxy-protocol", "TRIPTYCH_PROXY_PROTOCOL");
+        let line =
+            format!("{setting} needs --trusted-proxies, which says whose connections begin with a header");
+        return Err(command.error(ErrorKind::MissingRequiredArgument, line));
     }
     if let Err(problem) = flags.fields() {
         let setting = setting(&matches, "header", "--header", "TRIPTYCH_HEADER");
@@ -342,6 +366,10 @@ impl Flags {
             send_rate_min: self.send_rate_min,
             linger_time: LINGER_TIME,
             grace: self.grace,
+            proxies: Arc::new(Proxies {
+                ranges: self.trusted_proxies.clone(),
+                send_header: self.proxy_protocol,
+            }),
             copy: self.copy,
             tune: self.tune.clone(),
             send_buffer_bytes: None,
@@ -369,6 +397,8 @@ pub(super) mod tests {
         assert_eq!(defaults.idle_timeout, config.idle_timeout);
         assert_eq!(defaults.send_timeout, config.send_timeout);
         assert_eq!(defaults.grace, config.grace);
+        assert_eq!(defaults.access_log_format, LogFormat::Combined);
+        assert!(defaults.trusted_proxies.is_empty() && !defaults.proxy_protocol);
         assert_eq!(flags(&["--grace=0s"]).expect("allowed").grace, Duration::ZERO);
         assert_eq!(defaults.cache(&descriptors(1 << 20)), config.cache);
         assert!(defaults.access_log.is_none() && defaults.stats.is_none());
@@ -398,6 +428,11 @@ pub(super) mod tests {
             (&["--grace", "99999999999999999999999s"], "write it like 500ms"),
             (&["--head-timeout", "-5ms"], "can't be negative"),
             (&["--send-rate-min", "-5B"], "write it like 500KiB"),
+            (&["--access-log-format", "xml"], "possible values: combined, json"),
+            (&["--trusted-proxies", "10.0.0.0/33"], "'10.0.0.0/33' for '--trusted-proxies"),
+            (&["--trusted-proxies=::1,lb.example"], "write it like 10.0.0.0/8, 2001:db8::1 or unix"),
+            (&["--trusted-proxies="], "write it like 10.0.0.0/8"),
+            (&["--proxy-protocol"], "--proxy-protocol needs --trusted-proxies"),
             (&["--workers", "-2"], "-2 is not in 1..=1024"),
             (&["--connections-max", "-1"], "-1 is not in 1.."),
             (&["--workers", "0"], "0 is not in 1..=1024"),
@@ -447,6 +482,22 @@ pub(super) mod tests {
         }
         assert!(parse("x", &all, ["", "--tune=unbatched", "--io=uring"]).is_ok());
         assert!(parse("x", &all[..1], ["", "--io=uring"]).is_ok());
+    }
+
+    #[test]
+    fn proxies_are_trusted_as_the_flags_say() {
+        let with = |arguments: &[&str]| {
+            let proxies = flags(arguments).expect("good flags").config(&descriptors(1 << 20)).proxies;
+            let ranges: Vec<_> = proxies.ranges.iter().map(ToString::to_string).collect();
+            (ranges.join(" "), proxies.send_header)
+        };
+        assert_eq!(with(&[]), (String::new(), false));
+        assert_eq!(
+            with(&["--trusted-proxies=10.1.0.0/8, ::1,unix"]),
+            ("10.0.0.0/8 ::1/128 unix".into(), false)
+        );
+        let both = ["--trusted-proxies", "127.0.0.1", "--trusted-proxies=unix", "--proxy-protocol"];
+        assert_eq!(with(&both), ("127.0.0.1/32 unix".into(), true));
     }
 
     /// Lines of a variable come the same way as several flags.

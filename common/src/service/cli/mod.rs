@@ -224,10 +224,16 @@ fn start(
     around.confine(site.root())?;
     let listeners = Listeners::of(outside.bound, config.workers)?;
     let mut service = Service::new(site, config)?;
-    service.log = outside.log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
+    let log = outside.log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
+    service.log = log.map(|log| log.in_format(flags.access_log_format));
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
         let index = index.as_str();
         say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
+    })));
+    service.unintroduced = Some(Arc::new(Notice::new(move |peer| {
+        say(format_args!(
+            "{name}: the trusted proxy {peer} has begun a connection without the header of --proxy-protocol, so it was closed"
+        ));
     })));
     beside::tell_faults(name, &service);
     let service = Arc::new(service);
