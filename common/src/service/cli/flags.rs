@@ -119,6 +119,12 @@ pub struct Flags {
     /// The I/O model: auto is io_uring where the system allows it, else epoll
     #[arg(long, value_enum, value_name = "MODEL", default_value = "auto", env = "TRIPTYCH_IO")]
     pub(super) io: Io,
+    /// What must be in force of the sandbox: what the kernel has, all of it, or nothing
+    #[arg(long, value_enum, value_name = "MODE", default_value = "auto", env = "TRIPTYCH_SANDBOX")]
+    sandbox: SandboxMode,
+    /// The user that serves; root alone can become another
+    #[arg(long, value_name = "NAME", env = "TRIPTYCH_USER")]
+    user: Option<String>,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     pub(super) copy: CopyMode,
@@ -164,6 +170,18 @@ pub struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
     pub(super) stats: Option<Duration>,
+}
+
+/// What must be in force of the sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum SandboxMode {
+    /// What the kernel has of it
+    #[default]
+    Auto,
+    /// All of it, or the server doesn't start
+    Require,
+    /// Nothing
+    Off,
 }
 
 /// A value of its own line: `None` for an empty one, with which a variable of several lines may end.
@@ -239,7 +257,9 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
     let has_switches = |switch: Tune| models.iter().any(|model| model.io == switch.io());
     command = command.mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)));
     let has_choice = models.len() > 1;
-    command = command.mut_arg("io", |io| if has_choice { io } else { io.hide(true) });
+    for flag in ["io", "sandbox", "user"] {
+        command = command.mut_arg(flag, |flag| if has_choice { flag } else { flag.hide(true) });
+    }
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let matches = variables::matches(&mut command, &arguments)?;
     let flags = Flags::from_arg_matches(&matches)?;
@@ -248,6 +268,10 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         let setting = setting(&matches, "io", "--io", "TRIPTYCH_IO");
         let asked = flags.io.name();
         let line = format!("{setting}={asked}: this is `{name}`; `triptych` has the choice");
+        return Err(command.error(ErrorKind::ArgumentConflict, line));
+    }
+    if !has_choice && (flags.user.is_some() || flags.sandbox != SandboxMode::Auto) {
+        let line = format!("--user, --sandbox: this is `{name}`; `triptych` has them");
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.io() != io) {
@@ -308,6 +332,18 @@ impl Flags {
     #[must_use]
     pub fn log_path(&self) -> Option<&Path> {
         self.access_log.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    /// What must be in force of the sandbox.
+    #[must_use]
+    pub fn sandbox(&self) -> SandboxMode {
+        self.sandbox
+    }
+
+    /// The user that serves, if it is to be another one.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
     }
 
     /// The directory to serve.

@@ -21,6 +21,7 @@ use crate::machine::notice::Notice;
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::flags::parse;
 use crate::service::cli::model::Choice;
+use crate::service::config::Config;
 use crate::service::listen::{Bound, Listeners};
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
@@ -28,7 +29,7 @@ use crate::service::shared::Service;
 use crate::service::start::StartError;
 use crate::site::root::Site;
 
-pub use flags::Flags;
+pub use flags::{Flags, SandboxMode};
 pub use model::{Io, Model, Serve};
 
 /// A program that serves: what it is called, and the models that it can serve with, the best one first.
@@ -76,7 +77,7 @@ pub trait Around {
     ///
     /// # Errors
     /// One line for the operator: nothing is served.
-    fn ready(&mut self) -> Result<String, StartError>;
+    fn ready(&mut self, io: Io) -> Result<String, StartError>;
 
     /// The server serves, and has said so.
     fn serving(&mut self);
@@ -118,7 +119,7 @@ impl Around for Alone {
         None
     }
 
-    fn ready(&mut self) -> Result<String, StartError> {
+    fn ready(&mut self, _io: Io) -> Result<String, StartError> {
         Ok(String::new())
     }
 
@@ -215,26 +216,13 @@ fn start(
     around: &mut dyn Around,
     end_wait: &mut Duration,
 ) -> Result<ExitCode, StartError> {
-    let options = flags.site();
-    let index = options.index.clone();
-    let site = Site::open_root(&flags.root, options)?;
+    let site = Site::open_root(&flags.root, flags.site())?;
     let config = flags.config(descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
     let outside = around.outside(flags)?;
     around.confine(site.root())?;
     let listeners = Listeners::of(outside.bound, config.workers)?;
-    let mut service = Service::new(site, config)?;
-    let log = outside.log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
-    service.log = log.map(|log| log.in_format(flags.access_log_format));
-    service.unlisted = Some(Arc::new(Notice::new(move |folder| {
-        let index = index.as_str();
-        say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
-    })));
-    service.unintroduced = Some(Arc::new(Notice::new(move |peer| {
-        say(format_args!(
-            "{name}: the trusted proxy {peer} has begun a connection without the header of --proxy-protocol, so it was closed"
-        ));
-    })));
+    let service = service(name, flags, site, config, outside.log)?;
     beside::tell_faults(name, &service);
     let service = Arc::new(service);
     beside::end_with_panics(name, &service);
@@ -249,7 +237,7 @@ fn start(
     let how = choice.text();
     let root = flags.root.display();
     let served = (choice.model.serve)(listeners, &service, &mut || {
-        let around_text = match around.ready() {
+        let around_text = match around.ready(choice.model.io) {
             Ok(text) => text,
             Err(error) => return service.shutdown.fail(error.to_string()),
         };
@@ -264,11 +252,46 @@ fn start(
         }
         around.serving();
     });
+    let outcome = finish(name, flags, &service, served);
+    *end_wait = service.end_wait(say::FINISH_MAX);
+    outcome
+}
+
+/// What is shared by the workers, and tells the operator what he should know.
+fn service(
+    name: &'static str,
+    flags: &Flags,
+    site: Site,
+    config: Config,
+    log: Option<File>,
+) -> Result<Service, StartError> {
+    let index = site.options().index.clone();
+    let mut service = Service::new(site, config)?;
+    let log = log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
+    service.log = log.map(|log| log.in_format(flags.access_log_format));
+    service.unlisted = Some(Arc::new(Notice::new(move |folder| {
+        let index = index.as_str();
+        say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
+    })));
+    service.unintroduced = Some(Arc::new(Notice::new(move |peer| {
+        say(format_args!(
+            "{name}: the trusted proxy {peer} has begun a connection without the header of --proxy-protocol, so it was closed"
+        ));
+    })));
+    Ok(service)
+}
+
+/// Closes the log, and says how it has ended.
+fn finish(
+    name: &'static str,
+    flags: &Flags,
+    service: &Service,
+    served: io::Result<()>,
+) -> Result<ExitCode, StartError> {
     if let Some(log) = &service.log {
         log.close(service.end_wait(CLOSE_MAX));
     }
-    *end_wait = service.end_wait(say::FINISH_MAX);
-    let cut_off = cut_off(&service);
+    let cut_off = cut_off(service);
     if let Some(reason) = service.shutdown.failure() {
         if let Some(cut_off) = cut_off {
             say(format_args!("{name}: {cut_off}"));

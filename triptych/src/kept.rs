@@ -1,0 +1,118 @@
+//! The serving process: what it needs from outside its root comes from the keeper, and so does every order.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
+
+use common::service::cli::{Around, Flags, Io, Outside};
+use common::{Bound, Service, StartError};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+
+use crate::channel::{Channel, Message, Sender};
+use crate::sandbox::{Mode, Sandbox};
+
+/// How long the workers have to come to an end by themselves, once that has been asked for at once.
+const HURRY_MAX: Duration = Duration::from_secs(1);
+
+/// A process with a keeper.
+pub(crate) struct Kept {
+    /// Until it is followed.
+    channel: Option<Channel>,
+    sender: Arc<Sender>,
+    sandbox: Sandbox,
+}
+
+impl Kept {
+    /// The process that was started with a keeper's channel as its standard input.
+    pub(crate) fn new(mode: Mode) -> io::Result<Kept> {
+        // Who asks for the end asks the keeper. Some ask all processes at once: that would be a second time.
+        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
+            signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
+        }
+        let channel = Channel::over(io::stdin().as_fd().try_clone_to_owned()?);
+        let sender = Arc::new(channel.sender()?);
+        Ok(Kept { channel: Some(channel), sender, sandbox: Sandbox::new(mode) })
+    }
+}
+
+fn lost(error: &io::Error) -> StartError {
+    StartError::new(format!("the keeper is gone: {error}"))
+}
+
+impl Around for Kept {
+    fn outside(&mut self, _flags: &Flags) -> Result<Outside, StartError> {
+        let mut outside = Outside { bound: Vec::new(), log: None };
+        let end = || lost(&io::ErrorKind::UnexpectedEof.into());
+        let channel = self.channel.as_mut().ok_or_else(end)?;
+        loop {
+            match channel.receive().map_err(|error| lost(&error))?.ok_or_else(end)? {
+                (Message::Listen(address), sockets) => {
+                    let endpoint = address.parse().map_err(StartError::new)?;
+                    match outside.bound.iter_mut().find(|bound| bound.endpoint == endpoint) {
+                        Some(bound) => bound.sockets.extend(sockets),
+                        None => outside.bound.push(Bound { endpoint, sockets }),
+                    }
+                }
+                (Message::Log, mut file) => outside.log = file.pop().map(Into::into),
+                (Message::Serve, _) => return Ok(outside),
+                // It wants to end before this has begun.
+                (_, _) => return Err(lost(&io::ErrorKind::Interrupted.into())),
+            }
+        }
+    }
+
+    fn confine(&mut self, root: BorrowedFd<'_>) -> Result<(), StartError> {
+        self.sandbox.confine(root)
+    }
+
+    fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
+        let Some(channel) = self.channel.take() else { return Ok(()) };
+        let service = Arc::clone(service);
+        thread::Builder::new().name("keeper".to_owned()).spawn(move || obey(channel, &service))?;
+        Ok(())
+    }
+
+    fn on_moved(&self) -> Option<Box<dyn Fn() + Send>> {
+        let sender = Arc::clone(&self.sender);
+        Some(Box::new(move || {
+            // Without a keeper this process is about to end.
+            let _gone = sender.send(&Message::Moved);
+        }))
+    }
+
+    fn ready(&mut self, io: Io) -> Result<String, StartError> {
+        self.sandbox.seal(io)
+    }
+
+    fn serving(&mut self) {
+        let _gone = self.sender.send(&Message::Ready);
+        #[cfg(feature = "attempts")]
+        crate::attempts::make();
+    }
+}
+
+/// Does what the keeper says, until it is gone: nobody could start another server then, so this one drains.
+fn obey(mut channel: Channel, service: &Service) {
+    while let Ok(Some((message, mut descriptors))) = channel.receive() {
+        match message {
+            Message::Drain(_signal) => service.shutdown.drain(),
+            Message::HandOver => service.shutdown.hand_over(),
+            Message::Hurry(signal) => {
+                service.hurry(signal);
+                // What ends the process in time says who has been cut off.
+                thread::sleep(HURRY_MAX);
+                std::process::exit(128 + signal);
+            }
+            Message::Reload => {
+                if let (Some(log), Some(file)) = (&service.log, descriptors.pop()) {
+                    log.reopen_with(file.into());
+                }
+            }
+            _ => {}
+        }
+    }
+    service.shutdown.drain();
+}
