@@ -1,7 +1,9 @@
-//! The three programs: built by the cargo that runs the tests, started, and stopped.
+//! The programs: built by the cargo that runs the tests, started, and stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
+use std::fmt;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,14 +20,58 @@ use crate::deadline;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// One of the programs that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    /// A backend by itself.
+    Of(Backend),
+    /// The one that chooses among them, and is kept by another process.
+    Triptych,
+}
+
+impl Program {
+    /// All of them.
+    pub const ALL: [Program; 4] = [
+        Program::Of(Backend::Blocking),
+        Program::Of(Backend::Epoll),
+        Program::Of(Backend::Uring),
+        Program::Triptych,
+    ];
+
+    /// The crate's name, and the binary's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Program::Of(backend) => backend.name(),
+            Program::Triptych => "triptych",
+        }
+    }
+
+    /// What it serves with here.
+    #[must_use]
+    pub fn backend(self) -> Backend {
+        match self {
+            Program::Of(backend) => backend,
+            Program::Triptych if Backend::Uring.missing().is_none() => Backend::Uring,
+            Program::Triptych => Backend::Epoll,
+        }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// The paths of the programs.
 #[derive(Debug)]
 pub struct Programs {
-    paths: BTreeMap<Backend, PathBuf>,
+    paths: BTreeMap<Program, PathBuf>,
 }
 
 impl Programs {
-    /// Builds all three programs in the profile and the build directory of the running test.
+    /// Builds all programs in the profile and the build directory of the running test.
     ///
     /// `CARGO_BIN_EXE_*` covers only programs of the same package, and the programs may not have been built at all. If
     /// they have been, this is quick.
@@ -53,36 +99,36 @@ impl Programs {
         ]);
         command.arg("--target-dir").arg(target);
         command.arg("--manifest-path").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
-        for backend in Backend::ALL {
-            command.args(["--package", backend.name(), "--bin", backend.name()]);
+        for program in Program::ALL {
+            command.args(["--package", program.name(), "--bin", program.name()]);
         }
         let output = command.stdin(Stdio::null()).output()?;
         if !output.status.success() {
             return Err(format!("cargo: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        let paths = Backend::ALL.into_iter().filter_map(|backend| {
+        let paths = Program::ALL.into_iter().filter_map(|program| {
             let messages = output.stdout.split(|byte| *byte == b'\n');
             messages
-                .filter_map(|message| executable_of(backend, message))
+                .filter_map(|message| executable_of(program, message))
                 .next_back()
-                .map(|path| (backend, path))
+                .map(|path| (program, path))
         });
         Ok(Programs { paths: paths.collect() })
     }
 
-    /// The program of this backend.
+    /// Where this program is.
     ///
     /// # Errors
     /// If cargo didn't report it.
-    pub fn path(&self, backend: Backend) -> Result<&Path, Failed> {
-        Ok(self.paths.get(&backend).ok_or_else(|| format!("cargo has built no program {backend}"))?)
+    pub fn path(&self, program: Program) -> Result<&Path, Failed> {
+        Ok(self.paths.get(&program).ok_or_else(|| format!("cargo has built no program {program}"))?)
     }
 }
 
-/// The path of the backend's program, if this cargo message reports it as built.
-fn executable_of(backend: Backend, message: &[u8]) -> Option<PathBuf> {
+/// The path of the program, if this cargo message reports it as built.
+fn executable_of(program: Program, message: &[u8]) -> Option<PathBuf> {
     let message: serde_json::Value = serde_json::from_slice(message).ok()?;
-    let is_program = message["target"]["name"] == backend.name() && message["target"]["kind"][0] == "bin";
+    let is_program = message["target"]["name"] == program.name() && message["target"]["kind"][0] == "bin";
     is_program.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
@@ -172,6 +218,17 @@ impl Running {
         self.child.id()
     }
 
+    /// The process that serves: the one that it has started, if it has, else itself.
+    ///
+    /// # Errors
+    /// Those of reading `/proc`.
+    pub fn server_id(&self) -> Result<u32, Failed> {
+        let id = self.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        let newest = children.split_ascii_whitespace().filter_map(|child| child.parse().ok()).max();
+        Ok(newest.unwrap_or(id))
+    }
+
     /// Its standard error so far.
     #[must_use]
     pub fn errors(&self) -> String {
@@ -193,6 +250,9 @@ impl Running {
         let mut ended = false;
         deadline::within(PATIENCE, "the program to say where it serves", || {
             addresses = self.errors.so_far().lines().filter_map(address_in).collect();
+            // A server that takes over says so once more.
+            let mut said = HashSet::new();
+            addresses.retain(|address| said.insert(*address));
             ended = self.has_ended();
             addresses.len() >= count || ended
         })?;
@@ -243,5 +303,5 @@ impl Drop for Running {
 /// `epoll: serving www on http://127.0.0.1:8080/ (2 workers)`
 pub(crate) fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once(" on http://")?;
-    rest.split_once("/ (")?.0.parse().ok()
+    rest.split_once("/ ")?.0.parse().ok()
 }

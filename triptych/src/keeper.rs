@@ -398,6 +398,8 @@ impl Keeper<'_> {
         }
         self.ending = self.ending.or(Some(signal));
         self.restart_at = None;
+        // Who comes from now on is refused, as soon as the server doesn't accept any more either.
+        self.outside.bound.clear();
         for server in &self.servers {
             // One that leaves is in its drain already.
             if server.stage != Stage::Leaving || message == Message::Hurry(signal) {

@@ -19,22 +19,20 @@ const HURRY_MAX: Duration = Duration::from_secs(1);
 
 /// A process with a keeper.
 pub(crate) struct Kept {
-    /// Until it is followed.
+    /// From when it is opened until it is followed.
     channel: Option<Channel>,
-    sender: Arc<Sender>,
+    sender: Option<Arc<Sender>>,
     sandbox: Sandbox,
 }
 
 impl Kept {
-    /// The process that was started with a keeper's channel as its standard input.
+    /// A process that was started with a keeper's channel as its standard input.
     pub(crate) fn new(mode: Mode) -> io::Result<Kept> {
         // Who asks for the end asks the keeper. Some ask all processes at once: that would be a second time.
         for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
-        let channel = Channel::over(io::stdin().as_fd().try_clone_to_owned()?);
-        let sender = Arc::new(channel.sender()?);
-        Ok(Kept { channel: Some(channel), sender, sandbox: Sandbox::new(mode) })
+        Ok(Kept { channel: None, sender: None, sandbox: Sandbox::new(mode) })
     }
 }
 
@@ -46,7 +44,8 @@ impl Around for Kept {
     fn outside(&mut self, _flags: &Flags) -> Result<Outside, StartError> {
         let mut outside = Outside { bound: Vec::new(), log: None };
         let end = || lost(&io::ErrorKind::UnexpectedEof.into());
-        let channel = self.channel.as_mut().ok_or_else(end)?;
+        let channel = self.channel.insert(Channel::over(io::stdin().as_fd().try_clone_to_owned()?));
+        self.sender = Some(Arc::new(channel.sender()?));
         loop {
             match channel.receive().map_err(|error| lost(&error))?.ok_or_else(end)? {
                 (Message::Listen(address), sockets) => {
@@ -76,7 +75,7 @@ impl Around for Kept {
     }
 
     fn on_moved(&self) -> Option<Box<dyn Fn() + Send>> {
-        let sender = Arc::clone(&self.sender);
+        let sender = Arc::clone(self.sender.as_ref()?);
         Some(Box::new(move || {
             // Without a keeper this process is about to end.
             let _gone = sender.send(&Message::Moved);
@@ -88,7 +87,7 @@ impl Around for Kept {
     }
 
     fn serving(&mut self) {
-        let _gone = self.sender.send(&Message::Ready);
+        let _gone = self.sender.as_ref().map(|sender| sender.send(&Message::Ready));
         #[cfg(feature = "attempts")]
         crate::attempts::make();
     }

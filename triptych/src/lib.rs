@@ -42,7 +42,8 @@ pub fn run() -> ExitCode {
         };
     }
     let takes_over = role.is_some_and(|role| role == keeper::KEEPER);
-    match Keeper::new(program, &flags, arguments, takes_over) {
+    let checked = if takes_over { Ok(()) } else { program.check(&flags) };
+    match checked.and_then(|()| Keeper::new(program, &flags, arguments, takes_over)) {
         Ok(keeper) => keeper.run(),
         Err(error) => program.fail(&error),
     }

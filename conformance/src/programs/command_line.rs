@@ -11,7 +11,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::confined;
 use crate::deadline;
-use crate::program::{Ended, Running};
+use crate::program::{Ended, Program, Running};
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("version", Nothing, version),
@@ -45,7 +45,7 @@ fn expect_refusal(ended: &Ended, ground: Ground<'_>, expected: &str) -> Result<(
     expect_code(ended, 1)?;
     let line = ended.errors.strip_suffix('\n').unwrap_or_default();
     let is_error =
-        line.strip_prefix(&format!("{}: error: ", ground.backend)).is_some_and(|rest| !rest.is_empty());
+        line.strip_prefix(&format!("{}: error: ", ground.program)).is_some_and(|rest| !rest.is_empty());
     if is_error && !line.contains('\n') && line.contains(expected) && ended.output.is_empty() {
         Ok(())
     } else {
@@ -57,7 +57,7 @@ fn version(ground: Ground<'_>) -> Outcome {
     for flag in ["--version", "-V"] {
         let ended = run(ground, &[flag])?;
         expect_code(&ended, 0)?;
-        if ended.output != format!("{} {}\n", ground.backend, env!("CARGO_PKG_VERSION"))
+        if ended.output != format!("{} {}\n", ground.program, env!("CARGO_PKG_VERSION"))
             || !ended.errors.is_empty()
         {
             return Err(format!("{ended:?}").into());
@@ -100,7 +100,7 @@ fn help(ground: Ground<'_>) -> Outcome {
             }
         }
         let has = |flag| ended.output.contains(flag);
-        if has("--tune") != (ground.backend != Backend::Blocking) {
+        if has("--tune") != (ground.program.backend() != Backend::Blocking) {
             return Err("--tune is for epoll and uring".into());
         }
     }
@@ -262,11 +262,19 @@ fn io_uring_is_missing(ground: Ground<'_>) -> Outcome {
 fn expect_service_or_refusal(ground: Ground<'_>, errno: i32, reason: &str) -> Outcome {
     let command = ground.command(&["--listen", "127.0.0.1:0"])?;
     let mut command = confined::without_io_uring(&command, errno)?;
-    match ground.backend {
-        Backend::Blocking | Backend::Epoll => {
+    match ground.program {
+        Program::Of(Backend::Blocking | Backend::Epoll) => {
             Running::start(command.arg(ground.sites.main()))?.addresses(1)?;
         }
-        Backend::Uring => {
+        Program::Triptych => {
+            let mut running = Running::start(command.arg(ground.sites.main()))?;
+            running.addresses(1)?;
+            let said = running.errors();
+            if !said.contains(reason) || !said.contains("/ with epoll (") {
+                return Err(format!("it said: {said}").into());
+            }
+        }
+        Program::Of(Backend::Uring) => {
             let ended = Running::start(&mut command)?.wait(PATIENCE)?;
             expect_refusal(&ended, ground, reason)?;
             expect_refusal(&ended, ground, "`epoll` serves the same site")?;

@@ -48,6 +48,9 @@ fn ask_until(running: &mut Running, target: &str, old: &str, new: &str) -> Resul
     while after < 20 {
         for client in [&mut kept, &mut Client::connect(address)?] {
             let response = client.get(target)?;
+            if response.field("connection") == Some("close") {
+                *client = Client::connect(address)?;
+            }
             let content = String::from_utf8_lossy(&response.content).into_owned();
             if response.status != 200 || (content != new && (content != old || is_new)) {
                 return Err(format!("{} {content:?}, {is_new}", response.status).into());

@@ -12,7 +12,7 @@ use crate::backend::Backend;
 use crate::client::Client;
 use crate::deadline;
 use crate::process::Process;
-use crate::program::Running;
+use crate::program::{Program, Running};
 
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("too_few_are_refused", Nothing, too_few_are_refused),
@@ -31,7 +31,7 @@ fn start(ground: Ground<'_>, limit: u64, before: &str, arguments: &[&str]) -> Re
     let mut shell = Command::new("sh");
     let script = format!("{before} ulimit -n \"$1\" && shift && exec \"$@\"");
     shell.args(["-c", &script, "sh", &limit.to_string()]);
-    shell.arg(ground.programs.path(ground.backend)?).args(["--listen", "127.0.0.1:0"]).args(arguments);
+    shell.arg(ground.programs.path(ground.program)?).args(["--listen", "127.0.0.1:0"]).args(arguments);
     Running::start(shell.arg(ground.sites.main()))
 }
 
@@ -85,7 +85,7 @@ fn too_few_are_refused(ground: Ground<'_>) -> Outcome {
 }
 
 fn as_many_as_it_asks_for_are_enough(ground: Ground<'_>) -> Outcome {
-    let folder = ground.sites.scratch(&format!("descriptors-{}", ground.backend))?;
+    let folder = ground.sites.scratch(&format!("descriptors-{}", ground.program))?;
     let log = format!("--access-log={}", folder.join("access.log").display());
     for (arguments, addresses) in [
         (&["--workers", "1"][..], 1),
@@ -99,9 +99,12 @@ fn as_many_as_it_asks_for_are_enough(ground: Ground<'_>) -> Outcome {
             let address = running.addresses(addresses)?[0];
             if more == 0 {
                 // Those for a connection, six to spare, and those of the caches, which are off.
-                let of_cache = if ground.backend == Backend::Uring { 2 } else { 1 };
-                let unused = 2 + 6 + arguments[1].parse::<u64>()? * of_cache;
-                let process = Process::new(running.id());
+                let of_cache = if ground.program.backend() == Backend::Uring { 2 } else { 1 };
+                let mut unused = 2 + 6 + arguments[1].parse::<u64>()? * of_cache;
+                if ground.program == Program::Triptych {
+                    unused += addresses as u64; // whose names the keeper holds
+                }
+                let process = Process::new(running.server_id()?);
                 let held = || process.descriptors().is_ok_and(|held| held as u64 == needed - unused);
                 deadline::within(PATIENCE, "all but those to be held", held)
                     .map_err(|_| format!("{:?} are held, of {needed} but {unused}", process.descriptors()))?;

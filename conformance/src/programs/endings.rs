@@ -26,7 +26,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
 const SOON: Duration = Duration::from_secs(10);
 
 fn scratch_log(ground: Ground<'_>, name: &str) -> Result<PathBuf, Failed> {
-    Ok(ground.sites.scratch(&format!("endings-{}-{name}", ground.backend))?.join("access.log"))
+    Ok(ground.sites.scratch(&format!("endings-{}-{name}", ground.program))?.join("access.log"))
 }
 
 /// The content bytes of each line of a log, the fewest first.

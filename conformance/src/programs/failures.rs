@@ -77,7 +77,7 @@ fn hang(grace: &str, bound: Duration) -> Result<(), Failed> {
 /// poll(2) refuses to watch more descriptors than a process may have, so a limit set from outside stops the workers of
 /// `blocking`. The others' calls have no such limit.
 fn a_worker_that_cannot_wait_ends_it(ground: Ground<'_>) -> Outcome {
-    if ground.backend != Backend::Blocking {
+    if ground.program.backend() != Backend::Blocking {
         return Ok(Completion::ignored_with("nothing makes its wait fail from outside"));
     }
     let mut running = ground.serve(&["--workers", "2"])?;

@@ -71,7 +71,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 fn build(ground: Ground<'_>) -> Result<PathBuf, Failed> {
-    let root = ground.sites.scratch(&format!("generated-{}", ground.backend))?;
+    let root = ground.sites.scratch(&format!("generated-{}", ground.program))?;
     for (name, content) in FILES {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;

@@ -30,7 +30,7 @@ fn more_than_there_is_memory_for(ground: Ground<'_>) -> Outcome {
     let mut command = ground.command(&["--listen", "127.0.0.1:0", "--listing", "--workers=1"])?;
     let mut running = Running::start(command.arg(&folder))?;
     let address = running.addresses(1)?[0];
-    let process = Process::new(running.id());
+    let process = Process::new(running.server_id()?);
     let mut other = Client::connect(address)?;
     let length = other.get("/many/")?.content.len() as u64;
     let fits = LISTING_BYTES_MAX / length;

@@ -164,7 +164,7 @@ fn statistics(ground: Ground<'_>) -> Outcome {
     running.signal(Signal::TERM)?;
     let ended = running.wait(PATIENCE)?;
     let total = ended.errors.lines().next_back().unwrap_or_default();
-    if !total.starts_with(&format!("{}: total 1 connections, 100 requests, ", ground.backend)) {
+    if !total.starts_with(&format!("{}: total 1 connections, 100 requests, ", ground.program)) {
         return Err(format!("the totals are: {total}").into());
     }
     // The second request admits the file.

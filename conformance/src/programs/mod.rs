@@ -18,15 +18,14 @@ use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::backend::Backend;
-use crate::program::{Programs, Running};
+use crate::program::{Program, Programs, Running};
 use crate::robustness::Outcome;
 use crate::site::Sites;
 
 /// What a test works with.
 #[derive(Clone, Copy, Debug)]
 struct Ground<'a> {
-    backend: Backend,
+    program: Program,
     sites: &'a Sites,
     programs: &'a Programs,
 }
@@ -38,7 +37,7 @@ const DONE: Outcome = Ok(Completion::Completed);
 impl Ground<'_> {
     /// The program with these arguments.
     fn command(self, arguments: &[&str]) -> Result<Command, Failed> {
-        let mut command = Command::new(self.programs.path(self.backend)?);
+        let mut command = Command::new(self.programs.path(self.program)?);
         command.args(arguments);
         Ok(command)
     }
@@ -69,12 +68,12 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("pauses", pauses::TESTS),
     ];
     let mut trials = Vec::new();
-    for backend in Backend::ALL {
+    for program in Program::ALL {
         for (group, tests) in groups {
             for (name, needs, test) in tests {
                 let (sites, programs) = (Arc::clone(sites), Arc::clone(&programs));
-                let run = move || run(backend, &sites, &programs, *needs, *test);
-                trials.push(Trial::ignorable_test(format!("{backend}::{group}::{name}"), run));
+                let run = move || run(program, &sites, &programs, *needs, *test);
+                trials.push(Trial::ignorable_test(format!("{program}::{group}::{name}"), run));
             }
         }
     }
@@ -94,16 +93,16 @@ enum Needs {
 }
 
 fn run(
-    backend: Backend,
+    program: Program,
     sites: &Sites,
     programs: &OnceLock<Result<Programs, String>>,
     needs: Needs,
     test: Test,
 ) -> Outcome {
-    if let (Needs::Server, Some(reason)) = (needs, backend.missing()) {
+    if let (Needs::Server, Some(reason)) = (needs, program.backend().missing()) {
         return Ok(Completion::ignored_with(reason));
     }
     let build = || Programs::build().map_err(|failed| failed.message().unwrap_or("cargo failed").to_owned());
     let programs = programs.get_or_init(build).as_ref()?;
-    test(Ground { backend, sites, programs })
+    test(Ground { program, sites, programs })
 }

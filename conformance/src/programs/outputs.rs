@@ -107,7 +107,7 @@ fn errors_into_a_broken_pipe(ground: Ground<'_>) -> Outcome {
 /// The program in a shell that lets no file grow beyond a block of 512 or 1024 bytes. It serves the main site.
 fn serve_with_a_size_limit(ground: Ground<'_>, script: &str, arguments: &[&str]) -> Result<Running, Failed> {
     let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("ulimit -S -f 1; {script}"), "sh"]).arg(ground.programs.path(ground.backend)?);
+    shell.args(["-c", &format!("ulimit -S -f 1; {script}"), "sh"]).arg(ground.programs.path(ground.program)?);
     shell.args(["--listen", "127.0.0.1:0", "--workers", "1"]).args(arguments).arg(ground.sites.main());
     Running::start(&mut shell)
 }
@@ -138,7 +138,7 @@ fn log_beyond_a_size_limit(ground: Ground<'_>) -> Outcome {
     expect_service(address)?;
     // What waits is written as soon as it can be.
     let none = Rlimit { current: None, maximum: None };
-    prlimit(Pid::from_raw(running.id().cast_signed()), Resource::Fsize, none)?;
+    prlimit(Pid::from_raw(running.server_id()?.cast_signed()), Resource::Fsize, none)?;
     let again = || running.errors().contains("access log: it can be written again, no line was lost");
     deadline::within(PATIENCE, "the log to be written again", again)?;
     let outcome = expect_end(running);

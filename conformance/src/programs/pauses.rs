@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::service::shutdown::QUIET;
 use libtest_mimic::{Completion, Failed};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::Needs::Server;
 use super::signals::{end_with_success, expect_success};
@@ -33,9 +33,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Stops the program for longer than its timeouts, and does something meanwhile.
 fn pause(running: &Running, act: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
-    running.signal(Signal::STOP)?;
+    let server = running.server_id()?;
+    let signal = |signal| {
+        Ok::<_, Failed>(kill_process(Pid::from_raw(server.cast_signed()).ok_or("no process")?, signal)?)
+    };
+    signal(Signal::STOP)?;
     let begun = Instant::now();
-    let threads = || fs::read_dir(format!("/proc/{}/task", running.id()));
+    let threads = || fs::read_dir(format!("/proc/{server}/task"));
     deadline::within(PATIENCE, "every thread to be stopped", || {
         threads().is_ok_and(|mut threads| {
             threads.all(|thread| {
@@ -46,7 +50,7 @@ fn pause(running: &Running, act: impl FnOnce() -> Result<(), Failed>) -> Result<
     })?;
     let acted = act();
     thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
-    running.signal(Signal::CONT)?;
+    signal(Signal::CONT)?;
     acted
 }
 

@@ -11,8 +11,9 @@ use rustix::process::Signal;
 
 use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
+use crate::backend::Backend;
 use crate::client::Client;
-use crate::program::Running;
+use crate::program::{Program, Running};
 use crate::response::Framing;
 use crate::row::get;
 use crate::site::{DIGITS, PATTERNS, pattern_of};
@@ -63,9 +64,15 @@ fn says_where(ground: Ground<'_>) -> Outcome {
     for (workers, words) in [("1", "1 worker"), ("2", "2 workers")] {
         let mut running = ground.serve(&["--workers", workers])?;
         let address = running.addresses(1)?[0];
-        let (name, root) = (ground.backend, ground.sites.main());
-        let line = format!("{name}: serving {} on http://{address}/ ({words})\n", root.display());
-        if running.errors() != line {
+        let (name, root) = (ground.program, ground.sites.main());
+        let line = format!("{name}: serving {} on http://{address}/", root.display());
+        let how = match (ground.program, ground.program.backend()) {
+            (Program::Of(_), _) => format!(" ({words})\n"),
+            (Program::Triptych, Backend::Uring) => format!(" with io_uring ({words}; "),
+            (Program::Triptych, _) => format!(" with epoll ({words}; "),
+        };
+        let said = running.errors();
+        if !said.starts_with(&(line + &how)) || said.matches('\n').count() != 1 {
             return Err(format!("it said: {}", running.errors()).into());
         }
         // The line means that connections are accepted, so don't wait in between.
@@ -124,7 +131,7 @@ fn environment(ground: Ground<'_>) -> Outcome {
     // `Running::start` removes only the inherited settings, not those set on the command.
     let mut running = Running::start(&mut command)?;
     let addresses = running.addresses(2)?;
-    if !running.errors().contains("(3 workers)") {
+    if !running.errors().contains("(3 workers") {
         return Err(format!("it said: {}", running.errors()).into());
     }
     let status = Client::connect(addresses[1])?.get("/.hidden")?.status;
@@ -232,7 +239,7 @@ fn listings_are_mentioned_once(ground: Ground<'_>) -> Outcome {
     }
     running.signal(Signal::TERM)?;
     let ended = running.wait(PATIENCE)?;
-    let line = format!("{}: /bare/ has no index.html; with --listing it would be listed\n", ground.backend);
+    let line = format!("{}: /bare/ has no index.html; with --listing it would be listed\n", ground.program);
     if ended.errors.matches("--listing").count() != 1 || !ended.errors.contains(&line) {
         return Err(format!("it said: {}", ended.errors).into());
     }
@@ -285,7 +292,7 @@ fn copy(ground: Ground<'_>) -> Outcome {
 /// The soft limit is raised. If the hard limit is too low, the server says so and works with fewer connections.
 fn low_limit_of_descriptors(ground: Ground<'_>) -> Outcome {
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.backend)?);
+    shell.args(["-c", "ulimit -n 200 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.program)?);
     shell
         .args(["--listen", "127.0.0.1:0", "--workers", "1", "--connections-max", "5000"])
         .arg(ground.sites.main());
@@ -302,7 +309,7 @@ fn low_limit_of_descriptors(ground: Ground<'_>) -> Outcome {
 /// Few descriptors mean few connections, not one at a time, and the operator is told.
 fn few_descriptors(ground: Ground<'_>) -> Outcome {
     let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.backend)?);
+    shell.args(["-c", "ulimit -n 64 && exec \"$@\"", "sh"]).arg(ground.programs.path(ground.program)?);
     shell.args(["--listen", "127.0.0.1:0", "--workers", "1"]).arg(ground.sites.main());
     let mut running = Running::start(&mut shell)?;
     let address = running.addresses(1)?[0];

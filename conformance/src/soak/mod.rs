@@ -34,7 +34,7 @@ use self::gauge::{Levels, Sample, median};
 use self::mutator::{Grounds, Mutator};
 use self::tally::Verdict;
 use crate::backend::Backend;
-use crate::program::{Programs, Running};
+use crate::program::{Program, Programs, Running};
 use crate::site::build_folder;
 
 /// The user the servers run as, so that files can be made unreadable (overflowuid, proc(5)).
@@ -102,8 +102,9 @@ pub fn run(options: &Options) -> Result<Outcome, Failed> {
     let mut mutator = Mutator::new(&grounds, options.seed, &changes);
     mutator.restore()?;
 
-    let start =
-        |backend: &Backend| TestServer::start(*backend, programs.path(*backend)?, &root, options, user);
+    let start = |backend: &Backend| {
+        TestServer::start(*backend, programs.path(Program::Of(*backend))?, &root, options, user)
+    };
     let servers = options.backends.iter().map(start).collect::<Result<Vec<_>, Failed>>()?;
     let mut soak = Soak { options, grounds: &grounds, servers: &servers, phase: 0 };
     let (first_load, first_rest) = soak.phase(options.first, &mut mutator)?;

@@ -171,6 +171,9 @@ fn with_arguments() -> Result<Rules, seccompiler::Error> {
         Ok(vec![SeccompRule::new(vec![condition])?])
     };
     let writing = (O_ACCMODE | O_APPEND | O_CREAT | O_TRUNC | O_TMPFILE) & !libc::O_DIRECTORY;
+    // How much has come; not to wait.
+    let mut socket_requests = is(1, libc::FIONREAD)?;
+    socket_requests.extend(is(1, libc::FIONBIO)?);
     let mut commands = Vec::new();
     for command in [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC] {
         commands.extend(is(1, u64::from(command.cast_unsigned()))?);
@@ -185,8 +188,7 @@ fn with_arguments() -> Result<Rules, seccompiler::Error> {
         (libc::SYS_clone, one(bits(0, libc::CLONE_THREAD, libc::CLONE_THREAD)?)?),
         (libc::SYS_prctl, is(0, u64::from(libc::PR_SET_NAME.cast_unsigned()))?),
         (libc::SYS_fcntl, commands),
-        // How much has come.
-        (libc::SYS_ioctl, is(1, libc::FIONREAD)?),
+        (libc::SYS_ioctl, socket_requests),
     ]))
 }
 

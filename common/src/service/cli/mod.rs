@@ -162,6 +162,16 @@ impl Program<'_> {
         parse(self.name, self.models, arguments)
     }
 
+    /// Whether there are enough descriptors to serve with these flags, before anything is opened.
+    ///
+    /// # Errors
+    /// One line that says how many are needed.
+    pub fn check(&self, flags: &Flags) -> Result<(), StartError> {
+        let possible = self.models.iter().filter(|model| flags.io == Io::Auto || model.io == flags.io);
+        let worker = possible.map(|model| model.worker_descriptors).max();
+        flags.check(&Descriptors::count(worker.unwrap_or_default()))
+    }
+
     /// Serves until the end, and says whatever there is to be said.
     pub fn serve(&self, flags: &Flags, around: &mut dyn Around) -> ExitCode {
         let mut end_wait = say::FINISH_MAX;
