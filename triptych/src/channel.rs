@@ -27,12 +27,10 @@ pub(crate) enum Message {
     Log,
     /// That was all: serve.
     Serve,
-    /// Drain, because this signal has come.
-    Drain(i32),
+    /// This signal has come: the first one starts the drain, a second one ends it.
+    End(i32),
     /// Drain: another server has taken over.
     HandOver,
-    /// End now, because this signal has come after another one.
-    Hurry(i32),
     /// Read the rules again, and go on in this log file, if there is one beside.
     Reload,
     /// From a server: it serves.
@@ -209,7 +207,7 @@ mod tests {
         ours.send(&Message::Serve, &[]).expect("sent");
         ours.send(&Message::Listen("a \"b\"\n\u{e9}".to_owned()), &many).expect("sent");
         ours.send(&Message::Log, &[writer.as_fd()]).expect("sent");
-        ours.send(&Message::Drain(15), &[]).expect("sent");
+        ours.send(&Message::End(15), &[]).expect("sent");
         let mut next = || theirs.receive().expect("received").expect("not the end");
         assert_eq!(next().0, Message::Serve);
         for count in [DESCRIPTORS_MAX, 3] {
@@ -222,7 +220,7 @@ mod tests {
         copy.write_all(b"x").and_then(|()| writer.write_all(b"y")).expect("written");
         let mut read = [0; 2];
         reader.read_exact(&mut read).expect("read");
-        assert_eq!((&read, next().0), (b"xy", Message::Drain(15)));
+        assert_eq!((&read, next().0), (b"xy", Message::End(15)));
         assert_eq!(theirs.pending().expect("nothing"), (Vec::new(), true));
         drop(ours);
         assert!(theirs.receive().expect("received").is_none());

@@ -92,8 +92,8 @@ pub(crate) struct Keeper<'a> {
     names: Vec<OwnedFd>,
     servers: Vec<Server>,
     signals: UnixStream,
-    /// The first signal that asked for the end.
-    ending: Option<i32>,
+    /// A signal has asked for the end.
+    is_ending: bool,
     has_served: bool,
     restart_at: Option<Instant>,
     restart_interval: Duration,
@@ -129,7 +129,7 @@ impl<'a> Keeper<'a> {
             names,
             servers: Vec::new(),
             signals,
-            ending: None,
+            is_ending: false,
             has_served: takes_over,
             restart_at: None,
             restart_interval: RESTART_MIN,
@@ -160,7 +160,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn is_over(&self) -> bool {
-        self.servers.is_empty() && (self.ending.is_some() || !self.has_served)
+        self.servers.is_empty() && (self.is_ending || !self.has_served)
     }
 
     // ---- wait
@@ -291,7 +291,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn on_moved(&mut self) {
-        if self.ending.is_some() || self.is_starting() || Instant::now() < self.moves_after {
+        if self.is_ending || self.is_starting() || Instant::now() < self.moves_after {
             return;
         }
         self.program.say(format_args!("{} leads elsewhere now", self.flags.root().display()));
@@ -340,7 +340,7 @@ impl<'a> Keeper<'a> {
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match stage {
             Stage::Leaving => {}
-            _ if self.ending.is_some() => self.code = self.code.max(code.unwrap_or(1)),
+            _ if self.is_ending => self.code = self.code.max(code.unwrap_or(1)),
             // It has said why.
             Stage::Starting(Cause::Start) if !self.has_served => self.code = code.unwrap_or(1).max(1),
             Stage::Starting(Cause::Start) => {
@@ -389,21 +389,17 @@ impl Keeper<'_> {
 
     /// The first time: drains. The second time: at once.
     fn end(&mut self, signal: i32) {
-        let message = match self.ending {
-            None => Message::Drain(signal),
-            Some(_) => Message::Hurry(signal),
-        };
-        if self.ending.is_none() {
+        let is_first = !std::mem::replace(&mut self.is_ending, true);
+        if is_first {
             notify(&[NotifyState::Stopping]);
         }
-        self.ending = self.ending.or(Some(signal));
         self.restart_at = None;
         // Who comes from now on is refused, as soon as the server doesn't accept any more either.
         self.outside.bound.clear();
         for server in &self.servers {
             // One that leaves is in its drain already.
-            if server.stage != Stage::Leaving || message == Message::Hurry(signal) {
-                let _gone = server.channel.send(&message, &[]);
+            if server.stage != Stage::Leaving || !is_first {
+                let _gone = server.channel.send(&Message::End(signal), &[]);
             }
         }
     }
@@ -427,7 +423,7 @@ impl Keeper<'_> {
     }
 
     fn upgrade(&mut self) {
-        if self.ending.is_some() {
+        if self.is_ending {
             self.program.say(format_args!("no upgrade: this is the end"));
         } else if self.is_starting() {
             self.program.say(format_args!("no upgrade yet: another server is starting"));

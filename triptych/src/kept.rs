@@ -5,20 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
-use std::time::Duration;
 
-use common::service::cli::{Around, Flags, Io, Outside};
+use common::service::cli::{Around, Flags, Io, Outside, Program};
 use common::{Bound, Service, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 
 use crate::channel::{Channel, Message, Sender};
 use crate::sandbox::{Mode, Sandbox};
 
-/// How long the workers have to come to an end by themselves, once that has been asked for at once.
-const HURRY_MAX: Duration = Duration::from_secs(1);
-
 /// A process with a keeper.
 pub(crate) struct Kept {
+    program: Program<'static>,
     /// From when it is opened until it is followed.
     channel: Option<Channel>,
     sender: Option<Arc<Sender>>,
@@ -27,12 +24,12 @@ pub(crate) struct Kept {
 
 impl Kept {
     /// A process that was started with a keeper's channel as its standard input.
-    pub(crate) fn new(mode: Mode) -> io::Result<Kept> {
+    pub(crate) fn new(program: Program<'static>, mode: Mode) -> io::Result<Kept> {
         // Who asks for the end asks the keeper. Some ask all processes at once: that would be a second time.
         for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
-        Ok(Kept { channel: None, sender: None, sandbox: Sandbox::new(mode) })
+        Ok(Kept { program, channel: None, sender: None, sandbox: Sandbox::new(mode) })
     }
 }
 
@@ -69,8 +66,8 @@ impl Around for Kept {
 
     fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
         let Some(channel) = self.channel.take() else { return Ok(()) };
-        let service = Arc::clone(service);
-        thread::Builder::new().name("keeper".to_owned()).spawn(move || obey(channel, &service))?;
+        let (program, service) = (self.program, Arc::clone(service));
+        thread::Builder::new().name("keeper".to_owned()).spawn(move || obey(program, channel, &service))?;
         Ok(())
     }
 
@@ -94,17 +91,11 @@ impl Around for Kept {
 }
 
 /// Does what the keeper says, until it is gone: nobody could start another server then, so this one drains.
-fn obey(mut channel: Channel, service: &Service) {
+fn obey(program: Program<'static>, mut channel: Channel, service: &Arc<Service>) {
     while let Ok(Some((message, mut descriptors))) = channel.receive() {
         match message {
-            Message::Drain(_signal) => service.shutdown.drain(),
+            Message::End(signal) => program.end(service, signal),
             Message::HandOver => service.shutdown.hand_over(),
-            Message::Hurry(signal) => {
-                service.hurry(signal);
-                // What ends the process in time says who has been cut off.
-                thread::sleep(HURRY_MAX);
-                std::process::exit(128 + signal);
-            }
             Message::Reload => {
                 if let (Some(log), Some(file)) = (&service.log, descriptors.pop()) {
                     log.reopen_with(file.into());

@@ -28,7 +28,7 @@ const MODELS: [Model; 3] = [uring::MODEL, epoll::MODEL, blocking::MODEL];
 /// Runs the program: as the keeper, or as what a keeper has started. The exit code is that of a server by itself.
 #[must_use]
 pub fn run() -> ExitCode {
-    let program = Program { name: "triptych", models: &MODELS };
+    let program: Program<'static> = Program { name: "triptych", models: &MODELS };
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let flags = match program.parse(&arguments) {
         Ok(flags) => flags,
@@ -36,7 +36,7 @@ pub fn run() -> ExitCode {
     };
     let role = std::env::var_os(keeper::ROLE);
     if role.as_deref().is_some_and(|role| role == keeper::SERVER) {
-        return match Kept::new(flags.sandbox()) {
+        return match Kept::new(program, flags.sandbox()) {
             Ok(mut kept) => program.serve(&flags, &mut kept),
             Err(error) => program.fail(&error.into()),
         };

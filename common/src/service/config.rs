@@ -28,8 +28,10 @@ pub struct Config {
     pub send_rate_min: u64,
     /// How long the end of a connection waits for a client that goes on sending behind its last answer, at most.
     pub linger_time: Duration,
-    /// From the signal to the exit of the process, at most. Its last part, an eighth or a second, isn't for clients.
+    /// From the beginning of the drain to the exit of the process, at most. Its last part, an eighth or a second, isn't for clients.
     pub grace: Duration,
+    /// After the first signal, the server goes on as before for so long. Then the drain begins.
+    pub drain_delay: Duration,
     /// The proxies that are trusted.
     pub proxies: Arc<Proxies>,
     /// How a file gets to a socket.
@@ -53,6 +55,7 @@ impl Default for Config {
             send_rate_min: SEND_RATE_MIN,
             linger_time: LINGER_TIME,
             grace: Duration::from_secs(30),
+            drain_delay: Duration::ZERO,
             proxies: Arc::default(),
             copy: CopyMode::default(),
             tune: Vec::new(),

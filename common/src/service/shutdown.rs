@@ -1,6 +1,7 @@
 //! Shutdown: the switch that starts a drain, and the timing of its phases ([`Drain`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub const HURRY_MAX: Duration = Duration::from_secs(1);
 /// Starts a drain; shared by all workers.
 #[derive(Debug)]
 pub struct Shutdown {
+    /// The drain has begun, or it will.
+    ending: AtomicBool,
     begun: OnceLock<Instant>,
     /// Why it has begun, if that is an error.
     failure: OnceLock<String>,
@@ -41,6 +44,7 @@ impl Shutdown {
     pub fn new() -> std::io::Result<Shutdown> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Shutdown {
+            ending: AtomicBool::new(false),
             begun: OnceLock::new(),
             failure: OnceLock::new(),
             handed_over: OnceLock::new(),
@@ -58,8 +62,21 @@ impl Shutdown {
         self.drain();
     }
 
+    /// Says that the drain will begin, while connections are still accepted: who sends them here is to send them
+    /// elsewhere.
+    pub fn announce(&self) {
+        self.ending.store(true, Relaxed);
+    }
+
+    /// Whether the server is about to end: from the first signal on, before the drain begins. It isn't ready for more.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
     /// Starts the drain. Further calls have no effect.
     pub fn drain(&self) {
+        self.announce();
         if self.begun.set(Instant::now()).is_ok() {
             self.flag.raise();
             // Can't fail: the counter starts at zero and is written only once.
@@ -194,6 +211,18 @@ mod tests {
         shutdown.fail("one".to_owned());
         shutdown.fail("two".to_owned());
         assert_eq!((shutdown.draining(), shutdown.failure()), (true, Some("one")));
+    }
+
+    #[test]
+    fn an_end_is_announced_before_the_drain() {
+        let shutdown = Shutdown::new().expect("an eventfd");
+        assert!(!shutdown.is_ending());
+        shutdown.announce();
+        assert!(shutdown.is_ending() && !shutdown.draining() && !shutdown.flag().is_raised());
+        assert_eq!(shutdown.phase(Instant::now(), Duration::ZERO), Drain::Serving);
+        let unannounced = Shutdown::new().expect("an eventfd");
+        unannounced.fail("one".to_owned());
+        assert!(unannounced.is_ending());
     }
 
     #[test]

@@ -65,9 +65,13 @@ pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::R
     Ok(())
 }
 
-/// The first SIGINT or SIGTERM starts the drain. A second one ends the process at once, with the signal's exit code.
-/// SIGHUP opens the log's file again.
-pub(super) fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()> {
+/// The first SIGINT or SIGTERM starts the drain, at once or after `--drain-delay`. A second one ends the process at once,
+/// with the signal's exit code. SIGHUP opens the log's file again.
+pub(super) fn follow_signals(
+    name: &'static str,
+    mut signals: Signals,
+    service: &Arc<Service>,
+) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
@@ -75,17 +79,43 @@ pub(super) fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io
                 if let Some(log) = &service.log {
                     log.reopen();
                 }
-            } else if service.shutdown.draining() {
-                service.hurry(signal);
-                // What ends the process in time says who has been cut off.
-                thread::sleep(HURRY_MAX);
-                std::process::exit(128 + signal);
             } else {
-                service.shutdown.drain();
+                end(name, &service, signal);
             }
         }
     })?;
     Ok(())
+}
+
+/// Does what a signal asks for that is to end the process.
+pub(super) fn end(name: &'static str, service: &Arc<Service>, signal: i32) {
+    if service.shutdown.is_ending() {
+        service.hurry(signal);
+        // What ends the process in time says who has been cut off.
+        thread::sleep(HURRY_MAX);
+        std::process::exit(128 + signal);
+    }
+    begin_end(name, service);
+}
+
+/// Begins the drain; where a delay is wanted, after that. A thread of its own waits for it, because a second signal may
+/// come. If there can't be one, there is no delay.
+fn begin_end(name: &'static str, service: &Arc<Service>) {
+    service.shutdown.announce();
+    let delay = service.config.drain_delay;
+    let theirs = Arc::clone(service);
+    let wait = move || {
+        thread::sleep(delay);
+        theirs.shutdown.drain();
+    };
+    if delay.is_zero() || thread::Builder::new().name("drain-delay".to_owned()).spawn(wait).is_err() {
+        return service.shutdown.drain();
+    }
+    let delay = humantime::format_duration(delay);
+    say(format_args!(
+        "{name}: connections are accepted for another {delay} (--drain-delay), then it drains; a second signal ends it \
+         at once"
+    ));
 }
 
 /// Says what is wrong with the site's rules.

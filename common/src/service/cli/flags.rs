@@ -75,6 +75,10 @@ pub struct Flags {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_GRACE", allow_hyphen_values = true)]
     pub(super) grace: Duration,
+    /// Time to go on accepting connections after SIGINT or SIGTERM, before the drain begins
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = grace)]
+    #[arg(env = "TRIPTYCH_DRAIN_DELAY", allow_hyphen_values = true)]
+    pub(super) drain_delay: Duration,
     /// Serve files whose names begin with a dot
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_HIDDEN")]
     pub(super) hidden: bool,
@@ -402,6 +406,7 @@ impl Flags {
             send_rate_min: self.send_rate_min,
             linger_time: LINGER_TIME,
             grace: self.grace,
+            drain_delay: self.drain_delay,
             proxies: Arc::new(Proxies {
                 ranges: self.trusted_proxies.clone(),
                 send_header: self.proxy_protocol,
@@ -432,7 +437,7 @@ pub(super) mod tests {
         assert_eq!(defaults.head_timeout, config.head_timeout);
         assert_eq!(defaults.idle_timeout, config.idle_timeout);
         assert_eq!(defaults.send_timeout, config.send_timeout);
-        assert_eq!(defaults.grace, config.grace);
+        assert_eq!((defaults.grace, defaults.drain_delay), (config.grace, config.drain_delay));
         assert_eq!(defaults.access_log_format, LogFormat::Combined);
         assert!(defaults.trusted_proxies.is_empty() && !defaults.proxy_protocol);
         assert_eq!(flags(&["--grace=0s"]).expect("allowed").grace, Duration::ZERO);
@@ -464,6 +469,8 @@ pub(super) mod tests {
             (&["--grace", "99999999999999999999999s"], "write it like 500ms"),
             (&["--head-timeout", "-5ms"], "can't be negative"),
             (&["--send-rate-min", "-5B"], "write it like 500KiB"),
+            (&["--drain-delay", "-1s"], "can't be negative"),
+            (&["--drain-delay", "5"], "write it like 500ms"),
             (&["--access-log-format", "xml"], "possible values: combined, json"),
             (&["--trusted-proxies", "10.0.0.0/33"], "'10.0.0.0/33' for '--trusted-proxies"),
             (&["--trusted-proxies=::1,lb.example"], "write it like 10.0.0.0/8, 2001:db8::1 or unix"),

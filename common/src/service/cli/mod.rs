@@ -86,6 +86,7 @@ pub trait Around {
 /// A process that nobody keeps.
 #[derive(Debug)]
 pub struct Alone {
+    name: &'static str,
     signals: Option<Signals>,
     _names: Vec<OwnedFd>,
 }
@@ -95,8 +96,8 @@ impl Alone {
     ///
     /// # Errors
     /// Those of sigaction(2).
-    pub fn new() -> io::Result<Alone> {
-        Ok(Alone { signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: Vec::new() })
+    pub fn new(name: &'static str) -> io::Result<Alone> {
+        Ok(Alone { name, signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: Vec::new() })
     }
 }
 
@@ -112,7 +113,7 @@ impl Around for Alone {
     }
 
     fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
-        self.signals.take().map_or(Ok(()), |signals| beside::follow_signals(signals, service))
+        self.signals.take().map_or(Ok(()), |signals| beside::follow_signals(self.name, signals, service))
     }
 
     fn on_moved(&self) -> Option<Box<dyn Fn() + Send>> {
@@ -142,7 +143,7 @@ pub fn run_with<T: Into<OsString> + Clone>(
 ) -> ExitCode {
     let program = Program { name, models };
     match program.parse(arguments) {
-        Ok(flags) => match Alone::new() {
+        Ok(flags) => match Alone::new(name) {
             Ok(mut alone) => program.serve(&flags, &mut alone),
             Err(error) => program.fail(&error.into()),
         },
@@ -190,6 +191,12 @@ impl Program<'_> {
         };
         say::finish(end_wait);
         code
+    }
+
+    /// Does what SIGINT or SIGTERM ask for: the first one starts the drain, at once or after `--drain-delay`; a second one
+    /// ends the process, within a second.
+    pub fn end(&self, service: &Arc<Service>, signal: i32) {
+        beside::end(self.name, service, signal);
     }
 
     /// Says why the program can't go on.
