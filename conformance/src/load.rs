@@ -125,6 +125,20 @@ pub fn expect_end(client: &mut Client) -> Result<(), Failed> {
     }
 }
 
+/// Expects the server to close without sending anything, in whatever way.
+///
+/// # Errors
+/// If it sends something, or doesn't close.
+pub fn expect_dropped(client: &mut Client) -> Result<(), Failed> {
+    match client.hear(Instant::now() + PATIENCE)? {
+        Heard::End | Heard::Reset => Ok(()),
+        heard @ (Heard::Bytes(_) | Heard::Silence) => {
+            let bytes = client.received().escape_ascii();
+            Err(format!("{heard:?} instead of the end: \"{bytes}\"").into())
+        }
+    }
+}
+
 /// Joins client threads and returns the first failure.
 ///
 /// # Errors

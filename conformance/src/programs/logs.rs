@@ -18,6 +18,7 @@ use crate::row::{get, request};
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("access_log_to_a_file", Server, access_log_to_a_file),
     ("access_log_to_standard_output", Server, access_log_to_standard_output),
+    ("access_log_as_json", Server, access_log_as_json),
     ("access_log_to_a_full_device", Server, access_log_to_a_full_device),
     ("access_log_is_rotated", Server, access_log_is_rotated),
     ("access_log_cannot_be_opened_again", Server, access_log_cannot_be_opened_again),
@@ -95,6 +96,45 @@ fn access_log_to_standard_output(ground: Ground<'_>) -> Outcome {
         let expected = converse(&mut running)?;
         running.signal(Signal::TERM)?;
         expect_lines(&running.wait(PATIENCE)?.output, &expected)?;
+    }
+    DONE
+}
+
+fn access_log_as_json(ground: Ground<'_>) -> Outcome {
+    let folder = ground.sites.scratch(&format!("json-{}", ground.backend))?;
+    let path = folder.join("access.log");
+    let mut running =
+        ground.serve(&[&format!("--access-log={}", path.display()), "--access-log-format=json"])?;
+    converse(&mut running)?;
+    running.signal(Signal::TERM)?;
+    running.wait(PATIENCE)?;
+    let log = fs::read_to_string(&path)?;
+    let lines: Vec<serde_json::Value> = log.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let told = |line: &serde_json::Value| {
+        let texts = ["method", "uri", "proto", "host", "referer", "user_agent"];
+        let texts = texts.map(|name| line[name].as_str().unwrap_or("-").to_owned()).join(" ");
+        format!("{} {texts}", line["status"])
+    };
+    let expected = [
+        "200 GET /digits.txt?x=y HTTP/1.1 triptych.test http://a.test/ curl/8",
+        "200 HEAD /digits.txt HTTP/1.1 triptych.test - -",
+        "206 GET /300000.bin HTTP/1.1 triptych.test - \"quoted\" \\ \u{e9}",
+        "404 GET /missing HTTP/1.1 triptych.test - -",
+        "501 BREW /pot HTTP/1.1 triptych.test - -",
+        "400 - - - - - -",
+    ];
+    let is_dated = |line: &serde_json::Value| {
+        line["ts"].as_str().is_some_and(|ts| ts.len() == 27 && ts.starts_with("20") && ts.ends_with('Z'))
+    };
+    let sizes: Vec<_> = lines[..3].iter().filter_map(|line| line["size"].as_u64()).collect();
+    let clients =
+        lines.iter().all(|line| line["client_ip"] == "127.0.0.1" && line["remote_ip"] == "127.0.0.1");
+    if lines.iter().map(told).ne(expected)
+        || !lines.iter().all(is_dated)
+        || sizes != [10, 0, 100_000]
+        || !clients
+    {
+        return Err(log.into());
     }
     DONE
 }

@@ -1,6 +1,7 @@
 //! The programs from the operator's view: flags, errors, signals, logs.
 
 mod command_line;
+mod delays;
 mod deploys;
 mod descriptors;
 mod endings;
@@ -10,6 +11,7 @@ mod listings;
 mod logs;
 mod outputs;
 mod pauses;
+mod proxies;
 mod serving;
 mod signals;
 
@@ -62,7 +64,9 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("listings", listings::TESTS),
         ("signals", signals::TESTS),
         ("endings", endings::TESTS),
+        ("delays", delays::TESTS),
         ("logs", logs::TESTS),
+        ("proxies", proxies::TESTS),
         ("outputs", outputs::TESTS),
         ("failures", failures::TESTS),
         ("pauses", pauses::TESTS),

@@ -14,6 +14,7 @@ mod limits;
 pub(crate) mod listings;
 mod pages;
 mod places;
+mod proxies;
 mod ring;
 mod secrets;
 mod slow_clients;
@@ -82,7 +83,7 @@ impl Ground<'_> {
 /// All tests for all backends.
 #[must_use]
 pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
-    let groups: [(&str, &[(&str, Test)]); 19] = [
+    let groups: [(&str, &[(&str, Test)]); 20] = [
         ("timeouts", timeouts::TESTS),
         ("slow_clients", slow_clients::TESTS),
         ("vanishing", vanishing::TESTS),
@@ -102,6 +103,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("drain", drain::TESTS),
         ("crowd", crowd::TESTS),
         ("places", places::TESTS),
+        ("proxies", proxies::TESTS),
     ];
     let mut trials = Vec::new();
     for backend in Backend::ALL {
