@@ -33,9 +33,13 @@ struct Ground {
 
 impl Ground {
     fn new(send_header: bool, format: LogFormat) -> Ground {
+        Ground::with(send_header, format, CacheConfig::OFF)
+    }
+
+    fn with(send_header: bool, format: LogFormat, cache: CacheConfig) -> Ground {
         let ranges = vec![PROXY.parse().expect("an address")];
         let proxies = Arc::new(Proxies { ranges, send_header });
-        let config = Config { proxies, cache: CacheConfig::OFF, ..Config::default() };
+        let config = Config { proxies, cache, ..Config::default() };
         let log = NamedTempFile::new().expect("a file");
         let output = File::options().append(true).open(log.path()).expect("opened");
         let told = Arc::new(Mutex::new(Vec::new()));
@@ -236,6 +240,35 @@ fn a_line_of_json_has_all_that_is_known() {
     expect(&lines[1], second);
     let third = serde_json::json!({ "client_ip": STRANGER, "method": null, "host": null, "uri": null, "status": 400 });
     expect(&lines[2], third);
+}
+
+#[test]
+fn a_line_of_json_names_the_coding_that_was_sent() {
+    let mut ground = Ground::with(false, LogFormat::Json, CacheConfig::default());
+    let root = ground.script.root();
+    fs::write(root.join("s.css"), "a{}").expect("written");
+    fs::write(root.join("s.css.gz"), "gzip").expect("written");
+    let ask = |method: &str, target: &str, fields: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes()
+    };
+    let asked = [
+        (ask("GET", "/s.css", "Accept-Encoding: gzip\r\n"), 200, "gzip", 4),
+        (ask("GET", "/s.css", ""), 200, "", 3),
+        (ask("HEAD", "/s.css", "Accept-Encoding: gzip\r\n"), 200, "gzip", 0),
+        (ask("GET", "/s.css", "Accept-Encoding: gzip\r\nRange: bytes=0-0\r\n"), 206, "", 1),
+        (ask("GET", "/s.css", "Accept-Encoding: gzip\r\nIf-None-Match: *\r\n"), 304, "", 0),
+        (ask("GET", "/a.txt", "Accept-Encoding: gzip\r\n"), 200, "", 5),
+    ];
+    let requests: Vec<u8> = asked.iter().flat_map(|(request, ..)| request.clone()).collect();
+    // From the second time on they come from the cache.
+    ground.converse(PROXY, &[&requests.repeat(4)]);
+    let lines = ground.end();
+    assert_eq!(lines.len(), 4 * asked.len());
+    for ((_, status, coding, size), line) in asked.iter().cycle().zip(lines) {
+        let line: Value = serde_json::from_str(&line).expect("JSON");
+        let told = line["encoding"].as_str().unwrap_or_default();
+        assert_eq!((&line["status"], told, &line["size"]), (&(*status).into(), *coding, &(*size).into()));
+    }
 }
 
 proptest! {
