@@ -13,7 +13,7 @@ use bench::run::scenario::Files;
 use bench::run::trial::asks;
 use bench::server::cpu_time::CpuClock;
 use bench::server::target::Backend;
-use common::{Config, Endpoint, Listeners, Service, Site, SiteOptions};
+use common::{Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::Pid;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -54,7 +54,7 @@ fn serve(backend: &str, workers: &str, root: &Path) -> Outcome<()> {
     let config = Config { workers: workers.parse()?, grace: Duration::ZERO, ..Config::default() };
     let site = Site::open_root(root, SiteOptions::default())?;
     let listeners = Listeners::bind(&["127.0.0.1:0".parse()?], &config)?;
-    let Endpoint::Tcp(address) = listeners.endpoints()[0];
+    let address = listeners.endpoints()[0].address().ok_or("a TCP address")?;
     let service = Arc::new(Service::new(site, config)?);
     let draining = Arc::clone(&service);
     thread::spawn(move || {

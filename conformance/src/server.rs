@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use common::{Config, Endpoint, Listeners, Service, Site, SiteOptions};
+use common::{Config, Listeners, Service, Site, SiteOptions};
 use libtest_mimic::Failed;
 
 use crate::backend::Backend;
@@ -38,7 +38,7 @@ impl Server {
         let service = Arc::new(Service::new(Site::open_root(root, options)?, config)?);
         let listeners =
             Listeners::bind(&[SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()], &service.config)?;
-        let Endpoint::Tcp(address) = listeners.endpoints()[0];
+        let address = listeners.endpoints()[0].address().ok_or("a TCP address")?;
         let (report, accepts) = mpsc::channel();
         let theirs = Arc::clone(&service);
         let run = move || {

@@ -750,6 +750,9 @@ impl Server {
         for index in 0..self.listeners.len() {
             self.listeners[index].acceptable = true;
             self.accept_up_to(BACKLOG.unsigned_abs() as usize + 1, index);
+            // Somebody else may have the same socket, and then its events would go on.
+            let (socket, source) = (&self.listeners[index].socket, EventSource::Listener(0));
+            let _without = self.poller.modify(socket, source, Interest::Nothing);
         }
         self.listeners.clear();
     }

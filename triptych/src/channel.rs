@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -37,8 +38,9 @@ pub(crate) enum Message {
     Ready,
     /// From a server: its root's path leads elsewhere.
     Moved,
-    /// To the keeper's next incarnation: what others see while it lives.
-    Names,
+    /// To the keeper's next incarnation: what others see while it lives, and the paths of unix sockets with what tells
+    /// them from others that may be there later.
+    Names(Vec<(PathBuf, (u64, u64, i64, u64))>),
     /// To the keeper's next incarnation: a server, and the channel to it.
     Server {
         /// Its process.

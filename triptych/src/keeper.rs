@@ -24,7 +24,8 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use common::service::cli::{Flags, Outside, Program};
-use common::{Bound, StartError};
+use common::service::socket_path::SocketPath;
+use common::{Bound, Names, StartError};
 use nix::sys::signal::{SigSet, Signal as Blocked};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
@@ -89,7 +90,7 @@ pub(crate) struct Keeper<'a> {
     identity: Option<Identity>,
     outside: Outside,
     /// What other servers see while this one lives.
-    names: Vec<OwnedFd>,
+    names: Names,
     servers: Vec<Server>,
     signals: UnixStream,
     /// A signal has asked for the end.
@@ -115,7 +116,7 @@ impl<'a> Keeper<'a> {
         let identity = flags.user().map(user::look_up).transpose()?;
         let path = program_path(&arguments)?;
         let (outside, names) = if takes_over {
-            (Outside { bound: Vec::new(), log: None }, Vec::new())
+            (Outside { bound: Vec::new(), log: None }, Names::default())
         } else {
             flags.open_outside()?
         };
@@ -450,8 +451,10 @@ impl Keeper<'_> {
     fn hand_everything(&self) -> io::Result<OwnedFd> {
         let (channel, theirs) = Channel::pair()?;
         self.hand_sockets(&channel)?;
-        let names: Vec<BorrowedFd<'_>> = self.names.iter().map(AsFd::as_fd).collect();
-        channel.send(&Message::Names, &names)?;
+        let names: Vec<BorrowedFd<'_>> = self.names.sockets().iter().map(AsFd::as_fd).collect();
+        let paths = self.names.paths().iter().map(SocketPath::parts);
+        let paths = paths.map(|(path, identity)| (path.to_owned(), identity)).collect();
+        channel.send(&Message::Names(paths), &names)?;
         for server in &self.servers {
             let pid = server.pid.as_raw_pid();
             let serves = server.stage == Stage::Serving;
@@ -516,7 +519,11 @@ impl Keeper<'_> {
                     }
                 }
                 Message::Log => self.outside.log = descriptors.pop().map(Into::into),
-                Message::Names => self.names.extend(descriptors),
+                Message::Names(paths) => {
+                    let paths =
+                        paths.into_iter().map(|(path, identity)| SocketPath::from_parts(path, identity));
+                    self.names = Names::new(descriptors, paths.collect());
+                }
                 Message::Server { pid, serves } => {
                     let stage = if serves { Stage::Serving } else { Stage::Leaving };
                     let (Some(pid), Some(socket)) = (Pid::from_raw(pid), descriptors.pop()) else { continue };

@@ -107,7 +107,7 @@ impl Running {
         let options = SiteOptions { listing: true, ..SiteOptions::default() };
         let service = Arc::new(Service::new(Site::open_root(root, options)?, config)?);
         let listeners = Listeners::bind(&["127.0.0.1:0".parse::<Endpoint>()?], &service.config)?;
-        let Endpoint::Tcp(address) = listeners.endpoints()[0];
+        let address = listeners.endpoints()[0].address().ok_or("a TCP address")?;
         let (ready, is_ready) = mpsc::channel();
         let shared = Arc::clone(&service);
         let thread = thread::spawn(move || {

@@ -12,7 +12,7 @@ use crate::server::constant;
 use crate::server::hyper;
 use crate::server::order::{Announcement, LaunchOrder, Work};
 use crate::server::target::{Backend, Cache, Settings};
-use common::{CacheConfig, Config, Endpoint, Listeners, Service, Site, SiteOptions};
+use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::OsString;
@@ -88,7 +88,7 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
     let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };
     let site = Site::open_root(root, SiteOptions::default()).map_err(failed)?;
     let listeners = Listeners::bind(&[LOOPBACK.into()], &config).map_err(failed)?;
-    let Endpoint::Tcp(address) = listeners.endpoints()[0];
+    let address = listeners.endpoints()[0].address().ok_or_else(|| failed("not a TCP address"))?;
     let service = Arc::new(Service::new(site, config).map_err(failed)?);
     let draining = Arc::clone(&service);
     at_end_of_input(move || draining.shutdown.drain())?;

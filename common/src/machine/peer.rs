@@ -28,6 +28,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Peer::Ip(address) => address.fmt(f),
+            // As in nginx's logs.
             Peer::Unix => f.write_str("unix:"),
         }
     }

@@ -7,6 +7,7 @@ use crate::machine::connection::{LINGER_TIME, LINGER_TIMEOUT};
 use crate::machine::context::Timeouts;
 use crate::machine::progress::SEND_RATE_MIN;
 use crate::machine::proxies::Proxies;
+use crate::service::socket_path::SOCKET_MODE;
 use crate::service::tune::{CopyMode, Tune};
 use crate::site::cache::CacheConfig;
 
@@ -40,6 +41,8 @@ pub struct Config {
     pub tune: Vec<Tune>,
     /// The file cache.
     pub cache: CacheConfig,
+    /// Who may connect to unix sockets: the permissions of their paths.
+    pub socket_mode: u32,
     /// `SO_SNDBUF` of every connection; `None` keeps the kernel's auto-tuning.
     pub send_buffer_bytes: Option<usize>,
 }
@@ -60,6 +63,7 @@ impl Default for Config {
             copy: CopyMode::default(),
             tune: Vec::new(),
             cache: CacheConfig::default(),
+            socket_mode: SOCKET_MODE,
             send_buffer_bytes: None,
         }
     }

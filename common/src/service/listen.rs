@@ -11,6 +11,7 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, 
 
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
+use crate::service::socket_path::{SocketPath, listen_at};
 use crate::service::start::{StartError, out_of_descriptors};
 
 /// Connections that may wait for an accept, per socket; `net.core.somaxconn` may cap it.
@@ -18,8 +19,8 @@ pub const BACKLOG: i32 = 4096;
 
 /// How long a start waits for a port whose owner was killed: the kernel tears a ring down some time after its process
 /// has ended, and the listeners that an accept in it refers to with it.
-const RELEASE_MAX: Duration = Duration::from_secs(1);
-const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const RELEASE_MAX: Duration = Duration::from_secs(1);
+pub(crate) const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A non-blocking TCP socket that listens on `address` and shares its port with the other workers' sockets
 /// (`SO_REUSEPORT`, socket(7)). An IPv6 wildcard also accepts IPv4. Accepted connections inherit `TCP_NODELAY` and the
@@ -105,7 +106,36 @@ pub struct Listeners {
     /// Each has at least one socket per worker.
     bound: Vec<Bound>,
     workers: usize,
-    names: Vec<OwnedFd>,
+    names: Names,
+}
+
+/// What whoever has bound the addresses holds for as long as a server listens there: names, which tell other processes
+/// that it does, and the paths of unix sockets, which are removed at the end.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Held, not used.
+    sockets_held: Vec<OwnedFd>,
+    paths_held: Vec<SocketPath>,
+}
+
+impl Names {
+    /// What another process, or another program in this one, is to hold from now on.
+    #[must_use]
+    pub fn new(sockets: Vec<OwnedFd>, paths: Vec<SocketPath>) -> Names {
+        Names { sockets_held: sockets, paths_held: paths }
+    }
+
+    /// The sockets that are names.
+    #[must_use]
+    pub fn sockets(&self) -> &[OwnedFd] {
+        &self.sockets_held
+    }
+
+    /// The paths of unix sockets.
+    #[must_use]
+    pub fn paths(&self) -> &[SocketPath] {
+        &self.paths_held
+    }
 }
 
 impl Listeners {
@@ -114,12 +144,21 @@ impl Listeners {
     /// # Errors
     /// One line with the address, the reason and a remedy.
     pub fn bind(endpoints: &[Endpoint], config: &Config) -> Result<Listeners, StartError> {
-        let mut listeners = Listeners { bound: Vec::new(), workers: config.workers, names: Vec::new() };
-        for Endpoint::Tcp(address) in endpoints {
-            let bound = listeners.bind_tcp(*address, config).map_err(|error| explain(*address, &error))?;
+        let mut listeners = Listeners { bound: Vec::new(), workers: config.workers, names: Names::default() };
+        for endpoint in endpoints {
+            let bound = match endpoint {
+                Endpoint::Tcp(address) => {
+                    listeners.bind_tcp(*address, config).map_err(|error| explain(*address, &error))?
+                }
+                Endpoint::Unix(path) => {
+                    let (socket, path) = listen_at(path, config.socket_mode)?;
+                    listeners.names.paths_held.push(path);
+                    Bound { endpoint: endpoint.clone(), sockets: vec![socket] }
+                }
+            };
             listeners.bound.push(bound);
         }
-        Ok(listeners)
+        Ok(listeners.divide()?)
     }
 
     /// Sockets that listen already, for so many workers. Of an address that has fewer sockets, some are duplicated, so
@@ -127,15 +166,20 @@ impl Listeners {
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub fn of(mut bound: Vec<Bound>, workers: usize) -> io::Result<Listeners> {
-        for Bound { sockets, .. } in &mut bound {
+    pub fn of(bound: Vec<Bound>, workers: usize) -> io::Result<Listeners> {
+        Listeners { bound, workers, names: Names::default() }.divide()
+    }
+
+    /// Gives every worker a socket of each address.
+    fn divide(mut self) -> io::Result<Listeners> {
+        for Bound { sockets, .. } in &mut self.bound {
             let own = sockets.len();
-            for index in own..workers.max(own) {
+            for index in own..self.workers.max(own) {
                 let shared = sockets.get(index % own.max(1)).map(OwnedFd::try_clone);
                 sockets.extend(shared.transpose()?);
             }
         }
-        Ok(Listeners { bound, workers, names: Vec::new() })
+        Ok(self)
     }
 
     fn bind_tcp(&mut self, address: SocketAddr, config: &Config) -> io::Result<Bound> {
@@ -145,7 +189,7 @@ impl Listeners {
         let first = listen_first(address, config.send_buffer_bytes)?;
         let bound = net::getsockname(&first)?.try_into()?;
         // Without a name, other servers only wait longer before they give up.
-        self.names.extend(take_name(bound));
+        self.names.sockets_held.extend(take_name(bound));
         if self.workers > 1 {
             sockopt::set_socket_reuseport(&first, true)?;
         }
@@ -156,16 +200,15 @@ impl Listeners {
         Ok(Bound { endpoint: Endpoint::Tcp(bound), sockets })
     }
 
-    /// What tells other processes that a server listens here, to be held for as long as it does, by whoever has bound
-    /// the addresses.
-    pub fn take_names(&mut self) -> Vec<OwnedFd> {
+    /// What is to be held for as long as a server listens here, by whoever has bound the addresses.
+    pub fn take_names(&mut self) -> Names {
         std::mem::take(&mut self.names)
     }
 
     /// The endpoints, with their actual ports.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.bound.iter().map(|bound| bound.endpoint).collect()
+        self.bound.iter().map(|bound| bound.endpoint.clone()).collect()
     }
 
     /// The sockets, to be handed to whoever serves: see [`Listeners::of`]. The names are left to the caller, who takes
@@ -193,12 +236,13 @@ fn explain(address: SocketAddr, error: &io::Error) -> StartError {
         return StartError::new(format!("listen on {address}: {line}"));
     }
     let (what, todo) = match Errno::from_io_error(error) {
-        Some(Errno::ADDRINUSE) => {
-            ("address in use".to_owned(), "stop the other server, or choose another port with --listen")
-        }
+        Some(Errno::ADDRINUSE) => (
+            "address in use".to_owned(),
+            "stop the other server, or choose another port (-p 0: any free one)",
+        ),
         Some(Errno::ACCESS) => (
             "permission denied".to_owned(),
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one with --listen",
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one, like -p 8080",
         ),
         Some(Errno::ADDRNOTAVAIL) => {
             ("no such address on this machine".to_owned(), "`ip address` lists those that there are")
@@ -215,6 +259,7 @@ fn explain(address: SocketAddr, error: &io::Error) -> StartError {
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
+    use std::os::unix::net::UnixStream;
 
     fn config(workers: usize) -> Config {
         Config { workers, ..Config::default() }
@@ -223,9 +268,13 @@ mod tests {
     #[test]
     fn port_zero_picks_one_free_port_for_all_workers() {
         let any: Endpoint = "127.0.0.1:0".parse().expect("an address");
-        let listeners = Listeners::bind(&[any, any], &config(3)).expect("bound");
-        let ports: Vec<_> =
-            listeners.endpoints().iter().map(|Endpoint::Tcp(address)| address.port()).collect();
+        let listeners = Listeners::bind(&[any.clone(), any], &config(3)).expect("bound");
+        let ports: Vec<_> = listeners
+            .endpoints()
+            .iter()
+            .filter_map(Endpoint::address)
+            .map(|address| address.port())
+            .collect();
         assert!(ports[0] != 0 && ports[1] != 0 && ports[0] != ports[1]);
         for sockets in listeners.into_workers() {
             assert_eq!(bound_ports(&sockets), ports);
@@ -244,22 +293,25 @@ mod tests {
         for (bound, workers, expected) in
             [(1, 1, &[2][..]), (1, 3, &[2, 2, 2]), (3, 2, &[4, 2]), (2, 5, &[2; 5]), (4, 4, &[2; 4])]
         {
-            let mut listeners = Listeners::bind(&[any, any], &config(bound)).expect("bound");
+            let mut listeners = Listeners::bind(&[any.clone(), any.clone()], &config(bound)).expect("bound");
             let names = listeners.take_names();
-            assert_eq!(names.len(), 2);
+            assert_eq!(names.sockets_held.len(), 2);
             let taken = listeners.into_bound();
             assert!(taken.iter().all(|one| one.sockets.len() == bound));
-            let addresses: Vec<_> = taken.iter().map(|one| one.endpoint).collect();
+            let addresses: Vec<_> = taken.iter().map(|one| one.endpoint.address().expect("of TCP")).collect();
             let listeners = Listeners::of(taken, workers).expect("divided");
-            assert_eq!(listeners.endpoints(), addresses);
-            let own: Vec<u16> = addresses.iter().map(|Endpoint::Tcp(address)| address.port()).collect();
+            assert_eq!(
+                listeners.endpoints(),
+                addresses.iter().map(|at| Endpoint::Tcp(*at)).collect::<Vec<_>>()
+            );
+            let own: Vec<u16> = addresses.iter().map(SocketAddr::port).collect();
             let of_workers = listeners.into_workers();
             assert_eq!(of_workers.iter().map(Vec::len).collect::<Vec<_>>(), expected);
             for sockets in &of_workers {
                 let ports = bound_ports(sockets);
                 assert!(own.iter().all(|port| ports.contains(port)), "{ports:?} of {own:?}");
             }
-            for Endpoint::Tcp(address) in addresses {
+            for address in addresses {
                 assert!(Listeners::bind(&[Endpoint::Tcp(address)], &config(1)).is_err(), "still held");
                 reach_all(address, &of_workers, bound.min(workers));
             }
@@ -288,7 +340,7 @@ mod tests {
     fn every_worker_is_given_connections() {
         let any = "127.0.0.1:0".parse().expect("an address");
         let listeners = Listeners::bind(&[any], &config(3)).expect("bound");
-        let Endpoint::Tcp(address) = listeners.endpoints()[0];
+        let address = listeners.endpoints()[0].address().expect("of TCP");
         // Each goes to one of the three by its hash.
         let _clients: Vec<_> = (0..100).map(|_| TcpStream::connect(address).expect("connected")).collect();
         for sockets in listeners.into_workers() {
@@ -300,16 +352,38 @@ mod tests {
     fn a_port_in_use_is_an_error_even_if_shared() {
         let any = "127.0.0.1:0".parse().expect("an address");
         let first = Listeners::bind(&[any], &config(1)).expect("bound");
-        let taken = first.endpoints()[0];
-        let error = Listeners::bind(&[taken], &config(1)).expect_err("in use").to_string();
+        let taken = first.endpoints().remove(0);
+        let error =
+            Listeners::bind(std::slice::from_ref(&taken), &config(1)).expect_err("in use").to_string();
         assert_eq!(
             error,
             format!(
-                "listen on {taken}: address in use; stop the other server, or choose another port with --listen"
+                "listen on {taken}: address in use; stop the other server, or choose another port (-p 0: any free one)"
             )
         );
         let other = TcpListener::bind("127.0.0.1:0").expect("bound");
         let taken = other.local_addr().expect("a name");
         assert!(Listeners::bind(&[taken.into()], &config(2)).is_err());
+    }
+
+    /// One queue of connections, of which every worker takes some.
+    #[test]
+    fn workers_share_a_unix_socket() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let path = folder.path().join("a.sock");
+        let endpoint = Endpoint::Unix(path.clone());
+        let mut listeners = Listeners::bind(std::slice::from_ref(&endpoint), &config(3)).expect("bound");
+        let names = listeners.take_names();
+        assert_eq!(listeners.endpoints(), [endpoint]);
+        let workers = listeners.into_workers();
+        let clients: Vec<_> = (0..3).map(|_| UnixStream::connect(&path).expect("connected")).collect();
+        for sockets in &workers {
+            assert_eq!(sockets.len(), 1);
+            assert!(net::accept(&sockets[0]).is_ok());
+        }
+        drop((clients, workers));
+        assert!(path.exists(), "held");
+        drop(names);
+        assert!(!path.exists());
     }
 }

@@ -15,6 +15,7 @@ pub mod shared;
 pub mod shutdown;
 pub mod slots;
 pub mod socket;
+pub mod socket_path;
 pub mod start;
 pub mod stats;
 pub mod tune;

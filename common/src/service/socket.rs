@@ -98,6 +98,7 @@ pub fn is_silent(socket: impl AsFd) -> bool {
 }
 
 fn peer_at(address: SocketAddrAny) -> Option<Peer> {
+    // Clients of a unix socket have no name of their own.
     if address.address_family() == AddressFamily::UNIX {
         return Some(Peer::Unix);
     }
@@ -304,13 +305,21 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_through_a_unix_socket_is_of_this_machine() {
+    fn clients_of_a_unix_socket_have_no_name() {
         let folder = tempfile::tempdir().expect("a directory");
-        let path = folder.path().join("socket");
+        let path = folder.path().join("a.sock");
         let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
         let _client = std::os::unix::net::UnixStream::connect(&path).expect("connected");
         let (socket, peer) = accept(&listener.into(), SocketFlags::empty(), true).expect("accepted");
         assert_eq!((peer, peer_of(&socket)), (Some(Peer::Unix), Some(Peer::Unix)));
+        assert_eq!(peer.map(|peer| peer.to_string()).as_deref(), Some("unix:"));
+    }
+
+    #[test]
+    fn a_reset_of_a_unix_socket_is_an_end() {
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        reset(&ours);
+        assert_eq!(theirs.read(&mut [0; 1]).expect("an end, while it is still open"), 0);
     }
 
     #[test]

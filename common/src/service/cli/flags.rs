@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -25,8 +24,9 @@ use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
-use crate::service::listen::Listeners;
+use crate::service::listen::{Listeners, Names};
 use crate::service::log::AccessLog;
+use crate::service::socket_path::SOCKET_MODE;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
@@ -317,7 +317,7 @@ impl Flags {
     ///
     /// # Errors
     /// One line for the operator.
-    pub fn open_outside(&self) -> Result<(Outside, Vec<OwnedFd>), StartError> {
+    pub fn open_outside(&self) -> Result<(Outside, Names), StartError> {
         let config = Config { workers: self.worker_count(), ..Config::default() };
         let mut listeners = Listeners::bind(&self.listen, &config)?;
         let names = listeners.take_names();
@@ -413,6 +413,7 @@ impl Flags {
             }),
             copy: self.copy,
             tune: self.tune.clone(),
+            socket_mode: SOCKET_MODE,
             send_buffer_bytes: None,
         }
     }

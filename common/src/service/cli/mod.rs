@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::flags::parse;
 use crate::service::cli::model::Choice;
 use crate::service::config::Config;
-use crate::service::listen::{Bound, Listeners};
+use crate::service::listen::{Bound, Listeners, Names};
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
@@ -88,7 +88,7 @@ pub trait Around {
 pub struct Alone {
     name: &'static str,
     signals: Option<Signals>,
-    _names: Vec<OwnedFd>,
+    _names: Option<Names>,
 }
 
 impl Alone {
@@ -97,14 +97,14 @@ impl Alone {
     /// # Errors
     /// Those of sigaction(2).
     pub fn new(name: &'static str) -> io::Result<Alone> {
-        Ok(Alone { name, signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: Vec::new() })
+        Ok(Alone { name, signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: None })
     }
 }
 
 impl Around for Alone {
     fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
         let (outside, names) = flags.open_outside()?;
-        self._names = names;
+        self._names = Some(names);
         Ok(outside)
     }
 
@@ -265,7 +265,8 @@ fn start(
             say(format_args!("{name}: warning: {warning}"));
         }
         for endpoint in &endpoints {
-            say(format_args!("{name}: serving {root} on http://{endpoint}/{how} ({workers}{around_text})"));
+            let url = endpoint.url();
+            say(format_args!("{name}: serving {root} on {url}{how} ({workers}{around_text})"));
         }
         around.serving();
     });
