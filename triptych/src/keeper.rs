@@ -118,7 +118,7 @@ impl<'a> Keeper<'a> {
         let (outside, names) = if takes_over {
             (Outside { bound: Vec::new(), log: None }, Names::default())
         } else {
-            flags.open_outside()?
+            program.open_outside(flags)?
         };
         let mut keeper = Keeper {
             program,

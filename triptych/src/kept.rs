@@ -19,6 +19,7 @@ pub(crate) struct Kept {
     /// From when it is opened until it is followed.
     channel: Option<Channel>,
     sender: Option<Arc<Sender>>,
+    outside: Option<Outside>,
     sandbox: Sandbox,
 }
 
@@ -29,7 +30,7 @@ impl Kept {
         for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
-        Ok(Kept { program, channel: None, sender: None, sandbox: Sandbox::new(mode) })
+        Ok(Kept { program, channel: None, sender: None, outside: None, sandbox: Sandbox::new(mode) })
     }
 }
 
@@ -38,7 +39,7 @@ fn lost(error: &io::Error) -> StartError {
 }
 
 impl Around for Kept {
-    fn outside(&mut self, _flags: &Flags) -> Result<Outside, StartError> {
+    fn addresses(&mut self, _flags: &Flags) -> Result<u64, StartError> {
         let mut outside = Outside { bound: Vec::new(), log: None };
         let end = || lost(&io::ErrorKind::UnexpectedEof.into());
         let channel = self.channel.insert(Channel::over(io::stdin().as_fd().try_clone_to_owned()?));
@@ -53,11 +54,18 @@ impl Around for Kept {
                     }
                 }
                 (Message::Log, mut file) => outside.log = file.pop().map(Into::into),
-                (Message::Serve, _) => return Ok(outside),
+                (Message::Serve, _) => break,
                 // It wants to end before this has begun.
                 (_, _) => return Err(lost(&io::ErrorKind::Interrupted.into())),
             }
         }
+        let addresses = outside.bound.len() as u64;
+        self.outside = Some(outside);
+        Ok(addresses)
+    }
+
+    fn outside(&mut self, _flags: &Flags) -> Result<Outside, StartError> {
+        self.outside.take().ok_or_else(|| lost(&io::ErrorKind::NotFound.into()))
     }
 
     fn confine(&mut self, root: BorrowedFd<'_>) -> Result<(), StartError> {

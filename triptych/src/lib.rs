@@ -34,6 +34,9 @@ pub fn run() -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
+    if let Some(code) = program.generate(&flags) {
+        return code;
+    }
     let role = std::env::var_os(keeper::ROLE);
     if role.as_deref().is_some_and(|role| role == keeper::SERVER) {
         return match Kept::new(program, flags.sandbox()) {
@@ -42,8 +45,7 @@ pub fn run() -> ExitCode {
         };
     }
     let takes_over = role.is_some_and(|role| role == keeper::KEEPER);
-    let checked = if takes_over { Ok(()) } else { program.check(&flags) };
-    match checked.and_then(|()| Keeper::new(program, &flags, arguments, takes_over)) {
+    match Keeper::new(program, &flags, arguments, takes_over) {
         Ok(keeper) => keeper.run(),
         Err(error) => program.fail(&error),
     }

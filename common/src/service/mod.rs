@@ -6,6 +6,7 @@ pub mod config;
 pub mod current_site;
 pub mod endpoint;
 pub mod idles;
+pub mod inherited;
 pub mod listen;
 pub mod log;
 pub mod places;

@@ -101,7 +101,7 @@ fn access_log_to_standard_output(ground: Ground<'_>) -> Outcome {
 }
 
 fn access_log_as_json(ground: Ground<'_>) -> Outcome {
-    let folder = ground.sites.scratch(&format!("json-{}", ground.backend))?;
+    let folder = ground.sites.scratch(&format!("json-{}", ground.program))?;
     let path = folder.join("access.log");
     let mut running =
         ground.serve(&[&format!("--access-log={}", path.display()), "--access-log-format=json"])?;

@@ -27,7 +27,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn serve(ground: Ground<'_>, name: &str, arguments: &[&str]) -> Result<(Running, PathBuf), Failed> {
-    let log = ground.sites.scratch(&format!("proxies-{}-{name}", ground.backend))?.join("access.log");
+    let log = ground.sites.scratch(&format!("proxies-{}-{name}", ground.program))?.join("access.log");
     let log_flag = format!("--access-log={}", log.display());
     Ok((ground.serve(&[arguments, &[&log_flag]].concat())?, log))
 }
@@ -109,7 +109,7 @@ fn a_proxy_without_a_header_is_named_once(ground: Ground<'_>) -> Outcome {
     let line = format!(
         "{}: the trusted proxy 127.0.0.1 has begun a connection without the header of --proxy-protocol, so it was \
          closed\n",
-        ground.backend
+        ground.program.backend()
     );
     deadline::within(PATIENCE, "a word on the proxy", || running.errors().contains(&line))?;
     let ended = expect_clients(running, &log, &[])?;

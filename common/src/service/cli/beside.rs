@@ -1,7 +1,7 @@
 //! What goes on beside the workers: signals, the end of the grace period, a root that is replaced, statistics.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +14,15 @@ use crate::machine::context::Counts;
 use crate::service::cli::cut_off;
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
-use crate::service::shutdown::HURRY_MAX;
+use crate::service::shutdown::{HURRY_MAX, QUIET};
 use crate::site::mounts;
 
 /// How often the root's path is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A drain that takes longer says what it waits for. By then idle connections are closed.
+const WORD_DELAY: Duration = Duration::from_millis(500);
+const _: () = assert!(WORD_DELAY.as_millis() >= 2 * QUIET.as_millis());
 
 /// How long the word that the grace period is over may take.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(20);
@@ -51,9 +55,12 @@ pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::R
         if let Some(reason) = service.shutdown.failure() {
             say(format_args!("{name}: error: {reason}; no new connections are accepted"));
         }
-        let left = || service.shutdown.left(Instant::now(), service.config.grace).unwrap_or_default();
-        while !left().is_zero() {
-            thread::sleep(left());
+        thread::sleep(left(&service).min(WORD_DELAY));
+        if let Some(line) = waits_for(&service, io::stderr().is_terminal()) {
+            say(format_args!("{name}: {line}"));
+        }
+        while !left(&service).is_zero() {
+            thread::sleep(left(&service));
         }
         if let Some(cut_off) = cut_off(&service) {
             say(format_args!("{name}: {cut_off}"));
@@ -63,6 +70,24 @@ pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::R
         std::process::exit(1);
     })?;
     Ok(())
+}
+
+/// Until the process has to be gone.
+fn left(service: &Service) -> Duration {
+    service.shutdown.left(Instant::now(), service.config.grace).unwrap_or_default()
+}
+
+/// What a drain still waits for, if it does.
+fn waits_for(service: &Service, at_terminal: bool) -> Option<String> {
+    let connections = match service.stats.active() {
+        0 => return None,
+        _ if service.shutdown.hurried_by().is_some() || left(service).is_zero() => return None,
+        1 => "1 connection".to_owned(),
+        more => format!("{more} connections"),
+    };
+    let grace = humantime::format_duration(service.config.grace);
+    let again = if at_terminal { "press Ctrl-C again to end" } else { "a second signal ends it" };
+    Some(format!("waiting up to {grace} for {connections}; {again} at once"))
 }
 
 /// The first SIGINT or SIGTERM starts the drain, at once or after `--drain-delay`. A second one ends the process at once,
@@ -185,4 +210,33 @@ pub(super) fn report_stats(name: &'static str, service: &Arc<Service>, interval:
         }
     })?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::service::config::Config;
+    use crate::service::worker::Worker;
+    use crate::site::root::{Site, SiteOptions};
+
+    #[test]
+    fn a_drain_says_what_it_waits_for() {
+        let site = Site::open_root(Path::new("."), SiteOptions::default()).expect("opened");
+        let service = Arc::new(Service::new(site, Config::default()).expect("made"));
+        let mut worker = Worker::new(Arc::clone(&service), 0);
+        service.shutdown.drain();
+        assert_eq!(waits_for(&service, true), None, "nothing");
+        worker.count_accepted();
+        worker.flush();
+        let line = "waiting up to 30s for 1 connection; press Ctrl-C again to end at once";
+        assert_eq!(waits_for(&service, true).as_deref(), Some(line));
+        worker.count_accepted();
+        worker.flush();
+        let line = "waiting up to 30s for 2 connections; a second signal ends it at once";
+        assert_eq!(waits_for(&service, false).as_deref(), Some(line));
+        service.hurry(2);
+        assert_eq!(waits_for(&service, true), None, "it no longer waits");
+    }
 }

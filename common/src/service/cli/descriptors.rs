@@ -34,7 +34,7 @@ const CACHE_SHARE: u64 = 8;
 impl Flags {
     /// What the server needs of descriptors besides those for connections.
     fn held(&self, descriptors: &Descriptors) -> u64 {
-        let addresses = self.listen.len() as u64;
+        let addresses = descriptors.addresses;
         // Each address has a name, too.
         let of_process = PROCESS_DESCRIPTORS + addresses + u64::from(self.access_log.is_some());
         let of_workers = self.worker_count() as u64 * (descriptors.worker + addresses);
@@ -75,7 +75,7 @@ impl Flags {
     pub(super) fn connections_max(&self, descriptors: &Descriptors, cached: u64) -> usize {
         let asked = self.connections_max.map_or(CONNECTIONS_MAX_DEFAULT, |max| max as usize);
         // Where there are few, a part of the reserve is of more use to clients: what finds none waits for another.
-        let of_worker = RESERVED_WORKER_DESCRIPTORS + self.listen.len() as u64;
+        let of_worker = RESERVED_WORKER_DESCRIPTORS + descriptors.addresses;
         let reserved = RESERVED_DESCRIPTORS + self.worker_count() as u64 * of_worker;
         let reserved = reserved.min(descriptors.limit / 2).max(self.held(descriptors));
         let allowed = descriptors.limit.saturating_sub(reserved + cached) / CONNECTION_DESCRIPTORS;
@@ -105,16 +105,22 @@ pub(super) struct Descriptors {
     inherited: u64,
     /// A worker holds so many, besides its listeners.
     worker: u64,
+    /// The addresses that are listened on.
+    addresses: u64,
 }
 
 impl Descriptors {
-    /// Raises the limit as far as that is allowed, and counts what is open before anything is opened here.
-    pub(super) fn count(worker: u64) -> Descriptors {
-        let limit = raise_descriptor_limit();
-        // One of them is the list itself.
-        let open = fs::read_dir("/proc/self/fd").map(|open| (open.count() as u64).saturating_sub(1));
-        Descriptors { limit, inherited: open.unwrap_or(STANDARD_DESCRIPTORS), worker }
+    /// For a process that had so many open, and workers that need so many. Raises the limit as far as that is allowed.
+    pub(super) fn new(open: u64, worker: u64, addresses: u64) -> Descriptors {
+        Descriptors { limit: raise_descriptor_limit(), inherited: open, worker, addresses }
     }
+}
+
+/// How many are open: to be asked before anything is opened here.
+pub(super) fn open() -> u64 {
+    // One of them is the list itself.
+    let open = fs::read_dir("/proc/self/fd").map(|open| (open.count() as u64).saturating_sub(1));
+    open.unwrap_or(STANDARD_DESCRIPTORS)
 }
 
 /// Raises the soft limit to the hard limit and returns it.
@@ -131,7 +137,7 @@ pub(super) mod tests {
     use crate::service::cli::flags::tests::flags;
 
     pub(in super::super) fn descriptors(limit: u64) -> Descriptors {
-        Descriptors { limit, inherited: 3, worker: 4 }
+        Descriptors { limit, inherited: 3, worker: 4, addresses: 1 }
     }
 
     #[test]
@@ -170,7 +176,8 @@ pub(super) mod tests {
             "{refused}"
         );
         let more = with(&["--workers=4", "-l", "127.0.0.1:0", "-l", "[::1]:0", "--access-log"]);
-        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 6 + 2)).is_ok());
-        assert!(more.check(&descriptors(3 + 5 + 2 + 1 + 4 * 6 + 6 + 1)).is_err());
+        let two = |limit| Descriptors { addresses: 2, ..descriptors(limit) };
+        assert!(more.check(&two(3 + 5 + 2 + 1 + 4 * 6 + 6 + 2)).is_ok());
+        assert!(more.check(&two(3 + 5 + 2 + 1 + 4 * 6 + 6 + 1)).is_err());
     }
 }

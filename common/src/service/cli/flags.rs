@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::builder::BoolishValueParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
 
 use crate::http::conditional::EtagPolicy;
 use crate::http::cors::Cors;
@@ -19,14 +19,13 @@ use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
 use crate::machine::proxies::{Proxies, ProxyRange};
 use crate::machine::record::LogFormat;
-use crate::service::cli::Outside;
+use crate::service::cli::address::{Address, port, socket_mode};
 use crate::service::cli::descriptors::Descriptors;
+use crate::service::cli::generate::Generate;
 use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
-use crate::service::listen::{Listeners, Names};
 use crate::service::log::AccessLog;
-use crate::service::socket_path::SOCKET_MODE;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
@@ -35,145 +34,227 @@ use crate::site::root::{IndexName, SiteOptions, Symlinks};
 use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
 
-/// Serve a directory over HTTP.
+/// Where to listen.
+pub(super) const LISTENING: &str = "Where to listen";
+/// What is served, and how it is described.
+pub(super) const CONTENT: &str = "Content";
+/// What clients and the server keep.
+pub(super) const CACHING: &str = "Caching";
+/// Bounds of time, size and number.
+pub(super) const LIMITS: &str = "Limits";
+/// What the operator sees and decides.
+pub(super) const CONTROL: &str = "Logs and control";
+/// Switches that show what something is worth.
+pub(super) const COMPARING: &str = "For comparisons";
+
+/// The groups of flags, as the help has them.
+const GROUPS: [&str; 6] = [LISTENING, CONTENT, CACHING, LIMITS, CONTROL, COMPARING];
+
+/// The last lines of the help; NAME is the program's.
+const EXAMPLES: [&str; 3] = [
+    "NAME dist                              on http://127.0.0.1:8080/",
+    "NAME -l :80 --access-log=www.log www   for everybody, with a log",
+    "NAME -p 3000 --spa --cors dist         an application, while it is made",
+];
+
+/// The flags. `-h` fits a screen: it shows one line of each, the first paragraph of what is said here, and a flag that is
+/// rarely needed is in `--help` alone.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Flags {
-    /// The directory to serve
-    #[arg(default_value = ".", env = "TRIPTYCH_ROOT")]
+    /// The directory to serve; else the current one
+    #[arg(default_value = ".", env = "TRIPTYCH_ROOT", value_hint = ValueHint::DirPath)]
     pub(super) root: PathBuf,
-    /// Address to listen on, repeatable; port 0 picks a free port, [::]:8080 also accepts IPv4
+    /// Port for this machine alone: 127.0.0.1:N
+    ///
+    /// 0 picks a free one. With --listen one says more of where.
+    #[arg(short, long, value_name = "N", value_parser = port, help_heading = LISTENING)]
+    #[arg(env = "TRIPTYCH_PORT", allow_negative_numbers = true)]
+    pub(super) port: Option<u16>,
+    /// :8080 for all, localhost:8080, unix:PATH, ...
+    ///
+    /// Repeatable. 127.0.0.1:8080 or [::1]:8080 is that address, 8080 the one of --port, localhost:8080 this machine alone in
+    /// IPv4 and IPv6, :8080 or [::]:8080 all addresses of both, 0.0.0.0:8080 all of IPv4, and unix:/run/www.sock a unix
+    /// socket. Port 0 picks a free one. Without this flag and --port, sockets that whoever starts the server has opened are
+    /// served (systemd's LISTEN_FDS), if there are any.
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_delimiter = ',')]
-    #[arg(env = "TRIPTYCH_LISTEN")]
-    pub(super) listen: Vec<Endpoint>,
-    /// Worker threads [default: one per available core]
+    #[arg(env = "TRIPTYCH_LISTEN", help_heading = LISTENING)]
+    pub(super) listen: Vec<Address>,
+    /// Who may connect to unix sockets: their permissions, in octal digits
+    #[arg(long, value_name = "MODE", default_value = "660", value_parser = socket_mode)]
+    #[arg(env = "TRIPTYCH_SOCKET_MODE", allow_negative_numbers = true)]
+    #[arg(help_heading = LISTENING, hide_short_help = true)]
+    pub(super) socket_mode: u32,
+    /// The flag or variable that says where to listen; `None` if none does.
+    #[arg(skip)]
+    pub(super) listens_by: Option<&'static str>,
+    /// Worker threads; else one for each core
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    #[arg(env = "TRIPTYCH_WORKERS", allow_negative_numbers = true)]
+    #[arg(env = "TRIPTYCH_WORKERS", allow_negative_numbers = true, help_heading = LIMITS)]
     pub(super) workers: Option<u16>,
-    /// Maximum number of connections; beyond it the longest idle give way, or new ones wait [default: what the descriptor
-    /// limit allows]
+    /// Maximum number of connections; else what the descriptor limit allows. Beyond it the longest idle give way, or new
+    /// ones wait
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CONNECTIONS_MAX", allow_negative_numbers = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) connections_max: Option<u32>,
     /// Time to receive a request head, from its first byte
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_HEAD_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) head_timeout: Duration,
     /// Time between two requests on a connection
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_IDLE_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) idle_timeout: Duration,
     /// Time without progress while sending a response
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = timeout)]
     #[arg(env = "TRIPTYCH_SEND_TIMEOUT", allow_hyphen_values = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) send_timeout: Duration,
     /// Bytes per second that a client must take of a response, on average over four such times; 0 for any rate
     #[arg(long, value_name = "SIZE", default_value = "256B", value_parser = size)]
     #[arg(env = "TRIPTYCH_SEND_RATE_MIN", allow_hyphen_values = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) send_rate_min: u64,
-    /// Time to finish responses after SIGINT or SIGTERM
+    /// For answers under way at the end (30s)
+    ///
+    /// From SIGINT or SIGTERM to the end of the process, at most.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
-    #[arg(env = "TRIPTYCH_GRACE", allow_hyphen_values = true)]
+    #[arg(env = "TRIPTYCH_GRACE", allow_hyphen_values = true, help_heading = LIMITS)]
     pub(super) grace: Duration,
     /// Time to go on accepting connections after SIGINT or SIGTERM, before the drain begins
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_DRAIN_DELAY", allow_hyphen_values = true)]
+    #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) drain_delay: Duration,
-    /// Serve files whose names begin with a dot
+    /// Serve names that begin with a dot
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_HIDDEN")]
+    #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) hidden: bool,
     /// Which symbolic links to follow: those that stay beneath the root, or none
     #[arg(long, value_enum, default_value = "beneath", env = "TRIPTYCH_SYMLINKS")]
+    #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) symlinks: Symlinks,
-    /// List directories that have no index page
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_LISTING")]
+    /// List directories without an index page
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_LISTING", help_heading = CONTENT)]
     pub(super) listing: bool,
     /// The file that is sent for its directory
     #[arg(long, value_name = "NAME", default_value = "index.html", env = "TRIPTYCH_INDEX")]
+    #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) index: IndexName,
-    /// Send the root's index page, with 200, for what isn't found where a browser asks for a page
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_SPA")]
+    /// The index page for routes of an application
+    ///
+    /// The root's index page, with 200, for what isn't found where a browser asks for a page.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_SPA", help_heading = CONTENT)]
     pub(super) spa: bool,
-    /// Serve about.html as /about, and send those there who ask for /about.html
-    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_CLEAN_URLS")]
+    /// Serve about.html as /about
+    ///
+    /// Who asks for /about.html is sent there.
+    #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_CLEAN_URLS", help_heading = CONTENT)]
     pub(super) clean_urls: bool,
-    /// Cache-Control of files, where the site's _headers say nothing else
+    /// Cache-Control of files
+    ///
+    /// Where the site's _headers say nothing else.
     #[arg(long, value_name = "VALUE", value_parser = cache_control, env = "TRIPTYCH_CACHE_CONTROL")]
+    #[arg(help_heading = CACHING)]
     pub(super) cache_control: Option<FieldLine>,
-    /// Field of answers with files, as in _headers; repeatable; in the variable one a line
+    /// Field of answers with files, repeatable
+    ///
+    /// As in _headers. In the variable there is one a line.
     #[arg(long, value_name = "NAME: VALUE", value_parser = field_line, value_delimiter = '\n')]
-    #[arg(env = "TRIPTYCH_HEADER", hide_env_values = true)]
+    #[arg(env = "TRIPTYCH_HEADER", hide_env_values = true, help_heading = CONTENT)]
     pub(super) header: Vec<FieldLine>,
-    /// Let pages of another origin read what is served; without ORIGIN, those of any
+    /// Let pages of other origins read it
+    ///
+    /// Without ORIGIN, those of any.
     #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
-    #[arg(env = "TRIPTYCH_CORS")]
+    #[arg(env = "TRIPTYCH_CORS", help_heading = CONTENT)]
     pub(super) cors: Option<Cors>,
     /// Media type of an extension, like wasm=application/wasm; repeatable; in the variable one a line
     #[arg(long, value_name = "EXT=TYPE", value_parser = type_choice, value_delimiter = '\n')]
     #[arg(env = "TRIPTYCH_MIME", hide_env_values = true)]
+    #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) mime: Vec<LineOf<TypeChoice>>,
     /// What entity tags are made of: strict, which no restored time deceives; replica, the same on several machines
     /// that serve copies with the same times; or off
     #[arg(long, value_enum, value_name = "POLICY", default_value = "strict", env = "TRIPTYCH_ETAG")]
+    #[arg(help_heading = CACHING, hide_short_help = true)]
     pub(super) etag: EtagPolicy,
     /// Which variants of files to serve: auto, those beside them (.br, .zst, .gz) and text compressed once into the cache;
     /// sidecars, only those beside them; or off
     #[arg(long, value_enum, value_name = "VARIANTS", default_value = "auto", env = "TRIPTYCH_COMPRESS")]
+    #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) compress: Compress,
-    /// The I/O model: auto is io_uring where the system allows it, else epoll
+    /// auto, uring, epoll or blocking
+    ///
+    /// The I/O model: auto is io_uring where the system allows it, else epoll.
     #[arg(long, value_enum, value_name = "MODEL", default_value = "auto", env = "TRIPTYCH_IO")]
+    #[arg(help_heading = COMPARING)]
     pub(super) io: Io,
     /// What must be in force of the sandbox: what the kernel has, all of it, or nothing
     #[arg(long, value_enum, value_name = "MODE", default_value = "auto", env = "TRIPTYCH_SANDBOX")]
+    #[arg(help_heading = CONTROL, hide_short_help = true)]
     sandbox: SandboxMode,
     /// The user that serves; root alone can become another
-    #[arg(long, value_name = "NAME", env = "TRIPTYCH_USER")]
+    #[arg(long, value_name = "NAME", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
     user: Option<String>,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
+    #[arg(help_heading = COMPARING, hide_short_help = true)]
     pub(super) copy: CopyMode,
     /// Disable an optimization, to measure what it gains; repeatable
     #[arg(long, value_enum, value_name = "SWITCH", value_delimiter = ',', env = "TRIPTYCH_TUNE")]
+    #[arg(help_heading = COMPARING, hide_short_help = true)]
     pub(super) tune: Vec<Tune>,
     /// What to cache: nothing, open files, or also the bytes of small files
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "contents", env = "TRIPTYCH_CACHE")]
+    #[arg(help_heading = CACHING, hide_short_help = true)]
     pub(super) cache: CacheLevel,
     /// Total bytes of cached files, over all workers
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     #[arg(env = "TRIPTYCH_CACHE_BYTES", allow_hyphen_values = true)]
+    #[arg(help_heading = CACHING, hide_short_help = true)]
     pub(super) cache_bytes: u64,
     /// Number of cached files, over all workers
     #[arg(long, value_name = "N", default_value = "16384", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CACHE_ENTRIES", allow_negative_numbers = true)]
+    #[arg(help_heading = CACHING, hide_short_help = true)]
     pub(super) cache_entries: u32,
     /// Files the cache may hold open, over all workers; at most an eighth of all descriptors
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(u32).range(1..))]
     #[arg(env = "TRIPTYCH_CACHE_DESCRIPTORS", allow_negative_numbers = true)]
+    #[arg(help_heading = CACHING, hide_short_help = true)]
     pub(super) cache_descriptors: u32,
-    /// Log requests to a file, or to standard output
+    /// Log requests; without PATH, to the output
+    ///
+    /// As combined or JSON lines: --access-log-format.
     #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
-    #[arg(env = "TRIPTYCH_ACCESS_LOG")]
+    #[arg(env = "TRIPTYCH_ACCESS_LOG", value_hint = ValueHint::FilePath, help_heading = CONTROL)]
     pub(super) access_log: Option<PathBuf>,
     /// What a line of the log is: the combined format, plus the duration in seconds; or a JSON object
-    #[arg(
-        long,
-        value_enum,
-        value_name = "FORMAT",
-        default_value = "combined",
-        env = "TRIPTYCH_ACCESS_LOG_FORMAT"
-    )]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "combined")]
+    #[arg(env = "TRIPTYCH_ACCESS_LOG_FORMAT", help_heading = CONTROL, hide_short_help = true)]
     pub(super) access_log_format: LogFormat,
     /// Proxies whose X-Forwarded-For tells the log who has asked: addresses like 10.0.0.0/8 or ::1, and unix for all that
     /// come through a unix socket; repeatable
     #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "TRIPTYCH_TRUSTED_PROXIES")]
+    #[arg(help_heading = CONTROL, hide_short_help = true)]
     pub(super) trusted_proxies: Vec<ProxyRange>,
     /// Connections of these proxies begin with a header of the PROXY protocol, version 1 or 2; others are served without
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_PROXY_PROTOCOL")]
+    #[arg(help_heading = CONTROL, hide_short_help = true)]
     pub(super) proxy_protocol: bool,
-    /// Print connections, requests, bytes and events at every interval, and totals at exit
+    /// Print counts at every interval (1s)
+    ///
+    /// Connections, requests, bytes and events, and totals at exit.
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
-    #[arg(value_parser = timeout, env = "TRIPTYCH_STATS")]
+    #[arg(value_parser = timeout, env = "TRIPTYCH_STATS", help_heading = CONTROL)]
     pub(super) stats: Option<Duration>,
+    /// Write completions for a shell, or a manual page, to standard output
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = CONTROL, hide_short_help = true)]
+    pub(super) generate: Option<Generate>,
 }
 
 /// What must be in force of the sandbox.
@@ -252,21 +333,64 @@ fn grace(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// The flags, as the program of this name has them: in groups, with help for one that can serve with these models.
+pub(super) fn command(name: &'static str, models: &[Model]) -> Command {
+    let own = Flags::command();
+    let group = |arg: &Arg| GROUPS.iter().position(|group| arg.get_help_heading() == Some(*group));
+    let mut flags: Vec<Arg> = own.get_arguments().cloned().collect();
+    flags.sort_by_key(group);
+    let help =
+        Arg::new("help").short('h').long("help").help("Print this; --help has all flags and variables");
+    let version = Arg::new("version").short('V').long("version").help("Print the version");
+    let examples = EXAMPLES.map(|line| format!("  {line}")).join("\n");
+    let has_switches = |switch: Tune| models.iter().any(|model| model.io == switch.io());
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Serve a directory over HTTP")
+        .max_term_width(100)
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .args(flags)
+        .arg(help.action(ArgAction::Help).help_heading(CONTROL))
+        .arg(version.action(ArgAction::Version).help_heading(CONTROL))
+        .mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)))
+        .mut_args(|flag| {
+            let is_of_triptych = ["io", "sandbox", "user"].contains(&flag.get_id().as_str());
+            if is_of_triptych { flag.hide(models.len() < 2) } else { flag }
+        })
+        .after_help(format!("Examples:\n{}", examples.replace("NAME", name)))
+}
+
+/// The help that fits a screen: what a value may be, what it is by default, and its variable are for `--help`.
+fn screen(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let takes_value = arg.get_action().takes_values();
+        let arg = arg.hide_env(true);
+        if takes_value { arg.hide_default_value(true).hide_possible_values(true) } else { arg }
+    })
+}
+
 pub(super) fn parse<T: Into<OsString> + Clone>(
     name: &'static str,
     models: &[Model],
     arguments: impl IntoIterator<Item = T>,
 ) -> Result<Flags, clap::Error> {
-    let mut command = Flags::command().name(name);
-    let has_switches = |switch: Tune| models.iter().any(|model| model.io == switch.io());
-    command = command.mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)));
+    let mut command = command(name, models);
     let has_choice = models.len() > 1;
-    for flag in ["io", "sandbox", "user"] {
-        command = command.mut_arg(flag, |flag| if has_choice { flag } else { flag.hide(true) });
-    }
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let matches = variables::matches(&mut command, &arguments)?;
-    let flags = Flags::from_arg_matches(&matches)?;
+    let matches = match variables::matches(&mut command, &arguments) {
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            // Of the two, clap tells only by what it has written.
+            let is_long = error.render().to_string() == command.render_long_help().to_string();
+            let help = screen(command).render_help();
+            return Err(if is_long { error } else { clap::Error::raw(ErrorKind::DisplayHelp, help.ansi()) });
+        }
+        outcome => outcome?,
+    };
+    let mut flags = Flags::from_arg_matches(&matches)?;
+    if let Err(line) = flags.choose_address(&matches) {
+        return Err(command.error(ErrorKind::ArgumentConflict, line));
+    }
     let io = if has_choice { flags.io } else { models[0].io };
     if !has_choice && flags.io != Io::Auto && flags.io != io {
         let setting = setting(&matches, "io", "--io", "TRIPTYCH_IO");
@@ -307,21 +431,42 @@ fn setting(matches: &ArgMatches, id: &str, flag: &'static str, variable: &'stati
 }
 
 impl Flags {
+    /// Puts the port among the addresses, if it counts: the command line does before the variables.
+    fn choose_address(&mut self, matches: &ArgMatches) -> Result<(), String> {
+        let given = |id| matches.value_source(id).filter(|source| *source != ValueSource::DefaultValue);
+        let (port, listen) = (given("port"), given("listen"));
+        let port_setting = setting(matches, "port", "--port", "TRIPTYCH_PORT");
+        let listen_setting = setting(matches, "listen", "--listen", "TRIPTYCH_LISTEN");
+        let port_counts = match (port, listen) {
+            (Some(port), Some(listen)) if port == listen => {
+                return Err(format!(
+                    "{port_setting} and {listen_setting} both say where to listen; {listen_setting} takes several \
+                     addresses, and a port alone is one"
+                ));
+            }
+            (Some(port), Some(_)) => port == ValueSource::CommandLine,
+            (port, _) => port.is_some(),
+        };
+        if let (true, Some(port)) = (port_counts, self.port) {
+            self.listen = vec![Address::of_port(port)];
+        }
+        self.listens_by = if port_counts { Some(port_setting) } else { listen.map(|_| listen_setting) };
+        Ok(())
+    }
+
+    /// What is to be bound.
+    pub(super) fn endpoints(&self) -> Vec<Endpoint> {
+        self.listen.iter().flat_map(Address::endpoints).collect()
+    }
+
     pub(super) fn worker_count(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.workers.map_or_else(cores, usize::from)
     }
 
-    /// Opens what a server needs from outside its root, and the names that say that it is alive, to be held for as long
-    /// as it is.
-    ///
-    /// # Errors
-    /// One line for the operator.
-    pub fn open_outside(&self) -> Result<(Outside, Names), StartError> {
-        let config = Config { workers: self.worker_count(), ..Config::default() };
-        let mut listeners = Listeners::bind(&self.listen, &config)?;
-        let names = listeners.take_names();
-        Ok((Outside { bound: listeners.into_bound(), log: self.open_log()? }, names))
+    /// What matters of the configuration to listening sockets.
+    pub(super) fn listening(&self) -> Config {
+        Config { workers: self.worker_count(), socket_mode: self.socket_mode, ..Config::default() }
     }
 
     /// Opens the access log's file, if there is to be one.
@@ -413,7 +558,7 @@ impl Flags {
             }),
             copy: self.copy,
             tune: self.tune.clone(),
-            socket_mode: SOCKET_MODE,
+            socket_mode: self.socket_mode,
             send_buffer_bytes: None,
         }
     }
@@ -422,6 +567,9 @@ impl Flags {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    /// Lines of the short help: a terminal's, with some of them to scroll.
+    const LINES_MAX: usize = 40;
     use crate::service::cli::descriptors::tests::descriptors;
     use crate::service::cli::model::tests::model;
 
@@ -434,7 +582,8 @@ pub(super) mod tests {
         let defaults = flags(&[]).expect("no flags are good flags");
         let config = Config::default();
         assert_eq!(defaults.root, PathBuf::from("."));
-        assert_eq!(defaults.listen, ["127.0.0.1:8080".parse().expect("an address")]);
+        assert_eq!(defaults.endpoints(), ["127.0.0.1:8080".parse().expect("an address")]);
+        assert_eq!((defaults.socket_mode, defaults.listens_by), (config.socket_mode, None));
         assert_eq!(defaults.head_timeout, config.head_timeout);
         assert_eq!(defaults.idle_timeout, config.idle_timeout);
         assert_eq!(defaults.send_timeout, config.send_timeout);
@@ -480,7 +629,14 @@ pub(super) mod tests {
             (&["--workers", "-2"], "-2 is not in 1..=1024"),
             (&["--connections-max", "-1"], "-1 is not in 1.."),
             (&["--workers", "0"], "0 is not in 1..=1024"),
-            (&["--listen", "8080"], "write it like 127.0.0.1:8080"),
+            (&["--listen", "nowhere"], "write it like 127.0.0.1:8080"),
+            (&["--port", "http"], "a port is a number from 0"),
+            (&["-p", "65536"], "to 65535, like 8080"),
+            (&["-p", "-1"], "a port is a number"),
+            (&["-p", "1", "-l", ":2"], "--port and --listen both say where to listen"),
+            (&["--socket-mode", "rw"], "write it in octal digits, like 660"),
+            (&["--socket-mode", "-1"], "write it in octal digits"),
+            (&["--socket-mode", "444"], "nobody could connect"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
             (&["--cache", "some"], "possible values: off, descriptors, contents"),
@@ -512,11 +668,17 @@ pub(super) mod tests {
             assert_eq!(error.exit_code(), 2);
             assert!(error.to_string().contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn models_have_flags_of_their_own() {
         let [uring, epoll, blocking] = [Io::Uring, Io::Epoll, Io::Blocking].map(|io| model(io, || Ok(())));
         let all = [uring, epoll, blocking];
         for (models, arguments, expected) in [
             (&all[..1], ["", "--tune", "level-triggered"], "`epoll` alone"),
             (&all[2..], ["", "--tune", "unbatched"], "`uring` alone"),
+            (&all[1..2], ["", "--sandbox", "off"], "this is `x`; `triptych` has them"),
+            (&all[1..2], ["", "--user", "nobody"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--io", "uring"], "--io=uring: this is `x`; `triptych` has the choice"),
             (&all[..], ["", "--tune", "unbatched"], "`uring` alone; choose --io=uring"),
             (&all[..], ["", "--io", "kqueue"], "possible values: auto, uring, epoll, blocking"),
@@ -581,5 +743,115 @@ pub(super) mod tests {
     #[test]
     fn the_command_is_well_formed() {
         Flags::command().debug_assert();
+        command("x", &models()).debug_assert();
+    }
+
+    fn models() -> [Model; 3] {
+        [Io::Uring, Io::Epoll, Io::Blocking].map(|io| model(io, || Ok(())))
+    }
+
+    #[test]
+    fn a_port_is_an_address_of_this_machine() {
+        for arguments in [&["-p", "81"][..], &["--port=81"], &["-l", "81"]] {
+            let parsed = flags(arguments).expect("good flags");
+            assert_eq!(parsed.endpoints(), ["127.0.0.1:81".parse().expect("an address")]);
+            let setting = if arguments[0] == "-l" { "--listen" } else { "--port" };
+            assert_eq!(parsed.listens_by, Some(setting));
+        }
+        let parsed = flags(&["-l", "unix:/run/x.sock", "-l", ":0", "--socket-mode=600"]).expect("good flags");
+        assert_eq!((parsed.endpoints().len(), parsed.socket_mode), (2, 0o600));
+    }
+
+    /// Everything is in a group, and has a variable unless it is over at once.
+    #[test]
+    fn every_flag_has_its_group_and_its_variable() {
+        for arg in Flags::command().get_arguments() {
+            let id = arg.get_id().as_str();
+            let is_grouped = arg.get_help_heading().is_some_and(|heading| GROUPS.contains(&heading));
+            assert!(is_grouped || id == "root", "{id}");
+            let variable = format!("TRIPTYCH_{}", id.to_uppercase());
+            let own = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
+            assert_eq!(own, (id != "generate").then_some(variable), "{id}");
+        }
+    }
+
+    fn help(name: &'static str, models: &[Model], flag: &str) -> String {
+        let error = parse(name, models, [name, flag]).expect_err("help");
+        assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
+        error.render().to_string()
+    }
+
+    #[test]
+    fn the_short_help_fits_a_screen() {
+        let all = models();
+        for (name, models) in [("triptych", &all[..]), ("blocking", &all[2..])] {
+            for width in [80, 100] {
+                let command = screen(command(name, models)).term_width(width);
+                let text = command.clone().render_help().to_string();
+                let lines: Vec<&str> = text.lines().collect();
+                assert!(lines.len() <= LINES_MAX, "{} lines:\n{text}", lines.len());
+                assert!(lines.iter().all(|line| line.chars().count() <= width), "{text}");
+                let shown = |arg: &&Arg| {
+                    !arg.is_hide_set() && !arg.is_hide_short_help_set() && arg.get_long().is_some()
+                };
+                for arg in command.get_arguments().filter(shown) {
+                    let flag = format!("--{}", arg.get_long().expect("long"));
+                    let help = arg.get_help().expect("help").to_string();
+                    let is_whole = |line: &&&str| line.contains(&flag) && line.trim_end().ends_with(&help);
+                    assert_eq!(lines.iter().filter(is_whole).count(), 1, "{flag} in one line:\n{text}");
+                }
+                let at = |word: &str| text.find(&format!("{word}:\n"));
+                let groups = GROUPS.map(at);
+                let (last, first) = (groups.len() - usize::from(models.len() == 1), groups[0]);
+                assert!(
+                    first.is_some()
+                        && groups[..last].is_sorted()
+                        && groups[..last].iter().all(Option::is_some)
+                );
+                assert!(at("Options").is_none(), "a flag without a group:\n{text}");
+            }
+            let text = help(name, models, "-h");
+            assert!(!text.contains("TRIPTYCH_") && !text.contains("[default"), "{text}");
+            assert_eq!(
+                text.lines().filter(|line| line.starts_with(&format!("  {name} "))).count(),
+                3,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_long_help_has_everything() {
+        let all = models();
+        let text = help("triptych", &all, "--help");
+        for arg in command("triptych", &all).get_arguments() {
+            let id = arg.get_id().as_str();
+            let words = [
+                arg.get_long().map(|long| format!("--{long}")),
+                arg.get_env().map(|variable| format!("[env: {}", variable.to_string_lossy())),
+            ];
+            for word in words.into_iter().flatten() {
+                assert!(text.contains(&word), "{id} lacks {word}:\n{text}");
+            }
+        }
+        for word in ["[default: 660]", "Examples:", "- uring:", "unix:/run/www.sock"] {
+            assert!(text.contains(word), "{word}:\n{text}");
+        }
+        assert!(!help("blocking", &all[2..], "--help").contains("--tune"));
+    }
+
+    #[test]
+    fn shells_and_man_know_every_flag() {
+        let all = models();
+        for what in [Generate::CompleteBash, Generate::CompleteZsh, Generate::CompleteFish, Generate::Man] {
+            let text = what.text("triptych", command("triptych", &all)).expect("written");
+            let text = String::from_utf8(text).expect("text").replace("\\-", "-");
+            for arg in command("triptych", &all).get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let Some(long) = arg.get_long() else { continue };
+                let flag =
+                    if what == Generate::CompleteFish { format!("-l {long}") } else { format!("--{long}") };
+                assert!(text.contains(&flag), "{what:?} lacks {flag}");
+            }
+        }
     }
 }

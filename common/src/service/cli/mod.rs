@@ -1,9 +1,13 @@
 //! The command line: the flags, and the program around a server.
 
+mod address;
 mod beside;
 mod descriptors;
+mod door;
 mod flags;
+mod generate;
 mod model;
+mod network;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,9 +23,11 @@ use signal_hook::iterator::Signals;
 
 use crate::machine::notice::Notice;
 use crate::service::cli::descriptors::Descriptors;
-use crate::service::cli::flags::parse;
+use crate::service::cli::door::Door;
+use crate::service::cli::flags::{command, parse};
 use crate::service::cli::model::Choice;
 use crate::service::config::Config;
+use crate::service::endpoint::Endpoint;
 use crate::service::listen::{Bound, Listeners, Names};
 use crate::service::log::{AccessLog, CLOSE_MAX};
 use crate::service::say::{self, say};
@@ -52,6 +58,12 @@ pub struct Outside {
 
 /// What is around a serving process: signals and nothing else ([`Alone`]), or another process that keeps it.
 pub trait Around {
+    /// Finds out where to listen, before anything is opened: at how many addresses.
+    ///
+    /// # Errors
+    /// One line for the operator.
+    fn addresses(&mut self, flags: &Flags) -> Result<u64, StartError>;
+
     /// Opens what is outside the root, or takes what was opened for it.
     ///
     /// # Errors
@@ -88,6 +100,7 @@ pub trait Around {
 pub struct Alone {
     name: &'static str,
     signals: Option<Signals>,
+    door: Option<Door>,
     _names: Option<Names>,
 }
 
@@ -97,13 +110,19 @@ impl Alone {
     /// # Errors
     /// Those of sigaction(2).
     pub fn new(name: &'static str) -> io::Result<Alone> {
-        Ok(Alone { name, signals: Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?), _names: None })
+        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+        Ok(Alone { name, signals: Some(signals), door: None, _names: None })
     }
 }
 
 impl Around for Alone {
+    fn addresses(&mut self, flags: &Flags) -> Result<u64, StartError> {
+        Ok(self.door.insert(Door::of(flags)?).addresses())
+    }
+
     fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
-        let (outside, names) = flags.open_outside()?;
+        let door = self.door.take().map_or_else(|| Door::of(flags), Ok)?;
+        let (outside, names) = open_outside(self.name, flags, door)?;
         self._names = Some(names);
         Ok(outside)
     }
@@ -127,6 +146,16 @@ impl Around for Alone {
     fn serving(&mut self) {}
 }
 
+/// Listens, and opens the log.
+fn open_outside(name: &'static str, flags: &Flags, door: Door) -> Result<(Outside, Names), StartError> {
+    if let Some(warning) = &door.warning {
+        say(format_args!("{name}: warning: {warning}"));
+    }
+    let mut listeners = door.open(&flags.listening())?;
+    let names = listeners.take_names();
+    Ok((Outside { bound: listeners.into_bound(), log: flags.open_log()? }, names))
+}
+
 /// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
 ///
 /// The exit code is 0 after a drain, 1 if the server can't start or has failed, or if answers were cut off, 2 for bad
@@ -142,12 +171,16 @@ pub fn run_with<T: Into<OsString> + Clone>(
     arguments: impl IntoIterator<Item = T>,
 ) -> ExitCode {
     let program = Program { name, models };
-    match program.parse(arguments) {
-        Ok(flags) => match Alone::new(name) {
-            Ok(mut alone) => program.serve(&flags, &mut alone),
-            Err(error) => program.fail(&error.into()),
-        },
+    let flags = match program.parse(arguments) {
+        Ok(flags) => flags,
         Err(error) => error.exit(),
+    };
+    if let Some(code) = program.generate(&flags) {
+        return code;
+    }
+    match Alone::new(name) {
+        Ok(mut alone) => program.serve(&flags, &mut alone),
+        Err(error) => program.fail(&error.into()),
     }
 }
 
@@ -163,26 +196,33 @@ impl Program<'_> {
         parse(self.name, self.models, arguments)
     }
 
-    /// Whether there are enough descriptors to serve with these flags, before anything is opened.
+    /// Writes what is to be generated instead of serving, if something is: the exit code.
+    #[must_use]
+    pub fn generate(&self, flags: &Flags) -> Option<ExitCode> {
+        Some(match flags.generate?.write(self.name, command(self.name, self.models)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => self.fail(&StartError::new(format!("standard output: {error}"))),
+        })
+    }
+
+    /// Opens what a server needs from outside its root, for another process that serves. With it come names, to be held
+    /// for as long as a server listens there.
     ///
     /// # Errors
-    /// One line that says how many are needed.
-    pub fn check(&self, flags: &Flags) -> Result<(), StartError> {
+    /// One line for the operator, also if that process wouldn't have enough descriptors.
+    pub fn open_outside(&self, flags: &Flags) -> Result<(Outside, Names), StartError> {
+        let open = descriptors::open();
+        let door = Door::of(flags)?;
         let possible = self.models.iter().filter(|model| flags.io == Io::Auto || model.io == flags.io);
-        let worker = possible.map(|model| model.worker_descriptors).max();
-        flags.check(&Descriptors::count(worker.unwrap_or_default()))
+        let worker = possible.map(|model| model.worker_descriptors).max().unwrap_or_default();
+        flags.check(&Descriptors::new(open, worker, door.addresses()))?;
+        open_outside(self.name, flags, door)
     }
 
     /// Serves until the end, and says whatever there is to be said.
     pub fn serve(&self, flags: &Flags, around: &mut dyn Around) -> ExitCode {
         let mut end_wait = say::FINISH_MAX;
-        let choice = Choice::of(self.models, flags.io);
-        let descriptors = Descriptors::count(choice.model.worker_descriptors);
-        let outcome = flags
-            .check(&descriptors)
-            .and_then(|()| outlive_size_limits())
-            .and_then(|()| start(self.name, flags, &descriptors, &choice, around, &mut end_wait));
-        let code = match outcome {
+        let code = match start(*self, flags, around, &mut end_wait) {
             Ok(code) => code,
             Err(error) => {
                 say(format_args!("{}: error: {error}", self.name));
@@ -226,15 +266,19 @@ fn outlive_size_limits() -> Result<(), StartError> {
 
 /// Serves until the end. Notes how long what was said may then be waited for.
 fn start(
-    name: &'static str,
+    Program { name, models }: Program<'_>,
     flags: &Flags,
-    descriptors: &Descriptors,
-    choice: &Choice,
     around: &mut dyn Around,
     end_wait: &mut Duration,
 ) -> Result<ExitCode, StartError> {
+    let open = descriptors::open();
+    let addresses = around.addresses(flags)?;
+    let choice = Choice::of(models, flags.io);
+    let descriptors = Descriptors::new(open, choice.model.worker_descriptors, addresses);
+    flags.check(&descriptors)?;
+    outlive_size_limits()?;
     let site = Site::open_root(&flags.root, flags.site())?;
-    let config = flags.config(descriptors);
+    let config = flags.config(&descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
     let outside = around.outside(flags)?;
     around.confine(site.root())?;
@@ -249,10 +293,8 @@ fn start(
     if let Some(interval) = flags.stats {
         beside::report_stats(name, &service, interval)?;
     }
-    let endpoints = listeners.endpoints();
-    let workers = workers(service.config.workers);
-    let how = choice.text();
-    let root = flags.root.display();
+    let places = places(&listeners.endpoints());
+    let (root, how, workers) = (flags.root.display(), choice.text(), workers(service.config.workers));
     let served = (choice.model.serve)(listeners, &service, &mut || {
         let around_text = match around.ready(choice.model.io) {
             Ok(text) => text,
@@ -264,15 +306,23 @@ fn start(
         if let Some(warning) = &warning {
             say(format_args!("{name}: warning: {warning}"));
         }
-        for endpoint in &endpoints {
-            let url = endpoint.url();
+        for (url, in_network) in &places {
             say(format_args!("{name}: serving {root} on {url}{how} ({workers}{around_text})"));
+            for url in in_network {
+                say(format_args!("{name}:   in this network: {url}"));
+            }
         }
         around.serving();
     });
     let outcome = finish(name, flags, &service, served);
     *end_wait = service.end_wait(say::FINISH_MAX);
     outcome
+}
+
+/// The addresses as they are said, and those that others in the same network use. Looked up before, because whoever
+/// serves may no longer ask the system.
+fn places(endpoints: &[Endpoint]) -> Vec<(String, Vec<String>)> {
+    endpoints.iter().map(|endpoint| (endpoint.url(), network::urls(endpoint))).collect()
 }
 
 /// What is shared by the workers, and tells the operator what he should know.
