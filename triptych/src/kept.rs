@@ -21,16 +21,17 @@ pub(crate) struct Kept {
     sender: Option<Arc<Sender>>,
     outside: Option<Outside>,
     sandbox: Sandbox,
+    inside: fn(),
 }
 
 impl Kept {
     /// A process that was started with a keeper's channel as its standard input.
-    pub(crate) fn new(program: Program<'static>, mode: Mode) -> io::Result<Kept> {
+    pub(crate) fn new(program: Program<'static>, mode: Mode, inside: fn()) -> io::Result<Kept> {
         // Who asks for the end asks the keeper. Some ask all processes at once: that would be a second time.
         for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
-        Ok(Kept { program, channel: None, sender: None, outside: None, sandbox: Sandbox::new(mode) })
+        Ok(Kept { program, channel: None, sender: None, outside: None, sandbox: Sandbox::new(mode), inside })
     }
 }
 
@@ -93,8 +94,7 @@ impl Around for Kept {
 
     fn serving(&mut self) {
         let _gone = self.sender.as_ref().map(|sender| sender.send(&Message::Ready));
-        #[cfg(feature = "attempts")]
-        crate::attempts::make();
+        (self.inside)();
     }
 }
 

@@ -6,8 +6,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "attempts")]
-mod attempts;
 mod channel;
 mod keeper;
 mod kept;
@@ -28,6 +26,12 @@ const MODELS: [Model; 3] = [uring::MODEL, epoll::MODEL, blocking::MODEL];
 /// Runs the program: as the keeper, or as what a keeper has started. The exit code is that of a server by itself.
 #[must_use]
 pub fn run() -> ExitCode {
+    run_with(|| {})
+}
+
+/// As [`run`], for tests: the serving process does this once it serves, inside its sandbox.
+#[must_use]
+pub fn run_with(inside: fn()) -> ExitCode {
     let program: Program<'static> = Program { name: "triptych", models: &MODELS };
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let flags = match program.parse(&arguments) {
@@ -39,7 +43,7 @@ pub fn run() -> ExitCode {
     }
     let role = std::env::var_os(keeper::ROLE);
     if role.as_deref().is_some_and(|role| role == keeper::SERVER) {
-        return match Kept::new(program, flags.sandbox()) {
+        return match Kept::new(program, flags.sandbox(), inside) {
             Ok(mut kept) => program.serve(&flags, &mut kept),
             Err(error) => program.fail(&error.into()),
         };

@@ -1,0 +1,444 @@
+//! The keeper: upgrades, deploys, crashes and endings, under load.
+
+use std::collections::HashSet;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::thread;
+use std::time::Duration;
+
+use conformance::client::Client;
+use conformance::load::{Download, join_all};
+use conformance::program::Running;
+use conformance::site::Sites;
+use conformance::{deadline, row};
+use libtest_mimic::{Completion, Failed, Trial};
+use rustix::process::{Pid, Signal, kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+type Outcome = Result<Completion, Failed>;
+
+type Test = fn() -> Outcome;
+
+const DONE: Outcome = Ok(Completion::Completed);
+
+const TRIPTYCH: &str = env!("CARGO_BIN_EXE_triptych");
+
+fn main() -> ExitCode {
+    conformance::main(|| {
+        let mut trials = Vec::new();
+        for io in ["uring", "epoll", "blocking"] {
+            let trial = Trial::ignorable_test(format!("{io}::ten_upgrades_under_load"), move || {
+                if io == "uring" && uring::available().is_err() {
+                    return Ok(Completion::ignored_with("io_uring can't be used here"));
+                }
+                ten_upgrades_under_load(io)
+            });
+            trials.push(trial);
+        }
+        let tests: [(&str, Test); 9] = [
+            ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
+            ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
+            ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
+            ("a_server_that_is_killed_is_replaced", a_server_that_is_killed_is_replaced),
+            ("a_server_that_is_ended_is_replaced", a_server_that_is_ended_is_replaced),
+            ("without_its_keeper_a_server_ends", without_its_keeper_a_server_ends),
+            ("a_release_is_switched_under_load", a_release_is_switched_under_load),
+            ("a_unix_socket_outlasts_an_upgrade", a_unix_socket_outlasts_an_upgrade),
+            ("the_log_is_rotated_across_an_upgrade", the_log_is_rotated_across_an_upgrade),
+        ];
+        trials.extend(tests.map(|(name, test)| Trial::ignorable_test(name, test)));
+        Ok(trials)
+    })
+}
+
+// ---- the ground
+
+fn serve(program: &Path, arguments: &[&str], root: &Path) -> Result<Running, Failed> {
+    let mut command = Command::new(program);
+    Running::start(command.args(["--listen", "127.0.0.1:0", "--workers", "2"]).args(arguments).arg(root))
+}
+
+/// Asks for an upgrade, and waits until the keeper has become the new program.
+fn upgrade(running: &Running) -> Result<(), Failed> {
+    let upgrades = || running.errors().matches("triptych: upgraded\n").count();
+    let before = upgrades();
+    running.signal(Signal::USR2)?;
+    deadline::within(PATIENCE, "the upgrade", || upgrades() == before + 1)
+        .map_err(|_| format!("no upgrade; it said: {}", running.errors()).into())
+}
+
+fn end(running: Running) -> Outcome {
+    running.signal(Signal::TERM)?;
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() != Some(0) {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+fn signal(process: u32, signal: Signal) -> Result<(), Failed> {
+    let process = Pid::from_raw(process.cast_signed()).ok_or("no process")?;
+    Ok(kill_process(process, signal)?)
+}
+
+fn is_gone(process: u32) -> bool {
+    !Path::new(&format!("/proc/{process}")).exists()
+}
+
+/// Clients that ask all the time: some on kept connections, some on a new one for each request. None may see anything but
+/// whole answers, or be refused.
+struct Load {
+    stop: AtomicBool,
+    answers: AtomicUsize,
+}
+
+impl Load {
+    const KEPT: usize = 4;
+    const NEW: usize = 2;
+
+    /// Runs this while clients ask for `target`, whose content `is_right`.
+    fn during(
+        address: SocketAddr,
+        target: &str,
+        is_right: impl Fn(&[u8]) -> bool + Sync,
+        act: impl FnOnce() -> Result<(), Failed>,
+    ) -> Result<usize, Failed> {
+        let load = Load { stop: AtomicBool::new(false), answers: AtomicUsize::new(0) };
+        let acted = thread::scope(|scope| {
+            let clients: Vec<_> = (0..Load::KEPT + Load::NEW)
+                .map(|number| {
+                    let (load, is_right) = (&load, &is_right);
+                    scope.spawn(move || load.ask(address, target, is_right, number < Load::KEPT))
+                })
+                .collect();
+            let acted = act();
+            load.stop.store(true, Relaxed);
+            join_all(clients).and(acted)
+        });
+        acted.map(|()| load.answers.load(Relaxed))
+    }
+
+    fn ask(
+        &self,
+        address: SocketAddr,
+        target: &str,
+        is_right: impl Fn(&[u8]) -> bool,
+        keeps: bool,
+    ) -> Result<(), Failed> {
+        let mut client = Client::connect(address)?;
+        while !self.stop.load(Relaxed) {
+            let response = client.get(target).map_err(|failed| {
+                format!("after {} answers: {}", self.answers.load(Relaxed), failed.message().unwrap_or("?"))
+            })?;
+            if response.status != 200 || !is_right(&response.content) {
+                return Err(
+                    format!("{} {:?}", response.status, response.content.escape_ascii().to_string()).into()
+                );
+            }
+            self.answers.fetch_add(1, Relaxed);
+            if !keeps || response.field("connection") == Some("close") {
+                client = Client::connect(address)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// ---- tests
+
+fn ten_upgrades_under_load(io: &str) -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &["--io", io], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let keeper = running.id();
+    let mut servers = HashSet::from([running.server_id()?]);
+    let answers = Load::during(
+        address,
+        "/digits.txt",
+        |content| content == b"0123456789",
+        || {
+            for _ in 0..10 {
+                upgrade(&running)?;
+                servers.insert(running.server_id()?);
+            }
+            Ok(())
+        },
+    )?;
+    if servers.len() != 11 || answers < 100 || running.id() != keeper {
+        return Err(format!("{} servers, {answers} answers", servers.len()).into());
+    }
+    end(running)
+}
+
+fn a_download_outlasts_an_upgrade() -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let mut download = Download::begin(address)?;
+    let mut idle = Client::connect(address)?;
+    idle.get("/digits.txt")?;
+    let old = running.server_id()?;
+    upgrade(&running)?;
+    // Whoever has been idle meanwhile is answered, and told to come again.
+    let response = idle.get("/digits.txt")?;
+    if response.field("connection") != Some("close") {
+        return Err("a kept connection isn't told".into());
+    }
+    Client::connect(address)?.get("/digits.txt")?;
+    if is_gone(old) {
+        return Err("the old server hasn't waited".into());
+    }
+    download.finish()?;
+    drop(download);
+    deadline::within(PATIENCE, "the old server to end", || is_gone(old))?;
+    end(running)
+}
+
+fn an_upgrade_that_fails_changes_nothing() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let program = folder.path().join("triptych");
+    fs::copy(TRIPTYCH, &program)?;
+    let mut running = serve(&program, &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let server = running.server_id()?;
+    let put = |content: &[u8], mode: u32| -> Result<(), Failed> {
+        let next = folder.path().join("next");
+        fs::write(&next, content)?;
+        fs::set_permissions(&next, fs::Permissions::from_mode(mode))?;
+        Ok(fs::rename(next, &program)?)
+    };
+    let answers = Load::during(
+        address,
+        "/digits.txt",
+        |content| content == b"0123456789",
+        || {
+            for (content, mode, reason) in [
+                (&b"#!/bin/sh\necho it is broken >&2\nexit 3\n"[..], 0o755, "(exit status: 3)"),
+                (b"#!/bin/sh\nkill -9 $$\n", 0o755, "(signal: 9 (SIGKILL))"),
+                (b"nonsense", 0o755, "Exec format error"),
+                (b"", 0o644, "Permission denied"),
+            ] {
+                put(content, mode)?;
+                running.signal(Signal::USR2)?;
+                let said = || {
+                    running.errors().lines().any(|line| {
+                        line.starts_with("triptych: error: ")
+                            && line.contains(reason)
+                            && line.ends_with("the one before goes on")
+                    })
+                };
+                deadline::within(PATIENCE, "a word on the failure", said)
+                    .map_err(|_| format!("{reason}; it said: {}", running.errors()))?;
+            }
+            fs::remove_file(&program)?;
+            running.signal(Signal::USR2)?;
+            let said = || running.errors().contains("No such file");
+            deadline::within(PATIENCE, "a word on the failure", said)
+        },
+    )?;
+    if running.server_id()? != server || answers < 100 || !running.errors().contains("it is broken") {
+        return Err(format!("{answers} answers; it said: {}", running.errors()).into());
+    }
+    put(&fs::read(TRIPTYCH)?, 0o755)?;
+    upgrade(&running)?;
+    if running.server_id()? == server {
+        return Err("the server is the old one".into());
+    }
+    end(running)
+}
+
+/// What looks after the keeper knows its process: that stays the same, and becomes the new program.
+fn the_keeper_is_upgraded_too() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let program = folder.path().join("triptych");
+    fs::copy(TRIPTYCH, &program)?;
+    let mut running = serve(&program, &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let executes = || fs::read_link(format!("/proc/{}/exe", running.id()));
+    let descriptors =
+        || -> Result<usize, Failed> { Ok(fs::read_dir(format!("/proc/{}/fd", running.id()))?.count()) };
+    fs::rename(&program, folder.path().join("old"))?;
+    fs::copy(TRIPTYCH, &program)?;
+    if executes()? != folder.path().join("old") {
+        return Err(format!("it executes {:?}", executes()).into());
+    }
+    upgrade(&running)?;
+    if executes()? != program {
+        return Err(format!("it executes {:?}", executes()).into());
+    }
+    // The old server leaves.
+    let first = descriptors()?;
+    for _ in 0..3 {
+        upgrade(&running)?;
+    }
+    Client::connect(address)?.get("/digits.txt")?;
+    let bounded = || descriptors().is_ok_and(|now| now <= first);
+    deadline::within(PATIENCE, "its descriptors to be as many as before", bounded)
+        .map_err(|_| format!("{first} descriptors became {:?}", descriptors()))?;
+    end(running)
+}
+
+fn a_server_that_is_killed_is_replaced() -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    for _ in 0..2 {
+        let server = running.server_id()?;
+        signal(server, Signal::KILL)?;
+        // Whoever comes meanwhile waits in the queue of the sockets that the keeper holds, or is reset by the kernel,
+        // which tears a ring down that still accepts.
+        let is_served = || {
+            let mut client = Client::connect(address).expect("somebody listens");
+            client.get("/digits.txt").is_ok()
+        };
+        deadline::within(Duration::from_secs(10), "another server", is_served)?;
+    }
+    let said = running.errors();
+    if said.matches("has ended by itself (signal: 9 (SIGKILL)); starting another").count() != 2 {
+        return Err(format!("it said: {said}").into());
+    }
+    end(running)
+}
+
+/// Who asks all processes to end gets one end: the server waits for its keeper to say so.
+fn a_server_that_is_ended_is_replaced() -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let server = running.server_id()?;
+    for of_the_keeper in [Signal::TERM, Signal::INT, Signal::HUP] {
+        signal(server, of_the_keeper)?;
+    }
+    Client::connect(address)?.get("/digits.txt")?;
+    if running.server_id()? != server {
+        return Err("it has ended".into());
+    }
+    let mut download = Download::begin(address)?;
+    signal(server, Signal::TERM)?;
+    running.signal(Signal::TERM)?;
+    download.finish()?;
+    drop(download);
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() != Some(0) {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+/// Nobody could start another one any more.
+fn without_its_keeper_a_server_ends() -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &[], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let server = running.server_id()?;
+    let mut download = Download::begin(address)?;
+    running.signal(Signal::KILL)?;
+    download.finish()?;
+    drop(download);
+    deadline::within(PATIENCE, "the server to end", || is_gone(server))?;
+    if Client::connect(address).is_ok() {
+        return Err("somebody still listens".into());
+    }
+    DONE
+}
+
+/// `current` is switched from release to release, and each one is deleted once another is served.
+fn a_release_is_switched_under_load() -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let current = outer.path().join("current");
+    let release = |name: &str| -> Result<PathBuf, Failed> {
+        let folder = outer.path().join(name);
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("release.txt"), name)?;
+        Ok(folder)
+    };
+    release("release-0")?;
+    std::os::unix::fs::symlink("release-0", &current)?;
+    let mut running = serve(Path::new(TRIPTYCH), &[], &current)?;
+    let address = running.addresses(1)?[0];
+    let is_release = |content: &[u8]| content.starts_with(b"release-");
+    let answers = Load::during(address, "/release.txt", is_release, || {
+        for number in 1..=3 {
+            let name = format!("release-{number}");
+            release(&name)?;
+            std::os::unix::fs::symlink(&name, outer.path().join("next"))?;
+            fs::rename(outer.path().join("next"), &current)?;
+            let is_served = || {
+                let mut client = Client::connect(address).ok()?;
+                (client.get("/release.txt").ok()?.content == name.as_bytes()).then_some(())
+            };
+            deadline::within(Duration::from_secs(5), "the release", || is_served().is_some())?;
+        }
+        Ok(())
+    })?;
+    if answers < 100 {
+        return Err(format!("{answers} answers").into());
+    }
+    end(running)
+}
+
+fn a_unix_socket_outlasts_an_upgrade() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let path = folder.path().join("www.sock");
+    let address = format!("unix:{}", path.display());
+    let mut command = Command::new(TRIPTYCH);
+    let running = Running::start(command.args(["--listen", &address]).arg(sites.main()))?;
+    let asks = || -> Option<()> {
+        use std::io::{Read, Write};
+        let mut stream = UnixStream::connect(&path).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(&row::get("/digits.txt", &["Connection: close"])).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.ends_with("0123456789").then_some(())
+    };
+    deadline::within(PATIENCE, "an answer", || asks().is_some())?;
+    for _ in 0..2 {
+        upgrade(&running)?;
+        asks().ok_or("no answer")?;
+    }
+    end(running)?;
+    if path.exists() {
+        return Err("the socket is still there".into());
+    }
+    DONE
+}
+
+fn the_log_is_rotated_across_an_upgrade() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let path = folder.path().join("access.log");
+    let flag = format!("--access-log={}", path.display());
+    let mut running = serve(Path::new(TRIPTYCH), &[&flag], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let ask = |target: &str| -> Result<(), Failed> {
+        Client::connect(address)?.get(target)?;
+        Ok(())
+    };
+    let has = |name: &str, target: &str| {
+        let lines = || fs::read_to_string(folder.path().join(name)).unwrap_or_default();
+        deadline::within(PATIENCE, "a line", || lines().contains(&format!("GET {target} ")))
+            .map_err(|_| format!("no line of {target} in {name}: {}", lines()))
+    };
+    ask("/one")?;
+    has("access.log", "/one")?;
+    upgrade(&running)?;
+    ask("/two")?;
+    has("access.log", "/two")?;
+    fs::rename(&path, folder.path().join("old.log"))?;
+    running.signal(Signal::HUP)?;
+    deadline::within(PATIENCE, "a new file", || path.exists())?;
+    deadline::within(PATIENCE, "a line in it", || {
+        let _asked = ask("/three");
+        fs::read_to_string(&path).is_ok_and(|lines| lines.contains("GET /three "))
+    })?;
+    upgrade(&running)?;
+    ask("/four")?;
+    has("access.log", "/four")?;
+    end(running)
+}
