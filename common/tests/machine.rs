@@ -107,7 +107,7 @@ fn requests_and_what_went_wrong_are_counted() {
     }
     script.worker.flush();
     let counts = script.service.stats.totals();
-    assert_eq!((counts.requests, counts.errors), (6, 2), "403 is no error of the server's");
+    assert_eq!((counts.requests(), counts.errors), (6, 2), "403 is no error of the server's");
     // A file is let in on its second request. Of the three that failed, each looked for a page, too.
     assert_eq!((counts.cache_hits, counts.cache_misses), (1, 2 + 3 * 2));
 }

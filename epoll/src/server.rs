@@ -54,6 +54,7 @@ const SHARE_STEPS: usize = 16;
 /// When a worker or the pool can't be set up; while serving, none that a client or a file could cause.
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     let pool = Pool::start(THREADS_MAX)?;
+    service.watch_pool(&pool);
     run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
@@ -171,6 +172,7 @@ impl Server {
     /// One turn of the loop: everybody who has something to do gets a share of it.
     fn turn(&mut self, events: &Events) {
         self.worker.tick();
+        self.worker.count_wait();
         self.worker.count_events(events.len() as u64);
         self.take_turns();
         for event in events.iter() {

@@ -58,6 +58,7 @@ const ACCEPTS_MAX: usize = 64;
 pub fn serve(listeners: Listeners, service: &Arc<Service>, ready: impl FnOnce()) -> io::Result<()> {
     probe()?;
     let pool = Pool::start(THREADS_MAX)?;
+    service.watch_pool(&pool);
     run_workers(listeners, service, |worker, sockets| Server::new(worker, sockets, &pool), Server::run, ready)
 }
 
@@ -182,6 +183,7 @@ impl Server {
             self.on_completion(completion);
         }
         self.worker.count_events(count);
+        self.worker.count_waits_to(self.ring.enters());
         self.feed_starved();
         self.look();
         self.expire();

@@ -525,7 +525,7 @@ fn drain_finishes_responses_in_flight() -> Outcome {
         streams.push(stream);
     }
     let mut idle = server.connect()?;
-    eventually("the answers are begun", || Ok(server.service.stats.totals().requests == 8))?;
+    eventually("the answers are begun", || Ok(server.service.stats.totals().requests() == 8))?;
     server.service.shutdown.drain();
     assert_eq!(idle.read(&mut [0])?, 0, "an idle connection is closed");
     for stream in &mut streams {
@@ -565,7 +565,7 @@ fn drain_drops_the_rest_after_the_grace_period() -> Outcome {
         stream.write_all(&request("/file"))?;
         streams.push(stream);
     }
-    eventually("the answers are begun", || Ok(server.service.stats.totals().requests == 8))?;
+    eventually("the answers are begun", || Ok(server.service.stats.totals().requests() == 8))?;
     let begun = Instant::now();
     server.stop()?;
     assert!(begun.elapsed() < Duration::from_secs(3));

@@ -32,7 +32,46 @@ pub enum Status {
     HttpVersionNotSupported = 505,
 }
 
+/// A class of status codes (RFC 9110 §15), of those that this server sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named as in the RFC")]
+pub enum Class {
+    Successful,
+    Redirection,
+    ClientError,
+    ServerError,
+}
+
+impl Class {
+    /// All of them, in order.
+    pub const ALL: [Class; 4] =
+        [Class::Successful, Class::Redirection, Class::ClientError, Class::ServerError];
+
+    /// As logs and dashboards write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Successful => "2xx",
+            Class::Redirection => "3xx",
+            Class::ClientError => "4xx",
+            Class::ServerError => "5xx",
+        }
+    }
+}
+
 impl Status {
+    /// Its class.
+    #[must_use]
+    #[inline]
+    pub fn class(self) -> Class {
+        match self.code() {
+            ..300 => Class::Successful,
+            300..400 => Class::Redirection,
+            400..500 => Class::ClientError,
+            500.. => Class::ServerError,
+        }
+    }
+
     /// The three digits.
     #[must_use]
     pub fn code(self) -> u16 {
@@ -88,6 +127,7 @@ mod tests {
             Status::HttpVersionNotSupported,
         ] {
             assert!(status.line().starts_with(&format!("{} ", status.code())));
+            assert_eq!(status.class().name()[..1], status.line()[..1]);
         }
     }
 }

@@ -56,6 +56,7 @@ impl Host {
 
     /// Memory for an exchange: used before, or new.
     fn take(&mut self, peer: Option<Peer>) -> Box<Exchange> {
+        self.context.counts.exchanges_begun += 1;
         let spare = self.exchanges.take();
         let mut exchange = spare.unwrap_or_else(|| Box::new(Exchange::new(self.context.files.site())));
         exchange.responder.outgoing.begin(self.context.now(), peer);
@@ -64,6 +65,7 @@ impl Host {
 
     /// Takes the memory of an exchange back.
     fn put_back(&mut self, mut exchange: Box<Exchange>) {
+        self.context.counts.exchanges_ended += 1;
         exchange.reset(&mut self.context);
         self.exchanges.put(exchange);
     }
@@ -183,6 +185,7 @@ impl Connection {
                 self.enter(host, exchange);
             }
             State::Reading(exchange) => {
+                host.context.counts.readings_ended += 1;
                 let was_in_content = exchange.reader.is_in_content();
                 exchange.received(&mut host.context, bytes);
                 if exchange.reader.is_in_content() && !was_in_content {
@@ -257,6 +260,7 @@ impl Connection {
     /// The open that [`Step::Open`] asked for has ended.
     pub fn opened(&mut self, host: &mut Host, result: io::Result<Opened>) {
         if let State::Opening(exchange) = &mut self.state {
+            host.context.counts.opens += 1;
             exchange.opened(&mut host.context, result);
             self.proceed(host);
         }
@@ -305,6 +309,7 @@ impl Connection {
 
     /// The connection broke.
     pub fn failed(&mut self, host: &mut Host) {
+        host.context.counts.readings_ended += u64::from(self.is_reading());
         match std::mem::replace(&mut self.state, State::Closing(Close::Reset)) {
             State::Reading(mut exchange)
             | State::Opening(mut exchange)
@@ -337,11 +342,16 @@ impl Connection {
     pub fn give_way(&mut self, host: &mut Host) {
         match std::mem::replace(&mut self.state, State::Closing(Close::Drop)) {
             State::Introduced(_) | State::Idle | State::Lingering(_) => {}
-            State::Reading(exchange) => host.put_back(exchange),
+            State::Reading(exchange) => {
+                host.context.counts.readings_ended += 1;
+                host.put_back(exchange);
+            }
             state @ (State::Opening(_) | State::Loading(_) | State::Sending(_) | State::Closing(_)) => {
                 self.state = state;
+                return;
             }
         }
+        host.context.counts.gave_way += 1;
     }
 
     /// The moment at which [`expired`](Self::expired) is due.
@@ -371,6 +381,7 @@ impl Connection {
                 self.end_introduction(host, has_begun);
             }
             State::Reading(exchange) => {
+                host.context.counts.readings_ended += 1;
                 exchange.refuse(&mut host.context, Status::RequestTimeout);
                 self.proceed(host);
             }
@@ -420,6 +431,10 @@ impl Connection {
         if self.is_idle() {
             self.state = State::Closing(Close::Drop);
         }
+    }
+
+    fn is_reading(&self) -> bool {
+        matches!(self.state, State::Reading(_))
     }
 
     /// Whether nothing of a request is here.
@@ -491,6 +506,7 @@ impl Connection {
         } else if exchange.reader.is_in_request() {
             // Counted from the request's first byte, unless an answer has been sent since.
             self.deadline = self.deadline.or(Some(now + timeouts.head));
+            host.context.counts.readings_begun += 1;
             self.state = State::Reading(exchange);
         } else {
             self.deadline = Some(now + timeouts.idle);
@@ -636,7 +652,7 @@ mod tests {
             let counts = host.context.counts;
             let request = "GET /Cargo.toml HTTP/1.1\r\nHost: a\r\n\r\n".len() as u64;
             assert_eq!((counts.bytes_in, counts.bytes_out), (request * count, 10 * count));
-            assert_eq!((counts.requests, counts.errors), (count, count));
+            assert_eq!((counts.requests(), counts.errors), (count, count));
         }
     }
 

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::http::accept_encoding::RecentCodings;
 use crate::http::date::{Date, unix_seconds};
+use crate::http::status::Class;
 use crate::machine::drain::{Drain, DrainFlag};
+use crate::machine::latencies::Latencies;
 use crate::machine::notice::Notice;
 use crate::machine::progress::LOOKS;
 use crate::machine::proxies::Proxies;
@@ -44,22 +46,122 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections closed.
     pub closed: u64,
-    /// Requests answered (the answer was begun).
-    pub requests: u64,
+    /// Requests answered (the answer was begun), by [`Class`].
+    pub answers: [u64; Class::ALL.len()],
     /// Bytes received.
     pub bytes_in: u64,
     /// Bytes that the kernel has taken.
     pub bytes_out: u64,
     /// Events of epoll, or completions of a ring.
     pub events: u64,
+    /// Calls that wait for these: epoll_wait(2), `io_uring_enter(2)`.
+    pub waits: u64,
     /// Connections that broke, answers with a status of 500 and above, failed accepts.
     pub errors: u64,
     /// Connections that were cut off while an answer was under way: by the end of a drain.
     pub cut_off: u64,
+    /// Connections that were closed because another one needed the place.
+    pub gave_way: u64,
+    /// Connections that a first byte of a request has come on, each time,
+    pub exchanges_begun: u64,
+    /// and those that have nothing of a request any more.
+    pub exchanges_ended: u64,
+    /// Connections that have begun to wait for the rest of a request, each time,
+    pub readings_begun: u64,
+    /// and those that no longer do.
+    pub readings_ended: u64,
+    /// Opens of files and directories for requests, successful or not.
+    pub opens: u64,
     /// Files that the cache had.
     pub cache_hits: u64,
     /// Files that had to be opened, or are not there.
     pub cache_misses: u64,
+}
+
+/// How many numbers [`Counts`] are.
+pub const COUNTS: usize = 20;
+
+impl Counts {
+    /// As numbers in a row. What ends stands before what begins: who reads them one after the other, while others count,
+    /// never sees more ends than beginnings.
+    #[must_use]
+    pub fn to_array(self) -> [u64; COUNTS] {
+        let [successful, redirections, client_errors, server_errors] = self.answers;
+        [
+            self.closed,
+            self.accepted,
+            self.readings_ended,
+            self.readings_begun,
+            self.exchanges_ended,
+            self.exchanges_begun,
+            successful,
+            redirections,
+            client_errors,
+            server_errors,
+            self.bytes_in,
+            self.bytes_out,
+            self.events,
+            self.waits,
+            self.errors,
+            self.cut_off,
+            self.gave_way,
+            self.opens,
+            self.cache_hits,
+            self.cache_misses,
+        ]
+    }
+
+    /// From the numbers of [`to_array`](Self::to_array).
+    #[must_use]
+    pub fn from_array(numbers: [u64; COUNTS]) -> Counts {
+        let [
+            closed,
+            accepted,
+            readings_ended,
+            readings_begun,
+            exchanges_ended,
+            exchanges_begun,
+            successful,
+            redirections,
+            client_errors,
+            server_errors,
+            bytes_in,
+            bytes_out,
+            events,
+            waits,
+            errors,
+            cut_off,
+            gave_way,
+            opens,
+            cache_hits,
+            cache_misses,
+        ] = numbers;
+        Counts {
+            accepted,
+            closed,
+            answers: [successful, redirections, client_errors, server_errors],
+            bytes_in,
+            bytes_out,
+            events,
+            waits,
+            errors,
+            cut_off,
+            gave_way,
+            exchanges_begun,
+            exchanges_ended,
+            readings_begun,
+            readings_ended,
+            opens,
+            cache_hits,
+            cache_misses,
+        }
+    }
+
+    /// Requests answered, of all classes.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.answers.iter().sum()
+    }
 }
 
 /// What connections are handed with every report.
@@ -76,6 +178,8 @@ pub struct Context {
     pub(crate) files: Files,
     /// The counts since they were last handed over.
     pub(crate) counts: Counts,
+    /// How long answers took since the counts were handed over.
+    pub(crate) latencies: Latencies,
     pub(crate) recent_codings: RecentCodings,
     pub(crate) log: Option<LogBuffer>,
     pub(crate) drain: Drain,
@@ -106,6 +210,7 @@ impl Context {
             timeouts,
             files,
             counts: Counts::default(),
+            latencies: Latencies::default(),
             recent_codings: RecentCodings::default(),
             log,
             drain: Drain::Serving,

@@ -16,6 +16,7 @@ use crate::machine::peer::Peer;
 use crate::machine::proxies::FORWARDED_FOR;
 use crate::machine::reader::Current;
 use crate::machine::record::{LogFormat, Record};
+use crate::machine::timing::Timing;
 use crate::site::cache::Source;
 
 /// Answers in memory are gathered up to this many bytes, then sent.
@@ -38,6 +39,8 @@ pub(crate) struct Outgoing {
     queued: u64,
     sent: u64,
     peer: Option<Peer>,
+    /// How long the answers take.
+    timing: Timing,
     /// When the first byte came of what is being answered.
     started: Instant,
     /// What the content of the answer under way is in: it counts for that one alone.
@@ -73,6 +76,7 @@ impl Outgoing {
             queued: 0,
             sent: 0,
             peer: None,
+            timing: Timing::new(),
             started: Instant::now(),
             coding: None,
             pending: VecDeque::new(),
@@ -84,6 +88,12 @@ impl Outgoing {
     pub(crate) fn begin(&mut self, now: Instant, peer: Option<Peer>) {
         self.started = now;
         self.peer = peer;
+    }
+
+    /// A request is whole, or won't be.
+    #[inline]
+    pub(crate) fn ask(&mut self, now: Instant) {
+        self.timing.ask(now);
     }
 
     /// Whether everything has left.
@@ -155,6 +165,7 @@ impl Outgoing {
         status: Status,
         content_bytes: u64,
     ) {
+        self.timing.end_answer(status.class(), self.queued);
         if let Some(log) = &context.log {
             let host = if log.format == LogFormat::Json { host(current) } else { None };
             let forwarded_for = || Request::values(current.head, FORWARDED_FOR).rev();
@@ -213,11 +224,13 @@ impl Outgoing {
             left -= length;
             release(context, self.rest.remove(0));
         }
+        self.timing.sent(self.sent, context.now(), &mut context.latencies);
         self.log_finished(context);
         if !self.is_empty() {
             return false;
         }
-        // What is still unlogged was cut short.
+        // What is still unlogged, or timed, was cut short.
+        self.timing.clear();
         self.log_unfinished(context);
         self.forget_output();
         self.started = context.now();
@@ -274,6 +287,7 @@ impl Outgoing {
         if self.queued > 0 {
             self.rest.drain(..).for_each(|chunk| release(context, chunk));
             self.pending.clear();
+            self.timing.clear();
             self.forget_output();
         }
         unshared(&mut self.output).shrink_to(KEPT_BYTES_MAX);

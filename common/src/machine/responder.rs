@@ -179,6 +179,7 @@ impl Responder {
     /// Answers a request, or finds out what that takes.
     #[inline]
     pub(crate) fn answer(&mut self, context: &mut Context, current: &Current<'_>) {
+        self.outgoing.ask(context.now());
         let answered = match current.request.method {
             Method::Unknown => Err(Status::NotImplemented),
             Method::Known => Err(Status::MethodNotAllowed),
@@ -838,7 +839,7 @@ impl Responder {
             let may_send = request.keep_alive || request.expectation == Expectation::Continue;
             self.close = Some(if may_send { Close::Graceful } else { Close::Drop });
         }
-        context.counts.requests += 1;
+        context.counts.answers[status.class() as usize] += 1;
         context.counts.errors += u64::from(status.code() >= 500);
         let persistence = match (keep, request.is_http10) {
             (false, _) => Persistence::Closing,
@@ -851,6 +852,10 @@ impl Responder {
 
     /// Answers what can't be served and ends the connection: where the next request begins isn't known.
     pub(crate) fn refuse(&mut self, context: &mut Context, current: &Current<'_>, status: Status) {
+        // Where a file is missing, the request was whole, and its time goes on.
+        if let Missing::Nothing = self.missing {
+            self.outgoing.ask(context.now());
+        }
         self.answer_error(context, current, status);
         self.close = Some(Close::Graceful);
     }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -30,6 +31,8 @@ struct Shared {
     buffers: Mutex<Vec<Arc<Mutex<Lines>>>>,
     orders: Mutex<Orders>,
     changed: Condvar,
+    /// Lines that were lost so far.
+    lost: AtomicU64,
 }
 
 /// What the writer is to do besides writing, and whether it has ended.
@@ -132,6 +135,12 @@ impl AccessLog {
         buffer
     }
 
+    /// How many lines were lost so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.shared.lost.load(Relaxed)
+    }
+
     /// Opens the file once more, soon: the one at its path may be another by now, because logs are rotated. What was
     /// appended before this belongs to the old one, as far as that takes it.
     pub fn reopen(&self) {
@@ -226,7 +235,9 @@ impl Writer {
                 break;
             }
         }
-        self.lost += self.batch[self.written..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        let left = self.batch[self.written..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lost += left;
+        self.shared.lost.fetch_add(left, Relaxed);
         self.say_lost();
         self.shared.orders().ended = true;
         self.shared.changed.notify_all();
@@ -236,6 +247,7 @@ impl Writer {
     fn turn(&mut self) {
         let dropped = self.collect();
         self.lost += dropped;
+        self.shared.lost.fetch_add(dropped, Relaxed);
         self.write();
         let is_dropping = dropped > 0 && self.batch.is_empty();
         self.dropping = if is_dropping { self.dropping + 1 } else { 0 };
@@ -361,8 +373,14 @@ mod tests {
             buffer.append(&record());
         }
         let begun = Instant::now();
-        drop(log);
+        log.close(CLOSE_MAX);
         assert!(begun.elapsed() < CLOSE_MAX * 5, "it took {:?}", begun.elapsed());
+        // The writer may still wait for a moment, before it counts what is left.
+        while log.lost() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no line was lost");
+            thread::yield_now();
+        }
+        assert!(log.lost() < 10_000, "a pipe takes some of them");
     }
 
     /// A writer without a thread.

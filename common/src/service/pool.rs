@@ -10,6 +10,7 @@
 //! There are never more jobs than clients, since a client waits for its job.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
@@ -315,6 +316,12 @@ impl Pool {
         Ok(pool)
     }
 
+    /// What tells of this pool.
+    #[must_use]
+    pub fn gauge(&self) -> PoolGauge {
+        PoolGauge(Arc::clone(&self.shared))
+    }
+
     /// A submitter for one worker.
     ///
     /// # Errors
@@ -323,6 +330,37 @@ impl Pool {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let results = Results { done: Mutex::default(), event };
         Ok(Submitter { shared: Arc::clone(&self.shared), results: Arc::new(results), collected: Vec::new() })
+    }
+}
+
+/// What the pool is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolUse {
+    /// Jobs that no thread has begun.
+    pub waiting: usize,
+    /// Threads that have a job.
+    pub busy: usize,
+    /// Threads that wait for one.
+    pub idle: usize,
+}
+
+/// Tells what a pool is about, for whoever counts.
+#[derive(Clone)]
+pub struct PoolGauge(Arc<Shared>);
+
+impl PoolGauge {
+    /// What it is about now.
+    #[must_use]
+    pub fn read(&self) -> PoolUse {
+        let queue = lock(&self.0.queue);
+        let waiting = queue.lanes.iter().map(|lane| lane.tasks.len()).sum();
+        PoolUse { waiting, busy: queue.running, idle: queue.idle }
+    }
+}
+
+impl fmt::Debug for PoolGauge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.read().fmt(f)
     }
 }
 
@@ -544,7 +582,7 @@ mod tests {
         for slot in 1..20 {
             bench.submit(slot, Job::Meet(Arc::new(Barrier::new(1)), 1));
         }
-        assert_eq!(lock(&bench.pool.shared.queue).idle, 0, "one thread is all that there may be");
+        assert_eq!(bench.pool.gauge().read(), PoolUse { waiting: 19, busy: 1, idle: 0 }, "one thread is all");
         bench.submitter.cancel(token(7));
         bench.submitter.cancel(token(77));
         barrier.wait();

@@ -1,7 +1,8 @@
 //! What all workers of one server share. It is hardly ever written, and not used on the hot path.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::machine::notice::Notice;
@@ -9,6 +10,7 @@ use crate::service::config::Config;
 use crate::service::current_site::CurrentSite;
 use crate::service::log::AccessLog;
 use crate::service::places::Places;
+use crate::service::pool::{Pool, PoolGauge};
 use crate::service::shutdown::Shutdown;
 use crate::service::stats::Stats;
 use crate::site::cache::{CacheConfig, CacheLevel};
@@ -39,6 +41,8 @@ pub struct Service {
     pub unlisted: Option<Arc<Notice>>,
     /// To be given about the first trusted proxy whose connection doesn't begin as `--proxy-protocol` has it.
     pub unintroduced: Option<Arc<Notice>>,
+    pool: OnceLock<PoolGauge>,
+    is_set_up: AtomicBool,
 }
 
 impl Service {
@@ -60,7 +64,31 @@ impl Service {
             log: None,
             unlisted: None,
             unintroduced: None,
+            pool: OnceLock::new(),
+            is_set_up: AtomicBool::new(false),
         })
+    }
+
+    /// Lets this pool be told of.
+    pub fn watch_pool(&self, pool: &Pool) {
+        let _another = self.pool.set(pool.gauge());
+    }
+
+    /// The pool, where there is one.
+    #[must_use]
+    pub fn pool(&self) -> Option<&PoolGauge> {
+        self.pool.get()
+    }
+
+    /// All workers are set up.
+    pub(crate) fn set_up(&self) {
+        self.is_set_up.store(true, SeqCst);
+    }
+
+    /// Whether all workers are set up, so that connections are accepted.
+    #[must_use]
+    pub fn is_set_up(&self) -> bool {
+        self.is_set_up.load(SeqCst)
     }
 
     /// Ends the drain at once, because this signal has come a second time. Whichever worker waits for it to go on is

@@ -1,77 +1,62 @@
 //! Counters, for `--stats` and for the tests.
 
+use std::array;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::machine::context::Counts;
+use crate::http::status::Class;
+use crate::machine::context::{COUNTS, Counts};
+use crate::machine::latencies::{BUCKETS, Latencies, Latency};
 use crate::site::cache::{CacheGauge, CacheUse};
 
 /// The counters of one worker. Only sums over all workers are meaningful. Readings are approximate.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
-    accepted: AtomicU64,
-    closed: AtomicU64,
-    requests: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    events: AtomicU64,
-    errors: AtomicU64,
-    cut_off: AtomicU64,
-    cache_hits: AtomicU64,
-    cache_misses: AtomicU64,
+    /// In the order of [`Counts::to_array`].
+    counts: [AtomicU64; COUNTS],
+    latencies: [LatencyStats; Class::ALL.len()],
     cache: Arc<CacheGauge>,
+}
+
+#[derive(Debug, Default)]
+struct LatencyStats {
+    buckets: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
 }
 
 impl WorkerStats {
     /// Adds the collected counts and resets them.
     pub fn add(&self, counts: &mut Counts) {
-        let Counts {
-            accepted,
-            closed,
-            requests,
-            bytes_in,
-            bytes_out,
-            events,
-            errors,
-            cut_off,
-            cache_hits,
-            cache_misses,
-        } = std::mem::take(counts);
-        for (total, count) in [
-            (&self.accepted, accepted),
-            (&self.closed, closed),
-            (&self.requests, requests),
-            (&self.bytes_in, bytes_in),
-            (&self.bytes_out, bytes_out),
-            (&self.events, events),
-            (&self.errors, errors),
-            (&self.cut_off, cut_off),
-            (&self.cache_hits, cache_hits),
-            (&self.cache_misses, cache_misses),
-        ] {
+        for (total, count) in self.counts.iter().zip(std::mem::take(counts).to_array()) {
             if count != 0 {
                 total.fetch_add(count, Relaxed);
             }
         }
     }
 
+    /// Adds the collected latencies and resets them.
+    pub fn add_latencies(&self, latencies: &mut Latencies) {
+        let of = |class: Class| &self.latencies[class as usize];
+        latencies.hand_over(
+            |class, bucket, answers| {
+                of(class).buckets[bucket].fetch_add(answers, Relaxed);
+            },
+            |class, nanos| {
+                of(class).nanos.fetch_add(nanos, Relaxed);
+            },
+        );
+    }
+
     fn read(&self) -> Counts {
-        // Read `closed` first, so that a connection ending meanwhile can't make the difference negative.
-        let closed = self.closed.load(Relaxed);
-        Counts {
-            closed,
-            accepted: self.accepted.load(Relaxed),
-            requests: self.requests.load(Relaxed),
-            bytes_in: self.bytes_in.load(Relaxed),
-            bytes_out: self.bytes_out.load(Relaxed),
-            events: self.events.load(Relaxed),
-            errors: self.errors.load(Relaxed),
-            cut_off: self.cut_off.load(Relaxed),
-            cache_hits: self.cache_hits.load(Relaxed),
-            cache_misses: self.cache_misses.load(Relaxed),
-        }
+        // In order: see `to_array`.
+        Counts::from_array(array::from_fn(|index| self.counts[index].load(Relaxed)))
+    }
+
+    fn read_latency(&self, class: Class) -> Latency {
+        let LatencyStats { buckets, nanos } = &self.latencies[class as usize];
+        Latency { buckets: array::from_fn(|index| buckets[index].load(Relaxed)), nanos: nanos.load(Relaxed) }
     }
 
     /// The gauge of the worker's cache.
@@ -101,6 +86,13 @@ impl Stats {
         workers.iter().map(|worker| worker.read()).fold(Counts::default(), Counts::plus)
     }
 
+    /// How long answers of this class took, in all workers.
+    #[must_use]
+    pub fn latency(&self, class: Class) -> Latency {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| worker.read_latency(class)).fold(Latency::default(), Latency::plus)
+    }
+
     /// What the caches of all workers hold.
     #[must_use]
     pub fn cached(&self) -> CacheUse {
@@ -128,18 +120,8 @@ impl Counts {
     }
 
     fn plus(self, other: Counts) -> Counts {
-        Counts {
-            accepted: self.accepted + other.accepted,
-            closed: self.closed + other.closed,
-            requests: self.requests + other.requests,
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
-            events: self.events + other.events,
-            errors: self.errors + other.errors,
-            cut_off: self.cut_off + other.cut_off,
-            cache_hits: self.cache_hits + other.cache_hits,
-            cache_misses: self.cache_misses + other.cache_misses,
-        }
+        let (ours, theirs) = (self.to_array(), other.to_array());
+        Counts::from_array(array::from_fn(|index| ours[index] + theirs[index]))
     }
 
     /// The difference between two readings.
@@ -168,7 +150,7 @@ impl fmt::Display for Interval {
             "{} active, {:.0} requests/s, {:.2} MB/s in, {:.2} MB/s out, {:.0} events/s, {} errors, \
              {:.0} hits/s, {:.0} misses/s",
             self.later.active(),
-            rate(|counts| counts.requests),
+            rate(Counts::requests),
             rate(|counts| counts.bytes_in) / 1e6,
             rate(|counts| counts.bytes_out) / 1e6,
             rate(|counts| counts.events),
@@ -186,7 +168,7 @@ impl fmt::Display for Counts {
             f,
             "{} connections, {} requests, {} bytes in, {} bytes out, {} events, {} errors, {} hits, {} misses",
             self.accepted,
-            self.requests,
+            self.requests(),
             self.bytes_in,
             self.bytes_out,
             self.events,
@@ -220,8 +202,13 @@ mod tests {
     fn totals_sum_over_workers() {
         let stats = Stats::default();
         let (one, two) = (stats.register(), stats.register());
-        let mut counts =
-            Counts { accepted: 3, closed: 1, requests: 10, bytes_out: 2_000_000, ..Counts::default() };
+        let mut counts = Counts {
+            accepted: 3,
+            closed: 1,
+            answers: [5, 1, 4, 0],
+            bytes_out: 2_000_000,
+            ..Counts::default()
+        };
         one.add(&mut counts);
         assert_eq!(counts, Counts::default(), "added once");
         two.add(&mut Counts { accepted: 1, errors: 2, ..Counts::default() });
@@ -237,7 +224,7 @@ mod tests {
         Counts {
             accepted: 30 * factor,
             closed: 10 * factor,
-            requests: 200 * factor,
+            answers: [100 * factor, 30 * factor, 50 * factor, 20 * factor],
             bytes_in: 3_000_000 * factor,
             bytes_out: 4_000_000 * factor,
             events: 500 * factor,
@@ -245,6 +232,13 @@ mod tests {
             cut_off: factor,
             cache_hits: 70 * factor,
             cache_misses: 80 * factor,
+            waits: 9 * factor,
+            gave_way: 11 * factor,
+            exchanges_begun: 12 * factor,
+            exchanges_ended: 13 * factor,
+            readings_begun: 14 * factor,
+            readings_ended: 15 * factor,
+            opens: 16 * factor,
         }
     }
 
@@ -267,6 +261,22 @@ mod tests {
             "60 active, 200 requests/s, 3.00 MB/s in, 4.00 MB/s out, 500 events/s, 12 errors, 70 hits/s, \
              80 misses/s"
         );
+    }
+
+    #[test]
+    fn latencies_of_all_workers_are_added_up() {
+        let stats = Stats::default();
+        let (one, two) = (stats.register(), stats.register());
+        let mut latencies = Latencies::default();
+        for (worker, millis) in [(&one, 3), (&two, 3), (&two, 20_000)] {
+            latencies.count(Class::Redirection, Duration::from_millis(millis));
+            worker.add_latencies(&mut latencies);
+            worker.add_latencies(&mut latencies);
+        }
+        let mut expected = Latency { nanos: 20_006_000_000, ..Latency::default() };
+        (expected.buckets[5], expected.buckets[BUCKETS - 1]) = (2, 1);
+        assert_eq!(stats.latency(Class::Redirection), expected);
+        assert_eq!(stats.latency(Class::Successful), Latency::default());
     }
 
     #[test]

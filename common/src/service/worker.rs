@@ -23,6 +23,8 @@ pub struct Worker {
     service: Arc<Service>,
     seat: Seat,
     stats: Arc<WorkerStats>,
+    /// Calls that wait for events, so far.
+    waits: u64,
 }
 
 impl Worker {
@@ -42,7 +44,7 @@ impl Worker {
         let mut context = Context::new(files, timeouts, log, draining);
         share(&mut context, &service);
         let mut worker =
-            Worker { host: Host::new(context), seat: service.places.seat(index), service, stats };
+            Worker { host: Host::new(context), seat: service.places.seat(index), service, stats, waits: 0 };
         worker.tick();
         worker
     }
@@ -77,6 +79,7 @@ impl Worker {
     /// Publishes the counts: once in every turn, before the loop goes to sleep.
     pub fn flush(&mut self) {
         self.stats.add(&mut self.host.context.counts);
+        self.stats.add_latencies(&mut self.host.context.latencies);
     }
 
     /// The time of the last tick.
@@ -157,6 +160,17 @@ impl Worker {
     pub fn count_events(&mut self, events: u64) {
         self.host.context.counts.events += events;
     }
+
+    /// Counts a call that waits for them.
+    pub fn count_wait(&mut self) {
+        self.host.context.counts.waits += 1;
+    }
+
+    /// As [`count_wait`](Self::count_wait), where there have been so many of them in all by now.
+    pub fn count_waits_to(&mut self, total: u64) {
+        self.host.context.counts.waits += total - self.waits;
+        self.waits = total;
+    }
 }
 
 /// So that a worker can be handed to its connections as it is.
@@ -198,8 +212,13 @@ impl WorkerSeed {
     pub fn grow(self) -> Worker {
         let mut context = Context::new(self.files.grow(), self.timeouts, self.log, self.draining);
         share(&mut context, &self.service);
-        let mut worker =
-            Worker { host: Host::new(context), service: self.service, seat: self.seat, stats: self.stats };
+        let mut worker = Worker {
+            host: Host::new(context),
+            service: self.service,
+            seat: self.seat,
+            stats: self.stats,
+            waits: 0,
+        };
         worker.tick();
         worker
     }
@@ -237,6 +256,9 @@ mod tests {
                 worker.count_closed();
                 worker.count_error();
                 worker.count_events(5);
+                worker.count_wait();
+                worker.count_waits_to(7);
+                worker.count_waits_to(7);
             }
         }
         assert_eq!(first.service().stats.totals().accepted, 0, "not yet");
@@ -244,6 +266,7 @@ mod tests {
         drop(second);
         let totals = first.service().stats.totals();
         assert_eq!((totals.accepted, totals.closed, totals.errors, totals.events), (4, 4, 4, 20));
+        assert_eq!(totals.waits, 2 * (2 + 7));
     }
 
     #[test]

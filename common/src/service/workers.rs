@@ -55,6 +55,7 @@ pub fn run_workers<S>(
         }
         drop(report);
         reports.iter().collect::<io::Result<()>>()?;
+        service.set_up();
         ready();
         for start in starts {
             let _delivered = start.send(());

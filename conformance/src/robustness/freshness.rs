@@ -343,7 +343,7 @@ fn changes_under_load(ground: Ground<'_>) -> Outcome {
             join_all(readers).and(changed.map_err(Failed::from))
         })?;
         let totals = server.service().stats.totals();
-        if totals.cache_hits < totals.requests / 4 {
+        if totals.cache_hits < totals.requests() / 4 {
             return Err(format!("too few hits for a result: {totals}").into());
         }
         server.stop()?;

@@ -131,7 +131,7 @@ fn a_connection_for_each_request(ground: Ground<'_>) -> Outcome {
     connections_begin(&server, requests)?;
     connections_end(&server)?;
     let counts = server.service().stats.totals();
-    if counts.requests != requests || counts.errors != 0 {
+    if counts.requests() != requests || counts.errors != 0 {
         return Err(format!("counted: {counts}").into());
     }
     server.stop()?;

@@ -130,7 +130,7 @@ impl Bench {
     fn serve(&mut self, requests: u64) {
         let service = Arc::clone(&self.service);
         self.turn_until("an answer", |server| {
-            service.stats.totals().requests >= requests
+            service.stats.totals().requests() >= requests
                 && server.turns.is_empty()
                 && server.all_wait_for(Waits::Bytes)
         });
@@ -188,7 +188,7 @@ fn an_idle_client_is_small() {
 fn visit(bench: &mut Bench, names: &[String], content: &[u8]) {
     let mut stream = bench.connect();
     for name in names {
-        let requests = bench.service.stats.totals().requests;
+        let requests = bench.service.stats.totals().requests();
         stream.write_all(get(&format!("/{name}")).as_bytes()).expect("written");
         bench.serve(requests + 1);
         assert!(answer(&mut stream) == (200, content.to_vec()), "{name}");
@@ -314,7 +314,7 @@ fn a_download_does_not_starve_others() {
     bench.turn_until("the small client", |server| server.clients.len() == 2);
     let service = Arc::clone(&bench.service);
     // Both become ready in the same turn; the download may then send one more share.
-    bench.turn_until("the small answer", |_| service.stats.totals().requests == 2);
+    bench.turn_until("the small answer", |_| service.stats.totals().requests() == 2);
     let share = SHARE_BYTES as u64 + HEAD_BYTES_MAX;
     assert!(service.stats.totals().bytes_out <= share * 2, "at most one share per client and turn");
     assert_eq!(answer(&mut small), (200, b"small".to_vec()));
@@ -362,7 +362,7 @@ fn a_pipelining_client_does_not_starve_others() {
     let service = Arc::clone(&bench.service);
     bench.turn_until("the modest client's answer", |server| {
         let answered = modest.peek(&mut [0]).is_ok();
-        let begun = service.stats.totals().requests;
+        let begun = service.stats.totals().requests();
         assert!(
             answered || begun < REQUESTS as u64 / 2,
             "one client holds up the other: {:?}",
