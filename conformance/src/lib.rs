@@ -42,6 +42,7 @@ pub mod confined;
 pub mod deadline;
 pub mod ending;
 pub mod exchange;
+pub mod exposition;
 pub mod fuse;
 pub mod lesser;
 pub mod load;

@@ -49,9 +49,17 @@ impl Download {
     /// # Errors
     /// If something is missing, wrong, or follows it.
     pub fn finish(&mut self) -> Result<(), Failed> {
-        let rest = LARGE_BYTES - BEGUN_BYTES;
-        self.client.content(rest, |at, bytes| pattern_of(LARGE_BYTES).check(BEGUN_BYTES + at, bytes))?;
+        self.finish_answer()?;
         expect_end(&mut self.client)
+    }
+
+    /// Reads the rest, which must be complete.
+    ///
+    /// # Errors
+    /// If something is missing or wrong.
+    pub fn finish_answer(&mut self) -> Result<(), Failed> {
+        let rest = LARGE_BYTES - BEGUN_BYTES;
+        self.client.content(rest, |at, bytes| pattern_of(LARGE_BYTES).check(BEGUN_BYTES + at, bytes))
     }
 
     /// Asks for something more behind the request that is being answered.

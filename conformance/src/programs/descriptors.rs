@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use common::service::admin::VISITORS_MAX;
 use libtest_mimic::Failed;
 
 use super::Needs::{Nothing, Server};
@@ -92,15 +93,18 @@ fn as_many_as_it_asks_for_are_enough(ground: Ground<'_>) -> Outcome {
         (&["--workers", "4"], 1),
         (&["--workers", "2", "--listen", "127.0.0.1:0", "--stats=1s"], 2),
         (&["--workers", "1", "--cache", "off", "--copy", "read", &log], 1),
+        (&["--workers", "1", "--admin", "127.0.0.1:0"], 1),
     ] {
         let needed = refused(ground, 10, "", arguments)?;
         for more in [0, 1, 5, 20] {
             let mut running = start(ground, needed + more, "", arguments)?;
             let address = running.addresses(addresses)?[0];
             if more == 0 {
-                // Those for a connection, six to spare, and those of the caches, which are off.
+                // Those for a connection, six to spare, those of the caches, which are off, and for visitors of the admin
+                // listener.
                 let of_cache = if ground.program.backend() == Backend::Uring { 2 } else { 1 };
-                let mut unused = 2 + 6 + arguments[1].parse::<u64>()? * of_cache;
+                let of_visitors = if arguments.contains(&"--admin") { VISITORS_MAX as u64 } else { 0 };
+                let mut unused = 2 + 6 + arguments[1].parse::<u64>()? * of_cache + of_visitors;
                 if ground.program == Program::Triptych {
                     unused += addresses as u64; // whose names the keeper holds
                 }

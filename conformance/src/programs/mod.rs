@@ -1,5 +1,6 @@
 //! The programs from the operator's view: flags, errors, signals, logs.
 
+mod admin;
 mod command_line;
 mod delays;
 mod deploys;
@@ -61,6 +62,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("deploys", deploys::TESTS),
         ("generated", generated::TESTS),
         ("descriptors", descriptors::TESTS),
+        ("admin", admin::TESTS),
         ("listings", listings::TESTS),
         ("signals", signals::TESTS),
         ("endings", endings::TESTS),
