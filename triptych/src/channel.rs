@@ -26,6 +26,8 @@ pub(crate) enum Message {
     Listen(String),
     /// The access log's file.
     Log,
+    /// The socket of the admin listener, at this address.
+    Admin(String),
     /// That was all: serve.
     Serve,
     /// This signal has come: the first one starts the drain, a second one ends it.

@@ -116,7 +116,7 @@ impl<'a> Keeper<'a> {
         let identity = flags.user().map(user::look_up).transpose()?;
         let path = program_path(&arguments)?;
         let (outside, names) = if takes_over {
-            (Outside { bound: Vec::new(), log: None }, Names::default())
+            (Outside { bound: Vec::new(), log: None, admin: None }, Names::default())
         } else {
             program.open_outside(flags)?
         };
@@ -253,6 +253,9 @@ impl<'a> Keeper<'a> {
         }
         if let Some(log) = &self.outside.log {
             channel.send(&Message::Log, &[log.as_fd()])?;
+        }
+        if let Some((address, socket)) = &self.outside.admin {
+            channel.send(&Message::Admin(address.to_string()), &[socket.as_fd()])?;
         }
         Ok(())
     }
@@ -523,6 +526,9 @@ impl Keeper<'_> {
                     let paths =
                         paths.into_iter().map(|(path, identity)| SocketPath::from_parts(path, identity));
                     self.names = Names::new(descriptors, paths.collect());
+                }
+                Message::Admin(address) => {
+                    self.outside.admin = address.parse().ok().zip(descriptors.pop());
                 }
                 Message::Server { pid, serves } => {
                     let stage = if serves { Stage::Serving } else { Stage::Leaving };

@@ -41,7 +41,7 @@ fn lost(error: &io::Error) -> StartError {
 
 impl Around for Kept {
     fn addresses(&mut self, _flags: &Flags) -> Result<u64, StartError> {
-        let mut outside = Outside { bound: Vec::new(), log: None };
+        let mut outside = Outside { bound: Vec::new(), log: None, admin: None };
         let end = || lost(&io::ErrorKind::UnexpectedEof.into());
         let channel = self.channel.insert(Channel::over(io::stdin().as_fd().try_clone_to_owned()?));
         self.sender = Some(Arc::new(channel.sender()?));
@@ -53,6 +53,9 @@ impl Around for Kept {
                         Some(bound) => bound.sockets.extend(sockets),
                         None => outside.bound.push(Bound { endpoint, sockets }),
                     }
+                }
+                (Message::Admin(address), mut socket) => {
+                    outside.admin = address.parse().ok().zip(socket.pop());
                 }
                 (Message::Log, mut file) => outside.log = file.pop().map(Into::into),
                 (Message::Serve, _) => break,

@@ -42,7 +42,7 @@ fn listen_on(address: SocketAddr, share: bool, send_buffer_bytes: Option<usize>)
     Ok(socket)
 }
 
-fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
+pub(super) fn bind_socket(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;

@@ -1,6 +1,7 @@
 //! The service: what makes a program of a server. Endpoints, workers, deadlines, draining, counters, the log, the
 //! command line. Nothing here knows HTTP's grammar.
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod current_site;

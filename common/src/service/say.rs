@@ -26,6 +26,7 @@ static VOICE: Voice = Voice {
     state: Mutex::new(State {
         waiting: VecDeque::new(),
         lost: 0,
+        lost_in_all: 0,
         writing: false,
         started: false,
         torn: false,
@@ -40,8 +41,10 @@ struct Voice {
 
 struct State {
     waiting: VecDeque<String>,
-    /// Lines that were dropped.
+    /// Lines that were dropped, to be said.
     lost: u64,
+    /// Lines that were dropped so far.
+    lost_in_all: u64,
     /// Whether the thread is at a line that is no longer waiting.
     writing: bool,
     started: bool,
@@ -56,6 +59,7 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
         state.waiting.push_back(format!("{line}\n"));
     } else {
         state.lost += 1;
+        state.lost_in_all += 1;
     }
     if !state.started {
         // Where there is no thread to be had, the next line tries again, and `finish` does without.
@@ -63,6 +67,11 @@ pub(super) fn say(line: fmt::Arguments<'_>) {
         state.started = thread.spawn(|| VOICE.speak()).is_ok();
     }
     VOICE.changed.notify_all();
+}
+
+/// How many lines were lost so far.
+pub(super) fn lost() -> u64 {
+    VOICE.lock().lost_in_all
 }
 
 /// Waits until all has been said, at most for so long: the process is about to end.
@@ -94,7 +103,9 @@ impl Voice {
             state = self.changed.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner);
             let Some(line) = state.waiting.pop_front() else { continue };
             state.writing = true;
-            (state, _) = self.attempt(state, line);
+            let written;
+            (state, written) = self.attempt(state, line);
+            state.lost_in_all += u64::from(!written);
             while state.lost > 0 && !state.torn && state.waiting.is_empty() {
                 let lost = std::mem::take(&mut state.lost);
                 let written;

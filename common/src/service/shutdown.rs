@@ -74,6 +74,12 @@ impl Shutdown {
         self.ending.load(Relaxed)
     }
 
+    /// Whether another process has taken over.
+    #[must_use]
+    pub fn has_handed_over(&self) -> bool {
+        self.handed_over.get().is_some()
+    }
+
     /// Starts the drain. Further calls have no effect.
     pub fn drain(&self) {
         self.announce();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::service::admin::{VISIT_MAX, VISITORS_MAX};
+use common::service::admin::{BURST_MAX, VISIT_MAX, VISITORS_MAX};
 use libtest_mimic::Failed;
 use rustix::process::Signal;
 
@@ -152,14 +152,14 @@ fn traffic_is_told_exactly(ground: Ground<'_>) -> Outcome {
 
 /// Names that depend on the model are those of this one alone; what is told of the process is plausible.
 fn pages_are_well_formed(ground: Ground<'_>) -> Outcome {
-    let log = ground.sites.scratch(&format!("admin-{}", ground.backend))?.join("access.log");
+    let log = ground.sites.scratch(&format!("admin-{}", ground.program))?.join("access.log");
     let (running, address, admin) = serve(ground, &[&format!("--access-log={}", log.display())])?;
     Client::connect(address)?.get("/digits.txt")?;
     let page = scrape(admin)?;
     let build = format!(
         "triptych_build_info{{version=\"{}\",model=\"{}\"}}",
         env!("CARGO_PKG_VERSION"),
-        ground.backend
+        ground.program.backend()
     );
     let unix_time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
     for (key, least, most) in [
@@ -183,7 +183,7 @@ fn pages_are_well_formed(ground: Ground<'_>) -> Outcome {
         }
     }
     let of = |models: &[Backend], keys: &[&str]| {
-        keys.iter().try_for_each(|key| match (page.value(key), models.contains(&ground.backend)) {
+        keys.iter().try_for_each(|key| match (page.value(key), models.contains(&ground.program.backend())) {
             (Ok(_), true) | (Err(_), false) => Ok(()),
             (told, _) => Err(Failed::from(format!("{key}: {told:?}"))),
         })
@@ -193,12 +193,12 @@ fn pages_are_well_formed(ground: Ground<'_>) -> Outcome {
     let of_pool = ["triptych_pool_queue_length", "triptych_pool_threads{state=\"idle\"}"];
     of(&[Backend::Epoll, Backend::Uring], &of_pool)?;
     let waits = page.sum("triptych_ring_") + page.sum("triptych_epoll_");
-    if (waits > 0.0) != (ground.backend != Backend::Blocking) {
+    if (waits > 0.0) != (ground.program.backend() != Backend::Blocking) {
         return Err(format!("{waits} waits and events").into());
     }
     // As of Linux 6.2; the list itself and this visitor are among them.
     if let Ok(open) = page.value("process_open_fds") {
-        let held = crate::process::Process::new(running.id()).descriptors()?;
+        let held = crate::process::Process::new(running.server_id()?).descriptors()?;
         #[expect(clippy::cast_precision_loss, reason = "a few")]
         if (open - held as f64).abs() > 3.0 {
             return Err(format!("{open} descriptors are told of, {held} are open").into());
@@ -386,7 +386,7 @@ fn a_flood_of_visitors_holds_up_nobody(ground: Ground<'_>) -> Outcome {
         asked
     });
     let (answers, visits) = (flooded?, visits.load(Relaxed));
-    if answers < 100 || visits < 100 {
+    if answers < 100 || visits < BURST_MAX as usize {
         return Err(format!("{answers} answers in a flood of {visits} visits").into());
     }
     end_with_success(running)
@@ -408,7 +408,7 @@ fn ask_for(address: SocketAddr, time: Duration) -> Result<usize, Failed> {
 /// Starts the program with an admin address that it can't have, and expects one line.
 fn expect_refusal(ground: Ground<'_>, arguments: &[&str], expected: &str) -> Outcome {
     let ended = Running::start(&mut ground.command(arguments)?)?.wait(PATIENCE)?;
-    if ended.status.code() == Some(1) && ended.errors == format!("{}: error: {expected}\n", ground.backend) {
+    if ended.status.code() == Some(1) && ended.errors == format!("{}: error: {expected}\n", ground.program) {
         DONE
     } else {
         Err(format!("not \"{expected}\": {ended:?}").into())

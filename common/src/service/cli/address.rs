@@ -47,6 +47,16 @@ impl Address {
     }
 }
 
+/// The address of the admin listener: one, with a port.
+pub(super) fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let hint = "write it like 127.0.0.1:9090, :9090 or 9090";
+    let address: Address = text.parse().map_err(|_| hint.to_owned())?;
+    match address.endpoints().first() {
+        Some(Endpoint::Tcp(address)) => Ok(*address),
+        _ => Err(hint.to_owned()),
+    }
+}
+
 /// Whether this machine has the address. In doubt it does, and a bind says why not.
 fn exists(ip: IpAddr) -> bool {
     let missing = [Some(Errno::ADDRNOTAVAIL), Some(Errno::AFNOSUPPORT)];

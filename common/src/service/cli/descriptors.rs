@@ -4,6 +4,7 @@ use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::service::admin;
 use crate::service::cli::flags::Flags;
 use crate::service::cli::workers;
 use crate::service::start::StartError;
@@ -37,8 +38,9 @@ impl Flags {
         let addresses = descriptors.addresses;
         // Each address has a name, too.
         let of_process = PROCESS_DESCRIPTORS + addresses + u64::from(self.access_log.is_some());
+        let of_admin = if self.admin.is_some() { admin::DESCRIPTORS } else { 0 };
         let of_workers = self.worker_count() as u64 * (descriptors.worker + addresses);
-        descriptors.inherited + of_process + of_workers + SPARE_DESCRIPTORS
+        descriptors.inherited + of_process + of_admin + of_workers + SPARE_DESCRIPTORS
     }
 
     /// Whether there are enough descriptors for this server to serve at all.
@@ -179,5 +181,8 @@ pub(super) mod tests {
         let two = |limit| Descriptors { addresses: 2, ..descriptors(limit) };
         assert!(more.check(&two(3 + 5 + 2 + 1 + 4 * 6 + 6 + 2)).is_ok());
         assert!(more.check(&two(3 + 5 + 2 + 1 + 4 * 6 + 6 + 1)).is_err());
+        let admin = with(&["--workers=1", "--admin=127.0.0.1:0"]);
+        assert!(admin.check(&descriptors(22 + admin::DESCRIPTORS)).is_ok());
+        assert!(admin.check(&descriptors(22 + admin::DESCRIPTORS - 1)).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -19,7 +20,7 @@ use crate::http::mime::{MediaTypes, TypeChoice};
 use crate::machine::connection::LINGER_TIME;
 use crate::machine::proxies::{Proxies, ProxyRange};
 use crate::machine::record::LogFormat;
-use crate::service::cli::address::{Address, port, socket_mode};
+use crate::service::cli::address::{Address, admin_address, port, socket_mode};
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::generate::Generate;
 use crate::service::cli::model::{Io, Model};
@@ -246,6 +247,11 @@ pub struct Flags {
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_PROXY_PROTOCOL")]
     #[arg(help_heading = CONTROL, hide_short_help = true)]
     pub(super) proxy_protocol: bool,
+    /// Address for /healthz, /readyz and /metrics
+    ///
+    /// For whoever looks after the server; port 0 picks a free one.
+    #[arg(long, value_name = "ADDR", value_parser = admin_address, env = "TRIPTYCH_ADMIN", help_heading = CONTROL)]
+    pub(super) admin: Option<SocketAddr>,
     /// Print counts at every interval (1s)
     ///
     /// Connections, requests, bytes and events, and totals at exit.
@@ -592,7 +598,7 @@ pub(super) mod tests {
         assert!(defaults.trusted_proxies.is_empty() && !defaults.proxy_protocol);
         assert_eq!(flags(&["--grace=0s"]).expect("allowed").grace, Duration::ZERO);
         assert_eq!(defaults.cache(&descriptors(1 << 20)), config.cache);
-        assert!(defaults.access_log.is_none() && defaults.stats.is_none());
+        assert!(defaults.access_log.is_none() && defaults.stats.is_none() && defaults.admin.is_none());
     }
 
     #[test]
@@ -637,6 +643,7 @@ pub(super) mod tests {
             (&["--socket-mode", "rw"], "write it in octal digits, like 660"),
             (&["--socket-mode", "-1"], "write it in octal digits"),
             (&["--socket-mode", "444"], "nobody could connect"),
+            (&["--admin", "somewhere"], "write it like 127.0.0.1:9090"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
             (&["--cache", "some"], "possible values: off, descriptors, contents"),

@@ -13,7 +13,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::machine::notice::Notice;
+use crate::service::admin::{self, Admin};
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::door::Door;
 use crate::service::cli::flags::{command, parse};
@@ -54,6 +56,8 @@ pub struct Outside {
     pub bound: Vec<Bound>,
     /// The access log's file, if there is one.
     pub log: Option<File>,
+    /// Where the admin listener is, and its socket, if there is to be one.
+    pub admin: Option<(SocketAddr, OwnedFd)>,
 }
 
 /// What is around a serving process: signals and nothing else ([`Alone`]), or another process that keeps it.
@@ -153,7 +157,18 @@ fn open_outside(name: &'static str, flags: &Flags, door: Door) -> Result<(Outsid
     }
     let mut listeners = door.open(&flags.listening())?;
     let names = listeners.take_names();
-    Ok((Outside { bound: listeners.into_bound(), log: flags.open_log()? }, names))
+    let admin = flags.admin.map(|address| bind_admin(address, &listeners)).transpose()?;
+    Ok((Outside { bound: listeners.into_bound(), log: flags.open_log()?, admin }, names))
+}
+
+/// Binds the admin listener, which has an address of its own.
+fn bind_admin(address: SocketAddr, listeners: &Listeners) -> Result<(SocketAddr, OwnedFd), StartError> {
+    if listeners.endpoints().contains(&address.into()) {
+        return Err(StartError::new(format!(
+            "admin on {address}: --listen has this address; choose another one with --admin"
+        )));
+    }
+    admin::bind(address)
 }
 
 /// Runs a server as a program: flags, signals, one line per address once it accepts connections, exit code.
@@ -281,6 +296,8 @@ fn start(
     let config = flags.config(&descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
     let outside = around.outside(flags)?;
+    let model = choice.model.io.name();
+    let mut admin = outside.admin.map(|(address, socket)| Admin::new(address, socket, model));
     around.confine(site.root())?;
     let listeners = Listeners::of(outside.bound, config.workers)?;
     let service = service(name, flags, site, config, outside.log)?;
@@ -296,7 +313,8 @@ fn start(
     let places = places(&listeners.endpoints());
     let (root, how, workers) = (flags.root.display(), choice.text(), workers(service.config.workers));
     let served = (choice.model.serve)(listeners, &service, &mut || {
-        let around_text = match around.ready(choice.model.io) {
+        let started = start_admin(name, admin.take(), &service).map_err(StartError::from);
+        let around_text = match started.and_then(|()| around.ready(choice.model.io)) {
             Ok(text) => text,
             Err(error) => return service.shutdown.fail(error.to_string()),
         };
@@ -380,6 +398,15 @@ fn finish(
             Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
         }
     }
+}
+
+/// Lets the admin listener answer, and says where.
+fn start_admin(name: &str, admin: Option<Admin>, service: &Arc<Service>) -> io::Result<()> {
+    let Some(admin) = admin else { return Ok(()) };
+    let address = admin.address();
+    admin.start(Arc::clone(service))?;
+    say(format_args!("{name}: admin on http://{address}/"));
+    Ok(())
 }
 
 /// How many clients have been cut off in an answer by the end, and why, if there are any.

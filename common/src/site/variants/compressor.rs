@@ -155,6 +155,11 @@ impl Compressor {
         Compressor { shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }) }
     }
 
+    /// What it has made takes so many bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.shared.lock().bytes
+    }
+
     /// What the file at this path is compressed to, or will be; `None` if that can't be now, or isn't worth it. This
     /// doesn't wait.
     pub(crate) fn request(
