@@ -112,7 +112,6 @@ impl<'a> Keeper<'a> {
         arguments: Vec<OsString>,
         takes_over: bool,
     ) -> Result<Keeper<'a>, StartError> {
-        let signals = signals()?;
         let identity = flags.user().map(user::look_up).transpose()?;
         let path = program_path(&arguments)?;
         let (outside, names) = if takes_over {
@@ -120,6 +119,7 @@ impl<'a> Keeper<'a> {
         } else {
             program.open_outside(flags)?
         };
+        let signals = signals()?;
         let mut keeper = Keeper {
             program,
             flags,
