@@ -109,7 +109,7 @@ fn a_proxy_without_a_header_is_named_once(ground: Ground<'_>) -> Outcome {
     let line = format!(
         "{}: the trusted proxy 127.0.0.1 has begun a connection without the header of --proxy-protocol, so it was \
          closed\n",
-        ground.program.backend()
+        ground.program
     );
     deadline::within(PATIENCE, "a word on the proxy", || running.errors().contains(&line))?;
     let ended = expect_clients(running, &log, &[])?;
