@@ -1,6 +1,7 @@
 //! Flags and errors: exit code 2 for bad usage, exit code 1 and one line if the server can't start.
 
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -16,7 +17,9 @@ use crate::program::{Ended, Program, Running};
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("version", Nothing, version),
     ("help", Nothing, help),
+    ("generated", Nothing, generated),
     ("bad_usage", Nothing, bad_usage),
+    ("bad_addresses", Nothing, bad_addresses),
     ("a_wrong_variable_is_named", Nothing, a_wrong_variable_is_named),
     ("root_is_missing", Nothing, root_is_missing),
     ("root_is_a_file", Nothing, root_is_a_file),
@@ -66,43 +69,124 @@ fn version(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
+/// `-h` fits a screen, and `--help` has everything.
 fn help(ground: Ground<'_>) -> Outcome {
-    for flag in ["--help", "-h"] {
-        let ended = run(ground, &[flag])?;
+    let short = run(ground, &["-h"])?;
+    expect_code(&short, 0)?;
+    let lines = short.output.lines().count();
+    let widest = short.output.lines().map(str::len).max().unwrap_or_default();
+    let has_examples = short.output.matches(&format!("\n  {} ", ground.program)).count() == 3;
+    if lines > 40 || widest > 80 || short.output.contains("TRIPTYCH_") || !has_examples {
+        return Err(format!("{lines} lines, {widest} columns: {}", short.output).into());
+    }
+    let long = run(ground, &["--help"])?;
+    expect_code(&long, 0)?;
+    for word in [
+        "ROOT",
+        "--listen",
+        "--workers",
+        "--connections-max",
+        "--head-timeout",
+        "--idle-timeout",
+        "--send-timeout",
+        "--send-rate-min",
+        "--grace",
+        "--hidden",
+        "--symlinks",
+        "--listing",
+        "--index",
+        "--spa",
+        "--clean-urls",
+        "--cache-control",
+        "--header",
+        "--cors",
+        "--mime",
+        "--access-log",
+        "--stats",
+        "--copy",
+        "TRIPTYCH_LISTEN",
+        "--port",
+        "--socket-mode",
+        "--generate",
+        "[env: TRIPTYCH_SOCKET_MODE=]",
+    ] {
+        if !long.output.contains(word) {
+            return Err(format!("--help doesn't mention {word}").into());
+        }
+    }
+    for word in ["ROOT", "--port", "--listen", "--listing", "Where to listen:", "Limits:"] {
+        if !short.output.contains(word) {
+            return Err(format!("-h doesn't mention {word}: {}", short.output).into());
+        }
+    }
+    if long.output.contains("--tune") != (ground.program.backend() != Backend::Blocking) {
+        return Err("--tune is for epoll and uring".into());
+    }
+    DONE
+}
+
+/// All that `--help` has is in each of them. A reader that goes away is no fault.
+fn generated(ground: Ground<'_>) -> Outcome {
+    let help = run(ground, &["--help"])?.output;
+    let flags: Vec<&str> = help.lines().filter(|line| line.trim_start().starts_with('-')).collect();
+    let flags: Vec<&str> = flags.iter().filter_map(|line| Some(line.split_once("--")?.1)).collect();
+    let flags: Vec<&str> = flags.iter().filter_map(|flag| flag.split(['[', ' ']).next()).collect();
+    if flags.len() < 30 {
+        return Err(format!("{flags:?}").into());
+    }
+    for what in ["complete-bash", "complete-zsh", "complete-fish", "man"] {
+        let ended = run(ground, &["--generate", what])?;
         expect_code(&ended, 0)?;
-        for word in [
-            "ROOT",
-            "--listen",
-            "--workers",
-            "--connections-max",
-            "--head-timeout",
-            "--idle-timeout",
-            "--send-timeout",
-            "--send-rate-min",
-            "--grace",
-            "--hidden",
-            "--symlinks",
-            "--listing",
-            "--index",
-            "--spa",
-            "--clean-urls",
-            "--cache-control",
-            "--header",
-            "--cors",
-            "--mime",
-            "--access-log",
-            "--stats",
-            "--copy",
-            "TRIPTYCH_LISTEN",
-        ] {
-            if !ended.output.contains(word) {
-                return Err(format!("{flag} doesn't mention {word}").into());
-            }
+        let text = ended.output.replace("\\-", "-");
+        let dashes = if what == "complete-fish" { "-l " } else { "--" };
+        let missing = flags.iter().find(|flag| !text.contains(&format!("{dashes}{flag}")));
+        if missing.is_some() || !ended.errors.is_empty() {
+            return Err(format!("{what}: {missing:?}, {}", ended.errors).into());
         }
-        let has = |flag| ended.output.contains(flag);
-        if has("--tune") != (ground.program.backend() != Backend::Blocking) {
-            return Err("--tune is for epoll and uring".into());
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = ground.command(&["--generate", what])?;
+        let unread = Running::start_writing_to(command.stdout(writer).stderr(Stdio::piped()))?;
+        let unread = unread.wait(PATIENCE)?;
+        if unread.status.code() != Some(0) || !unread.errors.is_empty() {
+            return Err(format!("{what}, unread: {unread:?}").into());
         }
+    }
+    let full = std::fs::File::options().write(true).open("/dev/full")?;
+    let mut command = ground.command(&["--generate", "man"])?;
+    let lost = Running::start_writing_to(command.stdout(full).stderr(Stdio::piped()))?.wait(PATIENCE)?;
+    expect_refusal(&lost, ground, "standard output: No space left on device")?;
+    DONE
+}
+
+/// One line each, which says what would be right.
+fn bad_addresses(ground: Ground<'_>) -> Outcome {
+    for (arguments, expected) in [
+        (&["-l", "nowhere"][..], "names aren't looked up; write it like 127.0.0.1:8080"),
+        (&["-l", "localhost"], "the port is missing; write it like localhost:8080"),
+        (&["-l", "127.0.0.1:99999"], "a port is a number from 0 (any free one) to 65535"),
+        (&["-l", "http://127.0.0.1:8080/"], "write it like 127.0.0.1:8080"),
+        (&["-l", "/run/x.sock"], "write unix:/run/x.sock"),
+        (&["-l", "unix:"], "the path is missing"),
+        (&["-p", "http"], "a port is a number"),
+        (&["-p", "-1"], "a port is a number"),
+        (&["-p", "1", "-l", ":2"], "--port and --listen both say where to listen"),
+        (&["--socket-mode", "rw"], "octal digits, like 660"),
+        (&["--lisen", ":1"], "'--listen'"),
+        (&["--generate", "complete-csh"], "complete-bash, complete-zsh, complete-fish, man"),
+    ] {
+        let ended = run(ground, arguments)?;
+        expect_code(&ended, 2)?;
+        if !ended.errors.contains(expected) || !ended.output.is_empty() {
+            return Err(format!("{arguments:?}: {ended:?}").into());
+        }
+    }
+    let mut command = ground.command(&[])?;
+    let both = command.env("TRIPTYCH_PORT", "1").env("TRIPTYCH_LISTEN", ":2");
+    let ended = Running::start(both)?.wait(PATIENCE)?;
+    expect_code(&ended, 2)?;
+    if !ended.errors.contains("TRIPTYCH_PORT and TRIPTYCH_LISTEN both say where to listen") {
+        return Err(format!("{ended:?}").into());
     }
     DONE
 }
@@ -114,7 +198,6 @@ fn bad_usage(ground: Ground<'_>) -> Outcome {
         &["--workers", "0"],
         &["--workers", "many"],
         &["--listen", "nowhere"],
-        &["--listen", "8080"],
         &["--connections-max", "0"],
         &["--head-timeout", "soon"],
         &["--idle-timeout", "0s"],
@@ -162,6 +245,8 @@ fn a_wrong_variable_is_named(ground: Ground<'_>) -> Outcome {
         ("TRIPTYCH_LISTING", "perhaps", "perhaps"),
         ("TRIPTYCH_SYMLINKS", "all", "beneath, deny"),
         ("TRIPTYCH_LISTEN", "127.0.0.1:0,nowhere", "nowhere"),
+        ("TRIPTYCH_PORT", "http", "a port is a number from 0 (any free one) to 65535"),
+        ("TRIPTYCH_SOCKET_MODE", "rw", "octal digits"),
         ("TRIPTYCH_STATS", "often", "often"),
         ("TRIPTYCH_INDEX", "a/b", "index.html"),
         ("TRIPTYCH_SPA", "perhaps", "perhaps"),

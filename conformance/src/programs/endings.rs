@@ -19,6 +19,7 @@ use crate::program::Ended;
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("what_the_kernel_has_taken_arrives", Server, what_the_kernel_has_taken_arrives),
     ("only_answers_are_counted", Server, only_answers_are_counted),
+    ("a_drain_says_what_it_waits_for", Server, a_drain_says_what_it_waits_for),
     ("a_second_signal_ends_at_once", Server, a_second_signal_ends_at_once),
     ("a_second_signal_cuts_nothing", Server, a_second_signal_cuts_nothing),
 ];
@@ -39,7 +40,8 @@ fn logged(log: &Path) -> Result<Vec<u64>, Failed> {
 }
 
 fn expect(ended: &Ended, code: i32, words: Option<&str>) -> Result<(), Failed> {
-    let lines: Vec<_> = ended.errors.lines().filter(|line| !line.contains(": serving ")).collect();
+    let is_usual = |line: &&str| line.contains(": serving ") || line.contains(": waiting up to ");
+    let lines: Vec<_> = ended.errors.lines().filter(|line| !is_usual(line)).collect();
     let said = match (words, lines.as_slice()) {
         (None, []) => true,
         (Some(words), [line]) => line.contains(words),
@@ -95,6 +97,34 @@ fn only_answers_are_counted(ground: Ground<'_>) -> Outcome {
     expect(&ended, 0, None)?;
     expect_end(&mut partial)?;
     DONE
+}
+
+/// Who waits is told what for, and how not to; who needn't wait is told nothing.
+fn a_drain_says_what_it_waits_for(ground: Ground<'_>) -> Outcome {
+    for (count, words) in [(1, "1 connection"), (2, "2 connections")] {
+        let mut running = ground.serve(&["--workers", "2", "--grace", "20s"])?;
+        let address = running.addresses(1)?[0];
+        let mut downloads = (0..count).map(|_| Download::begin(address)).collect::<Result<Vec<_>, _>>()?;
+        let mut idle = Client::connect(address)?;
+        idle.get("/digits.txt")?;
+        running.signal(Signal::INT)?;
+        let name = ground.program;
+        let line = format!("{name}: waiting up to 20s for {words}; a second signal ends it at once\n");
+        deadline::within(PATIENCE, "a word on what is waited for", || running.errors().ends_with(&line))?;
+        for download in &mut downloads {
+            download.finish()?;
+        }
+        let ended = running.wait(SOON)?;
+        expect(&ended, 0, None)?;
+    }
+    let mut running = ground.serve(&["--grace", "20s"])?;
+    let mut idle = Client::connect(running.addresses(1)?[0])?;
+    idle.get("/digits.txt")?;
+    running.signal(Signal::INT)?;
+    expect_end(&mut idle)?;
+    drop(idle);
+    let ended = running.wait(SOON)?;
+    if ended.errors.contains("waiting") { Err(format!("{ended:?}").into()) } else { DONE }
 }
 
 fn a_second_signal_ends_at_once(ground: Ground<'_>) -> Outcome {

@@ -8,6 +8,7 @@ mod descriptors;
 mod endings;
 mod failures;
 mod generated;
+mod inherited;
 mod listings;
 mod logs;
 mod outputs;
@@ -15,6 +16,7 @@ mod pauses;
 mod proxies;
 mod serving;
 mod signals;
+mod unix_sockets;
 
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -59,6 +61,8 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
     let groups = [
         ("command_line", command_line::TESTS),
         ("serving", serving::TESTS),
+        ("unix_sockets", unix_sockets::TESTS),
+        ("inherited", inherited::TESTS),
         ("deploys", deploys::TESTS),
         ("generated", generated::TESTS),
         ("descriptors", descriptors::TESTS),

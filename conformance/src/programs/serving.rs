@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("current_directory", Server, current_directory),
     ("several_addresses", Server, several_addresses),
     ("ipv6_wildcard_takes_ipv4", Server, ipv6_wildcard_takes_ipv4),
+    ("says_how_others_come", Server, says_how_others_come),
+    ("addresses_in_short", Server, addresses_in_short),
+    ("a_port_before_the_variables", Server, a_port_before_the_variables),
     ("environment", Server, environment),
     ("switches_by_variable", Server, switches_by_variable),
     ("empty_variables", Server, empty_variables),
@@ -120,7 +123,82 @@ fn ipv6_wildcard_takes_ipv4(ground: Ground<'_>) -> Outcome {
     for host in ["127.0.0.1", "[::1]"] {
         Client::connect(format!("{host}:{port}").parse()?)?.get("/digits.txt")?;
     }
-    end(running, 1)?;
+    let neighbours = running.errors().lines().filter(|line| line.contains(IN_THIS_NETWORK)).count();
+    end(running, 1 + neighbours)?;
+    DONE
+}
+
+const IN_THIS_NETWORK: &str = ":   in this network: http://";
+
+/// Whoever listens everywhere is told by which addresses others come. They all serve; how many there are is the machine's
+/// business, but the one by which it would go to others is among them.
+fn says_how_others_come(ground: Ground<'_>) -> Outcome {
+    for listen in ["0.0.0.0:0", ":0"] {
+        let mut command = ground.command(&["--listen", listen])?;
+        let mut running = Running::start(command.arg(ground.sites.main()))?;
+        let own = running.addresses(1)?[0];
+        let errors = running.errors();
+        let mut lines = errors.lines().skip(1);
+        let urls = lines.by_ref().map_while(|line| line.split_once(IN_THIS_NETWORK)?.1.strip_suffix('/'));
+        let neighbours = urls.map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
+        if neighbours.len() > 4 || errors.lines().count() != 1 + neighbours.len() {
+            return Err(format!("it said: {errors}").into());
+        }
+        for address in &neighbours {
+            if address.ip().is_loopback() || address.port() != own.port() {
+                return Err(format!("{address} of {own}").into());
+            }
+            Client::connect(*address)?.get("/digits.txt")?;
+        }
+        // Without a packet: connect(2) of a datagram socket only chooses a route.
+        let route = UdpSocket::bind("0.0.0.0:0")?;
+        if route.connect("192.0.2.1:9").is_ok() {
+            let ip = route.local_addr()?.ip();
+            let is_told = neighbours.iter().any(|address| address.ip() == ip);
+            if !ip.is_loopback() && !is_told && neighbours.len() < 4 {
+                return Err(format!("{ip} is missing: {errors}").into());
+            }
+        }
+        end(running, 1 + neighbours.len())?;
+    }
+    DONE
+}
+
+/// A name, and numbers alone, are this machine's.
+fn addresses_in_short(ground: Ground<'_>) -> Outcome {
+    let count = if has_ipv6() { 2 } else { 1 };
+    for (flags, count) in [(&["-l", "localhost:0"][..], count), (&["--listen=0"], 1), (&["-p", "0"], 1)] {
+        let mut command = ground.command(flags)?;
+        let mut running = Running::start(command.arg(ground.sites.main()))?;
+        for address in running.addresses(count)? {
+            if !address.ip().is_loopback() {
+                return Err(format!("{flags:?}: {address}").into());
+            }
+            Client::connect(address)?.get("/digits.txt")?;
+        }
+        end(running, count)?;
+    }
+    DONE
+}
+
+/// The command line counts before the variables.
+fn a_port_before_the_variables(ground: Ground<'_>) -> Outcome {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let port = port.to_string();
+    for (flags, variables) in [
+        (&["-p", &port][..], &[("TRIPTYCH_LISTEN", "127.0.0.1:0")][..]),
+        (&["-p", &port], &[("TRIPTYCH_PORT", "0")]),
+        (&["-l", &port], &[("TRIPTYCH_PORT", "0")]),
+        (&[], &[("TRIPTYCH_PORT", &port), ("TRIPTYCH_LISTEN", "")]),
+    ] {
+        let mut command = ground.command(flags)?;
+        let mut running = Running::start(command.envs(variables.iter().copied()).arg(ground.sites.main()))?;
+        let address = running.addresses(1)?[0].to_string();
+        if address != format!("127.0.0.1:{port}") {
+            return Err(format!("{flags:?}, {variables:?}: {address}").into());
+        }
+        end(running, 1)?;
+    }
     DONE
 }
 

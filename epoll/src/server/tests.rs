@@ -747,3 +747,15 @@ fn grace_is_finite() {
     bench.turn_until("the end", |server| server.drain == Drain::Over);
     assert!(bench.server.clients.is_empty());
 }
+
+/// Others may go on with the same socket: workers, and processes. Its connections are then none of this loop's business.
+#[test]
+fn a_listener_that_was_given_up_wakes_nobody() {
+    let mut bench = bench(Config::default());
+    let shared = bench.server.listeners[0].socket.try_clone().expect("a descriptor");
+    bench.server.stop_accepting();
+    let _client = bench.connect();
+    bench.server.poller.wait(&mut bench.events, Some(Duration::from_millis(50))).expect("waited");
+    assert!(bench.events.iter().all(|event| !matches!(event.source, EventSource::Listener(_))));
+    rustix::net::accept(&shared).expect("it is still there");
+}
