@@ -163,6 +163,13 @@ fn access_log_is_rotated(ground: Ground<'_>) -> Outcome {
     fs::rename(&path, &old)?;
     running.signal(Signal::HUP)?;
     deadline::within(PATIENCE, "a new file", || path.exists())?;
+    // A keeper opens the file; whoever serves goes on in the old one until it has got it.
+    let server = running.server_id()?;
+    let holds_old = || {
+        let mut open = fs::read_dir(format!("/proc/{server}/fd")).into_iter().flatten().flatten();
+        open.any(|entry| fs::read_link(entry.path()).is_ok_and(|file| file == old))
+    };
+    deadline::within(PATIENCE, "the old file to be closed", || !holds_old())?;
     let expected = converse(&mut running)?;
     running.signal(Signal::TERM)?;
     let ended = running.wait(PATIENCE)?;

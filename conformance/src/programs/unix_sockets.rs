@@ -46,7 +46,7 @@ fn address(path: &Path) -> String {
 fn serve(ground: Ground<'_>, path: &Path, arguments: &[&str]) -> Result<Running, Failed> {
     let mut command = ground.command(&["--listen", &address(path)])?;
     let mut running = Running::start(command.args(arguments).arg(ground.sites.main()))?;
-    let line = format!(" on {} (", address(path));
+    let line = format!(" on {} ", address(path));
     deadline::within(PATIENCE, "the program to say where it serves", || {
         running.errors().contains(&line) || running.has_ended()
     })?;
