@@ -70,11 +70,9 @@ fn answers(mut stream: impl Read + Write, request: &[u8]) -> Result<Vec<u8>, Fai
     {
         return Err(error.into());
     }
-    while let Some(at) = answers.windows(8).position(|window| window == b"\r\nDate: ") {
-        let length = answers[at + 2..].iter().position(|byte| *byte == b'\n').ok_or("half a field")?;
-        answers.drain(at + 2..at + 3 + length);
-    }
-    Ok(answers)
+    // Files hold few lines, and none that begins like this.
+    let lines = answers.split_inclusive(|byte| *byte == b'\n').filter(|line| !line.starts_with(b"Date: "));
+    Ok(lines.collect::<Vec<_>>().concat())
 }
 
 /// Requests of all kinds, each of which ends its connection.
@@ -91,7 +89,7 @@ fn requests() -> Vec<Vec<u8>> {
         ask("HEAD", "/8m.bin", ""),
         ask("GET", "/", ""),
         ask("GET", "/nothing", ""),
-        ask("POST", "/digits.txt", "Content-Length: 3\r\n"),
+        [&ask("POST", "/digits.txt", "Content-Length: 3\r\n")[..], b"abc"].concat(),
         ask("GET", "/../x", ""),
         b"nonsense\r\n\r\n".to_vec(),
         [&kept[..], kept, &ask("GET", "/8m.bin", "")].concat(),
