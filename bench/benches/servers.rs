@@ -54,7 +54,7 @@ fn compare(arguments: Arguments) -> Result<ExitCode> {
     options.window_ms = Some(50);
     if options.targets.is_empty() {
         // Whether the others work on this machine is their own business.
-        let own = ["blocking", "epoll", "uring", "epoll-twin", "null-epoll", "null-uring"];
+        let own = ["blocking", "epoll", "uring", "triptych", "epoll-twin", "null-epoll", "null-uring"];
         options.targets = own.map(str::to_owned).to_vec();
     }
     cli::run(options, "cargo bench --bench servers --")

@@ -33,6 +33,7 @@ use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, Originals, enough};
 use crate::run::scenario::{Files, Group, Scenario, Tier, whole};
 use crate::run::trial::{ATTEMPTS_MAX, Setting};
+use crate::server::built;
 use crate::server::calls::Tracepoints;
 use crate::server::catalogue::catalogue;
 use crate::server::congestion::{CONTROL, Control};
@@ -82,6 +83,9 @@ impl Run {
     /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
     /// fails at the gate.
     pub(crate) fn prepare(options: Options, command: String) -> Result<Run> {
+        if options.resume.is_none() {
+            build_program(&options)?;
+        }
         // The gate is part of a run's time.
         let budget = Budget::new(options.budget());
         let session = Session {
@@ -472,6 +476,17 @@ impl Run {
     }
 }
 
+/// Builds this project's program where it takes part, before the run's time begins. What comes of it is told when it is
+/// to be started.
+fn build_program(options: &Options) -> Result<()> {
+    let is_named = options.targets.is_empty() || options.targets.iter().any(|name| name == built::NAME);
+    let is_asked_for = |scenario: &Scenario| scenario.asks_for(Group::Program, built::NAME);
+    if is_named && scenarios(options)?.iter().any(is_asked_for) {
+        let _told_later = built::program();
+    }
+    Ok(())
+}
+
 fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
     let mut scenarios = scenario::select(options.tier, &options.only)?;
     if let Some(window_ms) = options.window_ms {
@@ -530,6 +545,7 @@ pub(crate) fn group(target: &Target) -> Group {
     use crate::server::target::{Family, Settings};
     match target.family() {
         _ if target.twin_of().is_some() => Group::Twin,
+        _ if target.is_program() => Group::Program,
         Family::Ours(_) => match target.settings() {
             Some(settings) if *settings == Settings::default() => Group::Ours,
             Some(settings) if settings.has_every_technique() => Group::CacheModes,

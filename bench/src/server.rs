@@ -5,6 +5,7 @@
 //! `memory` are read from outside while it runs.
 
 pub mod availability;
+pub(crate) mod built;
 pub mod calls;
 pub mod catalogue;
 pub(crate) mod congestion;

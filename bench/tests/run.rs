@@ -165,6 +165,43 @@ fn a_run_measures_everything_and_draws_it() {
 }
 
 #[test]
+fn the_program_is_measured_as_it_is_run() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.run(&[
+        "run",
+        "--targets",
+        "epoll,uring,triptych",
+        "--window-ms",
+        "30",
+        "--rounds",
+        "2",
+        "--only",
+        "hot-small,common-rate",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let folder = sandbox.result();
+    let (record, trials) = read(&folder);
+    for cell in &record.cells {
+        let takes_part = cell.targets.iter().any(|id| id == "triptych");
+        assert_eq!(takes_part, cell.id.scenario == "hot-small", "{cell:?}");
+    }
+    let mut mine = trials.iter().filter(|trial| trial.target == "triptych").peekable();
+    assert!(mine.peek().is_some());
+    for trial in mine {
+        assert!(trial.answers() > 0 && trial.errors() == 0 && trial.cost.cpu_ns > 0, "{trial:?}");
+        assert!(trial.misplaced.is_empty(), "{:?}", trial.misplaced);
+    }
+    let targets = serde_json::to_value(&record).unwrap()["targets"].clone();
+    let program = targets.as_array().unwrap().iter().find(|target| target["id"] == "triptych").unwrap();
+    let model = if uring::available().is_ok() { "io_uring" } else { "epoll" };
+    assert_eq!(program["label"], format!("triptych ({model})"));
+    let version = program["version"].as_str().unwrap();
+    assert!(version.contains(&format!(" with {model} (1 worker")), "what it says of itself: {version}");
+    let summary = fs::read_to_string(folder.join("SUMMARY.md")).unwrap();
+    assert!(summary.contains(&format!("triptych ({model})")), "{summary}");
+}
+
+#[test]
 fn the_site_is_asked_for_as_browsers_do() {
     let sandbox = Sandbox::new();
     let output = sandbox.run(&[
@@ -370,12 +407,28 @@ fn mistakes_are_one_line_and_leave_nothing() {
         (vec!["run", "--targets", "apache"], 1, "no target \"apache\"; there are "),
         (vec!["run", "--only", "hot"], 1, "no scenario \"hot\"; there are "),
         (
-            vec!["run", "--only", "hot-small", "--results", below_a_file.to_str().unwrap()],
+            vec![
+                "run",
+                "--only",
+                "hot-small",
+                "--targets",
+                "epoll",
+                "--results",
+                below_a_file.to_str().unwrap(),
+            ],
             1,
             "make the results folder ",
         ),
         (
-            vec!["run", "--only", "hot-small", "--corpus", below_a_file.to_str().unwrap()],
+            vec![
+                "run",
+                "--only",
+                "hot-small",
+                "--targets",
+                "epoll",
+                "--corpus",
+                below_a_file.to_str().unwrap(),
+            ],
             1,
             "make the folder ",
         ),

@@ -7,6 +7,7 @@ use crate::record::trial::{CellId, Trial};
 use crate::record::{Family, Record, TargetRecord};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
+use crate::server::built;
 
 #[derive(Debug)]
 pub(crate) struct Results<'a> {
@@ -126,6 +127,7 @@ impl<'a> Results<'a> {
             let lesser = self.lesser(verdict, verdict.measure);
             lesser.filter_map(|ratio| self.sentence(verdict, &ratio.above, &ratio.below)).collect()
         };
+        sentences.extend(self.program(verdict));
         if let (Some(best), Some(peer)) = (self.best(verdict, Family::Ours), self.best(verdict, Family::Peer))
             && let Some(sentence) = self.sentence(verdict, &best.target, &peer.target)
         {
@@ -134,6 +136,12 @@ impl<'a> Results<'a> {
         // The verdict comes last: there are readers of that alone.
         sentences.splice(0..0, self.on_the_wire(verdict));
         Some(Finding { scenario, cell: &verdict.cell, numbers: numbers.join(", "), sentences })
+    }
+
+    /// What the program that people run costs beside the backend that it serves with.
+    fn program(&self, verdict: &Verdict) -> Option<String> {
+        let program = self.target(built::NAME)?;
+        self.sentence(verdict, &program.id, program.backend?.name())
     }
 
     /// What everybody's answers put on the wire, the least first; `None` where the bytes leave no choice.

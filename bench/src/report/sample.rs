@@ -68,10 +68,11 @@ impl Sample {
 /// CPU time of a small request in ns, cost per KiB in ns, bytes per connection, p99 beside cold reads in ns.
 type Model = [f64; 4];
 
-const MODELS: [(&str, Model); 14] = [
+const MODELS: [(&str, Model); 15] = [
     ("blocking", [11_700.0, 91.0, 12_500.0, 700_000.0]),
     ("epoll", [8_330.0, 102.0, 130.0, 820_000.0]),
     ("uring", [7_900.0, 146.0, 190.0, 410_000.0]),
+    ("triptych", [7_980.0, 146.0, 190.0, 415_000.0]),
     ("null-epoll", [6_100.0, 0.0, 80.0, 200_000.0]),
     ("null-uring", [5_700.0, 0.0, 80.0, 120_000.0]),
     ("nginx", [15_500.0, 101.0, 530.0, 92_000_000.0]),

@@ -131,6 +131,12 @@ fn enter(
         }
     };
     record.configuration = target.configuration().map(str::to_owned);
+    if let Some(told) = server.told().filter(|_| target.is_program()) {
+        record.backend = Some(told.backend);
+        record.label = format!("{} ({})", target.label(), told.backend.model());
+        let version = record.version.take().unwrap_or_default();
+        record.version = Some(format!("{version} with {}", told.how));
+    }
     if server.control() == Control::Default {
         admission.control = Control::Default;
     }

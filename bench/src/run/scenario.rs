@@ -101,6 +101,8 @@ pub(crate) enum Picture {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Group {
     Ours,
+    /// This project's program, which chooses its backend itself: what people run.
+    Program,
     /// The three backends in their other cache modes.
     CacheModes,
     Twin,

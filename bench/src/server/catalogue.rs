@@ -3,15 +3,16 @@
 use crate::server::availability::Availability;
 use crate::server::peer::{
     CADDY, CADDY_SIDECARS, H2O, H2O_SIDECARS, LIGHTTPD, LIGHTTPD_DEFLATE, MINISERVE, NGINX, NGINX_CACHE,
-    NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS,
+    NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS, TRIPTYCH,
 };
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::Tune;
 use std::borrow::Cow;
 
-/// Everything known: this project's servers, the twin, those without a technique, the null servers, the peers.
+/// Everything known: this project's servers, its program, the twin, those without a technique, the null servers, the peers.
 pub fn catalogue() -> Vec<Target> {
     let mut targets: Vec<Target> = Backend::ALL.map(ours).into();
+    targets.push(program(&TRIPTYCH));
     targets.extend(Backend::ALL.into_iter().flat_map(cache_modes));
     let epoll = Runs::Backend(Backend::Epoll, Settings::default());
     targets.push(Target { twin_of: Some("epoll"), ..target("epoll-twin", "epoll (A/A twin)", epoll) });

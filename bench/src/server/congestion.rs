@@ -25,14 +25,29 @@ pub(crate) enum Control {
     Default,
 }
 
-/// Gives every listening socket of process `pid` [`CONTROL`].
-pub(crate) fn set_for_listeners(pid: Pid) -> rustix::io::Result<Control> {
+/// Gives every listening socket of these processes [`CONTROL`]; one of them has to listen.
+pub(crate) fn set_for_listeners(tree: &[Pid]) -> rustix::io::Result<Control> {
+    let mut listeners = 0;
+    for pid in tree {
+        match set_for_listeners_of(*pid) {
+            Ok(Some(count)) => listeners += count,
+            Ok(None) => return Ok(Control::Default),
+            // A child that has ended meanwhile.
+            Err(Errno::SRCH) if Some(pid) != tree.first() => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    if listeners == 0 { Err(Errno::NOTCONN) } else { Ok(Control::Ours) }
+}
+
+/// How many sockets listen in process `pid`; `None` if they may not be touched.
+fn set_for_listeners_of(pid: Pid) -> rustix::io::Result<Option<usize>> {
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     let mut listeners = 0;
     for number in sockets_of(pid) {
         let socket: OwnedFd = match pidfd_getfd(&process, number, PidfdGetfdFlags::empty()) {
             Ok(socket) => socket,
-            Err(Errno::PERM | Errno::NOSYS) => return Ok(Control::Default),
+            Err(Errno::PERM | Errno::NOSYS) => return Ok(None),
             // Closed since the folder was read.
             Err(Errno::BADF) => continue,
             Err(errno) => return Err(errno),
@@ -42,7 +57,7 @@ pub(crate) fn set_for_listeners(pid: Pid) -> rustix::io::Result<Control> {
             listeners += 1;
         }
     }
-    if listeners == 0 { Err(Errno::NOTCONN) } else { Ok(Control::Ours) }
+    Ok(Some(listeners))
 }
 
 /// The numbers of the process's descriptors that are sockets.
@@ -64,11 +79,32 @@ mod tests {
     use super::*;
     use rustix::net::sockopt::tcp_congestion;
     use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn somebody_has_to_listen() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let found = set_for_listeners(&[Pid::from_child(&child)]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Err(Errno::NOTCONN));
+    }
+
+    /// The first process of a server may leave the listening to another.
+    #[test]
+    fn any_process_of_the_tree_may_listen() {
+        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = set_for_listeners(&[Pid::from_child(&child), rustix::process::getpid()]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(found.is_ok(), "{found:?}");
+    }
 
     #[test]
     fn connections_inherit_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        match set_for_listeners(rustix::process::getpid()).unwrap() {
+        match set_for_listeners(&[rustix::process::getpid()]).unwrap() {
             Control::Default => {}
             Control::Ours => {
                 let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -16,14 +16,26 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// From SIGKILL to the end. The kernel may have memory to take back.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How a server is asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// By the end of its input, upon which it has to end with success.
+    Input,
+    /// By this signal, upon which it has to end with success.
+    Drain(Signal),
+    /// By this signal, of which it may die, or upon which it ends with whatever code it has for that: lighttpd's is 1
+    /// when clients were still there.
+    Signal(Signal),
+}
+
 /// The child and its descendants, the child first.
 pub(crate) fn hold(child: &Child) -> Vec<OwnedFd> {
     let open = |pid| pidfd_open(pid, PidfdFlags::empty()).ok();
     tree::of(Pid::from_child(child)).into_iter().filter_map(open).collect()
 }
 
-/// Asks the server to end, by `signal` or else by closing its input, and waits until the whole tree is gone,
-/// and those who were `held` before.
+/// Asks the server to end, and waits until the whole tree is gone, and those who were `held` before. The first process
+/// gets the signal; its `input` is closed in any case.
 ///
 /// # Errors
 ///
@@ -31,12 +43,12 @@ pub(crate) fn hold(child: &Child) -> Vec<OwnedFd> {
 pub(crate) fn end(
     child: &mut Child,
     held: &[OwnedFd],
-    signal: Option<Signal>,
+    farewell: Farewell,
     input: Option<ChildStdin>,
 ) -> Result<(), String> {
     let tree = hold(child);
     let deadline = Instant::now() + STOP_TIMEOUT;
-    if let (Some(signal), Some(root)) = (signal, tree.first()) {
+    if let (Farewell::Drain(signal) | Farewell::Signal(signal), Some(root)) = (farewell, tree.first()) {
         let _ended_just_now = pidfd_send_signal(root, signal);
     }
     drop(input);
@@ -53,15 +65,13 @@ pub(crate) fn end(
         ));
     }
     let status = child.wait().map_err(|error| format!("can't be waited for: {error}"))?;
-    if ended_well(status, signal) { Ok(()) } else { Err(format!("ended badly: {status}")) }
+    if ended_well(status, farewell) { Ok(()) } else { Err(format!("ended badly: {status}")) }
 }
 
-/// Ours with success; a peer by the signal that it was sent, or with whatever code it has for that: lighttpd's
-/// is 1 when clients were still there.
-fn ended_well(status: ExitStatus, signal: Option<Signal>) -> bool {
-    match signal {
-        None => status.success(),
-        Some(signal) => status.code().is_some() || status.signal() == Some(signal.as_raw()),
+fn ended_well(status: ExitStatus, farewell: Farewell) -> bool {
+    match farewell {
+        Farewell::Input | Farewell::Drain(_) => status.success(),
+        Farewell::Signal(signal) => status.code().is_some() || status.signal() == Some(signal.as_raw()),
     }
 }
 

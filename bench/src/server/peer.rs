@@ -1,10 +1,13 @@
-//! Other people's servers: where they are found, and how they are started.
+//! Servers that are programs of their own, other people's and this project's: where they are found, and how they are
+//! started.
 //!
 //! Their configurations are in `bench/peers/`, with the reason for each line, and are compiled in. What
 //! differs from start to start is a name between two `@`.
 
 use crate::failure::{Failure, Result};
 use crate::server::availability::Availability;
+use crate::server::built;
+use crate::server::ending::Farewell;
 use rustix::fs::{Access, access};
 use rustix::process::{Signal, geteuid};
 use std::ffi::OsString;
@@ -28,10 +31,23 @@ pub(crate) struct Peer {
     /// Its command line; `@CONFIG@` is the file with its configuration. Empty: the template is the command line.
     arguments: &'static [&'static str],
     /// What ends it without waiting for its clients.
-    pub(crate) signal: Signal,
+    pub(crate) farewell: Farewell,
     /// Whether it sends what was compressed beforehand, by somebody else or by itself.
     pub(crate) sends_sidecars: bool,
 }
+
+/// This project's program, which chooses its I/O model itself.
+pub(crate) const TRIPTYCH: Peer = Peer {
+    id: built::NAME,
+    label: "triptych",
+    program: built::NAME,
+    version: &["--version"],
+    install: "cargo build --release -p triptych",
+    template: Some(include_str!("../../peers/triptych.args")),
+    arguments: &[],
+    farewell: Farewell::Drain(Signal::TERM),
+    sends_sidecars: false,
+};
 
 const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
 
@@ -44,7 +60,7 @@ pub(crate) const NGINX: Peer = Peer {
     template: Some(include_str!("../../peers/nginx.conf")),
     // Before it has read its configuration it would log into a file of the system's.
     arguments: &["-p", "@RUN@", "-e", "stderr", "-c", "@CONFIG@"],
-    signal: Signal::TERM,
+    farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
 };
 
@@ -70,7 +86,7 @@ pub(crate) const LIGHTTPD: Peer = Peer {
     install: "apt install lighttpd",
     template: Some(include_str!("../../peers/lighttpd.conf")),
     arguments: &["-D", "-f", "@CONFIG@"],
-    signal: Signal::TERM,
+    farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
 };
 
@@ -83,7 +99,7 @@ pub(crate) const H2O: Peer = Peer {
     template: Some(include_str!("../../peers/h2o.yaml")),
     arguments: &["-c", "@CONFIG@"],
     // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
-    signal: Signal::KILL,
+    farewell: Farewell::Signal(Signal::KILL),
     sends_sidecars: false,
 };
 
@@ -95,7 +111,7 @@ pub(crate) const CADDY: Peer = Peer {
     install: "apt install caddy",
     template: Some(include_str!("../../peers/caddy.Caddyfile")),
     arguments: &["run", "--adapter", "caddyfile", "--config", "@CONFIG@"],
-    signal: Signal::TERM,
+    farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
 };
 
@@ -107,7 +123,7 @@ pub(crate) const STATIC_WEB: Peer = Peer {
     install: "cargo install --locked static-web-server",
     template: Some(include_str!("../../peers/static-web-server.toml")),
     arguments: &["--config-file", "@CONFIG@"],
-    signal: Signal::TERM,
+    farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
 };
 
@@ -119,7 +135,7 @@ pub(crate) const MINISERVE: Peer = Peer {
     install: "cargo install --locked miniserve",
     template: Some(include_str!("../../peers/miniserve.args")),
     arguments: &[],
-    signal: Signal::TERM,
+    farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
 };
 
@@ -181,8 +197,16 @@ pub(crate) struct PeerCommand {
 }
 
 impl Peer {
-    /// Its executable, in `PATH` or where distributions put servers.
+    /// Whether it is this project's own.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.id == TRIPTYCH.id
+    }
+
+    /// Its executable: built here, or in `PATH`, or where distributions put servers.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
+        if self.is_ours() {
+            return built::program().ok();
+        }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
         let mut candidates = folders.map(|folder| folder.join(self.program));
@@ -190,6 +214,11 @@ impl Peer {
     }
 
     pub(crate) fn find(&self) -> Availability {
+        if self.is_ours()
+            && let Err(reason) = built::program()
+        {
+            return Availability::Unavailable { reason };
+        }
         let Some(program) = self.locate() else {
             return Availability::Missing { install: self.install.to_owned() };
         };
@@ -345,7 +374,8 @@ mod tests {
         }
     }
 
-    const ALL: [&Peer; 13] = [
+    const ALL: [&Peer; 14] = [
+        &TRIPTYCH,
         &NGINX,
         &NGINX_CACHE,
         &NGINX_THREADS,
@@ -397,7 +427,8 @@ mod tests {
                 peer.id
             );
             let config = words.iter().find(|word| Path::new(word).is_file());
-            assert_eq!(config.is_some(), peer.id != "miniserve", "{}: {words:?}", peer.id);
+            let is_a_command_line = peer.arguments.is_empty();
+            assert_eq!(config.is_some(), !is_a_command_line, "{}: {words:?}", peer.id);
         }
         let words = NGINX.prepare(PathBuf::new(), &instance).unwrap().arguments;
         assert_eq!(words[2..5], ["-e", "stderr", "-c"]);

@@ -8,10 +8,11 @@
 use crate::failure::{Failure, Result};
 use crate::machine::placement::{Placement, Thread, threads_of};
 use crate::server::availability::Availability;
+use crate::server::built::Told;
 use crate::server::calls::{Calls, Counters, Counting};
 use crate::server::congestion::{Control, set_for_listeners};
 use crate::server::cost::Cost;
-use crate::server::ending::{self, wait_readable};
+use crate::server::ending::{self, Farewell, wait_readable};
 use crate::server::memory::{self, Memory};
 use crate::server::order::{Announcement, LaunchOrder, SUBCOMMAND, Work};
 use crate::server::peer::{Instance, Peer};
@@ -19,7 +20,7 @@ use crate::server::serve::{LOOPBACK, RELEASE};
 use crate::server::target::{Runs, Target};
 use crate::server::tree;
 use rustix::fd::OwnedFd;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,8 +54,8 @@ pub struct Server {
     child: Child,
     watched: OwnedFd,
     input: Option<ChildStdin>,
-    /// What ends it, if it isn't the end of its input.
-    signal: Option<Signal>,
+    /// What ends it.
+    farewell: Farewell,
     address: SocketAddr,
     control: Control,
     counters: RefCell<Counters>,
@@ -114,7 +115,7 @@ impl Server {
 
     /// The same server, whose connections have the congestion control of all.
     fn controlled(mut self) -> Result<Server> {
-        match set_for_listeners(self.pid()) {
+        match set_for_listeners(&tree::of(self.pid())) {
             Ok(control) => {
                 self.control = control;
                 Ok(self)
@@ -187,6 +188,11 @@ impl Server {
         tree::of(self.pid()).into_iter().map(tree::device_reads).sum()
     }
 
+    /// What this project's program says of itself.
+    pub(crate) fn told(&self) -> Option<Told> {
+        Told::among(&fs::read_to_string(self.run.path().join(LOG)).ok()?)
+    }
+
     /// Why it has ended, if it has.
     pub fn ended(&self) -> Option<String> {
         match wait_readable(&self.watched, Duration::ZERO) {
@@ -215,7 +221,7 @@ impl Server {
             )));
         }
         let input = self.input.take();
-        let ended = ending::end(&mut self.child, &self.held, self.signal, input);
+        let ended = ending::end(&mut self.child, &self.held, self.farewell, input);
         ended.map_err(|reason| Failure::new(format!("{} {reason}{}", self.name, self.last_words())))
     }
 }
@@ -269,7 +275,7 @@ fn start_peer(
         let started = Started::spawn(name, stub(placement, work)?, counting)?;
         if let Some(started) = started.answered(address, run.path())? {
             let mut server = started.into_server(address, run);
-            server.signal = Some(peer.signal);
+            server.farewell = peer.farewell;
             return server.controlled().map(Start::Running);
         }
     }
@@ -385,7 +391,7 @@ impl Started {
             held: ending::hold(&self.child),
             child: self.child,
             watched: self.watched,
-            signal: None,
+            farewell: Farewell::Input,
             address,
             control: Control::Default,
             counters: RefCell::new(self.counters),
@@ -444,6 +450,7 @@ fn answers(address: SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::Signal;
 
     /// A process that has been released, and then does what the script says.
     fn shell(script: &str) -> Result<Started> {
@@ -506,6 +513,19 @@ mod tests {
         assert_eq!(early.stop().unwrap_err().to_string(), "sh ended by itself: exit status: 0");
     }
 
+    #[test]
+    fn who_is_to_drain_has_to_succeed() {
+        let end = |code: u8| {
+            let script =
+                format!("trap 'exit {code}' TERM; echo listening 127.0.0.1:1; while :; do sleep 0.01; done");
+            let mut server = running(&script);
+            server.farewell = Farewell::Drain(Signal::TERM);
+            server.stop()
+        };
+        assert_eq!(end(0), Ok(()));
+        assert_eq!(end(1).unwrap_err().to_string(), "sh ended badly: exit status: 1");
+    }
+
     /// The script's child has to go with it.
     #[test]
     fn dropped_it_is_killed() {
@@ -521,7 +541,7 @@ mod tests {
     #[test]
     fn who_ignores_the_signal_is_killed_in_time() {
         let mut server = running("trap '' TERM; sleep 60 & echo listening 127.0.0.1:1; wait; wait");
-        server.signal = Some(Signal::TERM);
+        server.farewell = Farewell::Signal(Signal::TERM);
         let watched = ending::hold(&server.child);
         let begun = Instant::now();
         let failure = server.stop().unwrap_err().to_string();

@@ -15,7 +15,7 @@ use crate::server::target::{Backend, Cache, Settings};
 use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -121,15 +121,16 @@ fn become_program(
         Ok(outputs) => outputs,
         Err(error) => return failed(error),
     };
-    failed(
-        Command::new(program)
-            .args(arguments)
-            .envs(variables)
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .exec(),
-    )
+    let mut command = Command::new(program);
+    // What the user has set for a server of his own is no part of a comparison.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_setting(name)) {
+        command.env_remove(name);
+    }
+    failed(command.args(arguments).envs(variables).stdin(Stdio::null()).stdout(output).stderr(errors).exec())
+}
+
+fn is_setting(variable: &OsStr) -> bool {
+    variable.as_encoded_bytes().starts_with(b"TRIPTYCH_")
 }
 
 pub(crate) fn failed(error: impl ToString) -> Announcement {

@@ -1,6 +1,7 @@
 //! What can be put under test: by name, by kind, and whether this machine has it.
 
 use crate::server::availability::Availability;
+use crate::server::built;
 use crate::server::peer::Peer;
 use common::{CacheLevel, Tune};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,15 @@ impl Backend {
             Backend::Blocking => "blocking",
             Backend::Epoll => "epoll",
             Backend::Uring => "uring",
+        }
+    }
+
+    /// The I/O model in a word.
+    pub(crate) const fn model(self) -> &'static str {
+        match self {
+            Backend::Blocking => "threads",
+            Backend::Epoll => "epoll",
+            Backend::Uring => "io_uring",
         }
     }
 
@@ -165,8 +175,14 @@ impl Target {
             Runs::Constant(mechanism) => Family::Null(mechanism),
             #[cfg(feature = "hyper")]
             Runs::Hyper { .. } => Family::Peer,
+            Runs::Program(peer) if peer.is_ours() => Family::Ours(built::expected_model()),
             Runs::Program(_) => Family::Peer,
         }
+    }
+
+    /// Whether it is this project's program, which chooses among the backends.
+    pub(crate) fn is_program(&self) -> bool {
+        matches!(self.runs, Runs::Program(peer) if peer.is_ours())
     }
 
     /// Whether it is somebody else's, and set up to send what was compressed beforehand. This project's servers need no

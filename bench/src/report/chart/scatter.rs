@@ -11,6 +11,7 @@ use crate::report::chart::{Canvas, Sketch, classes};
 use crate::report::results::Results;
 use crate::report::svg::{Anchor, Font, text_width};
 use crate::report::wording;
+use crate::server::built;
 
 const COST: &str = "hot-small";
 const TAIL: &str = "hot-under-cold";
@@ -30,6 +31,8 @@ pub(crate) fn cost_and_tail<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, 
     let (cost, tail) = (find(COST)?, find(TAIL)?);
     let dots: Vec<Dot> = drawing_order(results)
         .into_iter()
+        // The program's dot would lie on that of its backend.
+        .filter(|target| target.id != built::NAME)
         .filter_map(|target| {
             Some(Dot {
                 target: target.id.clone(),
