@@ -12,6 +12,7 @@ mod descriptors;
 pub mod engine;
 pub mod error;
 pub(crate) mod group;
+pub mod introduction;
 pub mod outcome;
 mod poll_pause;
 mod poller;

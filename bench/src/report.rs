@@ -7,6 +7,7 @@ pub(crate) mod changes;
 pub(crate) mod chart;
 pub(crate) mod html;
 pub(crate) mod overview;
+pub(crate) mod pairs;
 pub(crate) mod readme;
 pub(crate) mod results;
 #[cfg(test)]

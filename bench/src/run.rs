@@ -4,6 +4,7 @@ pub(crate) mod admission;
 pub mod corpus;
 pub(crate) mod interrupt;
 pub(crate) mod lock;
+pub(crate) mod newcomers;
 pub mod options;
 pub(crate) mod progress;
 mod readings;
@@ -418,10 +419,11 @@ impl Run {
         known.expect("the cells were made from these scenarios")
     }
 
-    /// What the scenario's servers without a technique are compared with.
+    /// What the scenario's servers without a technique, and those that do something besides, are compared with.
     fn originals(&self, scenario: &Scenario) -> Originals {
         let lesser = self.record.targets.iter().filter(|target| scenario.lesser.contains(&target.id));
-        lesser.filter_map(|target| Some((target.id.clone(), target.backend?.name()))).collect()
+        let lesser = lesser.filter_map(|target| Some((target.id.clone(), target.backend?.name().to_owned())));
+        lesser.chain(scenario.pairs.iter().cloned()).collect()
     }
 
     /// The least and the most rounds of a comparison.
@@ -553,6 +555,7 @@ pub(crate) fn group(target: &Target) -> Group {
         },
         Family::Null(_) => Group::Null,
         Family::Peer if target.sends_sidecars() => Group::Sidecars,
+        Family::Peer if target.compresses() => Group::Lesser,
         Family::Peer => Group::Peers,
     }
 }

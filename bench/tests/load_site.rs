@@ -5,7 +5,7 @@
 #[expect(dead_code, reason = "other tests use the rest")]
 mod scripted;
 
-use bench::load::class::{Asks, Class, Life, Order};
+use bench::load::class::{Arrivals, Asks, Class, Life, Order, Pacing};
 use bench::load::coding::Coding;
 use bench::load::engine::Engine;
 use bench::load::error::LoadError;
@@ -13,8 +13,8 @@ use bench::load::outcome::ClassOutcome;
 use bench::load::request::{Expected, Request};
 use scripted::{BODY, EXPECTED, Then, WINDOW, class, ends_with, engine, error, only, scripted, send};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const ACCEPTS: &str = "Accept-Encoding: gzip, deflate, br, zstd\r\n";
@@ -177,6 +177,45 @@ fn chunks_that_are_none_are_errors() {
         let mut engine = engine(address, vec![browser(address, SHARE)]);
         assert_eq!(error(&only(engine.run(WINDOW, None).unwrap())), expected, "{name}");
     }
+}
+
+#[test]
+fn new_files_are_unknown_until_they_are_introduced() {
+    const FILES: usize = 12;
+    let asked = Arc::new(Mutex::new([0_u64; FILES]));
+    let counts = Arc::clone(&asked);
+    // Compresses what it is asked for the third time.
+    let address = scripted(move |stream, request| {
+        let path = request.split(' ').nth(1).unwrap().trim_start_matches('/');
+        let mut is_known = true;
+        if let Ok(number) = path.parse::<usize>() {
+            let mut counts = counts.lock().unwrap();
+            counts[number] += 1;
+            is_known = counts[number] >= 3;
+        }
+        let (fields, body) = if is_known { ("Content-Encoding: gzip\r\n", GZIPPED) } else { ("", BODY) };
+        send(stream, &coded(fields, body));
+        Then::Keep
+    });
+    let request = |number: usize| {
+        let expected = Expected { status: 200, body_bytes: BODY.len() as u64 };
+        Request::negotiated(address, &format!("/{number}"), ACCEPTS, true, expected)
+    };
+    let order = Order::Introduced { visits: 3, apart: 2 };
+    let asks = Asks::new((0..FILES).map(request).collect::<Vec<_>>(), order);
+    let pacing = Pacing::Open { per_second: 400.0, arrivals: Arrivals::Constant, steps: Vec::new() };
+    let new = Class { pacing, asks, ..class(address, Life::KeepAlive, 1) };
+    let mut engine = engine(address, vec![browser(address, SHARE), new]);
+    engine.hold_back(1, true);
+    engine.run(WINDOW, None).unwrap();
+    assert_eq!(*asked.lock().unwrap(), [0; FILES], "nobody has heard of them");
+    engine.hold_back(1, false);
+    let outcome = engine.run(Duration::from_millis(400), None).unwrap();
+    let shown = outcome.classes[1].introduction.clone().unwrap();
+    assert_eq!((shown.files, shown.coded), (FILES as u64, FILES as u64));
+    // All are due within 90 ms; who shares the machine may hold up the answers.
+    assert!(shown.all_coded_ns.is_some_and(|time| time >= 80_000_000), "{shown:?}");
+    assert!(outcome.classes[0].introduction.is_none(), "the others aren't new");
 }
 
 #[test]

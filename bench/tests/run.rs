@@ -243,6 +243,67 @@ fn the_site_is_asked_for_as_browsers_do() {
 }
 
 #[test]
+fn new_files_are_compressed_while_others_are_asked_for() {
+    let sandbox = Sandbox::new();
+    let output = sandbox.run(&[
+        "run",
+        "--targets",
+        "epoll,epoll-twin,epoll-compress-off,null-epoll,hyper",
+        "--window-ms",
+        "1200",
+        "--rounds",
+        "1",
+        "--budget",
+        "20s",
+        "--only",
+        "compression",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let folder = sandbox.result();
+    let (record, trials) = read(&folder);
+    assert_eq!(record.cells.len(), 2);
+    for cell in &record.cells {
+        let mut targets = cell.targets.clone();
+        targets.sort();
+        assert_eq!(targets, ["epoll", "epoll-compress-off", "epoll-twin"], "{}", cell.id);
+        assert!(cell.failures.is_empty(), "{:?}", cell.failures);
+    }
+    let (mut new_coded, mut hot_coded) = (0, 0);
+    for trial in &trials {
+        let what = format!("{}: {}", trial.cell, trial.target);
+        assert!(trial.errors() == 0 && trial.answers() > 0, "{what}: {:?}", trial.classes);
+        let classes = serde_json::to_value(&trial.classes).unwrap();
+        let new = &classes[1]["introduction"];
+        let visits: Vec<u64> =
+            (0..3).map(|visit| new["visits"][visit]["answers"].as_u64().unwrap()).collect();
+        assert_eq!(new["files"], 1_000, "{what}");
+        // What came in the window alone: in the warm-up, nobody has heard of them.
+        assert!(visits.iter().all(|visit| (1..600).contains(visit)), "{what}: {visits:?}");
+        assert!(visits[0] >= visits[1] && visits[1] >= visits[2], "{what}: {visits:?}");
+        let coded = new["coded"].as_u64().unwrap();
+        assert!(coded <= visits[2], "no file is compressed before its third visit: {what}: {new}");
+        let text = classes[0]["traffic"]["text"].as_object().unwrap();
+        let is_hot_coded = text.keys().any(|coding| coding != "identity");
+        if trial.target == "epoll-compress-off" {
+            assert!(coded == 0 && !is_hot_coded, "{what}: {new}, {text:?}");
+        }
+        new_coded += coded;
+        hot_coded += u64::from(is_hot_coded);
+        if trial.cell.scenario == "compress-cold" && trial.void.is_none() {
+            assert!(trial.device_read_bytes.is_none_or(|bytes| bytes > 0), "{what}");
+        }
+    }
+    // Not in every trial: on a busy machine, who compresses with the lowest priority waits for long.
+    assert!(new_coded > 0 && hot_coded > 0, "{new_coded}, {hot_coded}");
+    let summary = fs::read_to_string(folder.join("SUMMARY.md")).unwrap();
+    for said in ["until all new files had come compressed: ", "bytes of a new file's answers by its visits: "]
+    {
+        assert!(summary.contains(said), "{summary}");
+    }
+    assert!(fs::metadata(folder.join("compress-cold.svg")).is_ok());
+}
+
+#[test]
 fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
     let sandbox = Sandbox::new();
     let output = sandbox.run(&short("hot-small,common-rate,overload", &["--tier", "quick"]));

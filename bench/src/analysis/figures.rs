@@ -3,6 +3,7 @@
 use crate::analysis::measure::{Measure, latency};
 use crate::analysis::stats::{Estimate, median, median_estimate};
 use crate::load::coding::Coding;
+use crate::load::introduction::{Introduction, VISITS_MAX};
 use crate::load::outcome::{BUSY_MAX, LAG_MAX, LAG_SHARE_MAX};
 use crate::load::traffic::Traffic;
 use crate::record::trial::{Limiter, MemoryRecord, Pass, Trial};
@@ -31,6 +32,9 @@ pub(crate) struct Figures {
     /// What these bytes were, where requests left a choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<TrafficSummary>,
+    /// What came of files that were new to the server, if there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) introduction: Option<IntroductionSummary>,
     pub(crate) device_read_bytes: Option<f64>,
     /// Failures among all requests that ended.
     pub(crate) error_share: f64,
@@ -79,6 +83,18 @@ pub(crate) struct TrafficSummary {
     pub(crate) text_bytes: BTreeMap<Coding, f64>,
 }
 
+/// What came of files that were new to the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IntroductionSummary {
+    pub(crate) files: u64,
+    /// How many of them have come compressed: the median.
+    pub(crate) coded: f64,
+    /// Until the last of them came compressed, in nanoseconds: the median; null if there is a trial in which some hadn't.
+    pub(crate) all_coded_ns: Option<f64>,
+    /// Bytes of an answer's body over all trials: of first visits, second ones, and so on. Null where there was none.
+    pub(crate) bytes_per_answer: Vec<Option<f64>>,
+}
+
 /// Memory in bytes: medians over the trials.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct MemorySummary {
@@ -118,6 +134,7 @@ impl Figures {
             calls: CallsPerRequest::of(mine()),
             wire_bytes: all(&|trial| trial.main_class()?.wire_bytes_per_answer),
             traffic: TrafficSummary::of(&counted),
+            introduction: IntroductionSummary::of(&counted),
             device_read_bytes: all(&|trial| per_answer(trial, trial.device_read_bytes)),
             error_share: errors,
             unanswered_share: unanswered,
@@ -266,6 +283,27 @@ impl TrafficSummary {
 
     pub(crate) fn wire_bytes(&self) -> f64 {
         self.head_bytes + self.picture_bytes + self.text_bytes.values().sum::<f64>()
+    }
+}
+
+impl IntroductionSummary {
+    fn of(trials: &[&Trial]) -> Option<IntroductionSummary> {
+        fn one(trial: &Trial) -> Option<&Introduction> {
+            trial.classes.iter().find_map(|class| class.introduction.as_ref())
+        }
+        let all: Vec<&Introduction> = trials.iter().map(|trial| one(trial)).collect::<Option<_>>()?;
+        let bytes = |visit: usize| {
+            let sent = || all.iter().filter_map(|introduction| introduction.visits.get(visit));
+            let answers: u64 = sent().map(|sent| sent.answers).sum();
+            let bytes: u64 = sent().map(|sent| sent.body_bytes).sum();
+            (answers > 0).then(|| bytes as f64 / answers as f64)
+        };
+        Some(IntroductionSummary {
+            files: all.first()?.files,
+            coded: middle(trials, &|trial| Some(one(trial)?.coded as f64))?,
+            all_coded_ns: middle(trials, &|trial| Some(one(trial)?.all_coded_ns? as f64)),
+            bytes_per_answer: (0..VISITS_MAX).map(bytes).collect(),
+        })
     }
 }
 

@@ -119,6 +119,8 @@ pub struct Asks {
     order: Order,
     /// For [`Order::Weighted`]: the share of the requests up to each one, rising to 1.
     cumulative: Arc<[f64]>,
+    /// For [`Order::Introduced`]: the requests that introduce.
+    introduction: Arc<[usize]>,
     conditional: f64,
 }
 
@@ -129,6 +131,14 @@ pub enum Order {
     InTurn,
     /// Drawn by these weights, one per request: any scale, none below 0, not all of them 0.
     Weighted(Vec<f64>),
+    /// As files become known to the world: one after another, each so often at first, with so many others' beginnings
+    /// between two visits. Then in turn.
+    Introduced {
+        /// How often each is asked for until it is known; at least once.
+        visits: usize,
+        /// How many others begin between two visits.
+        apart: usize,
+    },
     /// Each at most once in the life of the engine. Then the class stops, and its outcome says so.
     Once,
 }
@@ -139,13 +149,18 @@ impl Asks {
         let requests = requests.into();
         assert!(!requests.is_empty(), "a class asks for something");
         let cumulative = match &order {
-            Order::InTurn | Order::Once => Vec::new(),
+            Order::InTurn | Order::Introduced { .. } | Order::Once => Vec::new(),
             Order::Weighted(weights) => {
                 assert_eq!(weights.len(), requests.len(), "each request has a weight");
                 cumulative(weights)
             }
         };
-        Asks { requests, order, cumulative: cumulative.into(), conditional: 0.0 }
+        let introduction = match order {
+            Order::Introduced { visits, apart } => introduction(requests.len(), visits, apart),
+            Order::InTurn | Order::Weighted(_) | Order::Once => Vec::new(),
+        };
+        let (cumulative, introduction) = (cumulative.into(), introduction.into());
+        Asks { requests, order, cumulative, introduction, conditional: 0.0 }
     }
 
     /// This share of the requests asks whether the file is still the one that came last, with the validators that came
@@ -167,6 +182,11 @@ impl Asks {
         self.conditional > 0.0
     }
 
+    /// Whether it introduces what it asks for.
+    pub(crate) fn introduces(&self) -> bool {
+        matches!(self.order, Order::Introduced { .. })
+    }
+
     /// The same request again and again.
     pub fn one(request: Request) -> Asks {
         Asks::new([request], Order::InTurn)
@@ -175,6 +195,17 @@ impl Asks {
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
     }
+}
+
+/// The numbers of `count` requests, each `visits` times, `apart` beginnings after its last visit.
+fn introduction(count: usize, visits: usize, apart: usize) -> Vec<usize> {
+    assert!(visits > 0, "each is asked for");
+    let beginnings = count + apart * (visits - 1);
+    let due = |begun: usize| {
+        let visit = move |visit: usize| begun.checked_sub(visit * apart);
+        (0..visits).filter_map(visit).filter(move |number| *number < count)
+    };
+    (0..beginnings).flat_map(due).collect()
 }
 
 fn cumulative(weights: &[f64]) -> Vec<f64> {
@@ -220,6 +251,12 @@ impl Picker {
                 let picked = self.next;
                 self.next = if picked + 1 == count { 0 } else { picked + 1 };
                 Some(picked)
+            }
+            Order::Introduced { .. } => {
+                let picked = self.next;
+                self.next += 1;
+                let known = |picked| (picked - self.asks.introduction.len()) % count;
+                Some(self.asks.introduction.get(picked).copied().unwrap_or_else(|| known(picked)))
             }
             Order::Weighted(_) => {
                 let draw = self.random.fraction();
@@ -270,6 +307,20 @@ mod tests {
         assert_eq!((picker.pick(), picker.pick(), picker.is_used_up()), (Some(0), Some(1), false));
         picker.begin(Random::new(2));
         assert_eq!((picker.pick(), picker.is_used_up(), picker.pick()), (Some(2), true, None));
+    }
+
+    #[test]
+    fn what_is_introduced_is_visited_while_others_begin() {
+        let mut picker = picker(4, Order::Introduced { visits: 3, apart: 2 });
+        let picked: Vec<_> = (0..20).map_while(|_| picker.pick()).collect();
+        assert_eq!(
+            picked[..12],
+            [0, 1, 2, 0, 3, 1, 2, 0, 3, 1, 2, 3],
+            "each three times, two beginnings apart"
+        );
+        assert_eq!(picked[12..], [0, 1, 2, 3, 0, 1, 2, 3], "then in turn");
+        picker.begin(Random::new(1));
+        assert_eq!((picker.pick(), picker.pick()), (Some(0), Some(1)));
     }
 
     #[test]

@@ -178,6 +178,13 @@ impl Engine {
         self
     }
 
+    /// Whether class number `class`, an open loop, keeps still in the runs that follow.
+    pub fn hold_back(&mut self, class: usize, is_held_back: bool) {
+        let group = &mut self.groups[class];
+        assert!(matches!(group.class.pacing, Pacing::Open { .. }), "only a schedule is held back");
+        group.is_held_back = is_held_back;
+    }
+
     /// Lets all classes ask for as long as `window`, then waits for the answers that are still owed; slow
     /// readers' aren't waited for, but go on in the next run. `timeline` is the length of the slices in which
     /// answers are counted, too. Called again, it goes on with the same connections, and with the next of the

@@ -2,6 +2,7 @@
 
 use crate::load::class::{Class, Pacing, Picker, ReadPace};
 use crate::load::error::LoadError;
+use crate::load::introduction::Introductions;
 use crate::load::outcome::{ClassOutcome, record};
 use crate::load::remembered::Remembered;
 use crate::load::request::Request;
@@ -84,6 +85,10 @@ pub(crate) struct Group {
     pub(crate) waiting: VecDeque<Instant>,
     start: Instant,
     slice: Option<Duration>,
+    /// Whether it keeps still, whatever the others do.
+    pub(crate) is_held_back: bool,
+    /// Of a class that introduces what it asks for.
+    introductions: Option<Introductions>,
     pub(crate) shown: ClassOutcome,
 }
 
@@ -106,6 +111,8 @@ impl Group {
             waiting: VecDeque::new(),
             start: Instant::now(),
             slice: None,
+            is_held_back: false,
+            introductions: None,
         }
     }
 
@@ -119,10 +126,10 @@ impl Group {
     ) {
         self.picker.begin(picks);
         self.schedule = match &self.class.pacing {
-            Pacing::Open { per_second, arrivals, steps } => {
+            Pacing::Open { per_second, arrivals, steps } if !self.is_held_back => {
                 Some(Schedule::new(*per_second, *arrivals, steps, window, times))
             }
-            Pacing::Closed | Pacing::Idle => None,
+            Pacing::Open { .. } | Pacing::Closed | Pacing::Idle => None,
         };
         self.free.clear();
         self.waiting.clear();
@@ -131,6 +138,8 @@ impl Group {
         self.shown = ClassOutcome::new(&self.class.name, self.schedule.is_some());
         let is_negotiated = self.class.asks.requests()[0].choice().is_some();
         self.shown.traffic = is_negotiated.then(Traffic::default);
+        let asks = &self.class.asks;
+        self.introductions = asks.introduces().then(|| Introductions::new(asks.requests().len()));
         self.note_used_up();
     }
 
@@ -208,6 +217,9 @@ impl Group {
                 self.picker.asks().requests()[ask.request].choice().is_some_and(|choice| choice.is_text);
             traffic.note(answer, is_text);
         }
+        if let Some(introductions) = &mut self.introductions {
+            introductions.note(ask.request, answer, now.saturating_duration_since(self.start));
+        }
         self.note_time(ask, now);
         if let Some(slice) = self.slice {
             let number = (now - self.start).as_nanos() / slice.as_nanos().max(1);
@@ -244,6 +256,7 @@ impl Group {
                 record(response, end.saturating_duration_since(intended));
             }
         }
+        self.shown.introduction = self.introductions.take().map(Introductions::shown);
         std::mem::replace(&mut self.shown, ClassOutcome::new(&self.class.name, false))
     }
 }

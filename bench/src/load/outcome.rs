@@ -1,6 +1,7 @@
 //! What one stretch of load has shown.
 
 use crate::load::error::LoadError;
+use crate::load::introduction::Introduction;
 use crate::load::traffic::Traffic;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
@@ -66,6 +67,9 @@ pub struct ClassOutcome {
     pub wire_bytes: u64,
     /// How they were coded, where requests leave a choice.
     pub traffic: Option<Traffic>,
+    /// What has come of files that were new, for a class that introduces them. Of several engines, that of the first: each
+    /// has introduced all of them.
+    pub introduction: Option<Introduction>,
     /// Open loop: requests that were due in the window. Else: requests that were sent.
     pub offered: u64,
     /// Open loop: of those, the ones that never found a free connection before the window ended.
@@ -146,6 +150,7 @@ impl ClassOutcome {
             errors: BTreeMap::new(),
             wire_bytes: 0,
             traffic: None,
+            introduction: None,
             offered: 0,
             unanswered: 0,
             reopened: 0,

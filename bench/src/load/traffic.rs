@@ -25,7 +25,7 @@ pub struct Sent {
 }
 
 impl Sent {
-    fn add(&mut self, other: Sent) {
+    pub(crate) fn add(&mut self, other: Sent) {
         self.answers += other.answers;
         self.body_bytes += other.body_bytes;
     }

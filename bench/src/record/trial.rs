@@ -2,6 +2,7 @@
 //!
 //! Times are in nanoseconds, sizes in bytes. What this machine can't measure is `None`, and `unmeasured` says why.
 
+use crate::load::introduction::Introduction;
 use crate::load::traffic::Traffic;
 use crate::machine::disturbance::Disturbance;
 use crate::machine::placement::Thread;
@@ -137,6 +138,9 @@ pub struct ClassFigures {
     /// How the answers were coded; null where requests leave no choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) traffic: Option<Traffic>,
+    /// What came of files that were new to the server; null where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) introduction: Option<Introduction>,
     /// From the departure of a request to the last byte of its answer.
     pub(crate) service: Option<Latency>,
     /// From the moment at which the schedule wanted it to depart; null in a closed loop.
@@ -253,6 +257,7 @@ pub(crate) mod tests {
             answers_per_second: rate,
             wire_bytes_per_answer: Some(1_300.0),
             traffic: None,
+            introduction: None,
             service: Some(Latency {
                 p50_ns: Some(500_000),
                 p90_ns: Some(550_000),

@@ -5,7 +5,7 @@ use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{Claim, Ratio, Verdict, judge};
 use crate::record::trial::{CellId, Trial};
 use crate::record::{Family, Record, TargetRecord};
-use crate::report::wording;
+use crate::report::{pairs, wording};
 use crate::run::scenario::Scenario;
 use crate::server::built;
 
@@ -121,6 +121,12 @@ impl<'a> Results<'a> {
             .collect();
         let baseline = self.baseline(verdict)?;
         let others = ours.iter().filter(|target| target.id != baseline);
+        if !scenario.pairs.is_empty() {
+            // Who does nothing besides isn't the better server for it, so the best peer is no measure.
+            let sentences = pairs::sentences(self, verdict, scenario);
+            let numbers = numbers.join(", ");
+            return Some(Finding { scenario, cell: &verdict.cell, numbers, sentences });
+        }
         let mut sentences: Vec<String> = if scenario.lesser.is_empty() {
             others.filter_map(|target| self.sentence(verdict, &target.id, baseline)).collect()
         } else {

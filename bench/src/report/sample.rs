@@ -4,6 +4,7 @@
 //! values that the machine can't measure.
 
 use crate::load::coding::Coding;
+use crate::load::introduction::Introduction;
 use crate::load::outcome::histogram;
 use crate::load::traffic::{Sent, Traffic};
 use crate::machine::disturbance::Disturbance;
@@ -89,9 +90,9 @@ const MODELS: [(&str, Model); 15] = [
 /// A target's own model, or that of its backend with what its variant costs on top.
 fn model(id: &str) -> Model {
     let known = |name: &str| MODELS.iter().find(|(known, _)| *known == name).map(|(_, model)| *model);
-    if let Some(model) =
-        known(id).or_else(|| known(id.trim_end_matches("-sidecars").trim_end_matches("-deflate")))
-    {
+    let variants = ["-sidecars", "-deflate", "-gzip", "-encode"];
+    let plain = variants.into_iter().find_map(|variant| id.strip_suffix(variant)).unwrap_or(id);
+    if let Some(model) = known(plain) {
         return model;
     }
     let (backend, variant) = id.split_once('-').unwrap();
@@ -221,6 +222,8 @@ impl Maker {
             Files::Large => 10_240.0,
             Files::Mix => 14.0,
             Files::Site => 12.0,
+            Files::New => 39.0,
+            Files::Pages => 4.0,
         };
         let mut cpu = (base + per_kib * (kib - 1.0))
             * drift
@@ -299,6 +302,7 @@ impl Maker {
         };
         let p99 = match load.scenario.name.as_str() {
             "hot-under-cold" => under_cold,
+            "compress" | "compress-cold" if id == "nginx-gzip" => middle * 20.0,
             "slow-readers" if id == "blocking" => 600_000.0 + 300.0 * value.unwrap_or(0.0),
             _ => middle * 2.4,
         };
@@ -317,7 +321,8 @@ impl Maker {
         } else {
             self.timeline(load, offered.unwrap_or(0.0), capacity)
         };
-        let traffic = (class.files == Files::Site).then(|| traffic(id, answers));
+        let traffic = class.files.are_negotiated().then(|| traffic(id, answers));
+        let introduction = (class.files == Files::New).then(|| introduction(id));
         let wire_bytes =
             traffic.as_ref().map_or(1_290.0 * answers as f64, |traffic| traffic.wire_bytes() as f64);
         let fails = id == "caddy" && load.scenario.name == "overload";
@@ -331,6 +336,7 @@ impl Maker {
             answers_per_second: rate,
             wire_bytes_per_answer: (answers > 0).then(|| wire_bytes / answers as f64),
             traffic,
+            introduction,
             response: offered.and(latency.clone()),
             service: latency,
             lag_p99_ns: offered.map(|_| 9_000),
@@ -353,6 +359,20 @@ impl Maker {
         }
         timeline
     }
+}
+
+/// Some compress a file on its way, some after two visits, some never.
+fn introduction(id: &str) -> Introduction {
+    let (files, small, large) = (1_000, 11_000, 39_000);
+    let all = |bytes: u64| Sent { answers: files, body_bytes: files * bytes };
+    let (coded, visits) = match id {
+        "nginx-gzip" | "caddy-encode" => (files, [small, small, small, small]),
+        _ if id.contains("off") || !id.starts_with(['b', 'e', 'u']) => (0, [large, large, large, large]),
+        "uring" => (files - 13, [large, large, small, small]),
+        _ => (files, [large, large, small, small]),
+    };
+    let all_coded_ns = (coded == files).then_some(7_610_000_000);
+    Introduction { files, coded, all_coded_ns, visits: visits.map(all).to_vec() }
 }
 
 /// A third of the answers are 304; of the rest six in ten are text.

@@ -174,10 +174,12 @@ fn problems_of_names(name: &str, document: &str) -> Vec<String> {
 #[test]
 fn every_picture_is_well_formed_and_its_labels_keep_apart() {
     let mut found = Vec::new();
-    for plan in [Plan::default(), Plan { everybody: false, ..Plan::default() }, quick(), ablation()] {
+    let compression = Plan { tier: Tier::Full, only: COMPRESSION, ..Plan::default() };
+    let small = Plan { everybody: false, ..Plan::default() };
+    for plan in [Plan::default(), small, quick(), ablation(), compression] {
         let sample = sample(plan);
         let gallery = chart::draw(&sample.results());
-        assert!(gallery.undrawn.is_empty(), "{:?}", gallery.undrawn);
+        assert!(plan.only == COMPRESSION || gallery.undrawn.is_empty(), "{:?}", gallery.undrawn);
         let mut names: Vec<&str> = gallery.pictures.iter().map(|picture| picture.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
@@ -216,6 +218,66 @@ fn techniques_are_compared_with_the_server_that_has_them() {
     let gallery = chart::draw(&results);
     let picture = gallery.pictures.iter().find(|picture| picture.name == "ablation").unwrap();
     assert!(picture.file.contains("uring, plain"), "a row per server");
+}
+
+const COMPRESSION: &[&str] = &["compress", "compress-cold"];
+
+/// A run of both scenarios about compression.
+fn compression(noise: f64) -> Sample {
+    sample(Plan { tier: Tier::Full, only: COMPRESSION, noise, ..Plan::default() })
+}
+
+#[test]
+fn what_a_server_does_besides_is_compared_with_itself_without() {
+    let sample = compression(0.015);
+    let results = sample.results();
+    let findings = results.findings();
+    assert_eq!(findings.len(), 2);
+    for finding in findings {
+        let said = finding.sentences.join("\n");
+        for pair in &finding.scenario.pairs {
+            let (with, without) = (results.label(&pair.0), results.label(&pair.1));
+            let is_theirs = |line: &&String| line.contains(with) && line.contains(without);
+            assert!(finding.sentences.iter().any(|line| is_theirs(&line)), "{with}, {without}: {said}");
+        }
+        let answer = finding.sentences.last().unwrap();
+        assert!(answer.contains("; on the request's way it grows in nginx, gzip "), "{answer}");
+        assert!(!answer.contains("caddy"), "{answer}");
+        assert!(said.contains("uring not yet (987 of 1,000); "), "{said}");
+        assert!(said.contains("epoll, uncompressed never; "), "{said}");
+        assert!(said.contains("nginx, gzip 7.61\u{a0}s"), "{said}");
+        assert!(
+            said.contains("blocking: first 38.1\u{a0}KiB, second 38.1\u{a0}KiB, third 10.7\u{a0}KiB"),
+            "{said}"
+        );
+        assert!(!said.contains("best peer"), "{said}");
+    }
+}
+
+#[test]
+fn an_answer_claims_no_more_than_the_intervals_do() {
+    let answer = |noise: f64, p99: &dyn Fn(&str, u64) -> u64| {
+        let mut sample = compression(noise);
+        for trial in &mut sample.trials {
+            let latency = trial.classes[0].response.as_mut().unwrap();
+            latency.p99_ns = latency.p99_ns.map(|measured| p99(&trial.target, measured));
+        }
+        sample.results().findings()[0].sentences.last().unwrap().clone()
+    };
+    let vague = answer(0.4, &|_, measured| measured);
+    assert!(vague.starts_with("not that it shows: ") && vague.contains(" and none by more than "), "{vague}");
+    let same = answer(0.015, &|_, _| 400_000);
+    assert!(
+        same.starts_with("no: the p99 latency stays within ±2\u{a0}% of what it is without, in "),
+        "{same}"
+    );
+    assert!(!same.contains("grows"), "{same}");
+    let mut busy = compression(0.015);
+    busy.trials.iter_mut().for_each(|trial| trial.client_busy = 0.99);
+    let unknown = busy.results().findings()[0].sentences.last().unwrap().clone();
+    assert_eq!(unknown, "no verdict; blocking: the client was the limit");
+    let stalls = answer(0.015, &|id, _| if id == "uring" { 1_200_000 } else { 400_000 });
+    assert_eq!(stalls, "yes: the p99 latency grows in uring 3.00× [3.00, 3.00]");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::load::coding::Coding;
 use crate::load::request::Sha256Bytes;
 use crate::machine::placement;
 use crate::random::Random;
+use crate::run::newcomers;
 use crate::run::scenario::Files;
 use crate::run::site::{self, Kind, SiteFile, sidecars};
 use rustix::fs::{Advice, fadvise, statvfs, syncfs};
@@ -42,7 +43,7 @@ pub struct CorpusFile {
     /// Its share of the requests for its set, unnormalised.
     pub(crate) weight: f64,
     pub(crate) digest: Sha256Bytes,
-    /// What it is, for a file of the site: then it is asked for as browsers do.
+    /// What it is, for files of sets that browsers ask for.
     pub(crate) kind: Option<Kind>,
 }
 
@@ -73,8 +74,11 @@ impl Corpus {
     }
 
     fn write(&self, files: Files, seed: u64) -> Result<Vec<CorpusFile>> {
-        if files == Files::Site {
-            return self.write_site(seed);
+        match files {
+            Files::Site => return self.write_site(seed),
+            Files::New => return self.write_text(&newcomers::new_files(seed)),
+            Files::Pages => return self.write_text(&newcomers::pages(seed)),
+            Files::Small | Files::Medium | Files::Large | Files::Mix | Files::Cold => {}
         }
         let plan = plan(files);
         let missing = |path: &str, bytes: u64| {
@@ -138,13 +142,33 @@ impl Corpus {
         Ok(written.into_iter().map(|(_, file)| file.entry).collect())
     }
 
-    /// Writes a file of the site and its sidecars, unless they are there.
-    fn write_page(&self, file: &SiteFile) -> io::Result<Written> {
+    /// Writes text that nothing compressed lies beside.
+    fn write_text(&self, plan: &[SiteFile]) -> Result<Vec<CorpusFile>> {
+        let missing = plan.iter().filter(|file| !self.root.join(&file.path).exists());
+        self.require_room(missing.map(|file| file.bytes as u64).sum())?;
+        let write = |file: &SiteFile| -> io::Result<CorpusFile> {
+            let content = self.write_content(file)?;
+            date(&self.root.join(&file.path))?;
+            Ok(entry(file, &content))
+        };
+        let doing = |file: &SiteFile| format!("write the file {}", self.root.join(&file.path).display());
+        plan.iter().map(|file| write(file).map_err(Failure::context(doing(file)))).collect()
+    }
+
+    /// Writes a file, unless it is there, and returns what it says.
+    fn write_content(&self, file: &SiteFile) -> io::Result<Vec<u8>> {
         let content = file.content();
         let whole = self.root.join(&file.path);
         if !fs::read(&whole).is_ok_and(|found| found == content) {
             put(&whole, &content)?;
         }
+        Ok(content)
+    }
+
+    /// Writes a file of the site and its sidecars, unless they are there.
+    fn write_page(&self, file: &SiteFile) -> io::Result<Written> {
+        let content = self.write_content(file)?;
+        let whole = self.root.join(&file.path);
         let is_coded = file.kind.is_text() && content.len() >= sidecars::BYTES_MIN;
         let bytes = content.len() as u64;
         let is_there = |coding: Coding| {
@@ -156,9 +180,7 @@ impl Corpus {
                 put(&sidecars::path(&whole, coding), &sidecars::coded(coding, &content)?)?;
             }
         }
-        let digest = Sha256::digest(&content).into();
-        let entry =
-            CorpusFile { path: file.path.clone(), bytes, weight: file.weight, digest, kind: Some(file.kind) };
+        let entry = entry(file, &content);
         Ok(Written { entry, lacks_zstd: is_coded && !is_there(Coding::Zstd) })
     }
 
@@ -209,7 +231,7 @@ impl Corpus {
         };
         if resident > 0 {
             return Err(Failure::new(format!(
-                "{resident} bytes of the cold files stay in the page cache of {}; name a folder on a local disk with --corpus",
+                "{resident} bytes of files that should be cold stay in the page cache of {}; name a folder on a local disk with --corpus",
                 self.root.display()
             )));
         }
@@ -244,6 +266,16 @@ struct Written {
     entry: CorpusFile,
     /// Whether it is to be compressed by zstd(1).
     lacks_zstd: bool,
+}
+
+fn entry(file: &SiteFile, content: &[u8]) -> CorpusFile {
+    CorpusFile {
+        path: file.path.clone(),
+        bytes: content.len() as u64,
+        weight: file.weight,
+        digest: Sha256::digest(content).into(),
+        kind: Some(file.kind),
+    }
 }
 
 /// Gives a file and its sidecars the time at which the site was built: servers compare them.
@@ -292,7 +324,7 @@ fn plan(files: Files) -> Vec<(String, u64, f64)> {
             }
             plan
         }
-        Files::Site => unreachable!("the site has a plan of its own"),
+        Files::Site | Files::New | Files::Pages => unreachable!("text has plans of its own"),
     }
 }
 
@@ -388,6 +420,21 @@ mod tests {
         assert!(modified(&whole) < SystemTime::now() - Duration::from_secs(3_600));
         corpus.write_page(&picture).unwrap();
         assert!(!sidecars::path(&folder.path().join(&picture.path), Coding::Gzip).exists());
+    }
+
+    #[test]
+    fn nothing_lies_beside_new_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let corpus = Corpus { root: folder.path().to_owned(), sets: BTreeMap::new() };
+        let plan = newcomers::pages(5);
+        let entries = corpus.write_text(&plan).unwrap();
+        assert_eq!(entries, corpus.write_text(&plan).unwrap());
+        for entry in &entries {
+            let found = fs::read(folder.path().join(&entry.path)).unwrap();
+            assert_eq!((found.len() as u64, Sha256::digest(&found).into()), (entry.bytes, entry.digest));
+            assert!(entry.kind.is_some_and(Kind::is_text));
+        }
+        assert_eq!(fs::read_dir(folder.path().join("pages")).unwrap().count(), newcomers::PAGES);
     }
 
     #[test]

@@ -14,8 +14,9 @@ const NARROW: f64 = 0.015;
 /// What ratios relate to while a run goes on; any target would do that takes part everywhere.
 const REFERENCE: &str = "epoll";
 
-/// Servers without a technique, each with the backend it is compared with instead of the reference.
-pub(crate) type Originals = BTreeMap<String, &'static str>;
+/// Servers that are compared with another one than the reference: those without a technique with their backend, those
+/// that do something besides with themselves without it.
+pub(crate) type Originals = BTreeMap<String, String>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Budget {
@@ -51,7 +52,8 @@ pub(crate) fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals:
     };
     let targets: BTreeSet<&str> = mine.iter().map(|trial| trial.target.as_str()).collect();
     targets.into_iter().filter(|target| *target != REFERENCE).all(|target| {
-        let (above, below) = (values(target), values(originals.get(target).unwrap_or(&REFERENCE)));
+        let (above, below) =
+            (values(target), values(originals.get(target).map_or(REFERENCE, String::as_str)));
         let pairs: Vec<(f64, f64)> =
             above.iter().filter_map(|(round, above)| Some((*above, *below.get(round)?))).collect();
         let Some(interval) = ratio_estimate(&pairs).and_then(|estimate| estimate.interval) else {
@@ -86,8 +88,9 @@ mod tests {
         trials.retain(|trial| trial.target == "uring");
         let lesser = trials.iter().map(|trial| Trial { target: "uring-plain".to_owned(), ..trial.clone() });
         let both: Vec<Trial> = lesser.chain(trials.clone()).collect();
-        let originals = |of: &'static str| {
-            Originals::from([("uring-plain".to_owned(), of), ("uring".to_owned(), "uring")])
+        let originals = |original: &str| {
+            let of = |id: &str, original: &str| (id.to_owned(), original.to_owned());
+            Originals::from([of("uring-plain", original), of("uring", "uring")])
         };
         let metric = Metric::CpuPerRequest;
         assert!(super::enough(&cell, metric, &both, &originals("uring")));

@@ -46,6 +46,10 @@ pub(crate) struct Scenario {
     /// Which take part besides, by their names; what they do without is what the scenario asks about.
     #[serde(default)]
     pub(crate) lesser: Vec<String>,
+    /// Which take part besides, by their names, two by two: a server that does something beside answering, and the same
+    /// server without that. The scenario asks whether anybody notices.
+    #[serde(default)]
+    pub(crate) pairs: Vec<(String, String)>,
     /// What varies; none for a scenario of a single point.
     #[serde(default)]
     pub(crate) axis: Option<Axis>,
@@ -112,7 +116,7 @@ pub(crate) enum Group {
     Peers,
     /// The same, set up to send what was compressed beforehand.
     Sidecars,
-    /// The backends without a technique; scenarios name them one by one.
+    /// The backends without a technique, and peers that compress on the way; scenarios name them one by one.
     Lesser,
 }
 
@@ -195,9 +199,21 @@ pub enum Files {
     Mix,
     /// Many files of 16 KiB, evicted from the page cache before, each asked for once.
     Cold,
+    /// A thousand text files of 10 to 100 KiB that nobody has asked for before the window: one after another, three times
+    /// each, in whatever coding; then in turn.
+    New,
+    /// A few text files of 4 KiB in turn, in whatever coding.
+    Pages,
     /// The files of a site, by Zipf's law, as browsers ask for them: in any coding, and one time in three whether the
     /// file is still the same.
     Site,
+}
+
+impl Files {
+    /// Whether they are asked for as browsers do, so that the server chooses a coding.
+    pub(crate) const fn are_negotiated(self) -> bool {
+        matches!(self, Files::New | Files::Pages | Files::Site)
+    }
 }
 
 /// A stretch of the window with a rate of its own.
@@ -301,7 +317,10 @@ impl Scenario {
     }
 
     pub(crate) fn asks_for(&self, group: Group, id: &str) -> bool {
-        self.targets.contains(&group) || self.lesser.iter().any(|name| name == id)
+        let is_in = |pair: &(String, String)| pair.0 == id || pair.1 == id;
+        self.targets.contains(&group)
+            || self.lesser.iter().any(|name| name == id)
+            || self.pairs.iter().any(is_in)
     }
 
     /// The effort in this tier: its own, or that of the nearest tier that has one. So `--only` finds every
@@ -407,6 +426,19 @@ mod tests {
             let target = catalogue::named(name).unwrap_or_else(|| panic!("no target {name}"));
             assert!(!target.settings().unwrap().has_every_technique() || name.contains("-cache-"), "{name}");
         }
+        let pairs: Vec<(String, String)> =
+            all().unwrap().into_iter().flat_map(|scenario| scenario.pairs).collect();
+        for (with, without) in &pairs {
+            assert!(
+                catalogue::named(with).is_some() && catalogue::named(without).is_some(),
+                "{with}, {without}"
+            );
+        }
+        let asked: BTreeSet<&str> = asked
+            .iter()
+            .chain(pairs.iter().flat_map(|(with, without)| [with, without]))
+            .map(String::as_str)
+            .collect();
         for target in catalogue::catalogue() {
             let lesser = target.settings().is_some_and(|settings| !settings.has_every_technique());
             assert!(!lesser || asked.contains(target.id()), "nobody asks about {target}");

@@ -61,11 +61,11 @@ pub(crate) struct SiteFile {
     /// Its share of the requests, unnormalised.
     pub(crate) weight: f64,
     /// What its content follows from.
-    seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl Kind {
-    const fn ending(self) -> &'static str {
+    pub(crate) const fn ending(self) -> &'static str {
         match self {
             Kind::Html => "html",
             Kind::Css => "css",

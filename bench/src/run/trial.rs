@@ -39,9 +39,14 @@ const BUSY_MIN: f64 = 0.9;
 pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Of the requests for the site, so many ask whether the file is still the same, as browsers do after a while.
 const CONDITIONAL_SHARE: f64 = 1.0 / 3.0;
-/// Of the site, so many of the most popular files, and one in so many of all, are looked at after each window.
+/// Where the server chooses a coding, so many of the most popular files, and one in so many of all, are looked at after each window.
 const LOOKED_AT: usize = 32;
 const LOOKED_AT_ONE_IN: usize = 50;
+/// Each new file is asked for so often before it counts as known: what a server keeps of a file that is asked for twice
+/// shows in the third answer.
+const VISITS: usize = 3;
+/// So many others begin meanwhile.
+const APART: usize = 16;
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
@@ -66,8 +71,8 @@ pub(crate) struct Setting<'a> {
 pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let spun = spin(setting.placement.server).ok();
-    if setting.uses(Files::Cold) {
-        setting.corpus.evict(Files::Cold)?;
+    for files in setting.cold() {
+        setting.corpus.evict(files)?;
     }
     let counting = match pass {
         Pass::Timing => Counting::Cost,
@@ -119,8 +124,7 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     if setting.placement.is_apart() {
         engine = engine.with_busy_polling();
     }
-    let site = setting.site();
-    if let Some((class, entries)) = site {
+    if let Some((class, entries)) = setting.class_of(Files::Site) {
         // From here on the client has seen every file once, as a browser that returns.
         let all: Vec<usize> = (0..entries.len()).collect();
         engine.ask_once(class, &all).map_err(Failure::context(target))?;
@@ -128,7 +132,10 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let warm_up = Duration::from_millis(effort.warm_up_ms);
     let window = Duration::from_millis(scenario.window_ms(setting.tier));
     let window = if pass == Pass::Counting { window.min(COUNTING_WINDOW_MAX) } else { window };
+    let new = setting.class_of(Files::New).map(|(class, _)| class);
+    new.into_iter().for_each(|class| engine.hold_back(class, true));
     engine.run(warm_up, None).map_err(Failure::context(target))?;
+    new.into_iter().for_each(|class| engine.hold_back(class, false));
     let reads_before = server.device_reads();
     let calls_before = (pass == Pass::Counting).then(|| server.calls());
     let before = server.cost()?;
@@ -142,7 +149,7 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
         reads_before.zip(server.device_reads()).map(|(before, later)| later.saturating_sub(before));
     let busy = cost.cpu + outcome.client_cpu;
     let disturbance = account.zip(later).and_then(|(account, later)| account.until(later, busy));
-    if let Some((class, entries)) = site {
+    for (class, entries) in setting.negotiated() {
         let popular = 0..LOOKED_AT.min(entries.len());
         let others = (popular.end..entries.len()).step_by(LOOKED_AT_ONE_IN);
         let numbers: Vec<usize> = popular.chain(others).collect();
@@ -170,12 +177,33 @@ impl Setting<'_> {
         self.scenario.classes.iter().any(|class| class.files == files)
     }
 
-    /// The number of the class that asks for the site, and its files.
-    fn site(&self) -> Option<(usize, &[CorpusFile])> {
-        let mut present =
+    /// The sets that have to be read from the device.
+    fn cold(&self) -> impl Iterator<Item = Files> {
+        let is_cold = |files: &Files| match files {
+            Files::Cold => self.uses(Files::Cold),
+            Files::New => self.uses(Files::New) && self.scenario.slow_disk,
+            _ => false,
+        };
+        [Files::Cold, Files::New].into_iter().filter(is_cold)
+    }
+
+    /// What each class asks for, by its number in the engine.
+    fn present(&self) -> impl Iterator<Item = (usize, Files)> {
+        let present =
             self.scenario.classes.iter().filter(|class| whole(class.connections.at(self.value)) > 0);
-        let class = present.position(|class| class.files == Files::Site)?;
-        Some((class, self.corpus.entries(Files::Site)))
+        present.map(|class| class.files).enumerate()
+    }
+
+    /// The number of the class that asks for these files, and they.
+    fn class_of(&self, files: Files) -> Option<(usize, &[CorpusFile])> {
+        let (class, _) = self.present().find(|(_, asked)| *asked == files)?;
+        Some((class, self.corpus.entries(files)))
+    }
+
+    /// The numbers of the classes that leave the coding to the server, and their files.
+    fn negotiated(&self) -> impl Iterator<Item = (usize, &[CorpusFile])> {
+        let negotiated = self.present().filter(|(_, files)| files.are_negotiated());
+        negotiated.map(|(class, files)| (class, self.corpus.entries(files)))
     }
 
     /// The scenario's classes for this target, those without a connection left out.
@@ -237,7 +265,8 @@ impl Setting<'_> {
 pub fn asks(entries: &[CorpusFile], files: Files, address: SocketAddr) -> Asks {
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let order = match files {
-        Files::Small | Files::Medium | Files::Large => Order::InTurn,
+        Files::Small | Files::Medium | Files::Large | Files::Pages => Order::InTurn,
+        Files::New => Order::Introduced { visits: VISITS, apart: APART },
         Files::Mix | Files::Site => Order::Weighted(entries.iter().map(|entry| entry.weight).collect()),
         Files::Cold => Order::Once,
     };
@@ -355,11 +384,24 @@ impl Setting<'_> {
 
     /// Rule 17: why cold files weren't cold.
     fn warm(&self, trial: &Trial, outcome: &Outcome) -> Option<&'static str> {
-        let cold = outcome.class("cold").filter(|_| self.uses(Files::Cold))?;
-        if cold.used_up {
-            return Some("all cold files were read before the window was over");
+        let mut wanted = 0;
+        for files in self.cold() {
+            let (number, entries) = self.class_of(files)?;
+            let class = outcome.classes.get(number)?;
+            if class.used_up {
+                return Some("all cold files were read before the window was over");
+            }
+            wanted += match &class.introduction {
+                None => entries.first()?.bytes * class.answers,
+                Some(introduction) => {
+                    let all: u64 = entries.iter().map(|entry| entry.bytes).sum();
+                    all * introduction.visits.first()?.answers / introduction.files.max(1)
+                }
+            };
         }
-        let wanted = self.corpus.entries(Files::Cold).first()?.bytes * cold.answers;
+        if wanted == 0 {
+            return None;
+        }
         let read = trial.device_read_bytes?;
         let few = (read as f64) < DEVICE_SHARE_MIN * wanted as f64;
         few.then_some("the cold files weren't cold: too few bytes came from the device")
@@ -409,6 +451,7 @@ fn figures(
         answers_per_second: answers / elapsed.as_secs_f64(),
         wire_bytes_per_answer: (class.answers > 0).then(|| class.wire_bytes as f64 / answers),
         traffic: class.traffic.clone(),
+        introduction: class.introduction.clone(),
         service: latency(&class.service),
         response: class.response.as_ref().and_then(latency),
         lag_p99_ns: class.lag.as_ref().and_then(|lag| quantile(lag, 0.99)),

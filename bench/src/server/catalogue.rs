@@ -2,8 +2,8 @@
 
 use crate::server::availability::Availability;
 use crate::server::peer::{
-    CADDY, CADDY_SIDECARS, H2O, H2O_SIDECARS, LIGHTTPD, LIGHTTPD_DEFLATE, MINISERVE, NGINX, NGINX_CACHE,
-    NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS, TRIPTYCH,
+    CADDY, CADDY_ENCODE, CADDY_SIDECARS, H2O, H2O_SIDECARS, LIGHTTPD, LIGHTTPD_DEFLATE, MINISERVE, NGINX,
+    NGINX_CACHE, NGINX_GZIP, NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS, TRIPTYCH,
 };
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::Tune;
@@ -28,6 +28,7 @@ pub fn catalogue() -> Vec<Target> {
         [&NGINX_SIDECARS, &LIGHTTPD_DEFLATE, &H2O_SIDECARS, &CADDY_SIDECARS, &STATIC_WEB_SIDECARS]
             .map(program),
     );
+    targets.extend([&NGINX_GZIP, &CADDY_ENCODE].map(program));
     #[cfg(feature = "hyper")]
     targets.push(target("hyper-sidecars", "hyper, precompressed", Runs::Hyper { sends_sidecars: true }));
     targets
@@ -48,7 +49,7 @@ fn cache_modes(backend: Backend) -> [Target; 2] {
     )
 }
 
-/// A server without a technique: each by itself, and all at once, the cache included.
+/// A server without a technique: each by itself, and all at once, the cache included; and one without compression.
 fn lesser(backend: Backend) -> Vec<Target> {
     let switches: Vec<Tune> =
         Tune::ALL.into_iter().filter(|switch| switch.server() == backend.name()).collect();
@@ -62,9 +63,17 @@ fn lesser(backend: Backend) -> Vec<Target> {
     };
     let mut all: Vec<Target> = switches.iter().map(without).collect();
     all.push(lesser("copy-read", Settings { copies: true, ..Settings::default() }));
+    let uncompressed = Settings { is_uncompressed: true, ..Settings::default() };
+    all.push(Target {
+        label: format!("{backend}, uncompressed").into(),
+        ..lesser("compress-off", uncompressed)
+    });
     if !switches.is_empty() {
         let without = switches.iter().map(|switch| switch.name().to_owned()).collect();
-        all.push(lesser("plain", Settings { cache: Cache::Off, copies: true, without }));
+        all.push(lesser(
+            "plain",
+            Settings { cache: Cache::Off, copies: true, without, ..Settings::default() },
+        ));
     }
     all
 }

@@ -16,8 +16,8 @@ use std::net::SocketAddr;
 
 /// Files requested at once, each on its own connection.
 const FILES_AT_ONCE: usize = 256;
-/// The same for the site, whose bodies are kept until they are decoded.
-const SITE_FILES_AT_ONCE: usize = 64;
+/// The same for files in any coding, whose bodies are kept until they are decoded.
+const CODED_FILES_AT_ONCE: usize = 64;
 
 /// Lets a server through that serves every file that it will be asked for byte for byte, keeps a connection and ends it
 /// as it is told, and says 404 for what isn't there. A null server has one answer, and only that is asked. `is_asked`
@@ -36,8 +36,9 @@ pub fn pass(
     let sets =
         if null { vec![Files::Small] } else { corpus.sets().filter(|files| is_asked(*files)).collect() };
     for files in sets {
-        if files == Files::Site {
-            site(address, corpus.entries(files)).map_err(Failure::context("gate, the site"))?;
+        if files.are_negotiated() {
+            negotiated(address, corpus.entries(files), files)
+                .map_err(Failure::context(format!("gate, the files {files:?}").to_lowercase()))?;
             continue;
         }
         for entries in corpus.entries(files).chunks(FILES_AT_ONCE) {
@@ -62,8 +63,8 @@ pub fn pass(
 }
 
 /// Asks for each file as a browser does, and looks at what the answer says in whatever coding it has.
-fn site(address: SocketAddr, entries: &[CorpusFile]) -> Result<()> {
-    let class = Class::closed("gate", SITE_FILES_AT_ONCE, asks(entries, Files::Site, address));
+fn negotiated(address: SocketAddr, entries: &[CorpusFile], files: Files) -> Result<()> {
+    let class = Class::closed("gate", CODED_FILES_AT_ONCE, asks(entries, files, address));
     let mut engine =
         Engine::connect(address, vec![class], 0).map_err(|error| Failure::new(error.to_string()))?;
     let all: Vec<usize> = (0..entries.len()).collect();

@@ -34,6 +34,8 @@ pub(crate) struct Peer {
     pub(crate) farewell: Farewell,
     /// Whether it sends what was compressed beforehand, by somebody else or by itself.
     pub(crate) sends_sidecars: bool,
+    /// Whether it compresses each answer on its way.
+    pub(crate) compresses: bool,
 }
 
 /// This project's program, which chooses its I/O model itself.
@@ -47,6 +49,7 @@ pub(crate) const TRIPTYCH: Peer = Peer {
     arguments: &[],
     farewell: Farewell::Drain(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
@@ -62,6 +65,7 @@ pub(crate) const NGINX: Peer = Peer {
     arguments: &["-p", "@RUN@", "-e", "stderr", "-c", "@CONFIG@"],
     farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const NGINX_CACHE: Peer = Peer {
@@ -88,6 +92,7 @@ pub(crate) const LIGHTTPD: Peer = Peer {
     arguments: &["-D", "-f", "@CONFIG@"],
     farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const H2O: Peer = Peer {
@@ -101,6 +106,7 @@ pub(crate) const H2O: Peer = Peer {
     // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
     farewell: Farewell::Signal(Signal::KILL),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const CADDY: Peer = Peer {
@@ -113,6 +119,7 @@ pub(crate) const CADDY: Peer = Peer {
     arguments: &["run", "--adapter", "caddyfile", "--config", "@CONFIG@"],
     farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const STATIC_WEB: Peer = Peer {
@@ -125,6 +132,7 @@ pub(crate) const STATIC_WEB: Peer = Peer {
     arguments: &["--config-file", "@CONFIG@"],
     farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const MINISERVE: Peer = Peer {
@@ -137,6 +145,7 @@ pub(crate) const MINISERVE: Peer = Peer {
     arguments: &[],
     farewell: Farewell::Signal(Signal::TERM),
     sends_sidecars: false,
+    compresses: false,
 };
 
 pub(crate) const NGINX_SIDECARS: Peer = Peer {
@@ -177,6 +186,22 @@ pub(crate) const STATIC_WEB_SIDECARS: Peer = Peer {
     template: Some(include_str!("../../peers/static-web-server-sidecars.toml")),
     sends_sidecars: true,
     ..STATIC_WEB
+};
+
+pub(crate) const NGINX_GZIP: Peer = Peer {
+    id: "nginx-gzip",
+    label: "nginx, gzip",
+    template: Some(include_str!("../../peers/nginx-gzip.conf")),
+    compresses: true,
+    ..NGINX
+};
+
+pub(crate) const CADDY_ENCODE: Peer = Peer {
+    id: "caddy-encode",
+    label: "caddy, encode",
+    template: Some(include_str!("../../peers/caddy-encode.Caddyfile")),
+    compresses: true,
+    ..CADDY
 };
 
 /// What differs from start to start.
@@ -374,7 +399,9 @@ mod tests {
         }
     }
 
-    const ALL: [&Peer; 14] = [
+    const ALL: [&Peer; 16] = [
+        &NGINX_GZIP,
+        &CADDY_ENCODE,
         &TRIPTYCH,
         &NGINX,
         &NGINX_CACHE,

@@ -12,7 +12,7 @@ use crate::server::constant;
 use crate::server::hyper;
 use crate::server::order::{Announcement, LaunchOrder, Work};
 use crate::server::target::{Backend, Cache, Settings};
-use common::{CacheConfig, Config, Listeners, Service, Site, SiteOptions};
+use common::{CacheConfig, Compress, Config, Listeners, Service, Site, SiteOptions};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::{OsStr, OsString};
@@ -86,7 +86,8 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
     // Without a grace period a drain drops what is left at once: the client has let go of its connections.
     let grace = Duration::ZERO;
     let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };
-    let site = Site::open_root(root, SiteOptions::default()).map_err(failed)?;
+    let compress = if settings.is_uncompressed { Compress::Off } else { Compress::default() };
+    let site = Site::open_root(root, SiteOptions { compress, ..SiteOptions::default() }).map_err(failed)?;
     let listeners = Listeners::bind(&[LOOPBACK.into()], &config).map_err(failed)?;
     let address = listeners.endpoints()[0].address().ok_or_else(|| failed("not a TCP address"))?;
     let service = Arc::new(Service::new(site, config).map_err(failed)?);

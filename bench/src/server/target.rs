@@ -84,6 +84,8 @@ pub(crate) struct Settings {
     pub(crate) cache: Cache,
     /// Whether files are read and sent, instead of sent by `sendfile`.
     pub(crate) copies: bool,
+    /// Whether it sends nothing compressed.
+    pub(crate) is_uncompressed: bool,
     /// The techniques that it does without, by their names.
     pub(crate) without: Vec<String>,
 }
@@ -91,7 +93,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Whether every technique is there, whatever the cache keeps.
     pub(crate) fn has_every_technique(&self) -> bool {
-        !self.copies && self.without.is_empty()
+        !self.copies && !self.is_uncompressed && self.without.is_empty()
     }
 
     /// The techniques that it does without.
@@ -194,6 +196,11 @@ impl Target {
             Runs::Program(peer) => peer.sends_sidecars,
             Runs::Backend(..) | Runs::Constant(_) => false,
         }
+    }
+
+    /// Whether it is somebody else's, and set up to compress each answer on its way.
+    pub(crate) fn compresses(&self) -> bool {
+        matches!(self.runs, Runs::Program(peer) if peer.compresses)
     }
 
     /// What it is set to, for this project's servers.
