@@ -109,19 +109,20 @@ pub struct Alone {
 }
 
 impl Alone {
-    /// Registers the signals, so that none of them ends the process; those that come early are followed once it serves.
-    ///
-    /// # Errors
-    /// Those of sigaction(2).
-    pub fn new(name: &'static str) -> io::Result<Alone> {
-        let signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
-        Ok(Alone { name, signals: Some(signals), door: None, _names: None })
+    /// Opens nothing yet.
+    #[must_use]
+    pub fn new(name: &'static str) -> Alone {
+        Alone { name, signals: None, door: None, _names: None }
     }
 }
 
 impl Around for Alone {
     fn addresses(&mut self, flags: &Flags) -> Result<u64, StartError> {
-        Ok(self.door.insert(Door::of(flags)?).addresses())
+        let door = Door::of(flags)?;
+        // Behind what knows inherited sockets by their numbers. From here on no signal ends the process; those that come
+        // early are followed once it serves.
+        self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?);
+        Ok(self.door.insert(door).addresses())
     }
 
     fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
@@ -193,10 +194,7 @@ pub fn run_with<T: Into<OsString> + Clone>(
     if let Some(code) = program.generate(&flags) {
         return code;
     }
-    match Alone::new(name) {
-        Ok(mut alone) => program.serve(&flags, &mut alone),
-        Err(error) => program.fail(&error.into()),
-    }
+    program.serve(&flags, &mut Alone::new(name))
 }
 
 impl Program<'_> {
