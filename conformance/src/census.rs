@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
+use common::{Site, SiteOptions};
 use libtest_mimic::Failed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -45,6 +47,8 @@ impl Census {
     /// # Errors
     /// If /proc can't be read.
     pub fn take() -> io::Result<Census> {
+        // The list of mounts is opened with the first site, and stays.
+        drop(Site::open_root(Path::new("."), SiteOptions::default()).map_err(io::Error::other)?);
         Ok(Census { descriptors: descriptors("self")?, threads: threads("self")? })
     }
 

@@ -74,6 +74,8 @@ fn alone(without: Vec<Tune>, test: fn() -> Outcome) -> Outcome {
     static ONE: Mutex<()> = Mutex::new(());
     let _turn: MutexGuard<'_, ()> = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     *WITHOUT.lock().unwrap_or_else(PoisonError::into_inner) = without;
+    // The list of mounts is opened with the first site, and stays.
+    drop(Site::open_root(Path::new("."), SiteOptions::default())?);
     let before = descriptors()?;
     test()?;
     eventually("every descriptor is closed", || Ok(descriptors()? == before))

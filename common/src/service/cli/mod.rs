@@ -118,14 +118,12 @@ impl Alone {
 
 impl Around for Alone {
     fn addresses(&mut self, flags: &Flags) -> Result<u64, StartError> {
-        let door = Door::of(flags)?;
-        // Behind what knows inherited sockets by their numbers. From here on no signal ends the process; those that come
-        // early are followed once it serves.
-        self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?);
-        Ok(self.door.insert(door).addresses())
+        Ok(self.door.insert(Door::of(flags)?).addresses())
     }
 
     fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
+        // From here on no signal ends the process; those that come early are followed once it serves.
+        self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?);
         let door = self.door.take().map_or_else(|| Door::of(flags), Ok)?;
         let (outside, names) = open_outside(self.name, flags, door)?;
         self._names = Some(names);
