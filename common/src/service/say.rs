@@ -22,17 +22,7 @@ pub(super) const THREAD: &str = "stderr";
 /// How long the end of the process waits for lines that haven't been written, at most.
 pub(super) const FINISH_MAX: Duration = Duration::from_secs(1);
 
-static VOICE: Voice = Voice {
-    state: Mutex::new(State {
-        waiting: VecDeque::new(),
-        lost: 0,
-        lost_in_all: 0,
-        writing: false,
-        started: false,
-        torn: false,
-    }),
-    changed: Condvar::new(),
-};
+static VOICE: Voice = Voice::new();
 
 struct Voice {
     state: Mutex<State>,
@@ -55,12 +45,7 @@ struct State {
 /// Says one line on standard error, at some time soon. This never waits and never fails.
 pub(super) fn say(line: fmt::Arguments<'_>) {
     let mut state = VOICE.lock();
-    if state.waiting.len() < LINES_MAX {
-        state.waiting.push_back(format!("{line}\n"));
-    } else {
-        state.lost += 1;
-        state.lost_in_all += 1;
-    }
+    state.push(format!("{line}\n"));
     if !state.started {
         // Where there is no thread to be had, the next line tries again, and `finish` does without.
         let thread = thread::Builder::new().name(THREAD.to_owned());
@@ -88,7 +73,31 @@ pub(super) fn finish(timeout: Duration) {
     }
 }
 
+impl State {
+    /// Lets a line wait, if there is room.
+    fn push(&mut self, line: String) {
+        if self.waiting.len() < LINES_MAX {
+            self.waiting.push_back(line);
+        } else {
+            self.lost += 1;
+            self.lost_in_all += 1;
+        }
+    }
+}
+
 impl Voice {
+    const fn new() -> Voice {
+        let state = State {
+            waiting: VecDeque::new(),
+            lost: 0,
+            lost_in_all: 0,
+            writing: false,
+            started: false,
+            torn: false,
+        };
+        Voice { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,20 +112,32 @@ impl Voice {
             state = self.changed.wait_while(state, silent).unwrap_or_else(PoisonError::into_inner);
             let Some(line) = state.waiting.pop_front() else { continue };
             state.writing = true;
+            state = self.tell(state, line, write);
+        }
+    }
+
+    /// Writes a line, and behind the last one that waits how many were lost.
+    fn tell<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        line: String,
+        mut write: impl FnMut(&[u8]) -> rustix::io::Result<()>,
+    ) -> MutexGuard<'a, State> {
+        let written;
+        (state, written) = self.attempt(state, line, &mut write);
+        state.lost_in_all += u64::from(!written);
+        while state.lost > 0 && !state.torn && state.waiting.is_empty() {
+            let lost = std::mem::take(&mut state.lost);
             let written;
-            (state, written) = self.attempt(state, line);
-            state.lost_in_all += u64::from(!written);
-            while state.lost > 0 && !state.torn && state.waiting.is_empty() {
-                let lost = std::mem::take(&mut state.lost);
-                let written;
-                (state, written) = self.attempt(state, format!("{lost} lines could not be written here\n"));
-                if !written {
-                    // That line was none of those that somebody said.
-                    state.lost += lost - 1;
-                    break;
-                }
+            (state, written) =
+                self.attempt(state, format!("{lost} lines could not be written here\n"), &mut write);
+            if !written {
+                // That line was none of those that somebody said.
+                state.lost += lost - 1;
+                break;
             }
         }
+        state
     }
 
     /// Writes a line while the lock is released, and counts it if that fails.
@@ -124,6 +145,7 @@ impl Voice {
         &'a self,
         mut state: MutexGuard<'a, State>,
         mut line: String,
+        write: &mut impl FnMut(&[u8]) -> rustix::io::Result<()>,
     ) -> (MutexGuard<'a, State>, bool) {
         if state.torn {
             line.insert(0, '\n');
@@ -153,4 +175,64 @@ fn write(mut bytes: &[u8]) -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_lines_wait() {
+        let voice = Voice::new();
+        let mut state = voice.lock();
+        for number in 0..LINES_MAX + 5 {
+            state.push(format!("{number}\n"));
+        }
+        assert_eq!((state.waiting.len(), state.lost, state.lost_in_all), (LINES_MAX, 5, 5));
+        assert_eq!(state.waiting.front().map(String::as_str), Some("0\n"));
+    }
+
+    /// How many lines were lost is said behind the last one that waits, once standard error takes lines again.
+    #[test]
+    fn lost_lines_are_counted_and_said() {
+        // What waits behind the line, how many were lost before it, how many writes go well until one fails; what is
+        // written then, and how many are lost.
+        for (waiting, lost, good, expected, left) in [
+            (0, 0, 9, "a\n", 0),
+            (0, 7, 9, "a\n7 lines could not be written here\n", 0),
+            (1, 7, 9, "a\n", 7),
+            (0, 0, 0, "", 1),
+            (0, 7, 0, "", 8),
+            (0, 7, 1, "a\n", 7),
+            (0, 1, 1, "a\n", 1),
+        ] {
+            let voice = Voice::new();
+            let mut state = voice.lock();
+            state.waiting.extend(vec!["waits".to_owned(); waiting]);
+            (state.lost, state.lost_in_all) = (lost, lost + 10);
+            let mut written = String::new();
+            let mut writes = 0;
+            let mut state = voice.tell(state, "a\n".to_owned(), |bytes| {
+                writes += 1;
+                if writes > good {
+                    return Err(Errno::NOSPC);
+                }
+                written.push_str(std::str::from_utf8(bytes).expect("UTF-8"));
+                Ok(())
+            });
+            assert_eq!((written.as_str(), state.lost), (expected, left));
+            assert_eq!(state.lost_in_all, lost + 10 + u64::from(good == 0), "only what somebody said counts");
+            assert!(writes <= 2, "what fails isn't tried again at once");
+            assert_eq!(state.torn, writes > good);
+            // A line that may have been cut off is not continued by the next one.
+            state.lost = 0;
+            let newline = if state.torn { "\n" } else { "" };
+            let mut next = Vec::new();
+            let state = voice.tell(state, "b\n".to_owned(), |bytes| {
+                next.extend_from_slice(bytes);
+                Ok(())
+            });
+            assert_eq!((String::from_utf8_lossy(&next), state.torn), (format!("{newline}b\n").into(), false));
+        }
+    }
 }
