@@ -5,25 +5,37 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use rustix::io::Errno;
 
 /// Bytes that listings may take up at once, from the first name that is read to the last byte that is sent.
-pub(crate) const LISTING_BYTES_MAX: usize = 64 << 20;
+const LISTING_BYTES_MAX: usize = 64 << 20;
 
-/// What is taken of [`LISTING_BYTES_MAX`] now.
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static LISTINGS: Memory = Memory { bytes_max: LISTING_BYTES_MAX, taken: AtomicUsize::new(0) };
+
+/// Memory of which no more than so many bytes are taken at once.
+#[derive(Debug)]
+struct Memory {
+    bytes_max: usize,
+    taken: AtomicUsize,
+}
 
 /// A part of the memory; given back on drop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reserved {
+    of: &'static Memory,
     bytes: usize,
 }
 
 impl Reserved {
+    /// Nothing yet, of what there is for listings.
+    pub(crate) fn for_listing() -> Reserved {
+        Reserved { of: &LISTINGS, bytes: 0 }
+    }
+
     /// Takes so many bytes more.
     ///
     /// # Errors
     /// `ENOMEM` if there are none left.
     pub(crate) fn grow(&mut self, bytes: usize) -> rustix::io::Result<()> {
-        if TAKEN.fetch_add(bytes, Relaxed) + bytes > LISTING_BYTES_MAX {
-            TAKEN.fetch_sub(bytes, Relaxed);
+        if self.of.taken.fetch_add(bytes, Relaxed) + bytes > self.of.bytes_max {
+            self.of.taken.fetch_sub(bytes, Relaxed);
             return Err(Errno::NOMEM);
         }
         self.bytes += bytes;
@@ -33,8 +45,13 @@ impl Reserved {
     /// Gives back all but so many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let kept = self.bytes.min(bytes);
-        TAKEN.fetch_sub(self.bytes - kept, Relaxed);
+        self.of.taken.fetch_sub(self.bytes - kept, Relaxed);
         self.bytes = kept;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -48,18 +65,22 @@ impl Drop for Reserved {
 mod tests {
     use super::*;
 
-    // The only test that takes much of it: others of this process share it.
     #[test]
     fn what_is_taken_is_bounded_and_comes_back() {
-        let half = LISTING_BYTES_MAX / 2;
-        let mut first = Reserved::default();
-        first.grow(half).expect("half of it");
-        let mut second = Reserved::default();
-        assert_eq!(second.grow(half + 1), Err(Errno::NOMEM));
+        static HUNDRED: Memory = Memory { bytes_max: 100, taken: AtomicUsize::new(0) };
+        let [mut first, mut second] = [(); 2].map(|()| Reserved { of: &HUNDRED, bytes: 0 });
+        first.grow(40).expect("some of it");
+        first.grow(10).expect("half of it");
+        assert_eq!(second.grow(51), Err(Errno::NOMEM));
+        second.grow(50).expect("the last byte, too");
+        assert_eq!(first.grow(1), Err(Errno::NOMEM));
+        first.shrink_to(60);
+        assert_eq!((first.bytes(), second.bytes()), (50, 50), "it has no more");
         first.shrink_to(10);
-        second.grow(half + 1).expect("there is room again");
-        assert_eq!(first.grow(half), Err(Errno::NOMEM));
+        assert_eq!(second.grow(41), Err(Errno::NOMEM));
+        second.grow(40).expect("what came back");
         drop(second);
-        first.grow(half).expect("all of it came back");
+        first.grow(90).expect("all of it came back");
+        assert_eq!(Reserved::for_listing().of.bytes_max, LISTING_BYTES_MAX);
     }
 }

@@ -39,7 +39,7 @@ const NAME_FACTOR: usize = 3 + MARKUP_FACTOR;
 /// What getdents64(2) reports, and `ENOMEM` when other listings have taken up all the memory that there is for them.
 pub(super) fn write(site: &Site, directory: impl AsFd, path: &CStr, view: View) -> io::Result<FileBytes> {
     let path = if path == c"." { b"" } else { path.to_bytes() };
-    let mut reserved = Reserved::default();
+    let mut reserved = Reserved::for_listing();
     let mut bytes_max = path.len() * page::PATH_FACTOR + page::FRAME_BYTES_MAX + json::FRAME_BYTES_MAX;
     reserved.grow(bytes_max)?;
     let (mut entries, rows_bytes_max) = read(site, &directory, path, &mut reserved)?;
@@ -129,12 +129,37 @@ mod tests {
         for (path, expected) in [(c".", &["_other", "sub"][..]), (c"sub", &["_headers"])] {
             let (folder, _) = site.open(path).expect("opened");
             let bare = if path == c"." { &b""[..] } else { path.to_bytes() };
-            let (entries, _) = read(&site, &folder, bare, &mut Reserved::default()).expect("read");
+            let (entries, _) = read(&site, &folder, bare, &mut Reserved::for_listing()).expect("read");
             let mut out = Vec::new();
             json::push(&mut out, &entries);
             let text = String::from_utf8(out).expect("UTF-8");
             let listed = |name: &&str| text.contains(&format!("\"name\":\"{name}\""));
             assert!(expected.iter().all(listed) && entries.len() == expected.len(), "{text}");
+        }
+    }
+
+    /// What there is in memory of a list is what is reserved for it, and a page has so many rows.
+    #[test]
+    fn so_many_entries_are_read_and_listed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let site = Site::open_root(root.path(), SiteOptions::default()).expect("opened");
+        let entry_bytes = "00000".len() * (1 + NAME_FACTOR) + ENTRY_BYTES + ROW_BYTES_MAX;
+        let mut made = 0;
+        for (count, read_count) in [(3, 3), (ENTRIES_MAX, ENTRIES_MAX), (ENTRIES_MAX + 5, ENTRIES_MAX + 1)] {
+            for number in made..count {
+                std::fs::write(root.path().join(format!("{number:05}")), "").expect("written");
+            }
+            made = count;
+            let mut reserved = Reserved::for_listing();
+            let open = || std::fs::File::open(root.path()).expect("opened");
+            let (entries, rows_bytes_max) = read(&site, &open(), b"", &mut reserved).expect("read");
+            assert_eq!(entries.len(), read_count);
+            assert_eq!(reserved.bytes(), read_count * entry_bytes);
+            assert_eq!(rows_bytes_max, read_count * ("00000".len() * NAME_FACTOR + ROW_BYTES_MAX));
+            let list = write(&site, open(), c".", View::default()).expect("listed");
+            let list = String::from_utf8_lossy(&list);
+            assert_eq!(list.matches("<tr><th scope=\"row\">").count(), count.min(ENTRIES_MAX));
+            assert_eq!(list.contains("entries are listed."), count > ENTRIES_MAX);
         }
     }
 
