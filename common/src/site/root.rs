@@ -171,11 +171,7 @@ impl Site {
 
     /// What the rules and flags make of the file at this path.
     pub(crate) fn file_rules(&self, path: &[u8]) -> FileRules {
-        let clean = self.options.clean_urls;
-        if self.rules.is_empty() && !clean {
-            return FileRules::default();
-        }
-        self.rules.of_file(path, self.address(path), clean)
+        self.rules.of_file(path, self.address(path), self.options.clean_urls)
     }
 
     /// What is wrong with the files of the rules, a line for each fault; nothing if they are those of another site in the
@@ -209,13 +205,7 @@ impl Site {
 
     /// Opens a path however often renames get in the way.
     fn open_racing(&self, path: &CStr, resolve: ResolveFlags) -> rustix::io::Result<OwnedFd> {
-        let mut races = 0;
-        loop {
-            match self.openat2(path, FLAGS, resolve) {
-                Err(Errno::AGAIN) if races < RACES_MAX => races += 1,
-                other => return other,
-            }
-        }
+        open_again(|| self.openat2(path, FLAGS, resolve))
     }
 
     /// As [`open`](Self::open), if the kernel's caches alone can tell where the path leads (`RESOLVE_CACHED`).
@@ -310,6 +300,17 @@ impl Site {
     ) -> rustix::io::Result<OwnedFd> {
         openat2(&self.root, path, flags, Mode::empty(), resolve_flags(&self.options) | resolve)
     }
+}
+
+/// Opens until no race is lost, or too many are.
+fn open_again<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    for _ in 0..RACES_MAX {
+        match open() {
+            Err(Errno::AGAIN) => {}
+            other => return other,
+        }
+    }
+    open()
 }
 
 /// Only what the kernel's caches hold, without a link or a mount on the way.
@@ -420,6 +421,58 @@ mod tests {
             assert_eq!(linked, if symlinks == Symlinks::Deny { Err(Errno::LOOP) } else { Ok(opened) });
             assert_eq!(cached(|| site.reopen(b"link/file")), linked, "{symlinks:?}");
         }
+    }
+
+    #[test]
+    fn lost_races_are_repeated_up_to_a_bound() {
+        for (races, expected) in [
+            (0, (Ok(()), 1)),
+            (1, (Ok(()), 2)),
+            (RACES_MAX, (Ok(()), RACES_MAX + 1)),
+            (RACES_MAX + 1, (Err(Errno::AGAIN), RACES_MAX + 1)),
+        ] {
+            let mut opens = 0;
+            let open = || {
+                opens += 1;
+                if opens > races { Ok(()) } else { Err(Errno::AGAIN) }
+            };
+            assert_eq!((open_again(open), opens), expected, "after {races} races");
+        }
+        let mut opens = 0;
+        let open = || -> rustix::io::Result<()> {
+            opens += 1;
+            Err(Errno::NOENT)
+        };
+        assert_eq!((open_again(open), opens), (Err(Errno::NOENT), 1), "no race");
+    }
+
+    #[test]
+    fn what_is_mounted_is_another_volume() {
+        let whole = Site::open_root(Path::new("/"), SiteOptions::default()).expect("opened");
+        assert!(whole.is_mount_point(b"", b"proc") && !whole.is_mount_point(b"", b"none"));
+        assert!(whole.open(c"proc/version").is_ok());
+        assert!(whole.open_cached(c"proc/version").is_err(), "only the root's own mount is known");
+        let proc = Site::open_root(Path::new("/proc"), SiteOptions::default()).expect("opened");
+        assert!(!proc.opens_at_once(), "nobody knows whether it waits");
+        assert_eq!(proc.open_cached(c"version").err(), Some(Errno::AGAIN));
+        assert!(proc.open(c"version").is_ok());
+    }
+
+    /// Whoever runs the server hears once of what is wrong with a file.
+    #[test]
+    fn faults_are_news_when_a_file_has_changed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = || Site::open_root(root.path(), SiteOptions::default()).expect("opened");
+        fs::write(root.path().join("_redirects"), "nonsense\n").expect("written");
+        let site = open();
+        let faults = site.faults_since(None);
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&format!("{}/", root.path().display())),
+            "{faults:?}"
+        );
+        assert_eq!(open().faults_since(Some(&site)), [""; 0]);
+        fs::write(root.path().join("_redirects"), "nonsense\nand more\n").expect("written");
+        assert_eq!(open().faults_since(Some(&site)).len(), 2);
     }
 
     #[test]
