@@ -85,11 +85,8 @@ impl Mounts {
         beneath.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         let volumes: Vec<_> = all.iter().map(|mount| (mount.id, Volume::of_type(&mount.kind))).collect();
         let own = all.iter().find(|mount| mount.id == id);
-        let root_volume = match own {
-            Some(own) if own.kind == b"overlay" && lies_on_local(&root, &all) => Volume::Layered,
-            Some(own) => Volume::of_type(&own.kind),
-            None => Volume::Other,
-        };
+        let is_on_local = || lies_on_local(&root, &all);
+        let root_volume = own.map_or(Volume::Other, |own| root_volume(&own.kind, is_on_local));
         let root_device = rustix::fs::fstat(root).map_or(0, |stat| stat.st_dev);
         Mounts { root: id, root_volume, root_device, beneath, volumes }
     }
@@ -145,6 +142,11 @@ fn mount_of(file: impl AsFd) -> MountId {
     let found = statx(file, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID);
     let found = found.ok().filter(|found| found.stx_mask & StatxFlags::MNT_ID.bits() != 0);
     found.map_or(0, |found| found.stx_mnt_id)
+}
+
+/// The volume of a root whose mount is of this type.
+fn root_volume(kind: &[u8], is_on_local: impl FnOnce() -> bool) -> Volume {
+    if kind == b"overlay" && is_on_local() { Volume::Layered } else { Volume::of_type(kind) }
 }
 
 /// Whether the upper layer of an overlayfs is on a local file system that is mounted somewhere here, too. A container
@@ -298,6 +300,19 @@ mod tests {
         let mounts = Mounts::at(&root);
         assert_eq!((mounts.root_volume, mounts.opens_at_once()), (Volume::Memory, true));
         assert_eq!(mounts.root_device, rustix::fs::fstat(&root).expect("examined").st_dev);
+    }
+
+    #[test]
+    fn an_overlay_is_as_good_as_the_disk_beneath() {
+        for (kind, is_on_local, expected) in [
+            (&b"overlay"[..], true, Volume::Layered),
+            (b"overlay", false, Volume::Other),
+            (b"ext4", false, Volume::Local),
+            (b"ext4", true, Volume::Local),
+            (b"nfs4", true, Volume::Other),
+        ] {
+            assert_eq!(root_volume(kind, || is_on_local), expected);
+        }
     }
 
     #[test]
