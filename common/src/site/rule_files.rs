@@ -263,6 +263,7 @@ mod tests {
     use rustix::fs::{CWD, Mode, OFlags, openat};
     use std::fs;
     use std::path::Path;
+    use std::time::{Duration, Instant};
 
     fn open_in(root: &Path) -> impl Fn(&CStr) -> rustix::io::Result<OwnedFd> {
         let root = root.to_owned();
@@ -309,6 +310,49 @@ mod tests {
         rules = rules.revised(&open).expect("it isn't a file");
         assert!(rules.faults()[0].starts_with("_headers: not in force: "), "{:?}", rules.faults());
         assert!(rules.revised(&open).is_none());
+    }
+
+    /// A deploy may well write both between two looks.
+    #[test]
+    fn both_files_may_change_at_once() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = open_in(root.path());
+        let write = |value: u32| {
+            fs::write(root.path().join("_headers"), format!("/*\n A: {value}\n")).expect("written");
+            fs::write(root.path().join("_redirects"), format!("/a /{value}\n")).expect("written");
+        };
+        write(1);
+        let rules = SiteRules::load(&Arc::default(), &open);
+        let begun = Instant::now();
+        let is_settled = |source: &Source| source.is_settled.load(Relaxed);
+        while !rules.sources.iter().all(is_settled) {
+            assert!(rules.revised(&open).is_none(), "nothing has changed");
+            assert!(begun.elapsed() < Duration::from_secs(20), "the files never settle");
+        }
+        write(2);
+        let revised = rules.revised(&open).expect("both have changed");
+        assert_eq!(field(&revised, b"x"), "A: 2\r\n");
+        let asked = Asked { path: b"a", ..Asked::default() };
+        assert_eq!(revised.redirect(&asked).expect("a rule").location, b"/2");
+    }
+
+    /// The line that goes beyond the bound is named, so it is among what is read.
+    #[test]
+    fn a_file_is_read_up_to_its_bound() {
+        let root = tempfile::tempdir().expect("a directory");
+        let lines = |bytes: usize| {
+            let rule = "/*\n A: 1\n";
+            let last = "/last\n B: 2\n";
+            format!("{rule}{}{last}", "#\n".repeat((bytes - rule.len() - last.len()) / 2))
+        };
+        let name = root.path().join("_headers");
+        fs::write(&name, lines(FILE_BYTES_MAX)).expect("written");
+        let rules = SiteRules::load(&Arc::default(), open_in(root.path()));
+        assert_eq!(rules.faults(), [""; 0]);
+        assert_eq!(field(&rules, b"last"), "A: 1\r\nB: 2\r\n");
+        fs::write(&name, lines(2 * FILE_BYTES_MAX)).expect("written");
+        let (bytes, _) = Source::read(HEADERS_FILE, open_in(root.path()), &mut Vec::new());
+        assert_eq!(bytes.len(), FILE_BYTES_MAX + LINE_BYTES_MAX);
     }
 
     #[test]
