@@ -61,9 +61,10 @@ fn lock() -> MutexGuard<'static, Vec<Queue>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn every_file_is_closed() {
@@ -73,5 +74,34 @@ mod tests {
             kept.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
             assert_eq!(kept.read(&mut [0]).expect("the end"), 0);
         }
+    }
+
+    /// A close that waits, as on a dead file system: that of a TCP socket which lingers until its bytes have arrived.
+    #[test]
+    fn a_close_that_waits_holds_up_no_other_mount() {
+        const LINGER: Duration = Duration::from_secs(60);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let mut lingering = TcpStream::connect(listener.local_addr().expect("a name")).expect("connected");
+        let (mut peer, _) = listener.accept().expect("accepted");
+        lingering.set_nonblocking(true).expect("non-blocking");
+        while lingering.write(&[0; 100_000]).is_ok() {}
+        rustix::net::sockopt::set_socket_linger(&lingering, Some(LINGER)).expect("set");
+        let begun = Instant::now();
+        close_elsewhere(lingering.into(), 8_000);
+        let (mut kept, given) = UnixStream::pair().expect("a pair");
+        kept.set_read_timeout(Some(LINGER / 4)).expect("a timeout");
+        close_elsewhere(given.into(), 8_001);
+        assert_eq!(kept.read(&mut [0]).expect("the end"), 0);
+        assert!(begun.elapsed() < LINGER / 2, "it waited for {:?}", begun.elapsed());
+        // Files of the same mount are closed one after the other.
+        let (mut kept, given) = UnixStream::pair().expect("a pair");
+        kept.set_nonblocking(true).expect("non-blocking");
+        close_elsewhere(given.into(), 8_000);
+        assert_eq!(kept.read(&mut [0]).expect_err("still open").kind(), ErrorKind::WouldBlock);
+        peer.set_read_timeout(Some(LINGER / 4)).expect("a timeout");
+        peer.read_to_end(&mut Vec::new()).expect("all of it");
+        kept.set_nonblocking(false).expect("blocking");
+        kept.set_read_timeout(Some(LINGER / 4)).expect("a timeout");
+        assert_eq!(kept.read(&mut [0]).expect("the end"), 0);
     }
 }
