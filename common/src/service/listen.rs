@@ -366,6 +366,77 @@ mod tests {
         assert!(Listeners::bind(&[taken.into()], &config(2)).is_err());
     }
 
+    /// One socket that isn't shared, so that no other server can join it unseen; several share their port.
+    #[test]
+    fn a_port_is_shared_among_workers_only() {
+        let any: Endpoint = "127.0.0.1:0".parse().expect("an address");
+        for workers in [1, 2] {
+            let mut listeners = Listeners::bind(std::slice::from_ref(&any), &config(workers)).expect("bound");
+            let names = listeners.take_names();
+            let sockets = listeners.into_workers().into_iter().flatten();
+            for socket in sockets.chain(names.sockets_held) {
+                let flags = (rustix::io::fcntl_getfd(&socket), rustix::fs::fcntl_getfl(&socket));
+                assert!(flags.0.is_ok_and(|flags| flags.contains(rustix::io::FdFlags::CLOEXEC)));
+                assert!(flags.1.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::NONBLOCK)));
+                let is_name =
+                    net::getsockname(&socket).expect("a name").address_family() == AddressFamily::UNIX;
+                assert_eq!(sockopt::socket_reuseport(&socket), Ok(workers > 1 && !is_name));
+            }
+        }
+    }
+
+    /// Only a port that a dead server has left behind is waited for.
+    #[test]
+    fn a_port_in_use_is_waited_for_unless_it_is_served() {
+        let timed = |address: SocketAddr| {
+            let begun = Instant::now();
+            let bound = Listeners::bind(&[Endpoint::Tcp(address)], &config(1));
+            (bound, begun.elapsed())
+        };
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let (served, took) = timed(any);
+        assert!(took < RELEASE_MAX, "a free one took {took:?}");
+        let served = served.expect("bound");
+        let (refused, took) = timed(served.endpoints()[0].address().expect("of TCP"));
+        assert!(refused.is_err() && took < RELEASE_MAX, "a living server was waited for: {took:?}");
+        // Whoever this is, it has no name.
+        let nameless = TcpListener::bind(any).expect("bound");
+        let address = nameless.local_addr().expect("a name");
+        let (refused, took) = timed(address);
+        assert!(refused.is_err() && took >= RELEASE_MAX, "it wasn't waited for: {took:?}");
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(RELEASE_MAX / 4);
+                drop(nameless);
+            });
+            let (bound, took) = timed(address);
+            assert!(bound.is_ok(), "it was free after a while, and refused after {took:?}");
+        });
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_told_with_a_remedy() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        for (errno, expected) in [
+            (
+                Errno::ADDRINUSE,
+                "address in use; stop the other server, or choose another port (-p 0: any free one)",
+            ),
+            (
+                Errno::ACCESS,
+                "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one, like -p 8080",
+            ),
+            (Errno::ADDRNOTAVAIL, "no such address on this machine; `ip address` lists those that there are"),
+            (Errno::AFNOSUPPORT, "this kernel lacks the address family; listen on an IPv4 address"),
+            (Errno::NOBUFS, "No buffer space available (os error 105); choose another address with --listen"),
+        ] {
+            let line = explain(address, &errno.into()).to_string();
+            assert_eq!(line, format!("listen on 127.0.0.1:80: {expected}"));
+        }
+        let line = explain(address, &Errno::MFILE.into()).to_string();
+        assert!(line.contains("descriptors") && line.starts_with("listen on 127.0.0.1:80: "), "{line}");
+    }
+
     /// One queue of connections, of which every worker takes some.
     #[test]
     fn workers_share_a_unix_socket() {
