@@ -446,6 +446,69 @@ mod tests {
         assert_eq!((writer.collect(), &writer.batch[..]), (0, &b"more"[..]));
     }
 
+    /// The number of lines that were dropped is said when no more are, or once they have been for long; never while the
+    /// output takes nothing.
+    #[test]
+    fn dropped_lines_are_said_in_the_end() {
+        let (mut theirs, ours) = io::pipe().expect("a pipe");
+        for end in [theirs.as_fd(), ours.as_fd()] {
+            rustix::io::ioctl_fionbio(end, true).expect("non-blocking");
+        }
+        let mut writer = writer(File::from(std::os::fd::OwnedFd::from(ours)), None);
+        let lines = Arc::new(Mutex::new(Lines::default()));
+        writer.shared.buffers.lock().expect("not poisoned").push(Arc::clone(&lines));
+        // How many lines have not been said, and how many turns in a row have dropped some.
+        let mut turn = |dropped: u64, waiting: usize| {
+            *lines.lock().expect("not poisoned") = Lines { waiting: vec![b'x'; waiting], dropped };
+            writer.turn();
+            (writer.lost, writer.dropping)
+        };
+        assert_eq!(turn(0, 1), (0, 0));
+        for turns in 1..DROPPING_MAX {
+            assert_eq!(turn(2, 1), (2 * u64::from(turns), turns), "it may be over soon");
+        }
+        assert_eq!(turn(2, 1), (0, 0), "it has lasted too long");
+        assert_eq!(turn(3, 1), (3, 1));
+        assert_eq!(turn(0, 1), (0, 0), "it is over");
+        assert_eq!(turn(0, 100_000), (0, 0), "the pipe is full");
+        assert_eq!(turn(4, 0), (4, 0));
+        assert_eq!(turn(0, 0), (4, 0), "nobody reads");
+        while turn(0, 0) != (0, 0) {
+            while theirs.read(&mut [0; 65_536]).is_ok() {}
+        }
+        assert_eq!(
+            writer.shared.lost.load(Relaxed),
+            2 * u64::from(DROPPING_MAX) + 3 + 4,
+            "all of them count"
+        );
+    }
+
+    /// What a reader takes soon isn't left for the next write: else a pipe would carry 64 KiB in each interval.
+    #[test]
+    fn a_write_goes_on_while_it_is_read() {
+        const BYTES: usize = 4 << 20;
+        let (mut theirs, ours) = io::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&ours, true).expect("non-blocking");
+        let reader = thread::spawn(move || {
+            let mut read = 0;
+            loop {
+                match theirs.read(&mut [0; 4096]).expect("read") {
+                    0 => return read,
+                    count => read += count,
+                }
+            }
+        });
+        let mut writer = writer(File::from(std::os::fd::OwnedFd::from(ours)), None);
+        writer.batch = vec![b'x'; BYTES];
+        // Once is enough, unless the reader is kept from it for a while.
+        for _ in 0..20 {
+            writer.write();
+        }
+        assert_eq!((writer.batch.len(), writer.written), (0, 0));
+        drop(writer);
+        assert_eq!(reader.join().expect("read"), BYTES);
+    }
+
     #[test]
     fn an_error_that_passes_loses_nothing() {
         let full = File::options().write(true).open("/dev/full").expect("opened");
