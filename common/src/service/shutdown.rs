@@ -228,7 +228,7 @@ mod tests {
         assert_eq!(shutdown.phase(Instant::now(), Duration::ZERO), Drain::Serving);
         let unannounced = Shutdown::new().expect("an eventfd");
         unannounced.fail("one".to_owned());
-        assert!(unannounced.is_ending());
+        assert!(unannounced.is_ending() && unannounced.flag().is_raised());
     }
 
     #[test]

@@ -152,8 +152,11 @@ mod tests {
     #[test]
     fn a_stale_token_finds_nothing() {
         let mut slots = Slots::new();
+        assert!(slots.is_empty());
         let first = slots.insert("first");
+        assert!(!slots.is_empty());
         assert_eq!(slots.remove(first), Some("first"));
+        assert!(slots.is_empty());
         let second = slots.insert("second");
         assert_eq!(second.slot, first.slot, "the free slot is reused");
         assert_eq!(slots.get_mut(first), None);

@@ -332,5 +332,11 @@ mod tests {
         poll(&mut events, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).expect("it comes");
         assert!(!is_silent(&socket) && has_bytes(&socket), "looking takes nothing");
         assert!(!is_silent(&socket));
+        let (listener, client) = connected();
+        let (socket, _) = accept(&listener, SocketFlags::empty(), false).expect("accepted");
+        client.shutdown(std::net::Shutdown::Write).expect("half closed");
+        let mut events = [PollFd::new(&socket, PollFlags::IN)];
+        poll(&mut events, Some(&Timespec { tv_sec: 10, tv_nsec: 0 })).expect("it comes");
+        assert!(is_silent(&socket) && !has_bytes(&socket), "an end is nothing that was sent");
     }
 }

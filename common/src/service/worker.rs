@@ -254,6 +254,7 @@ mod tests {
             for _ in 0..2 {
                 worker.count_accepted();
                 worker.count_closed();
+                worker.count_cut_off(3);
                 worker.count_error();
                 worker.count_events(5);
                 worker.count_wait();
@@ -266,6 +267,7 @@ mod tests {
         drop(second);
         let totals = first.service().stats.totals();
         assert_eq!((totals.accepted, totals.closed, totals.errors, totals.events), (4, 4, 4, 20));
+        assert_eq!(totals.cut_off, 4 * 3);
         assert_eq!(totals.waits, 2 * (2 + 7));
     }
 
