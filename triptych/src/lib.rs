@@ -1,8 +1,8 @@
 //! The program that people install: it serves with the best I/O model that the kernel allows, in a sandbox, and is
 //! upgraded without losing a connection.
 //!
-//! It is two processes. The [keeper] holds what is outside the root; the serving process, which it starts, serves
-//! as `blocking`, `epoll` or `uring` do, in its [sandbox].
+//! It is two processes. The keeper (`keeper.rs`) holds what is outside the root; the serving process, which it starts, serves
+//! as `blocking`, `epoll` or `uring` do, in its sandbox (`sandbox/`).
 
 #![forbid(unsafe_code)]
 
