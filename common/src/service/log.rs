@@ -235,12 +235,17 @@ impl Writer {
                 break;
             }
         }
-        let left = self.batch[self.written..].iter().filter(|byte| **byte == b'\n').count() as u64;
-        self.lost += left;
-        self.shared.lost.fetch_add(left, Relaxed);
+        self.give_up();
         self.say_lost();
         self.shared.orders().ended = true;
         self.shared.changed.notify_all();
+    }
+
+    /// Counts what the output hasn't taken as lost.
+    fn give_up(&mut self) {
+        let left = self.batch[self.written..].iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.lost += left;
+        self.shared.lost.fetch_add(left, Relaxed);
     }
 
     /// Takes the lines of the workers and writes them, as far as that goes.
@@ -507,6 +512,18 @@ mod tests {
         assert_eq!((writer.batch.len(), writer.written), (0, 0));
         drop(writer);
         assert_eq!(reader.join().expect("read"), BYTES);
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_lost() {
+        let mut writer = writer(File::options().write(true).open("/dev/full").expect("opened"), None);
+        writer.batch.extend(b"one\ntwo\nthree\n");
+        for (written, left) in [(0, 3), (2, 3), (4, 2), (14, 0)] {
+            (writer.written, writer.lost) = (written, 5);
+            writer.shared.lost.store(100, Relaxed);
+            writer.give_up();
+            assert_eq!((writer.lost, writer.shared.lost.load(Relaxed)), (5 + left, 100 + left), "{written}");
+        }
     }
 
     #[test]
