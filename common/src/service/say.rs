@@ -61,16 +61,7 @@ pub(super) fn lost() -> u64 {
 
 /// Waits until all has been said, at most for so long: the process is about to end.
 pub(super) fn finish(timeout: Duration) {
-    let mut state = VOICE.lock();
-    if state.started {
-        let unsaid = |state: &mut State| state.writing || !state.waiting.is_empty();
-        let waited = VOICE.changed.wait_timeout_while(state, timeout, unsaid);
-        drop(waited);
-    } else {
-        for line in std::mem::take(&mut state.waiting) {
-            let _written = write(line.as_bytes());
-        }
-    }
+    VOICE.finish(timeout, write);
 }
 
 impl State {
@@ -100,6 +91,19 @@ impl Voice {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self, timeout: Duration, mut write: impl FnMut(&[u8]) -> rustix::io::Result<()>) {
+        let mut state = self.lock();
+        if state.started {
+            let unsaid = |state: &mut State| state.writing || !state.waiting.is_empty();
+            let waited = self.changed.wait_timeout_while(state, timeout, unsaid);
+            drop(waited);
+        } else {
+            for line in std::mem::take(&mut state.waiting) {
+                let _written = write(line.as_bytes());
+            }
+        }
     }
 
     /// Writes line after line, for as long as the process lives.
@@ -180,6 +184,7 @@ fn write(mut bytes: &[u8]) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn so_many_lines_wait() {
@@ -190,6 +195,30 @@ mod tests {
         }
         assert_eq!((state.waiting.len(), state.lost, state.lost_in_all), (LINES_MAX, 5, 5));
         assert_eq!(state.waiting.front().map(String::as_str), Some("0\n"));
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_not_said_yet() {
+        const TIMEOUT: Duration = Duration::from_millis(500);
+        for (writing, waiting, waits) in [(false, 0, false), (true, 0, true), (false, 1, true)] {
+            let voice = Voice::new();
+            let mut state = voice.lock();
+            (state.started, state.writing) = (true, writing);
+            state.waiting.extend(vec!["waits\n".to_owned(); waiting]);
+            drop(state);
+            let begun = Instant::now();
+            voice.finish(TIMEOUT, |_| panic!("a thread writes it"));
+            assert_eq!(begun.elapsed() >= TIMEOUT, waits, "writing: {writing}, waiting: {waiting}");
+        }
+        // There was no thread to be had.
+        let voice = Voice::new();
+        voice.lock().waiting.extend(["a\n".to_owned(), "b\n".to_owned()]);
+        let mut written = Vec::new();
+        voice.finish(TIMEOUT, |bytes| {
+            written.extend_from_slice(bytes);
+            Ok(())
+        });
+        assert_eq!(written, b"a\nb\n");
     }
 
     /// How many lines were lost is said behind the last one that waits, once standard error takes lines again.
