@@ -167,11 +167,24 @@ impl Outgoing {
     ) {
         self.timing.end_answer(status.class(), self.queued);
         if let Some(log) = &context.log {
-            let host = if log.format == LogFormat::Json { host(current) } else { None };
-            let forwarded_for = || Request::values(current.head, FORWARDED_FOR).rev();
-            let client = context.proxies.client(self.peer, forwarded_for);
-            self.remember(current, client, host, status, content_bytes);
+            self.end_logged(context, log.format, current, status, content_bytes);
         }
+    }
+
+    /// Apart, so that answers of which no log is kept don't pay for its room on the stack.
+    #[inline(never)]
+    fn end_logged(
+        &mut self,
+        context: &Context,
+        format: LogFormat,
+        current: &Current<'_>,
+        status: Status,
+        content_bytes: u64,
+    ) {
+        let host = if format == LogFormat::Json { host(current) } else { None };
+        let forwarded_for = || Request::values(current.head, FORWARDED_FOR).rev();
+        let client = context.proxies.client(self.peer, forwarded_for);
+        self.remember(current, client, host, status, content_bytes);
     }
 
     /// The content of the answer that is begun is in this coding.

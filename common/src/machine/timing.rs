@@ -48,13 +48,22 @@ impl Timing {
     /// So many bytes have left in all: counts the answers that have left whole.
     #[inline]
     pub(crate) fn sent(&mut self, sent: u64, now: Instant, latencies: &mut Latencies) {
-        while let Some(timed) = self.earlier.front().filter(|timed| timed.end <= sent) {
-            latencies.count(timed.class, now.saturating_duration_since(timed.asked));
-            self.earlier.pop_front();
+        if !self.earlier.is_empty() {
+            self.sent_earlier(sent, now, latencies);
         }
-        if let Some(timed) = self.last.filter(|timed| timed.end <= sent) {
-            latencies.count(timed.class, now.saturating_duration_since(timed.asked));
+        if let Some(timed) = &self.last
+            && timed.end <= sent
+        {
+            latencies.count(timed.class, timed.asked, now);
             self.last = None;
+        }
+    }
+
+    #[inline(never)]
+    fn sent_earlier(&mut self, sent: u64, now: Instant, latencies: &mut Latencies) {
+        while let Some(timed) = self.earlier.front().filter(|timed| timed.end <= sent) {
+            latencies.count(timed.class, timed.asked, now);
+            self.earlier.pop_front();
         }
     }
 

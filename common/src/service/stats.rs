@@ -197,6 +197,7 @@ impl fmt::Display for CacheUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn totals_sum_over_workers() {
@@ -269,7 +270,8 @@ mod tests {
         let (one, two) = (stats.register(), stats.register());
         let mut latencies = Latencies::default();
         for (worker, millis) in [(&one, 3), (&two, 3), (&two, 20_000)] {
-            latencies.count(Class::Redirection, Duration::from_millis(millis));
+            let begun = Instant::now();
+            latencies.count(Class::Redirection, begun, begun + Duration::from_millis(millis));
             worker.add_latencies(&mut latencies);
             worker.add_latencies(&mut latencies);
         }
