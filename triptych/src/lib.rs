@@ -38,7 +38,7 @@ pub fn run_with(inside: fn()) -> ExitCode {
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    if let Some(code) = program.generate(&flags) {
+    if let Some(code) = program.instead(&flags) {
         return code;
     }
     let role = std::env::var_os(keeper::ROLE);

@@ -32,6 +32,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("who_gives_way_is_counted", Server, who_gives_way_is_counted),
     ("lines_that_standard_error_refuses_are_counted", Server, lines_that_standard_error_refuses_are_counted),
     ("readiness_ends_with_the_drain", Server, readiness_ends_with_the_drain),
+    ("health_is_an_exit_code", Server, health_is_an_exit_code),
     ("stalled_visitors_hold_up_nobody", Server, stalled_visitors_hold_up_nobody),
     ("a_flood_of_visitors_holds_up_nobody", Server, a_flood_of_visitors_holds_up_nobody),
     ("an_address_that_is_taken", Nothing, an_address_that_is_taken),
@@ -329,6 +330,26 @@ fn readiness_ends_with_the_drain(ground: Ground<'_>) -> Outcome {
     download.finish()?;
     drop(download);
     expect_success(running)
+}
+
+/// A second program asks the first one, as the health check of an image does.
+fn health_is_an_exit_code(ground: Ground<'_>) -> Outcome {
+    let (running, _, admin) = serve(ground, &[])?;
+    let check = || -> Result<(Option<i32>, String), Failed> {
+        let mut command = ground.command(&["--check-health"])?;
+        let output = command.env("TRIPTYCH_ADMIN", admin.to_string()).output()?;
+        Ok((output.status.code(), String::from_utf8([output.stdout, output.stderr].concat())?))
+    };
+    let healthy = check()?;
+    if healthy != (Some(0), String::new()) {
+        return Err(format!("{healthy:?} of a server that is healthy").into());
+    }
+    end_with_success(running)?;
+    let (code, said) = check()?;
+    if code != Some(1) || !said.contains("isn't healthy: ") || said.lines().count() != 1 {
+        return Err(format!("{code:?} and {said:?} of a server that is gone").into());
+    }
+    DONE
 }
 
 /// Visitors that send a byte, or ask and never read, in numbers that fill all places for them.

@@ -258,6 +258,11 @@ pub struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS", help_heading = CONTROL)]
     pub(super) stats: Option<Duration>,
+    /// Ask the admin listener of a running server: exit code 0 if it is healthy, else 1
+    ///
+    /// For supervisors that start a program to find out. It asks the address of --admin, or of its variable.
+    #[arg(long, requires = "admin", help_heading = CONTROL, hide_short_help = true)]
+    pub(super) check_health: bool,
     /// Write completions for a shell, or a manual page, to standard output
     #[arg(long, value_enum, value_name = "WHAT", help_heading = CONTROL, hide_short_help = true)]
     pub(super) generate: Option<Generate>,
@@ -643,6 +648,7 @@ pub(super) mod tests {
             (&["--socket-mode", "rw"], "write it in octal digits, like 660"),
             (&["--socket-mode", "-1"], "write it in octal digits"),
             (&["--socket-mode", "444"], "nobody could connect"),
+            (&["--check-health"], "--admin <ADDR>"),
             (&["--admin", "somewhere"], "write it like 127.0.0.1:9090"),
             (&["--symlinks", "all"], "possible values: beneath, deny"),
             (&["--copy", "magic"], "possible values: sendfile, read"),
@@ -778,7 +784,7 @@ pub(super) mod tests {
             assert!(is_grouped || id == "root", "{id}");
             let variable = format!("TRIPTYCH_{}", id.to_uppercase());
             let own = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
-            assert_eq!(own, (id != "generate").then_some(variable), "{id}");
+            assert_eq!(own, (!["check_health", "generate"].contains(&id)).then_some(variable), "{id}");
         }
     }
 

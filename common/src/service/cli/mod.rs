@@ -6,6 +6,7 @@ mod descriptors;
 mod door;
 mod flags;
 mod generate;
+mod health;
 mod model;
 mod network;
 
@@ -189,7 +190,7 @@ pub fn run_with<T: Into<OsString> + Clone>(
         Ok(flags) => flags,
         Err(error) => error.exit(),
     };
-    if let Some(code) = program.generate(&flags) {
+    if let Some(code) = program.instead(&flags) {
         return code;
     }
     program.serve(&flags, &mut Alone::new(name))
@@ -207,13 +208,16 @@ impl Program<'_> {
         parse(self.name, self.models, arguments)
     }
 
-    /// Writes what is to be generated instead of serving, if something is: the exit code.
+    /// Does what is to be done instead of serving, if something is: the exit code.
     #[must_use]
-    pub fn generate(&self, flags: &Flags) -> Option<ExitCode> {
-        Some(match flags.generate?.write(self.name, command(self.name, self.models)) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => self.fail(&StartError::new(format!("standard output: {error}"))),
-        })
+    pub fn instead(&self, flags: &Flags) -> Option<ExitCode> {
+        let outcome = if flags.check_health {
+            health::check(flags.admin?)
+        } else {
+            let written = flags.generate?.write(self.name, command(self.name, self.models));
+            written.map_err(|error| StartError::new(format!("standard output: {error}")))
+        };
+        Some(outcome.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS))
     }
 
     /// Opens what a server needs from outside its root, for another process that serves. With it come names, to be held
