@@ -123,6 +123,11 @@ const KILL: &[c_long] = &[
     libc::SYS_userfaultfd,
 ];
 
+/// Requests of ioctl(2): how much has come; not to wait (asm-generic/ioctls.h, on both architectures). In the `libc` crate
+/// their type depends on the C library.
+const FIONREAD: u64 = 0x541b;
+const FIONBIO: u64 = 0x5421;
+
 type Rules = BTreeMap<c_long, Vec<SeccompRule>>;
 
 /// Restricts all threads of this process, for good. The error is a line that says what is missing.
@@ -171,14 +176,13 @@ fn with_arguments() -> Result<Rules, seccompiler::Error> {
         Ok(vec![SeccompRule::new(vec![condition])?])
     };
     let writing = (O_ACCMODE | O_APPEND | O_CREAT | O_TRUNC | O_TMPFILE) & !libc::O_DIRECTORY;
-    // How much has come; not to wait.
-    let mut socket_requests = is(1, libc::FIONREAD)?;
-    socket_requests.extend(is(1, libc::FIONBIO)?);
+    let mut socket_requests = is(1, FIONREAD)?;
+    socket_requests.extend(is(1, FIONBIO)?);
     let mut commands = Vec::new();
     for command in [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL, libc::F_DUPFD_CLOEXEC] {
         commands.extend(is(1, u64::from(command.cast_unsigned()))?);
     }
-    Ok(Rules::from([
+    let mut rules = Rules::from([
         // To read.
         (libc::SYS_openat, one(bits(2, writing, O_RDONLY)?)?),
         // No code comes in.
@@ -189,7 +193,11 @@ fn with_arguments() -> Result<Rules, seccompiler::Error> {
         (libc::SYS_prctl, is(0, u64::from(libc::PR_SET_NAME.cast_unsigned()))?),
         (libc::SYS_fcntl, commands),
         (libc::SYS_ioctl, socket_requests),
-    ]))
+    ]);
+    // As musl opens a file.
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, one(bits(1, writing, O_RDONLY)?)?);
+    Ok(rules)
 }
 
 #[cfg(test)]
