@@ -178,8 +178,8 @@ pub struct Context {
     pub(crate) files: Files,
     /// The counts since they were last handed over.
     pub(crate) counts: Counts,
-    /// How long answers took since the counts were handed over.
-    pub(crate) latencies: Latencies,
+    /// How long answers took since the counts were handed over, if somebody wants to know.
+    pub(crate) latencies: Option<Box<Latencies>>,
     pub(crate) recent_codings: RecentCodings,
     pub(crate) log: Option<LogBuffer>,
     pub(crate) drain: Drain,
@@ -210,7 +210,7 @@ impl Context {
             timeouts,
             files,
             counts: Counts::default(),
-            latencies: Latencies::default(),
+            latencies: None,
             recent_codings: RecentCodings::default(),
             log,
             drain: Drain::Serving,

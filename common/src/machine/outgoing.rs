@@ -165,7 +165,9 @@ impl Outgoing {
         status: Status,
         content_bytes: u64,
     ) {
-        self.timing.end_answer(status.class(), self.queued);
+        if context.latencies.is_some() {
+            self.timing.end_answer(status.class(), self.queued);
+        }
         if let Some(log) = &context.log {
             self.end_logged(context, log.format, current, status, content_bytes);
         }
@@ -237,13 +239,18 @@ impl Outgoing {
             left -= length;
             release(context, self.rest.remove(0));
         }
-        self.timing.sent(self.sent, context.now(), &mut context.latencies);
+        let now = context.now();
+        if let Some(latencies) = &mut context.latencies {
+            self.timing.sent(self.sent, now, latencies);
+        }
         self.log_finished(context);
         if !self.is_empty() {
             return false;
         }
         // What is still unlogged, or timed, was cut short.
-        self.timing.clear();
+        if context.latencies.is_some() {
+            self.timing.clear();
+        }
         self.log_unfinished(context);
         self.forget_output();
         self.started = context.now();

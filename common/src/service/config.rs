@@ -35,6 +35,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// The proxies that are trusted.
     pub proxies: Arc<Proxies>,
+    /// Whether it is measured how long answers take. Only the admin listener tells.
+    pub measures_latencies: bool,
     /// How a file gets to a socket.
     pub copy: CopyMode,
     /// Disabled optimizations.
@@ -60,6 +62,7 @@ impl Default for Config {
             grace: Duration::from_secs(30),
             drain_delay: Duration::ZERO,
             proxies: Arc::default(),
+            measures_latencies: false,
             copy: CopyMode::default(),
             tune: Vec::new(),
             cache: CacheConfig::default(),

@@ -79,7 +79,9 @@ impl Worker {
     /// Publishes the counts: once in every turn, before the loop goes to sleep.
     pub fn flush(&mut self) {
         self.stats.add(&mut self.host.context.counts);
-        self.stats.add_latencies(&mut self.host.context.latencies);
+        if let Some(latencies) = &mut self.host.context.latencies {
+            self.stats.add_latencies(latencies);
+        }
     }
 
     /// The time of the last tick.
@@ -229,6 +231,7 @@ fn share(context: &mut Context, service: &Service) {
     context.unlisted.clone_from(&service.unlisted);
     context.unintroduced.clone_from(&service.unintroduced);
     context.proxies.clone_from(&service.config.proxies);
+    context.latencies = service.config.measures_latencies.then(Box::default);
 }
 
 #[cfg(test)]

@@ -567,6 +567,7 @@ impl Flags {
                 ranges: self.trusted_proxies.clone(),
                 send_header: self.proxy_protocol,
             }),
+            measures_latencies: self.admin.is_some(),
             copy: self.copy,
             tune: self.tune.clone(),
             socket_mode: self.socket_mode,
