@@ -27,8 +27,8 @@ const READ_BYTES_MAX: usize = FILE_BYTES_MAX + LINE_BYTES_MAX;
 /// What a site says about its own answers.
 #[derive(Debug, Default)]
 pub(crate) struct SiteRules {
-    headers: HeaderRules,
-    redirects: RedirectRules,
+    headers: Arc<HeaderRules>,
+    redirects: Arc<RedirectRules>,
     /// There are some: every request asks.
     has_any: bool,
     /// What flags say; among `headers`, too, in front of what the file says.
@@ -44,6 +44,8 @@ pub(crate) struct SiteRules {
 struct Source {
     state: State,
     digest: u64,
+    /// Whether rules of the file are in force: those that it has, or had when it could be read.
+    is_in_force: bool,
     /// Whether any change since then shows in the state. A file that was written a moment ago may be written once more
     /// in the same tick of its clock.
     is_settled: AtomicBool,
@@ -60,7 +62,7 @@ enum State {
 
 impl Default for Source {
     fn default() -> Self {
-        Source { state: State::Absent, digest: 0, is_settled: AtomicBool::new(true) }
+        Source { state: State::Absent, digest: 0, is_in_force: false, is_settled: AtomicBool::new(true) }
     }
 }
 
@@ -92,14 +94,38 @@ impl SiteRules {
         let mut faults = Vec::new();
         let (fields, of_fields) = Source::read(HEADERS_FILE, &open, &mut faults);
         let (own, wrong) = HeaderRules::parse(&fields);
-        let headers = of_flags.then(own);
+        let headers = Arc::new(of_flags.then(own));
         note(HEADERS_FILE, &wrong, &mut faults);
         let (redirects, of_redirects) = Source::read(REDIRECTS_FILE, &open, &mut faults);
         let (redirects, wrong) = RedirectRules::parse(&redirects);
         note(REDIRECTS_FILE, &wrong, &mut faults);
-        let has_any = !headers.is_empty() || !redirects.is_empty();
         let (of_flags, sources) = (Arc::clone(of_flags), [of_fields, of_redirects]);
-        SiteRules { headers, redirects, has_any, of_flags, sources, faults }
+        SiteRules { headers, redirects: Arc::new(redirects), has_any: false, of_flags, sources, faults }
+            .counted()
+    }
+
+    fn counted(mut self) -> SiteRules {
+        self.has_any = !self.headers.is_empty() || !self.redirects.is_empty();
+        self
+    }
+
+    /// Takes over the rules of a file that can't be read any more: they may be what protects the site.
+    fn keep(mut self, before: &SiteRules) -> SiteRules {
+        for (at, name) in [HEADERS_FILE, REDIRECTS_FILE].into_iter().enumerate() {
+            let (was, is) = (&before.sources[at], &mut self.sources[at]);
+            if !was.is_in_force || !matches!(is.state, State::Unreadable(_)) {
+                continue;
+            }
+            (is.is_in_force, is.digest) = (true, was.digest);
+            match name {
+                HEADERS_FILE => self.headers = Arc::clone(&before.headers),
+                _ => self.redirects = Arc::clone(&before.redirects),
+            }
+            for fault in self.faults.iter_mut().filter(|fault| fault.starts_with(name)) {
+                *fault += "; the rules that it had stay in force";
+            }
+        }
+        self.counted()
     }
 
     /// The rules as the files have them now, if those are others than they were. When nothing can be found out, for want
@@ -118,7 +144,7 @@ impl SiteRules {
         if is_certain {
             return None;
         }
-        let now = SiteRules::load(&self.of_flags, open);
+        let now = SiteRules::load(&self.of_flags, open).keep(self);
         let is_same =
             |(before, now): (&Source, &Source)| (before.state, before.digest) == (now.state, now.digest);
         if !self.sources.iter().zip(&now.sources).all(is_same) {
@@ -208,11 +234,13 @@ impl Source {
             }
         }
         if let State::Unreadable(errno) = state {
-            faults.push(format!("{name}: not in force: {}", io::Error::from(errno)));
+            faults.push(format!("{name}: can't be read: {}", io::Error::from(errno)));
         }
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
-        (bytes, Source { state, digest: hasher.finish(), is_settled: AtomicBool::new(is_settled) })
+        let is_in_force = matches!(state, State::File(_));
+        let is_settled = AtomicBool::new(is_settled);
+        (bytes, Source { state, digest: hasher.finish(), is_in_force, is_settled })
     }
 }
 
@@ -308,8 +336,43 @@ mod tests {
         assert_eq!(field(&rules, b"x"), "");
         fs::create_dir(root.path().join("_headers")).expect("made");
         rules = rules.revised(&open).expect("it isn't a file");
-        assert!(rules.faults()[0].starts_with("_headers: not in force: "), "{:?}", rules.faults());
+        let [unreadable, line_2] = rules.faults() else { panic!("{:?}", rules.faults()) };
+        assert!(unreadable.starts_with("_headers: can't be read: ") && !unreadable.contains("stay"));
+        assert!(line_2.starts_with("_redirects: line 2: "), "{line_2}");
         assert!(rules.revised(&open).is_none());
+    }
+
+    /// A deploy that got the rights of a file wrong takes nothing out of force.
+    #[test]
+    fn rules_of_a_file_that_cannot_be_read_any_more_stay() {
+        let root = tempfile::tempdir().expect("a directory");
+        let open = open_in(root.path());
+        let [headers, redirects] = [HEADERS_FILE, REDIRECTS_FILE].map(|name| root.path().join(name));
+        fs::write(&headers, "/*\n A: 1\n").expect("written");
+        fs::write(&redirects, "/a /b\n").expect("written");
+        let mut rules = SiteRules::load(&Arc::default(), &open);
+        let moved = |rules: &SiteRules| rules.redirect(&Asked { path: b"a", ..Asked::default() });
+        let refused = |errno: Errno, name: &'static CStr| {
+            let open = open_in(root.path());
+            move |path: &CStr| if path == name { Err(errno) } else { open(path) }
+        };
+        for errno in [Errno::ACCESS, Errno::LOOP, Errno::ACCESS] {
+            rules = rules.revised(refused(errno, c"_headers")).expect("it can't be read");
+            assert_eq!(field(&rules, b"x"), "A: 1\r\n");
+            let [fault] = rules.faults() else { panic!("{:?}", rules.faults()) };
+            assert!(fault.starts_with("_headers: can't be read: "), "{fault}");
+            assert!(fault.ends_with("; the rules that it had stay in force"), "{fault}");
+            assert!(rules.revised(refused(errno, c"_headers")).is_none(), "once");
+        }
+        rules = rules.revised(refused(Errno::ACCESS, c"_redirects")).expect("and the other way round");
+        assert_eq!(moved(&rules).expect("a rule").location, b"/b");
+        let [fault] = rules.faults() else { panic!("{:?}", rules.faults()) };
+        assert!(fault.starts_with("_redirects: ") && fault.ends_with("stay in force"), "{fault}");
+        for name in [headers, redirects] {
+            fs::remove_file(name).expect("removed");
+        }
+        rules = rules.revised(&open).expect("they are gone");
+        assert!(rules.is_empty() && rules.faults().is_empty(), "what isn't there has no rules");
     }
 
     /// A deploy may well write both between two looks.
