@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 9] = [
+        let tests: [(&str, Test); 10] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
             ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             ("without_its_keeper_a_server_ends", without_its_keeper_a_server_ends),
             ("a_release_is_switched_under_load", a_release_is_switched_under_load),
             ("a_unix_socket_outlasts_an_upgrade", a_unix_socket_outlasts_an_upgrade),
+            ("an_inherited_socket_outlasts_upgrades", an_inherited_socket_outlasts_upgrades),
             ("the_log_is_rotated_across_an_upgrade", the_log_is_rotated_across_an_upgrade),
         ];
         trials.extend(tests.map(|(name, test)| Trial::ignorable_test(name, test)));
@@ -408,6 +410,32 @@ fn a_unix_socket_outlasts_an_upgrade() -> Outcome {
         return Err("the socket is still there".into());
     }
     DONE
+}
+
+/// What a service manager says of its sockets is for the first program: neither its servers nor the program that follows
+/// it reads that again.
+fn an_inherited_socket_outlasts_upgrades() -> Outcome {
+    let sites = Sites::build()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let script = "exec 3>&1 1>/dev/null; export LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=web; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", TRIPTYCH]).arg(sites.main());
+    command.stdout(Stdio::from(OwnedFd::from(listener))).stderr(Stdio::piped());
+    let mut running = Running::start_writing_to(&mut command)?;
+    for _ in 0..2 {
+        if running.addresses(1)? != [address] {
+            return Err(format!("it said: {}", running.errors()).into());
+        }
+        Client::connect(address)?.get("/digits.txt")?;
+        let variables = fs::read(format!("/proc/{}/environ", running.server_id()?))?;
+        if variables.split(|byte| *byte == 0).any(|variable| variable.starts_with(b"LISTEN_")) {
+            return Err("the serving process was told of sockets that it hasn't".into());
+        }
+        upgrade(&running)?;
+    }
+    Client::connect(address)?.get("/digits.txt")?;
+    end(running)
 }
 
 fn the_log_is_rotated_across_an_upgrade() -> Outcome {
