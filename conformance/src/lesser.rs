@@ -35,9 +35,10 @@ impl Lesser {
         };
         let mut all: Vec<Lesser> =
             switches.iter().map(|switch| lesser(switch.name(), &[*switch], switch.copy())).collect();
+        let at_once: Vec<Tune> = Tune::all_of(backend.name()).collect();
         all.push(lesser("copy-read", &[], CopyMode::Read));
-        if switches.len() > 1 {
-            all.push(lesser("plain", &switches, CopyMode::Read));
+        if at_once.len() > 1 {
+            all.push(lesser("plain", &at_once, CopyMode::Read));
         }
         all
     }

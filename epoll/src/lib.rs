@@ -36,8 +36,9 @@
 //! # Optimizations you can disable
 //!
 //! For comparison, chosen when the loop starts: `--tune=level-triggered` registers a client for what it waits for and
-//! modifies that; `--tune=always-pool` opens and sends every file in the pool; `--copy=read` copies large files, too,
-//! through the worker's buffer.
+//! modifies that; `--tune=always-pool` opens and sends every file in the pool; `--tune=loop-reads` opens and reads every file
+//! in the loop, and every client waits for the disk then; `--copy=read` copies large files, too, through the worker's
+//! buffer.
 //!
 //! # The least kernel
 //!

@@ -97,7 +97,7 @@ struct Server {
     may_accept: bool,
     receive_buffer: Box<[u8]>,
     send_buffer: Box<[u8]>,
-    /// How a large file is sent: `--copy`, `--tune=always-pool`.
+    /// How a large file is sent: `--copy`, `--tune=always-pool`, `--tune=loop-reads`.
     send_large: fn(&mut Server, Token, usize) -> Next,
     /// What the poller watches a new client for: `--tune=level-triggered`.
     interest: Interest,
@@ -125,8 +125,8 @@ impl Server {
             page_cache: PageCache::of(config),
             send_large: match config.copy {
                 _ if config.tuned(Tune::AlwaysPool) => Server::send_cold,
-                CopyMode::Sendfile => Server::send_file,
-                CopyMode::Read => Server::send_copy,
+                CopyMode::Sendfile if !config.tuned(Tune::LoopReads) => Server::send_file,
+                CopyMode::Sendfile | CopyMode::Read => Server::send_copy,
             },
             interest: if config.tuned(Tune::LevelTriggered) { Interest::Bytes } else { Interest::Stream },
             worker,

@@ -69,7 +69,7 @@ fn lesser(backend: Backend) -> Vec<Target> {
         ..lesser("compress-off", uncompressed)
     });
     if !switches.is_empty() {
-        let without = switches.iter().map(|switch| switch.name().to_owned()).collect();
+        let without = Tune::all_of(backend.name()).map(|switch| switch.name().to_owned()).collect();
         all.push(lesser(
             "plain",
             Settings { cache: Cache::Off, copies: true, without, ..Settings::default() },

@@ -23,6 +23,8 @@ pub enum Tune {
     LevelTriggered,
     /// epoll: open and read every file in the pool, without trying the kernel's caches first
     AlwaysPool,
+    /// epoll: open and read every file in the loop, which waits for the disk meanwhile
+    LoopReads,
     /// uring: one accept per connection instead of a multishot accept
     SingleAccept,
     /// uring: one receive per request, into its own buffer, instead of a multishot receive into provided buffers
@@ -37,9 +39,10 @@ pub enum Tune {
 
 impl Tune {
     /// All switches, in display order.
-    pub const ALL: [Tune; 7] = [
+    pub const ALL: [Tune; 8] = [
         Tune::LevelTriggered,
         Tune::AlwaysPool,
+        Tune::LoopReads,
         Tune::SingleAccept,
         Tune::SingleReceive,
         Tune::CoopTaskrun,
@@ -50,7 +53,7 @@ impl Tune {
     /// The model that has this optimization.
     pub(crate) fn io(self) -> Io {
         match self {
-            Tune::LevelTriggered | Tune::AlwaysPool => Io::Epoll,
+            Tune::LevelTriggered | Tune::AlwaysPool | Tune::LoopReads => Io::Epoll,
             Tune::SingleAccept
             | Tune::SingleReceive
             | Tune::CoopTaskrun
@@ -65,11 +68,16 @@ impl Tune {
         self.io().name()
     }
 
+    /// Those of a server that can be disabled at once: where files are opened and read can't be two places.
+    pub fn all_of(server: &str) -> impl Iterator<Item = Tune> {
+        Tune::ALL.into_iter().filter(move |switch| switch.server() == server && *switch != Tune::LoopReads)
+    }
+
     /// The copy mode in which this optimization applies to every file.
     #[must_use]
     pub fn copy(self) -> CopyMode {
         match self {
-            Tune::UnlinkedSend => CopyMode::Read,
+            Tune::LoopReads | Tune::UnlinkedSend => CopyMode::Read,
             Tune::LevelTriggered
             | Tune::AlwaysPool
             | Tune::SingleAccept
@@ -85,6 +93,7 @@ impl Tune {
         match self {
             Tune::LevelTriggered => "level-triggered",
             Tune::AlwaysPool => "always-pool",
+            Tune::LoopReads => "loop-reads",
             Tune::SingleAccept => "single-accept",
             Tune::SingleReceive => "single-receive",
             Tune::CoopTaskrun => "coop-taskrun",
@@ -110,11 +119,11 @@ mod tests {
         }
     }
 
-    /// Linked sends are what files are sent by where `sendfile` isn't used.
+    /// Linked sends are what files are sent by where `sendfile` isn't used, and a loop that reads files doesn't use it.
     #[test]
     fn a_switch_is_tried_where_it_applies() {
         for switch in Tune::ALL {
-            let reads = switch == Tune::UnlinkedSend;
+            let reads = matches!(switch, Tune::UnlinkedSend | Tune::LoopReads);
             assert_eq!(switch.copy() == CopyMode::Read, reads, "{switch:?}");
         }
     }

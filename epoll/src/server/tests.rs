@@ -618,6 +618,16 @@ fn always_pool_uses_the_pool_for_cached_files() {
     assert_eq!(bench.server.jobs, Jobs { opens: FILES, reads: FILES, in_flight: 0 });
 }
 
+#[test]
+fn loop_reads_uses_the_loop_for_files_on_the_disk() {
+    let cache = common::CacheConfig::OFF;
+    let mut bench = bench(Config { tune: vec![Tune::LoopReads], cache, ..Config::default() });
+    let content = vec![b'c'; 100_000];
+    let names = cold_files(&bench, 4, 0, &content);
+    visit(&mut bench, &names, &content);
+    assert_eq!(bench.server.jobs, Jobs::default());
+}
+
 fn levels() -> Config {
     Config { tune: vec![Tune::LevelTriggered], ..Config::default() }
 }

@@ -420,6 +420,11 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         let line = format!("{setting}={} applies to `{server}` alone{hint}", switch.name());
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
+    if [Tune::AlwaysPool, Tune::LoopReads].iter().all(|switch| flags.tune.contains(switch)) {
+        let setting = setting(&matches, "tune", "--tune", "TRIPTYCH_TUNE");
+        let line = format!("{setting}: files are read in the pool or in the loop: always-pool or loop-reads");
+        return Err(command.error(ErrorKind::ArgumentConflict, line));
+    }
     if flags.proxy_protocol && flags.trusted_proxies.is_empty() {
         let setting = setting(&matches, "proxy_protocol", "--proxy-protocol", "TRIPTYCH_PROXY_PROTOCOL");
         let line =
@@ -695,6 +700,11 @@ pub(super) mod tests {
             (&all[1..2], ["", "--user", "nobody"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--io", "uring"], "--io=uring: this is `x`; `triptych` has the choice"),
             (&all[..], ["", "--tune", "unbatched"], "`uring` alone; choose --io=uring"),
+            (
+                &all[1..2],
+                ["", "--tune", "loop-reads,always-pool"],
+                "--tune: files are read in the pool or in the",
+            ),
             (&all[..], ["", "--io", "kqueue"], "possible values: auto, uring, epoll, blocking"),
         ] {
             let error = parse("x", models, arguments).expect_err("of another server");
