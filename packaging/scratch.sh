@@ -10,13 +10,14 @@ scratch_missing() {
     [ -x /lib/systemd/systemd ] || { echo 'no systemd'; return; }
     grep -qw overlay /proc/filesystems || { echo 'no overlayfs'; return; }
     findmnt -t cgroup2 >/dev/null || { echo 'no cgroup2'; return; }
+    unshare --mount --pid --ipc --uts --net --cgroup --fork true 2>/dev/null || echo 'no namespaces are allowed'
 }
 
 # Returns 1 where it doesn't come up.
 scratch_start() {
     scratch_at=$(mktemp -d)
     scratch_group=$(findmnt -nro TARGET -t cgroup2 | head -1)/triptych-scratch-$$
-    mkdir "$scratch_group"
+    mkdir "$scratch_group" || { rm -rf "$scratch_at"; return 1; }
     setsid bash -c '
         set -euo pipefail
         echo $$ >"$2/cgroup.procs"

@@ -57,7 +57,11 @@ no_children_but_one() { [ "$(pgrep -c -P "$1")" = 1 ]; }
 in_a_chroot() {
     local tool parent pid root=$work/root
     [ "$(id -u)" = 0 ] || { skip 'image: not run: not root'; return; }
-    for tool in unshare nsenter ip chroot; do has $tool || { skip "image: not run: no $tool"; return; }; done
+    for tool in unshare nsenter ip chroot setpriv pgrep; do
+        has $tool || { skip "image: not run: no $tool"; return; }
+    done
+    unshare --mount --pid --ipc --uts --net --fork true 2>/dev/null ||
+        { skip 'image: not run: no namespaces are allowed'; return; }
     mkdir "$root"
     # shellcheck disable=SC2046
     unshare --mount --pid --ipc --uts --net --fork --kill-child --propagation private bash -euc '
@@ -132,15 +136,17 @@ in_a_container() {
 }
 
 check_runtimes() {
-    local runtime starts some=
+    local runtime starts some= model
     [ "$(id -u)" = 0 ] && has jq || { skip 'image: no runtime is tried: not root, or no jq'; return; }
+    # What it serves with outside a container.
+    model=$(grep -so 'with .*' "$work/chroot.err" | head -1 || true)
     # As those profiles are that come with engines.
     jq '.syscalls |= map(.names -= ["io_uring_setup", "io_uring_enter", "io_uring_register"])' \
         packaging/container/seccomp.json >"$work/without.json"
     for runtime in crun runc; do
         has $runtime || continue
         some=1
-        in_a_container $runtime packaging/container/seccomp.json "$(grep -o 'with .*' "$work/chroot.err" | head -1)"
+        in_a_container $runtime packaging/container/seccomp.json "$model"
         [ -z "$starts" ] || in_a_container $runtime "$work/without.json" 'with epoll'
     done
     [ -n "$some" ] || skip 'image: no crun, no runc'
