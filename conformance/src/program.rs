@@ -269,6 +269,16 @@ impl Running {
         matches!(self.child.try_wait(), Ok(Some(_)))
     }
 
+    /// Asks it to end, and expects it to do so in good order.
+    ///
+    /// # Errors
+    /// If it doesn't end, or with a status other than 0.
+    pub fn end(self) -> Result<(), Failed> {
+        self.signal(Signal::TERM)?;
+        let ended = self.wait(PATIENCE)?;
+        if ended.status.success() { Ok(()) } else { Err(format!("{ended:?}").into()) }
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

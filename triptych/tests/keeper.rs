@@ -75,15 +75,6 @@ fn upgrade(running: &Running) -> Result<(), Failed> {
         .map_err(|_| format!("no upgrade; it said: {}", running.errors()).into())
 }
 
-fn end(running: Running) -> Outcome {
-    running.signal(Signal::TERM)?;
-    let ended = running.wait(PATIENCE)?;
-    if ended.status.code() != Some(0) {
-        return Err(format!("{ended:?}").into());
-    }
-    DONE
-}
-
 fn signal(process: u32, signal: Signal) -> Result<(), Failed> {
     let process = Pid::from_raw(process.cast_signed()).ok_or("no process")?;
     Ok(kill_process(process, signal)?)
@@ -175,7 +166,8 @@ fn ten_upgrades_under_load(io: &str) -> Outcome {
     if servers.len() != 11 || answers < 100 || running.id() != keeper {
         return Err(format!("{} servers, {answers} answers", servers.len()).into());
     }
-    end(running)
+    running.end()?;
+    DONE
 }
 
 fn a_download_outlasts_an_upgrade() -> Outcome {
@@ -199,7 +191,8 @@ fn a_download_outlasts_an_upgrade() -> Outcome {
     download.finish()?;
     drop(download);
     deadline::within(PATIENCE, "the old server to end", || is_gone(old))?;
-    end(running)
+    running.end()?;
+    DONE
 }
 
 fn an_upgrade_that_fails_changes_nothing() -> Outcome {
@@ -252,7 +245,8 @@ fn an_upgrade_that_fails_changes_nothing() -> Outcome {
     if running.server_id()? == server {
         return Err("the server is the old one".into());
     }
-    end(running)
+    running.end()?;
+    DONE
 }
 
 /// What looks after the keeper knows its process: that stays the same, and becomes the new program.
@@ -283,7 +277,8 @@ fn the_keeper_is_upgraded_too() -> Outcome {
     let bounded = || descriptors().is_ok_and(|now| now <= first);
     deadline::within(PATIENCE, "its descriptors to be as many as before", bounded)
         .map_err(|_| format!("{first} descriptors became {:?}", descriptors()))?;
-    end(running)
+    running.end()?;
+    DONE
 }
 
 fn a_server_that_is_killed_is_replaced() -> Outcome {
@@ -305,7 +300,8 @@ fn a_server_that_is_killed_is_replaced() -> Outcome {
     if said.matches("has ended by itself (signal: 9 (SIGKILL)); starting another").count() != 2 {
         return Err(format!("it said: {said}").into());
     }
-    end(running)
+    running.end()?;
+    DONE
 }
 
 /// Who asks all processes to end gets one end: the server waits for its keeper to say so.
@@ -382,7 +378,8 @@ fn a_release_is_switched_under_load() -> Outcome {
     if answers < 100 {
         return Err(format!("{answers} answers").into());
     }
-    end(running)
+    running.end()?;
+    DONE
 }
 
 fn a_unix_socket_outlasts_an_upgrade() -> Outcome {
@@ -405,7 +402,7 @@ fn a_unix_socket_outlasts_an_upgrade() -> Outcome {
         upgrade(&running)?;
         asks().ok_or("no answer")?;
     }
-    end(running)?;
+    running.end()?;
     if path.exists() {
         return Err("the socket is still there".into());
     }
@@ -435,7 +432,8 @@ fn an_inherited_socket_outlasts_upgrades() -> Outcome {
         upgrade(&running)?;
     }
     Client::connect(address)?.get("/digits.txt")?;
-    end(running)
+    running.end()?;
+    DONE
 }
 
 fn the_log_is_rotated_across_an_upgrade() -> Outcome {
@@ -468,5 +466,6 @@ fn the_log_is_rotated_across_an_upgrade() -> Outcome {
     upgrade(&running)?;
     ask("/four")?;
     has("access.log", "/four")?;
-    end(running)
+    running.end()?;
+    DONE
 }

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Completion, Failed};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
-use rustix::process::Signal;
 
 use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
@@ -65,15 +64,6 @@ fn ask_until(running: &mut Running, target: &str, old: &str, new: &str) -> Resul
     Ok(())
 }
 
-fn end(running: Running) -> Outcome {
-    running.signal(Signal::TERM)?;
-    let ended = running.wait(PATIENCE)?;
-    if ended.status.code() != Some(0) {
-        return Err(format!("{ended:?}").into());
-    }
-    DONE
-}
-
 fn serve(ground: Ground<'_>, root: &Path) -> Result<Running, Failed> {
     let mut command = ground.command(&["--listen", "127.0.0.1:0", "--workers", "1"])?;
     Running::start(command.arg(root))
@@ -95,7 +85,8 @@ fn root_is_switched(ground: Ground<'_>) -> Outcome {
         fs::remove_dir_all(outer.path().join(old))?;
         ask_until(&mut running, RELEASE, old, new)?;
     }
-    end(running)
+    running.end()?;
+    DONE
 }
 
 /// Another directory is put in the root's place.
@@ -109,7 +100,8 @@ fn root_is_replaced(ground: Ground<'_>) -> Outcome {
     fs::rename(&root, outer.path().join("old"))?;
     fs::rename(outer.path().join("two"), &root)?;
     ask_until(&mut running, RELEASE, "one", "two")?;
-    end(running)
+    running.end()?;
+    DONE
 }
 
 /// Rules appear, change, break in one line, change in place, and vanish, while a cached file is asked for on a kept
@@ -143,7 +135,8 @@ fn rules_are_followed(ground: Ground<'_>) -> Outcome {
     let mut client = Client::connect(running.addresses(1)?[0])?;
     let is_redirected = || client.get("/away").is_ok_and(|response| response.status == 302);
     deadline::within(SERVED_WITHIN, "the redirect", is_redirected)?;
-    end(running)
+    running.end()?;
+    DONE
 }
 
 /// Asks for `/file.txt` until it has this value of a field instead of that one.
@@ -189,7 +182,8 @@ fn folder_is_mounted_over(ground: Ground<'_>) -> Outcome {
         ask_until(&mut running, "/folder/release.txt", "one", "two")?;
         umount2(&folder, MntFlags::MNT_DETACH)?;
         ask_until(&mut running, "/folder/release.txt", "two", "one")?;
-        end(running)
+        running.end()?;
+        DONE
     };
     thread::scope(|scope| scope.spawn(in_namespace).join()).unwrap_or_else(|_| Err("it panicked".into()))
 }

@@ -13,6 +13,7 @@ use super::Needs::Server;
 use super::{DONE, Ground, Needs, Outcome, Test};
 use crate::backend::Backend;
 use crate::client::Client;
+use crate::deadline;
 use crate::program::{Program, Running};
 use crate::response::Framing;
 use crate::row::get;
@@ -137,31 +138,34 @@ fn says_how_others_come(ground: Ground<'_>) -> Outcome {
         let mut command = ground.command(&["--listen", listen])?;
         let mut running = Running::start(command.arg(ground.sites.main()))?;
         let own = running.addresses(1)?[0];
-        let errors = running.errors();
-        let mut lines = errors.lines().skip(1);
-        let urls = lines.by_ref().map_while(|line| line.split_once(IN_THIS_NETWORK)?.1.strip_suffix('/'));
-        let neighbours = urls.map(str::parse).collect::<Result<Vec<SocketAddr>, _>>()?;
-        if neighbours.len() > 4 || errors.lines().count() != 1 + neighbours.len() {
-            return Err(format!("it said: {errors}").into());
-        }
-        for address in &neighbours {
-            if address.ip().is_loopback() || address.port() != own.port() {
-                return Err(format!("{address} of {own}").into());
-            }
-            Client::connect(*address)?.get("/digits.txt")?;
-        }
         // Without a packet: connect(2) of a datagram socket only chooses a route.
         let route = UdpSocket::bind("0.0.0.0:0")?;
-        if route.connect("192.0.2.1:9").is_ok() {
-            let ip = route.local_addr()?.ip();
-            let is_told = neighbours.iter().any(|address| address.ip() == ip);
-            if !ip.is_loopback() && !is_told && neighbours.len() < 4 {
-                return Err(format!("{ip} is missing: {errors}").into());
-            }
+        route.connect("192.0.2.1:9").or_else(|_nowhere| route.connect("127.0.0.1:9"))?;
+        let ip = route.local_addr()?.ip();
+        let mut told = Vec::new();
+        deadline::within(PATIENCE, "the address by which others come", || {
+            told = neighbours(&running.errors());
+            ip.is_loopback() || told.len() == 4 || told.iter().any(|address| address.ip() == ip)
+        })
+        .map_err(|_| format!("{ip} is missing: {}", running.errors()))?;
+        for address in told {
+            Client::connect(address)?.get("/digits.txt")?;
         }
-        end(running, 1 + neighbours.len())?;
+        running.signal(Signal::TERM)?;
+        let ended = running.wait(PATIENCE)?;
+        let told = neighbours(&ended.errors);
+        let is_right = |address: &SocketAddr| !address.ip().is_loopback() && address.port() == own.port();
+        if told.len() > 4 || told.len() + 1 != ended.errors.lines().count() || !told.iter().all(is_right) {
+            return Err(format!("{own}: {ended:?}").into());
+        }
     }
     DONE
+}
+
+/// The addresses by which others come, of the lines that name them.
+fn neighbours(errors: &str) -> Vec<SocketAddr> {
+    let urls = errors.lines().filter_map(|line| line.split_once(IN_THIS_NETWORK)?.1.strip_suffix('/'));
+    urls.filter_map(|url| url.parse().ok()).collect()
 }
 
 /// A name, and numbers alone, are this machine's.

@@ -132,6 +132,7 @@ fn who_has_begun_a_request_stays(ground: Ground<'_>) -> Outcome {
     for client in &mut clients {
         client.send(REST)?;
         answer(client)?;
+        thread::sleep(Duration::from_millis(5));
     }
     // They are idle now, and the first one has been for longest.
     answer(&mut newcomer)?;
