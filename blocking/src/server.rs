@@ -443,14 +443,15 @@ impl Server {
                 Drain::Over => self.clients.end(),
             };
             self.worker.flush();
-            let wait = self.worker.drain_wait().unwrap_or_else(|| {
+            let mut wait = self.worker.drain_wait().unwrap_or(ACCEPT_PAUSE);
+            if self.worker.drain() == Drain::Over {
                 let until =
                     *given_up.get_or_insert_with(|| now + self.worker.service().end_wait(END_WAIT_MAX));
-                until.saturating_duration_since(now).min(ACCEPT_PAUSE)
-            });
-            if wait.is_zero() {
-                // They wait for a disk, and their clients for an answer.
-                return self.worker.count_cut_off(left as u64);
+                wait = until.saturating_duration_since(now);
+                if wait.is_zero() {
+                    // They wait for a disk, and their clients for an answer.
+                    return self.worker.count_cut_off(left as u64);
+                }
             }
             // A second signal doesn't wake this thread.
             if self.clients.wait_below(1, wait.min(ACCEPT_PAUSE)) {

@@ -7,9 +7,9 @@
 //! | what happens | what the keeper does |
 //! |---|---|
 //! | SIGUSR2 | starts the program that is at its path now; once that serves, becomes that program itself (execve(2), same process) |
-//! | SIGHUP | opens the log again and hands it over; rules are read again |
+//! | SIGHUP, SIGUSR1 | opens the log again and hands it over; a switch of the root that has failed is tried again |
 //! | the root's path leads elsewhere | starts another server, since the sandbox of the one that serves is bound to the old root |
-//! | SIGTERM, SIGINT | lets the server drain; a second one ends it at once |
+//! | SIGTERM, SIGINT, SIGQUIT | lets the servers drain, and kills what is left when `--grace` is over; a second one ends them at once |
 //! | a server ends by itself | starts another one, at growing intervals if that keeps happening |
 //! | a new server doesn't start | the old one serves on |
 
@@ -24,13 +24,14 @@ use std::process::{Command, ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use common::service::cli::{Flags, Outside, Program};
+use common::service::shutdown::HURRY_MAX;
 use common::service::socket_path::SocketPath;
 use common::{Bound, Names, StartError};
 use nix::sys::signal::{SigSet, Signal as Blocked};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::channel::{Channel, Message};
@@ -48,11 +49,13 @@ const START_MAX: Duration = Duration::from_secs(60);
 /// The interval between two starts after a server has ended by itself, and what it may grow to.
 const RESTART_MIN: Duration = Duration::from_millis(500);
 const RESTART_MAX: Duration = Duration::from_secs(30);
+/// What a server has beyond its own bounds before it is killed.
+const KILL_DELAY: Duration = Duration::from_millis(500);
 /// A server that has served for so long starts anew with the least interval.
 const STEADY: Duration = Duration::from_secs(60);
 
 /// The signals that are for the keeper.
-const SIGNALS: [i32; 5] = [SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR2];
+const SIGNALS: [i32; 7] = [SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// Why a server was started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,8 +79,12 @@ enum Stage {
 struct Server {
     pid: Pid,
     channel: Channel,
+    /// Whether the channel has another end.
+    is_open: bool,
     stage: Stage,
     since: Instant,
+    /// When it is killed if it is still there.
+    kill_at: Option<Instant>,
 }
 
 /// What a keeper holds.
@@ -98,8 +105,9 @@ pub(crate) struct Keeper<'a> {
     has_served: bool,
     restart_at: Option<Instant>,
     restart_interval: Duration,
-    /// Until then no server is started because the root's path leads elsewhere.
+    /// Until then no server is started because the root's path leads elsewhere, and for how long the next time.
     moves_after: Instant,
+    moves_interval: Duration,
     /// With which the keeper is to end.
     code: u8,
 }
@@ -119,6 +127,9 @@ impl<'a> Keeper<'a> {
         } else {
             program.open_outside(flags)?
         };
+        if let Some(identity) = identity.filter(|_| !takes_over) {
+            own(&names, identity)?;
+        }
         let signals = signals()?;
         let mut keeper = Keeper {
             program,
@@ -135,6 +146,7 @@ impl<'a> Keeper<'a> {
             restart_at: None,
             restart_interval: RESTART_MIN,
             moves_after: Instant::now(),
+            moves_interval: RESTART_MIN,
             code: 0,
         };
         if takes_over {
@@ -155,7 +167,6 @@ impl<'a> Keeper<'a> {
             }
             self.check_times();
         }
-        notify(&[NotifyState::Stopping]);
         self.program.finish_saying();
         ExitCode::from(self.code)
     }
@@ -170,7 +181,8 @@ impl<'a> Keeper<'a> {
         let timeout = self.next_time().map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
         let watched = std::iter::once(self.signals.as_fd());
-        let watched = watched.chain(self.servers.iter().map(|server| server.channel.as_fd()));
+        let open: Vec<&Server> = self.servers.iter().filter(|server| server.is_open).collect();
+        let watched = watched.chain(open.iter().map(|server| server.channel.as_fd()));
         let mut events: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         match poll(&mut events, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => return Ok(()),
@@ -178,13 +190,8 @@ impl<'a> Keeper<'a> {
         };
         let ready: Vec<bool> = events.iter().map(|event| !event.revents().is_empty()).collect();
         drop(events);
-        let talking: Vec<Pid> = self
-            .servers
-            .iter()
-            .zip(&ready[1..])
-            .filter(|(_, ready)| **ready)
-            .map(|(server, _)| server.pid)
-            .collect();
+        let talking = open.iter().zip(&ready[1..]).filter(|(_, ready)| **ready);
+        let talking: Vec<Pid> = talking.map(|(server, _)| server.pid).collect();
         for pid in talking {
             self.listen_to(pid);
         }
@@ -196,17 +203,24 @@ impl<'a> Keeper<'a> {
 
     /// When something is due.
     fn next_time(&self) -> Option<Instant> {
-        let starting = self.servers.iter().filter(|server| matches!(server.stage, Stage::Starting(_)));
-        starting.map(|server| server.since + START_MAX).chain(self.restart_at).min()
+        self.servers.iter().filter_map(|server| server.kill_at).chain(self.restart_at).min()
     }
 
     fn check_times(&mut self) {
         let now = Instant::now();
-        let late =
-            |server: &&Server| matches!(server.stage, Stage::Starting(_)) && now >= server.since + START_MAX;
-        for server in self.servers.iter().filter(late) {
-            self.program.say(format_args!("error: a server hasn't started within {} s", START_MAX.as_secs()));
-            let _gone = kill_process(server.pid, Signal::KILL);
+        for server in &mut self.servers {
+            if server.kill_at.is_some_and(|at| now >= at) {
+                server.kill_at = None;
+                match server.stage {
+                    Stage::Starting(_) if !self.is_ending => self
+                        .program
+                        .say(format_args!("error: a server hasn't started within {} s", START_MAX.as_secs())),
+                    _ => self
+                        .program
+                        .say(format_args!("error: the server hasn't ended in time, and is killed")),
+                }
+                let _gone = kill_process(server.pid, Signal::KILL);
+            }
         }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
@@ -237,7 +251,9 @@ impl<'a> Keeper<'a> {
         let pid = Pid::from_child(&child);
         // One that ends at once is told apart by its exit, not by a broken channel.
         let _sent = self.hand_outside(&channel);
-        self.servers.push(Server { pid, channel, stage: Stage::Starting(cause), since: Instant::now() });
+        let since = Instant::now();
+        let (stage, kill_at) = (Stage::Starting(cause), Some(since + START_MAX));
+        self.servers.push(Server { pid, channel, is_open: true, stage, since, kill_at });
         Ok(())
     }
 
@@ -262,18 +278,20 @@ impl<'a> Keeper<'a> {
 
     fn listen_to(&mut self, pid: Pid) {
         let Some(server) = self.servers.iter_mut().find(|server| server.pid == pid) else { return };
-        // At the end of the channel comes the end of the process: it is waited for.
-        let Ok((messages, open)) = server.channel.pending() else { return };
+        let (messages, open) = server.channel.pending().unwrap_or_default();
         let stage = server.stage;
+        if !open {
+            // With the end of the channel comes the end of the process, or it is none of ours.
+            server.is_open = false;
+            let kill_at = Instant::now() + HURRY_MAX + KILL_DELAY;
+            server.kill_at = Some(server.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+        }
         for message in messages {
             match (message, stage) {
                 (Message::Ready, Stage::Starting(cause)) => self.on_ready(pid, cause),
                 (Message::Moved, Stage::Serving) => self.on_moved(),
                 _ => {}
             }
-        }
-        if !open {
-            self.reap_one(pid);
         }
     }
 
@@ -282,12 +300,17 @@ impl<'a> Keeper<'a> {
         for server in &mut self.servers {
             if server.pid == pid {
                 (server.stage, server.since) = (Stage::Serving, now);
+                // If the end has been asked for, it has its bounds.
+                if !self.is_ending {
+                    server.kill_at = None;
+                }
             } else if server.stage == Stage::Serving {
                 let _gone = server.channel.send(&Message::HandOver, &[]);
                 server.stage = Stage::Leaving;
             }
         }
         self.has_served = true;
+        self.moves_interval = RESTART_MIN;
         notify(&[NotifyState::Ready]);
         if cause == Cause::Upgrade {
             self.become_new_program();
@@ -298,7 +321,7 @@ impl<'a> Keeper<'a> {
         if self.is_ending || self.is_starting() || Instant::now() < self.moves_after {
             return;
         }
-        self.program.say(format_args!("{} leads elsewhere now", self.flags.root().display()));
+        self.program.say(format_args!("{} leads to another directory now", self.flags.root().display()));
         self.replace(Cause::Moved);
     }
 
@@ -306,13 +329,19 @@ impl<'a> Keeper<'a> {
     fn replace(&mut self, cause: Cause) {
         if let Err(error) = self.start(cause) {
             let error = cannot_start(&self.path, &error);
-            self.program.say(format_args!("error: {error}; the one before goes on"));
-            self.moves_after = Instant::now() + RESTART_MAX;
+            self.program.say(format_args!("error: {error}; the old server goes on"));
+            self.move_later();
         }
     }
 
     fn is_starting(&self) -> bool {
         self.servers.iter().any(|server| matches!(server.stage, Stage::Starting(_)))
+    }
+
+    /// Tried again while the root's path leads elsewhere, but not all the time.
+    fn move_later(&mut self) {
+        self.moves_after = Instant::now() + self.moves_interval;
+        self.moves_interval = (self.moves_interval * 2).min(RESTART_MAX);
     }
 
     fn start_later(&mut self) {
@@ -331,19 +360,13 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// The end of a channel: its process is about to end.
-    fn reap_one(&mut self, pid: Pid) {
-        if let Ok(Some((_, status))) = rustix::process::waitpid(Some(pid), WaitOptions::empty()) {
-            self.on_end(pid, ExitStatus::from_raw(status.as_raw()));
-        }
-    }
-
     fn on_end(&mut self, pid: Pid, status: ExitStatus) {
         let Some(at) = self.servers.iter().position(|server| server.pid == pid) else { return };
         let Server { stage, since, .. } = self.servers.swap_remove(at);
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match stage {
             Stage::Leaving => {}
+            Stage::Starting(_) if self.is_ending => {}
             _ if self.is_ending => self.code = self.code.max(code.unwrap_or(1)),
             // It has said why.
             Stage::Starting(Cause::Start) if !self.has_served => self.code = code.unwrap_or(1).max(1),
@@ -353,11 +376,10 @@ impl<'a> Keeper<'a> {
             }
             Stage::Starting(Cause::Moved | Cause::Upgrade) => {
                 self.program.say(format_args!(
-                    "error: the new server has not started ({status}); the one before goes on"
+                    "error: the new server has not started ({status}); the old server goes on"
                 ));
                 notify(&[NotifyState::Ready]);
-                // Tried again while the root's path leads elsewhere, but not all the time.
-                self.moves_after = Instant::now() + RESTART_MAX;
+                self.move_later();
             }
             Stage::Serving => {
                 if since.elapsed() >= STEADY {
@@ -383,7 +405,7 @@ impl Keeper<'_> {
         for number in &numbers[..count] {
             match i32::from(*number) {
                 SIGCHLD => self.reap(),
-                SIGHUP => self.reload(),
+                SIGHUP | SIGUSR1 => self.reload(),
                 SIGUSR2 => self.upgrade(),
                 signal => self.end(signal),
             }
@@ -391,7 +413,7 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    /// The first time: drains. The second time: at once.
+    /// The first time: drains. The second time: at once. Whoever doesn't obey is killed.
     fn end(&mut self, signal: i32) {
         let is_first = !std::mem::replace(&mut self.is_ending, true);
         if is_first {
@@ -400,11 +422,14 @@ impl Keeper<'_> {
         self.restart_at = None;
         // Who comes from now on is refused, as soon as the server doesn't accept any more either.
         self.outside.bound.clear();
-        for server in &self.servers {
-            // One that leaves is in its drain already.
-            if server.stage != Stage::Leaving || !is_first {
-                let _gone = server.channel.send(&Message::End(signal), &[]);
+        let kill_at = Instant::now() + KILL_DELAY + if is_first { self.flags.end_max() } else { HURRY_MAX };
+        for server in &mut self.servers {
+            let _gone = server.channel.send(&Message::End(signal), &[]);
+            if let Stage::Starting(_) = server.stage {
+                // It may be no server at all. One that is does what its channel says.
+                let _gone = kill_process(server.pid, Signal::TERM);
             }
+            server.kill_at = Some(kill_at);
         }
     }
 
@@ -417,6 +442,7 @@ impl Keeper<'_> {
             }
             None => None,
         };
+        self.moves_after = Instant::now();
         for server in &self.servers {
             let descriptors: Vec<BorrowedFd<'_>> = file.iter().map(AsFd::as_fd).collect();
             let _gone = server.channel.send(&Message::Reload, &descriptors);
@@ -428,7 +454,7 @@ impl Keeper<'_> {
 
     fn upgrade(&mut self) {
         if self.is_ending {
-            self.program.say(format_args!("no upgrade: this is the end"));
+            self.program.say(format_args!("no upgrade: the server is shutting down"));
         } else if self.is_starting() {
             self.program.say(format_args!("no upgrade yet: another server is starting"));
         } else {
@@ -534,7 +560,8 @@ impl Keeper<'_> {
                     let stage = if serves { Stage::Serving } else { Stage::Leaving };
                     let (Some(pid), Some(socket)) = (Pid::from_raw(pid), descriptors.pop()) else { continue };
                     let channel = Channel::over(socket);
-                    self.servers.push(Server { pid, channel, stage, since: Instant::now() });
+                    let since = Instant::now();
+                    self.servers.push(Server { pid, channel, is_open: true, stage, since, kill_at: None });
                 }
                 Message::Serve => break,
                 _ => {}
@@ -546,6 +573,16 @@ impl Keeper<'_> {
 }
 
 /// One byte for each signal that comes: its number.
+/// Gives the unix sockets to who serves: a proxy's user joins that group.
+fn own(names: &Names, Identity { user, group }: Identity) -> Result<(), StartError> {
+    for path in names.paths() {
+        let (path, _) = path.parts();
+        std::os::unix::fs::lchown(path, Some(user), Some(group))
+            .map_err(|error| StartError::new(format!("{}: {error}", path.display())))?;
+    }
+    Ok(())
+}
+
 fn signals() -> io::Result<UnixStream> {
     let mut signals = Signals::new(SIGNALS)?;
     let mask: SigSet = SIGNALS.iter().filter_map(|signal| Blocked::try_from(*signal).ok()).collect();

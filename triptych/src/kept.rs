@@ -8,7 +8,7 @@ use std::thread;
 
 use common::service::cli::{Around, Flags, Io, Outside, Program};
 use common::{Bound, Service, StartError};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
 use crate::channel::{Channel, Message, Sender};
 use crate::sandbox::{Mode, Sandbox};
@@ -28,7 +28,7 @@ impl Kept {
     /// A process that was started with a keeper's channel as its standard input.
     pub(crate) fn new(program: Program<'static>, mode: Mode, inside: fn()) -> io::Result<Kept> {
         // Who asks for the end asks the keeper. Some ask all processes at once: that would be a second time.
-        for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR2] {
+        for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
         Ok(Kept { program, channel: None, sender: None, outside: None, sandbox: Sandbox::new(mode), inside })
@@ -115,5 +115,5 @@ fn obey(program: Program<'static>, mut channel: Channel, service: &Arc<Service>)
             _ => {}
         }
     }
-    service.shutdown.drain();
+    service.drain();
 }

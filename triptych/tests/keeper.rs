@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -42,8 +42,17 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 10] = [
+        let tests: [(&str, Test); 16] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
+            ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
+            (
+                "an_upgrade_that_hangs_does_not_outlast_the_end",
+                an_upgrade_that_hangs_does_not_outlast_the_end,
+            ),
+            ("a_server_that_hangs_is_killed_in_the_end", a_server_that_hangs_is_killed_in_the_end),
+            ("a_switch_that_fails_is_tried_again", a_switch_that_fails_is_tried_again),
+            ("other_signals_have_their_meaning", other_signals_have_their_meaning),
+            ("a_unix_socket_is_its_users", a_unix_socket_is_its_users),
             ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
             ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
             ("a_server_that_is_killed_is_replaced", a_server_that_is_killed_is_replaced),
@@ -195,6 +204,155 @@ fn a_download_outlasts_an_upgrade() -> Outcome {
     DONE
 }
 
+/// Nobody waits for an old server, so its answers take the time that they take; until the end is asked for.
+fn a_download_outlasts_the_grace_period() -> Outcome {
+    let sites = Sites::build()?;
+    let mut running = serve(Path::new(TRIPTYCH), &["--grace", "500ms"], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    let (mut whole, mut cut) = (Download::begin(address)?, Download::begin(address)?);
+    let old = running.server_id()?;
+    upgrade(&running)?;
+    // What can't be seen from outside is that nothing happens.
+    thread::sleep(Duration::from_millis(1500));
+    whole.finish()?;
+    drop(whole);
+    if is_gone(old) {
+        return Err("the old server has left somebody behind".into());
+    }
+    running.signal(Signal::TERM)?;
+    deadline::within(Duration::from_secs(3), "the old server to end", || is_gone(old))?;
+    let ended = running.wait(PATIENCE)?;
+    if cut.finish().is_ok() {
+        return Err("a server that has ended goes on sending".into());
+    }
+    if !ended.errors.contains("1 connection was cut off in an answer when --grace (500ms) was over") {
+        return Err(format!("{ended:?}").into());
+    }
+    DONE
+}
+
+/// Neither a program that isn't this one, and takes no notice, nor one that lets go of its channel.
+fn an_upgrade_that_hangs_does_not_outlast_the_end() -> Outcome {
+    for script in ["exec sleep 60", "trap '' TERM; exec sleep 60", "exec sleep 60 </dev/null"] {
+        let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+        let program = folder.path().join("triptych");
+        fs::copy(TRIPTYCH, &program)?;
+        let mut running = serve(&program, &["--grace", "1s"], &sites.main())?;
+        let address = running.addresses(1)?[0];
+        fs::remove_file(&program)?;
+        fs::write(&program, format!("#!/bin/sh\n{script}\n"))?;
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        running.signal(Signal::USR2)?;
+        deadline::within(PATIENCE, "the upgrade to begin", || running.errors().contains("upgrading to"))?;
+        Client::connect(address)?.get("/digits.txt")?;
+        running.signal(Signal::TERM)?;
+        let ended = running.wait(Duration::from_secs(4)).map_err(|_| format!("{script}: no end"))?;
+        let killed = ended.errors.matches("hasn't ended in time, and is killed").count();
+        if ended.status.code() != Some(0) || killed > 1 || ended.errors.contains("hasn't started") {
+            return Err(format!("{script}: {ended:?}").into());
+        }
+    }
+    DONE
+}
+
+/// One that is stopped stands for whatever keeps a process from what it should do.
+fn a_server_that_hangs_is_killed_in_the_end() -> Outcome {
+    for (grace, signals) in [("500ms", 1), ("60s", 2)] {
+        let sites = Sites::build()?;
+        let mut running = serve(Path::new(TRIPTYCH), &["--grace", grace], &sites.main())?;
+        running.addresses(1)?;
+        signal(running.server_id()?, Signal::STOP)?;
+        for number in 0..signals {
+            running.signal(Signal::TERM)?;
+            if number + 1 < signals {
+                // Two signals that come at once are one.
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+        let ended = running.wait(Duration::from_secs(4)).map_err(|_| format!("{grace}: no end"))?;
+        if ended.status.code() != Some(1) || !ended.errors.contains("hasn't ended in time, and is killed") {
+            return Err(format!("{ended:?}").into());
+        }
+    }
+    DONE
+}
+
+/// The release that is switched to can't be read at first.
+fn a_switch_that_fails_is_tried_again() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Completion::ignored_with("only root can become another user"));
+    }
+    let outer = tempfile::tempdir()?;
+    let current = outer.path().join("current");
+    for name in ["one", "two"] {
+        fs::create_dir(outer.path().join(name))?;
+        fs::write(outer.path().join(name).join("release.txt"), name)?;
+    }
+    let switch = |name: &str| -> Result<(), Failed> {
+        std::os::unix::fs::symlink(name, outer.path().join("next"))?;
+        Ok(fs::rename(outer.path().join("next"), &current)?)
+    };
+    switch("one")?;
+    let mut command = Command::new(TRIPTYCH);
+    command.args(["--listen", "127.0.0.1:0", "--user", "nobody"]).arg(&current);
+    fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o755))?;
+    let mut running = Running::start(&mut command)?;
+    let address = running.addresses(1)?[0];
+    let served = || Some(Client::connect(address).ok()?.get("/release.txt").ok()?.content);
+    fs::set_permissions(outer.path().join("two"), fs::Permissions::from_mode(0o700))?;
+    switch("two")?;
+    let failed = || running.errors().contains("has not started");
+    deadline::within(PATIENCE, "a word on the failure", failed)?;
+    if served().as_deref() != Some(b"one") {
+        return Err("the old release is gone".into());
+    }
+    fs::set_permissions(outer.path().join("two"), fs::Permissions::from_mode(0o755))?;
+    deadline::within(Duration::from_secs(10), "the new release", || served().as_deref() == Some(b"two"))?;
+    running.end()?;
+    DONE
+}
+
+/// Those that other servers take for the same: nothing ends without a drain.
+fn other_signals_have_their_meaning() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let path = folder.path().join("access.log");
+    let flag = format!("--access-log={}", path.display());
+    let mut running = serve(Path::new(TRIPTYCH), &[&flag], &sites.main())?;
+    let address = running.addresses(1)?[0];
+    fs::rename(&path, folder.path().join("old.log"))?;
+    running.signal(Signal::USR1)?;
+    deadline::within(PATIENCE, "a new file", || path.exists())?;
+    let mut download = Download::begin(address)?;
+    running.signal(Signal::QUIT)?;
+    download.finish()?;
+    drop(download);
+    let ended = running.wait(PATIENCE)?;
+    if ended.status.code() == Some(0) { DONE } else { Err(format!("{ended:?}").into()) }
+}
+
+/// A proxy joins the group of who serves.
+fn a_unix_socket_is_its_users() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Completion::ignored_with("only root can become another user"));
+    }
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let path = folder.path().join("www.sock");
+    let address = format!("unix:{}", path.display());
+    let mut command = Command::new(TRIPTYCH);
+    command.args(["--listen", &address, "--user", "nobody"]).arg(folder.path());
+    let running = Running::start(&mut command)?;
+    let line = format!(" on {address} ");
+    deadline::within(PATIENCE, "the program to serve", || running.errors().contains(&line))?;
+    let server = fs::metadata(format!("/proc/{}", running.server_id()?))?;
+    let socket = fs::metadata(&path)?;
+    if (socket.uid(), socket.gid()) != (server.uid(), server.gid()) || socket.uid() == 0 {
+        return Err(format!("{}:{} for {}:{}", socket.uid(), socket.gid(), server.uid(), server.gid()).into());
+    }
+    running.end()?;
+    if path.exists() { Err("the socket is still there".into()) } else { DONE }
+}
+
 fn an_upgrade_that_fails_changes_nothing() -> Outcome {
     let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
     let program = folder.path().join("triptych");
@@ -225,7 +383,7 @@ fn an_upgrade_that_fails_changes_nothing() -> Outcome {
                     running.errors().lines().any(|line| {
                         line.starts_with("triptych: error: ")
                             && line.contains(reason)
-                            && line.ends_with("the one before goes on")
+                            && line.ends_with("the old server goes on")
                     })
                 };
                 deadline::within(PATIENCE, "a word on the failure", said)

@@ -91,6 +91,13 @@ impl Service {
         self.is_set_up.load(SeqCst)
     }
 
+    /// Starts the drain, and the grace period. Whichever worker waits for answers without an end, because another process
+    /// has taken over, is woken.
+    pub fn drain(&self) {
+        self.shutdown.drain();
+        self.places.ring_all();
+    }
+
     /// Ends the drain at once, because this signal has come a second time. Whichever worker waits for it to go on is
     /// woken.
     pub fn hurry(&self, signal: i32) {

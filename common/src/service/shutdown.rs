@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -16,16 +16,19 @@ pub const QUIET: Duration = Duration::from_millis(250);
 /// is for threads to end, and for what is yet to be logged.
 const RESERVE_MAX: Duration = Duration::from_secs(1);
 /// Even without a grace period, so long may it take to write what is yet to be logged.
-const END_MIN: Duration = Duration::from_millis(100);
+pub(crate) const END_MIN: Duration = Duration::from_millis(100);
 /// So long may the process take to end when a signal has asked for that at once.
 pub const HURRY_MAX: Duration = Duration::from_secs(1);
 
 /// Starts a drain; shared by all workers.
 #[derive(Debug)]
 pub struct Shutdown {
-    /// The drain has begun, or it will.
+    /// The end has been asked for: the drain has begun, or it will.
     ending: AtomicBool,
     begun: OnceLock<Instant>,
+    /// Since when the grace period runs. Not while nobody waits for this process to end: another one serves already.
+    due: Mutex<Option<Instant>>,
+    is_due: Condvar,
     /// Why it has begun, if that is an error.
     failure: OnceLock<String>,
     /// Another process serves already.
@@ -46,6 +49,8 @@ impl Shutdown {
         Ok(Shutdown {
             ending: AtomicBool::new(false),
             begun: OnceLock::new(),
+            due: Mutex::default(),
+            is_due: Condvar::new(),
             failure: OnceLock::new(),
             handed_over: OnceLock::new(),
             hurry: OnceLock::new(),
@@ -55,11 +60,12 @@ impl Shutdown {
     }
 
     /// Starts the drain because another process has taken over, on the same sockets. Nobody waits for this one to end, so
-    /// idle connections stay open for half of the grace period: a client that is about to send a request finds the
-    /// connection open, and is told with the answer to open another one.
+    /// answers take the time that they take, until a [`drain`](Self::drain) is asked for. And idle connections stay open for
+    /// half of the grace period: a client that is about to send a request finds the connection open, and is told with the
+    /// answer to open another one.
     pub fn hand_over(&self) {
         let _already = self.handed_over.set(());
-        self.drain();
+        self.begin();
     }
 
     /// Says that the drain will begin, while connections are still accepted: who sends them here is to send them
@@ -68,10 +74,16 @@ impl Shutdown {
         self.ending.store(true, Relaxed);
     }
 
-    /// Whether the server is about to end: from the first signal on, before the drain begins. It isn't ready for more.
+    /// Whether somebody has asked for the end: from the first signal on, before the drain begins.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        self.ending.load(Relaxed)
+    }
+
+    /// Whether the server is about to end, so that it isn't ready for more.
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        self.ending.load(Relaxed)
+        self.is_announced() || self.draining()
     }
 
     /// Whether another process has taken over.
@@ -80,14 +92,30 @@ impl Shutdown {
         self.handed_over.get().is_some()
     }
 
-    /// Starts the drain. Further calls have no effect.
+    /// Starts the drain, and the grace period. Further calls have no effect.
     pub fn drain(&self) {
         self.announce();
-        if self.begun.set(Instant::now()).is_ok() {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        self.is_due.notify_all();
+        self.begin();
+    }
+
+    fn begin(&self) {
+        if self.begun.set(self.due().unwrap_or_else(Instant::now)).is_ok() {
             self.flag.raise();
             // Can't fail: the counter starts at zero and is written only once.
             let _written = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        *self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the grace period runs.
+    pub(crate) fn wait_until_due(&self) {
+        let due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let _due = self.is_due.wait_while(due, |due| due.is_none()).unwrap_or_else(PoisonError::into_inner);
     }
 
     /// Starts the drain because something has failed. The first reason stays.
@@ -130,40 +158,42 @@ impl Shutdown {
         let Some(begun) = self.begun.get() else {
             return Drain::Serving;
         };
-        let elapsed = now.saturating_duration_since(*begun);
-        if elapsed >= served(grace) || self.hurried_by().is_some() {
+        let is_over = self.due().is_some_and(|due| now >= due + served(grace));
+        if is_over || self.hurried_by().is_some() {
             Drain::Over
-        } else if elapsed >= self.quiet(grace) {
+        } else if now >= self.closes_at(*begun, grace) {
             Drain::Closing
         } else {
             Drain::Quiet
         }
     }
 
-    /// Time until the phase changes; `None` before the drain and after it.
+    /// Time until the phase changes; `None` before the drain and after it, and while nobody waits for the last answers.
     #[must_use]
     pub fn wait(&self, now: Instant, grace: Duration) -> Option<Duration> {
         let begun = *self.begun.get()?;
         let next = match self.phase(now, grace) {
             Drain::Serving | Drain::Over => return None,
-            Drain::Quiet => begun + self.quiet(grace),
-            Drain::Closing => begun + served(grace),
+            Drain::Quiet => self.closes_at(begun, grace),
+            Drain::Closing => self.due()? + served(grace),
         };
         Some(next.saturating_duration_since(now))
     }
 
-    /// How long idle connections stay open.
-    fn quiet(&self, grace: Duration) -> Duration {
-        match self.handed_over.get() {
-            Some(()) => served(grace) / 2,
-            None => QUIET.min(served(grace)),
+    /// Until when idle connections stay open.
+    fn closes_at(&self, begun: Instant, grace: Duration) -> Instant {
+        let unhurried = begun + served(grace) / 2;
+        match (self.has_handed_over(), self.due()) {
+            (true, None) => unhurried,
+            (true, Some(due)) => unhurried.min(due + QUIET.min(served(grace))),
+            (false, _) => begun + QUIET.min(served(grace)),
         }
     }
 
-    /// Time until the process has to be gone; `None` before the drain.
+    /// Time until the process has to be gone; `None` while it has no end.
     #[must_use]
     pub fn left(&self, now: Instant, grace: Duration) -> Option<Duration> {
-        let end = *self.begun.get()? + grace.max(END_MIN);
+        let end = self.due()? + grace.max(END_MIN);
         let end = self.hurry.get().map_or(end, |(_, at)| end.min(*at + HURRY_MAX));
         Some(end.saturating_duration_since(now))
     }
@@ -201,12 +231,28 @@ mod tests {
         for (after, phase, wait) in [
             (0, Drain::Quiet, Some(14_500)),
             (14_499, Drain::Quiet, Some(1)),
-            (14_500, Drain::Closing, Some(14_500)),
-            (29_000, Drain::Over, None),
+            (14_500, Drain::Closing, None),
+            (29_000, Drain::Closing, None),
+            (3_600_000, Drain::Closing, None),
         ] {
             let now = begun + Duration::from_millis(after);
             assert_eq!(shutdown.phase(now, grace), phase);
             assert_eq!(shutdown.wait(now, grace), wait.map(Duration::from_millis));
+            assert_eq!(shutdown.left(now, grace), None, "nobody waits for it");
+        }
+        assert!(shutdown.is_ending() && !shutdown.is_announced());
+        shutdown.drain();
+        let due = shutdown.due().expect("it has an end now");
+        for (after, phase, wait) in [
+            (0, Drain::Quiet, Some(250)),
+            (250, Drain::Closing, Some(28_750)),
+            (28_999, Drain::Closing, Some(1)),
+            (29_000, Drain::Over, None),
+        ] {
+            let now = due + Duration::from_millis(after);
+            assert_eq!(shutdown.phase(now, grace), phase);
+            assert_eq!(shutdown.wait(now, grace), wait.map(Duration::from_millis));
+            assert_eq!(shutdown.left(now, grace), Some(grace - Duration::from_millis(after)));
         }
     }
 

@@ -234,7 +234,7 @@ impl Source {
             }
         }
         if let State::Unreadable(errno) = state {
-            faults.push(format!("{name}: can't be read: {}", io::Error::from(errno)));
+            faults.push(format!("{name}: can't be read: {}", reason(errno)));
         }
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
@@ -265,6 +265,15 @@ fn opened(
     let file = open(path)?;
     let metadata = Metadata::of(&file)?;
     Ok((file, metadata))
+}
+
+/// Why a rule file can't be read.
+fn reason(errno: Errno) -> String {
+    match errno {
+        Errno::XDEV => "it is a link that leads out of the root".to_owned(),
+        Errno::INVAL => "it isn't a regular file".to_owned(),
+        errno => io::Error::from(errno).to_string(),
+    }
 }
 
 /// Appends what is wrong with a file.

@@ -7,11 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::SIGHUP;
+use signal_hook::consts::{SIGHUP, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::machine::context::Counts;
 use crate::service::cli::cut_off;
+use crate::service::log::AccessLog;
 use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::shutdown::{HURRY_MAX, QUIET};
@@ -48,10 +49,7 @@ pub(super) fn end_with_panics(name: &'static str, service: &Arc<Service>) {
 pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("grace".to_owned()).spawn(move || {
-        // Fails only for want of memory, and then it is asked again.
-        while !service.shutdown.draining() {
-            let _ready = poll(&mut [PollFd::new(&service.shutdown, PollFlags::IN)], None);
-        }
+        service.shutdown.wait_until_due();
         if let Some(reason) = service.shutdown.failure() {
             say(format_args!("{name}: error: {reason}; no new connections are accepted"));
         }
@@ -90,8 +88,8 @@ fn waits_for(service: &Service, at_terminal: bool) -> Option<String> {
     Some(format!("waiting up to {grace} for {connections}; {again} at once"))
 }
 
-/// The first SIGINT or SIGTERM starts the drain, at once or after `--drain-delay`. A second one ends the process at once,
-/// with the signal's exit code. SIGHUP opens the log's file again.
+/// The first SIGINT, SIGTERM or SIGQUIT starts the drain, at once or after `--drain-delay`. A second one ends the process
+/// at once, with the signal's exit code. SIGHUP and SIGUSR1 open the log's file again.
 pub(super) fn follow_signals(
     name: &'static str,
     mut signals: Signals,
@@ -100,12 +98,12 @@ pub(super) fn follow_signals(
     let service = Arc::clone(service);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
-            if signal == SIGHUP {
-                if let Some(log) = &service.log {
-                    log.reopen();
+            match signal {
+                SIGHUP | SIGUSR1 => service.log.iter().for_each(AccessLog::reopen),
+                SIGUSR2 => {
+                    say(format_args!("{name}: SIGUSR2: only `triptych` can be upgraded while it runs"))
                 }
-            } else {
-                end(name, &service, signal);
+                _ => end(name, &service, signal),
             }
         }
     })?;
@@ -114,7 +112,7 @@ pub(super) fn follow_signals(
 
 /// Does what a signal asks for that is to end the process.
 pub(super) fn end(name: &'static str, service: &Arc<Service>, signal: i32) {
-    if service.shutdown.is_ending() {
+    if service.shutdown.is_announced() {
         service.hurry(signal);
         // What ends the process in time says who has been cut off.
         thread::sleep(HURRY_MAX);
@@ -131,10 +129,12 @@ fn begin_end(name: &'static str, service: &Arc<Service>) {
     let theirs = Arc::clone(service);
     let wait = move || {
         thread::sleep(delay);
-        theirs.shutdown.drain();
+        theirs.drain();
     };
-    if delay.is_zero() || thread::Builder::new().name("drain-delay".to_owned()).spawn(wait).is_err() {
-        return service.shutdown.drain();
+    // Clients come to the other process already.
+    let is_delayed = !delay.is_zero() && !service.shutdown.has_handed_over();
+    if !is_delayed || thread::Builder::new().name("drain-delay".to_owned()).spawn(wait).is_err() {
+        return service.drain();
     }
     let delay = humantime::format_duration(delay);
     say(format_args!(

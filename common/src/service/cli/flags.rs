@@ -27,6 +27,7 @@ use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::log::AccessLog;
+use crate::service::shutdown::END_MIN;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
@@ -52,7 +53,7 @@ pub(super) const COMPARING: &str = "For comparisons";
 const GROUPS: [&str; 6] = [LISTENING, CONTENT, CACHING, LIMITS, CONTROL, COMPARING];
 
 /// The last lines of the help; NAME is the program's.
-const EXAMPLES: [&str; 3] = [
+pub(super) const EXAMPLES: [&str; 3] = [
     "NAME dist                              on http://127.0.0.1:8080/",
     "NAME -l :80 --access-log=www.log www   for everybody, with a log",
     "NAME -p 3000 --spa --cors dist         an application, while it is made",
@@ -68,13 +69,13 @@ pub struct Flags {
     pub(super) root: PathBuf,
     /// Port for this machine alone: 127.0.0.1:N
     ///
-    /// 0 picks a free one. With --listen one says more of where.
+    /// 0 picks a free port. For other addresses use --listen.
     #[arg(short, long, value_name = "N", value_parser = port, help_heading = LISTENING)]
     #[arg(env = "TRIPTYCH_PORT", allow_negative_numbers = true)]
     pub(super) port: Option<u16>,
     /// :8080 for all, localhost:8080, unix:PATH, ...
     ///
-    /// Repeatable. 127.0.0.1:8080 or [::1]:8080 is that address, 8080 the one of --port, localhost:8080 this machine alone in
+    /// Repeatable. 127.0.0.1:8080 or [::1]:8080 is that address, 8080 alone is 127.0.0.1:8080, as with --port, localhost:8080 this machine alone in
     /// IPv4 and IPv6, :8080 or [::]:8080 all addresses of both, 0.0.0.0:8080 all of IPv4, and unix:/run/www.sock a unix
     /// socket. Port 0 picks a free one. Without this flag and --port, sockets that whoever starts the server has opened are
     /// served (systemd's LISTEN_FDS), if there are any.
@@ -114,18 +115,18 @@ pub struct Flags {
     #[arg(env = "TRIPTYCH_SEND_TIMEOUT", allow_hyphen_values = true)]
     #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) send_timeout: Duration,
-    /// Bytes per second that a client must take of a response, on average over four such times; 0 for any rate
+    /// Bytes per second that a client must take of a response, averaged over four send timeouts; 0 for any rate
     #[arg(long, value_name = "SIZE", default_value = "256B", value_parser = size)]
     #[arg(env = "TRIPTYCH_SEND_RATE_MIN", allow_hyphen_values = true)]
     #[arg(help_heading = LIMITS, hide_short_help = true)]
     pub(super) send_rate_min: u64,
-    /// For answers under way at the end (30s)
+    /// How long to finish responses when stopping (30s)
     ///
     /// From SIGINT or SIGTERM to the end of the process, at most.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_GRACE", allow_hyphen_values = true, help_heading = LIMITS)]
     pub(super) grace: Duration,
-    /// Time to go on accepting connections after SIGINT or SIGTERM, before the drain begins
+    /// After SIGINT or SIGTERM, keep accepting connections for so long, then drain
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = grace)]
     #[arg(env = "TRIPTYCH_DRAIN_DELAY", allow_hyphen_values = true)]
     #[arg(help_heading = LIMITS, hide_short_help = true)]
@@ -145,7 +146,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", default_value = "index.html", env = "TRIPTYCH_INDEX")]
     #[arg(help_heading = CONTENT, hide_short_help = true)]
     pub(super) index: IndexName,
-    /// The index page for routes of an application
+    /// Serve the index page for unknown routes
     ///
     /// The root's index page, with 200, for what isn't found where a browser asks for a page.
     #[arg(long, value_parser = BoolishValueParser::new(), env = "TRIPTYCH_SPA", help_heading = CONTENT)]
@@ -161,13 +162,13 @@ pub struct Flags {
     #[arg(long, value_name = "VALUE", value_parser = cache_control, env = "TRIPTYCH_CACHE_CONTROL")]
     #[arg(help_heading = CACHING)]
     pub(super) cache_control: Option<FieldLine>,
-    /// Field of answers with files, repeatable
+    /// Add a header field to file responses; repeatable
     ///
-    /// As in _headers. In the variable there is one a line.
+    /// As in _headers. In the variable, one per line.
     #[arg(long, value_name = "NAME: VALUE", value_parser = field_line, value_delimiter = '\n')]
     #[arg(env = "TRIPTYCH_HEADER", hide_env_values = true, help_heading = CONTENT)]
     pub(super) header: Vec<FieldLine>,
-    /// Let pages of other origins read it
+    /// Allow cross-origin requests (CORS)
     ///
     /// Without ORIGIN, those of any.
     #[arg(long, value_name = "ORIGIN", num_args = 0..=1, require_equals = true, default_missing_value = "*")]
@@ -325,7 +326,7 @@ fn size(text: &str) -> Result<u64, String> {
 
 fn timeout(text: &str) -> Result<Duration, String> {
     match grace(text)? {
-        Duration::ZERO => Err("must be longer than nothing, like 10s".to_owned()),
+        Duration::ZERO => Err("must be greater than 0, like 10s".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -393,8 +394,8 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             // Of the two, clap tells only by what it has written.
             let is_long = error.render().to_string() == command.render_long_help().to_string();
-            let help = screen(command).render_help();
-            return Err(if is_long { error } else { clap::Error::raw(ErrorKind::DisplayHelp, help.ansi()) });
+            let short = screen(command).try_get_matches_from([name, "-h"]);
+            return Err(if is_long { error } else { short.err().unwrap_or(error) });
         }
         outcome => outcome?,
     };
@@ -497,6 +498,12 @@ impl Flags {
     #[must_use]
     pub fn log_path(&self) -> Option<&Path> {
         self.access_log.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    /// From the signal that asks for the end to the exit of the process, at most.
+    #[must_use]
+    pub fn end_max(&self) -> Duration {
+        self.drain_delay + self.grace.max(END_MIN)
     }
 
     /// What must be in force of the sandbox.
@@ -627,7 +634,7 @@ pub(super) mod tests {
     #[test]
     fn bad_values_are_refused_with_a_hint() {
         for (arguments, expected) in [
-            (&["--head-timeout", "0s"][..], "longer than nothing"),
+            (&["--head-timeout", "0s"][..], "greater than 0"),
             (&["--idle-timeout", "soon"], "write it like"),
             (&["--grace", "100000000years"], "at most a year"),
             (&["--grace", "-1s"], "can't be negative; write it like 500ms"),
@@ -802,7 +809,9 @@ pub(super) mod tests {
     fn help(name: &'static str, models: &[Model], flag: &str) -> String {
         let error = parse(name, models, [name, flag]).expect_err("help");
         assert_eq!((error.kind(), error.exit_code()), (ErrorKind::DisplayHelp, 0));
-        error.render().to_string()
+        let text = error.render().to_string();
+        assert!(text.starts_with("Serve a directory over HTTP\n"), "{text}");
+        text
     }
 
     #[test]

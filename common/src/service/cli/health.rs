@@ -17,8 +17,9 @@ const ANSWER_MAX: usize = 4096;
 /// # Errors
 /// One line that says what is wrong.
 pub(super) fn check(admin: SocketAddr) -> Result<(), StartError> {
-    let address = reachable(admin);
-    let answer = ask(address).map_err(|error| unhealthy(address, &error.to_string()))?;
+    let [address, other] = reachable(admin);
+    let answer = ask(address).or_else(|error| if other == address { Err(error) } else { ask(other) });
+    let answer = answer.map_err(|error| unreachable(address, &error))?;
     let answer = String::from_utf8_lossy(&answer);
     match answer.split_whitespace().nth(1) {
         Some("200") => Ok(()),
@@ -34,14 +35,20 @@ fn unhealthy(address: SocketAddr, reason: &str) -> StartError {
     StartError::new(format!("the server with its admin listener on {address} isn't healthy: {reason}"))
 }
 
-/// Where this machine reaches a listener that is bound to there.
-fn reachable(admin: SocketAddr) -> SocketAddr {
-    let ip = match admin.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
+fn unreachable(address: SocketAddr, error: &io::Error) -> StartError {
+    StartError::new(format!("no answer from the admin listener on {address}: {error}"))
+}
+
+/// Where this machine reaches a listener that is bound to there: who listens on all addresses of IPv6 does so on those of
+/// IPv4, too, and a machine may have no others.
+fn reachable(admin: SocketAddr) -> [SocketAddr; 2] {
+    let (v4, v6) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST));
+    let ips = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => [v4, v4],
+        IpAddr::V6(ip) if ip.is_unspecified() => [v6, v4],
+        ip => [ip, ip],
     };
-    SocketAddr::new(ip, admin.port())
+    ips.map(|ip| SocketAddr::new(ip, admin.port()))
 }
 
 fn ask(address: SocketAddr) -> io::Result<Vec<u8>> {
@@ -109,6 +116,20 @@ mod tests {
         }
     }
 
+    /// As on a machine without IPv6.
+    #[test]
+    fn all_addresses_may_be_those_of_ipv4() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let port = listener.local_addr().expect("a name").port();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("accepted");
+            assert!(stream.read(&mut [0; 512]).expect("read") > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("sent");
+        });
+        assert!(check(format!("[::]:{port}").parse().expect("an address")).is_ok());
+        server.join().expect("no panic");
+    }
+
     #[test]
     fn nobody_there_is_unhealthy() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -120,10 +141,13 @@ mod tests {
 
     #[test]
     fn all_addresses_are_asked_on_this_machine() {
-        for (admin, asked) in
-            [("0.0.0.0:1", "127.0.0.1:1"), ("[::]:2", "[::1]:2"), ("192.0.2.1:3", "192.0.2.1:3")]
-        {
-            assert_eq!(reachable(admin.parse().expect("an address")).to_string(), asked);
+        for (admin, asked) in [
+            ("0.0.0.0:1", ["127.0.0.1:1"; 2]),
+            ("[::]:2", ["[::1]:2", "127.0.0.1:2"]),
+            ("192.0.2.1:3", ["192.0.2.1:3"; 2]),
+        ] {
+            let reachable = reachable(admin.parse().expect("an address"));
+            assert_eq!(reachable.map(|address| address.to_string()), asked);
         }
     }
 }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::machine::notice::Notice;
@@ -124,7 +124,7 @@ impl Around for Alone {
 
     fn outside(&mut self, flags: &Flags) -> Result<Outside, StartError> {
         // From here on no signal ends the process; those that come early are followed once it serves.
-        self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGTERM])?);
+        self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?);
         let door = self.door.take().map_or_else(|| Door::of(flags), Ok)?;
         let (outside, names) = open_outside(self.name, flags, door)?;
         self._names = Some(names);
