@@ -55,12 +55,14 @@ fn accepting_resumes(ground: Ground<'_>) -> Outcome {
         return Err(format!("{busy:?} of CPU time in {WINDOW:?}, although there was nothing to do").into());
     }
     let mut waiting = clients.split_off(held().saturating_sub(others));
+    // So many that when they are accepted, files can be opened, too.
+    waiting.truncate(clients.len() / 2);
     for client in &mut waiting {
         client.send(b"st: here\r\n\r\n")?;
     }
     drop(clients);
     for mut client in waiting {
-        // The last descriptor may have gone to a connection, leaving none for the file for a moment.
+        // The last descriptor may have gone to a connection that is about to end.
         let mut response = client.response(Framing::Content)?;
         let deadline = Instant::now() + PATIENCE;
         while response.status == 503 && Instant::now() < deadline {
