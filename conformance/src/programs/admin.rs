@@ -346,7 +346,8 @@ fn health_is_an_exit_code(ground: Ground<'_>) -> Outcome {
     }
     end_with_success(running)?;
     let (code, said) = check()?;
-    if code != Some(1) || !said.contains("no answer from the admin listener on ") || said.lines().count() != 1 {
+    if code != Some(1) || !said.contains("no answer from the admin listener on ") || said.lines().count() != 1
+    {
         return Err(format!("{code:?} and {said:?} of a server that is gone").into());
     }
     DONE
