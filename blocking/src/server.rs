@@ -476,6 +476,7 @@ impl Server {
             }
         }
         self.listeners.clear();
+        self.worker.closed_listeners();
     }
 }
 

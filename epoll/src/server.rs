@@ -757,6 +757,7 @@ impl Server {
             let _without = self.poller.modify(socket, source, Interest::Nothing);
         }
         self.listeners.clear();
+        self.worker.closed_listeners();
     }
 }
 

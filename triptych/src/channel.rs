@@ -36,8 +36,12 @@ pub(crate) enum Message {
     HandOver,
     /// Read the rules again, and go on in this log file, if there is one beside.
     Reload,
-    /// From a server: it serves.
+    /// From a server: it is ready, and waits for [`Accept`](Message::Accept).
     Ready,
+    /// Accept connections: no other server does.
+    Accept,
+    /// From a server that has handed over: it accepts nobody any more.
+    Closed,
     /// From a server: its root's path leads elsewhere.
     Moved,
     /// To the keeper's next incarnation: what others see while it lives, and the paths of unix sockets with what tells

@@ -1,8 +1,9 @@
 //! The keeper: the first process. It binds the sockets, opens the log, starts the serving process inside its sandbox, and
 //! starts another one when that is wanted; it touches no client's byte.
 //!
-//! Servers come and go on the same listening sockets, which the keeper holds. Of two servers the new one accepts as soon as it
-//! is ready, and only then does the old one stop accepting and let its clients finish: no connection is refused, reset or cut.
+//! Servers come and go on the same listening sockets, which the keeper holds. Once a new server is ready, the old one stops
+//! accepting and lets its clients finish; then the new one accepts. Meanwhile connections wait in the sockets' queues: none is
+//! refused, reset or cut, and nobody who has come to the new server finds the old one again.
 //!
 //! | what happens | what the keeper does |
 //! |---|---|
@@ -35,6 +36,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SI
 use signal_hook::iterator::Signals;
 
 use crate::channel::{Channel, Message};
+use crate::kept::CLOSE_MAX;
 use crate::user::{self, Identity};
 
 /// Says to a process of this program what it is to be. Its channel is its standard input.
@@ -100,6 +102,8 @@ pub(crate) struct Keeper<'a> {
     names: Names,
     servers: Vec<Server>,
     signals: UnixStream,
+    /// When the new server accepts, whether or not the one before has said that it doesn't any more.
+    accepts_at: Option<Instant>,
     /// A signal has asked for the end.
     is_ending: bool,
     has_served: bool,
@@ -141,6 +145,7 @@ impl<'a> Keeper<'a> {
             names,
             servers: Vec::new(),
             signals,
+            accepts_at: takes_over.then(|| Instant::now() + CLOSE_MAX + KILL_DELAY),
             is_ending: false,
             has_served: takes_over,
             restart_at: None,
@@ -203,7 +208,8 @@ impl<'a> Keeper<'a> {
 
     /// When something is due.
     fn next_time(&self) -> Option<Instant> {
-        self.servers.iter().filter_map(|server| server.kill_at).chain(self.restart_at).min()
+        let of_servers = self.servers.iter().filter_map(|server| server.kill_at);
+        of_servers.chain(self.restart_at).chain(self.accepts_at).min()
     }
 
     fn check_times(&mut self) {
@@ -221,6 +227,9 @@ impl<'a> Keeper<'a> {
                 }
                 let _gone = kill_process(server.pid, Signal::KILL);
             }
+        }
+        if self.accepts_at.is_some_and(|at| now >= at) {
+            self.let_accept();
         }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
@@ -289,6 +298,7 @@ impl<'a> Keeper<'a> {
         for message in messages {
             match (message, stage) {
                 (Message::Ready, Stage::Starting(cause)) => self.on_ready(pid, cause),
+                (Message::Closed, Stage::Leaving) => self.let_accept(),
                 (Message::Moved, Stage::Serving) => self.on_moved(),
                 _ => {}
             }
@@ -297,6 +307,7 @@ impl<'a> Keeper<'a> {
 
     fn on_ready(&mut self, pid: Pid, cause: Cause) {
         let now = Instant::now();
+        let mut is_first = true;
         for server in &mut self.servers {
             if server.pid == pid {
                 (server.stage, server.since) = (Stage::Serving, now);
@@ -305,15 +316,28 @@ impl<'a> Keeper<'a> {
                     server.kill_at = None;
                 }
             } else if server.stage == Stage::Serving {
-                let _gone = server.channel.send(&Message::HandOver, &[]);
+                is_first &= server.channel.send(&Message::HandOver, &[]).is_err();
                 server.stage = Stage::Leaving;
             }
+        }
+        if is_first {
+            self.let_accept();
+        } else {
+            self.accepts_at = Some(now + CLOSE_MAX + KILL_DELAY);
         }
         self.has_served = true;
         self.moves_interval = RESTART_MIN;
         notify(&[NotifyState::Ready]);
         if cause == Cause::Upgrade {
             self.become_new_program();
+        }
+    }
+
+    /// No other server accepts connections.
+    fn let_accept(&mut self) {
+        self.accepts_at = None;
+        for server in self.servers.iter().filter(|server| server.stage == Stage::Serving) {
+            let _gone = server.channel.send(&Message::Accept, &[]);
         }
     }
 
@@ -365,7 +389,7 @@ impl<'a> Keeper<'a> {
         let Server { stage, since, .. } = self.servers.swap_remove(at);
         let code = status.code().and_then(|code| u8::try_from(code).ok());
         match stage {
-            Stage::Leaving => {}
+            Stage::Leaving => self.let_accept(),
             Stage::Starting(_) if self.is_ending => {}
             _ if self.is_ending => self.code = self.code.max(code.unwrap_or(1)),
             // It has said why.

@@ -4,7 +4,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Duration;
 
 use common::service::cli::{Around, Flags, Io, Outside, Program};
 use common::{Bound, Service, StartError};
@@ -13,12 +15,17 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use crate::channel::{Channel, Message, Sender};
 use crate::sandbox::{Mode, Sandbox};
 
+/// So long may a server take to close its listeners.
+pub(crate) const CLOSE_MAX: Duration = Duration::from_secs(1);
+
 /// A process with a keeper.
 pub(crate) struct Kept {
     program: Program<'static>,
     /// From when it is opened until it is followed.
     channel: Option<Channel>,
     sender: Option<Arc<Sender>>,
+    /// Tells when connections are to be accepted, or that this will never be said.
+    may_accept: Option<Receiver<()>>,
     outside: Option<Outside>,
     sandbox: Sandbox,
     inside: fn(),
@@ -31,7 +38,15 @@ impl Kept {
         for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2] {
             signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
         }
-        Ok(Kept { program, channel: None, sender: None, outside: None, sandbox: Sandbox::new(mode), inside })
+        Ok(Kept {
+            program,
+            channel: None,
+            sender: None,
+            may_accept: None,
+            outside: None,
+            sandbox: Sandbox::new(mode),
+            inside,
+        })
     }
 }
 
@@ -79,7 +94,11 @@ impl Around for Kept {
     fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
         let Some(channel) = self.channel.take() else { return Ok(()) };
         let (program, service) = (self.program, Arc::clone(service));
-        thread::Builder::new().name("keeper".to_owned()).spawn(move || obey(program, channel, &service))?;
+        let (accept, may_accept) = mpsc::channel();
+        self.may_accept = Some(may_accept);
+        let sender = self.sender.clone();
+        let orders = move || obey(program, channel, sender.as_deref(), accept, &service);
+        thread::Builder::new().name("keeper".to_owned()).spawn(orders)?;
         Ok(())
     }
 
@@ -97,16 +116,34 @@ impl Around for Kept {
 
     fn serving(&mut self) {
         let _gone = self.sender.as_ref().map(|sender| sender.send(&Message::Ready));
+        // The server before this one closes its listeners first, so whoever has seen this one never sees that one again.
+        // Meanwhile connections wait in the sockets' queues.
+        let _accept_or_end = self.may_accept.take().map(|may_accept| may_accept.recv());
         (self.inside)();
     }
 }
 
 /// Does what the keeper says, until it is gone: nobody could start another server then, so this one drains.
-fn obey(program: Program<'static>, mut channel: Channel, service: &Arc<Service>) {
+fn obey(
+    program: Program<'static>,
+    mut channel: Channel,
+    sender: Option<&Sender>,
+    accept: mpsc::Sender<()>,
+    service: &Arc<Service>,
+) {
+    let mut accept = Some(accept);
     while let Ok(Some((message, mut descriptors))) = channel.receive() {
         match message {
-            Message::End(signal) => program.end(service, signal),
-            Message::HandOver => service.shutdown.hand_over(),
+            Message::Accept => drop(accept.take()),
+            Message::End(signal) => {
+                drop(accept.take());
+                program.end(service, signal);
+            }
+            Message::HandOver => {
+                service.shutdown.hand_over();
+                service.wait_until_closed(CLOSE_MAX);
+                let _gone = sender.map(|sender| sender.send(&Message::Closed));
+            }
             Message::Reload => {
                 if let (Some(log), Some(file)) = (&service.log, descriptors.pop()) {
                     log.reopen_with(file.into());

@@ -984,5 +984,8 @@ impl Server {
                 self.listeners[index] = None;
             }
         }
+        if self.listeners.iter().all(Option::is_none) {
+            self.worker.closed_listeners();
+        }
     }
 }

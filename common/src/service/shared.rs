@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::machine::notice::Notice;
@@ -43,6 +43,9 @@ pub struct Service {
     pub unintroduced: Option<Arc<Notice>>,
     pool: OnceLock<PoolGauge>,
     is_set_up: AtomicBool,
+    /// How many workers have closed their listeners.
+    closed: Mutex<usize>,
+    all_closed: Condvar,
 }
 
 impl Service {
@@ -66,6 +69,8 @@ impl Service {
             unintroduced: None,
             pool: OnceLock::new(),
             is_set_up: AtomicBool::new(false),
+            closed: Mutex::default(),
+            all_closed: Condvar::new(),
         })
     }
 
@@ -89,6 +94,19 @@ impl Service {
     #[must_use]
     pub fn is_set_up(&self) -> bool {
         self.is_set_up.load(SeqCst)
+    }
+
+    /// A worker has closed its listeners.
+    pub(crate) fn note_closed(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.all_closed.notify_all();
+    }
+
+    /// Waits until no worker accepts connections any more, at most so long.
+    pub fn wait_until_closed(&self, max: Duration) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let some_accept = |closed: &mut usize| *closed < self.config.workers;
+        let _late = self.all_closed.wait_timeout_while(closed, max, some_accept);
     }
 
     /// Starts the drain, and the grace period. Whichever worker waits for answers without an end, because another process
@@ -116,7 +134,30 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::worker::Worker;
     use crate::site::root::SiteOptions;
+
+    #[test]
+    fn all_workers_close_their_listeners() {
+        let site = Site::open_root(std::path::Path::new("."), SiteOptions::default()).expect("opened");
+        let config = Config { workers: 2, ..Config::default() };
+        let service = Arc::new(Service::new(site, config).expect("made"));
+        let worker = |index| Worker::new(Arc::clone(&service), index);
+        let mut one = worker(0);
+        let waits = |max| {
+            let begun = Instant::now();
+            service.wait_until_closed(max);
+            begun.elapsed() >= max
+        };
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(20));
+        one.closed_listeners();
+        one.closed_listeners();
+        assert!(waits(short), "the other one accepts");
+        std::thread::scope(|scope| {
+            scope.spawn(|| worker(1).closed_listeners());
+            assert!(!waits(long));
+        });
+    }
 
     #[test]
     fn a_part_of_the_end_has_half_of_what_is_left() {

@@ -25,6 +25,7 @@ pub struct Worker {
     stats: Arc<WorkerStats>,
     /// Calls that wait for events, so far.
     waits: u64,
+    is_closed: bool,
 }
 
 impl Worker {
@@ -43,8 +44,14 @@ impl Worker {
         let draining = Arc::clone(service.shutdown.flag());
         let mut context = Context::new(files, timeouts, log, draining);
         share(&mut context, &service);
-        let mut worker =
-            Worker { host: Host::new(context), seat: service.places.seat(index), service, stats, waits: 0 };
+        let mut worker = Worker {
+            host: Host::new(context),
+            seat: service.places.seat(index),
+            service,
+            stats,
+            waits: 0,
+            is_closed: false,
+        };
         worker.tick();
         worker
     }
@@ -81,6 +88,13 @@ impl Worker {
         self.stats.add(&mut self.host.context.counts);
         if let Some(latencies) = &mut self.host.context.latencies {
             self.stats.add_latencies(latencies);
+        }
+    }
+
+    /// Its listeners are closed: it accepts nobody any more. Further calls have no effect.
+    pub fn closed_listeners(&mut self) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.service.note_closed();
         }
     }
 
@@ -220,6 +234,7 @@ impl WorkerSeed {
             seat: self.seat,
             stats: self.stats,
             waits: 0,
+            is_closed: false,
         };
         worker.tick();
         worker
