@@ -1,0 +1,31 @@
+//! The lab: twelve ways to wait for many connections, one file each.
+//!
+//! The [`rungs`] differ only in how they wait. All of them drive the same [`services`], which do no I/O, and all have the
+//! same functions in the same order, so that two files can be read side by side:
+//!
+//! | function | what it does |
+//! |---|---|
+//! | `serve` | sets up what the rung waits with, and waits until the server ends |
+//! | `accept` | takes connections |
+//! | `on_readable` | receives bytes and hands them to the connection; `on_received` where the kernel receives |
+//! | `on_writable` | sends what the connection has to say; `on_sent` where the kernel sends |
+//! | `close` | ends a connection |
+//!
+//! Start with [`services`], then read `rungs/thread.rs`, `rungs/epoll_level.rs` and `rungs/epoll_edge.rs`.
+
+#![forbid(unsafe_code)]
+
+mod bell;
+pub mod cli;
+mod client;
+mod limits;
+pub mod rungs;
+pub mod services;
+mod setup;
+mod stats;
+
+pub use bell::{Bell, End};
+pub use client::{Client, Received};
+pub use limits::{Limit, raise_descriptors};
+pub use setup::Setup;
+pub use stats::{Reading, Stats};

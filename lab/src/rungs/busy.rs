@@ -1,0 +1,82 @@
+//! `busy`: non-blocking sockets, asked round and round.
+//!
+//! No call waits, so one thread serves everybody. But nobody tells it where bytes have come, so it asks every socket,
+//! always, and nearly every answer is "would block" (C13).
+//!
+//! - Adds: many connections on one thread, with nothing but recv(2) and send(2).
+//! - Costs: a system call per connection and round, and a whole processor, even when nobody says anything.
+//! - Its limit: patience. A round takes as long as there are connections.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::task::Waker;
+
+use common::service::socket::{self, AcceptError};
+use common::{Slots, Token};
+use rustix::net::SocketFlags;
+
+use crate::services::{RECEIVE_BYTES_MAX, Service};
+use crate::{Client, Limit, Received, Setup};
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell) = (setup.listener(), setup.end.bell()?);
+    let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
+    let mut server = Server { listener, service: setup.service, clients, buffer };
+    let mut tokens = Vec::new();
+    while !bell.has_ended() {
+        server.accept();
+        tokens.clear();
+        tokens.extend(server.clients.tokens());
+        for token in &tokens {
+            server.on_readable(*token);
+            server.on_writable(*token);
+        }
+    }
+    Ok(())
+}
+
+struct Server {
+    listener: OwnedFd,
+    service: Arc<Service>,
+    clients: Slots<Client>,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn accept(&mut self) {
+        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+            Ok((socket, _)) => socket,
+            Err(AcceptError::Connection | AcceptError::Empty) => return,
+            Err(AcceptError::Exhausted) => return Limit::Descriptors.mention(),
+        };
+        self.service.stats.count_events(1);
+        let mut client = Client { socket, connection: self.service.connect() };
+        // Every round looks at all clients, so nobody has to tell it of one.
+        client.connection.wake_with(Waker::noop().clone());
+        self.clients.insert(client);
+    }
+
+    /// Asks for bytes.
+    fn on_readable(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match client.receive(&mut self.buffer) {
+            Received::Some => self.service.stats.count_events(1),
+            Received::Nothing => {}
+            Received::Broken => self.close(token),
+        }
+    }
+
+    /// Sends until there is nothing left, or the socket would block: the next round goes on (C18).
+    fn on_writable(&mut self, token: Token) {
+        if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
+            self.close(token);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if let Some(client) = self.clients.remove(token) {
+            client.close();
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `epoll-edge`: epoll(7), edge-triggered, one thread.
+//!
+//! The kernel tells once that a socket has become readable or writable. So each socket is registered once, for both, and
+//! is never modified; but whoever stops before the socket says "would block" is not told again (C16).
+//!
+//! - Adds: no call per connection but its registration; tens of thousands of connections on one thread (C22).
+//! - Costs: one receive more per event, the one that says "would block"; and care, see `RECEIVES_MAX`.
+//! - Its limit: the limit of descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::{Slots, Token};
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::retry_on_intr;
+use rustix::net::SocketFlags;
+
+use crate::services::{RECEIVE_BYTES_MAX, Service};
+use crate::{Bell, Client, Limit, Received, Setup};
+
+/// Tokens that no client has.
+const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
+const BELL: Token = Token { slot: u32::MAX, generation: 1 };
+
+/// Events that one wait brings, at most.
+const EVENTS_MAX: usize = 1024;
+
+/// Receives from one client in a row. One that sends faster than it is read would never say "would block", and nobody
+/// else would get a turn. No edge tells of what is left then, so the loop rings its own bell for it.
+const RECEIVES_MAX: usize = 16;
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let listener = setup.listener();
+    Server::new(listener, setup.service, setup.end.bell()?)?.run()
+}
+
+pub(super) struct Server {
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    bell: Arc<Bell>,
+    service: Arc<Service>,
+    clients: Slots<Client>,
+    buffer: Vec<u8>,
+    /// Descriptors have run out, and a connection may wait.
+    is_exhausted: bool,
+}
+
+impl Server {
+    pub(super) fn new(listener: OwnedFd, service: Arc<Service>, bell: Arc<Bell>) -> io::Result<Server> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(
+            &epoll,
+            &listener,
+            EventData::new_u64(LISTENER.to_u64()),
+            EventFlags::IN | EventFlags::ET,
+        )?;
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL.to_u64()), EventFlags::IN)?;
+        let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
+        Ok(Server { epoll, listener, bell, service, clients, buffer, is_exhausted: false })
+    }
+
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        while !self.bell.has_ended() {
+            let timeout = self.is_exhausted.then_some(&pause);
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout))?;
+            self.service.stats.count_events(events.len());
+            if events.is_empty() {
+                self.accept();
+            }
+            for event in events.drain(..) {
+                let token = Token::from_u64(event.data.u64());
+                match token {
+                    LISTENER => self.accept(),
+                    BELL => self.on_bell(),
+                    _ => self.on_event(token, event.flags),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An error makes a socket both readable and writable: the next call meets it.
+    fn on_event(&mut self, token: Token, flags: EventFlags) {
+        if flags.contains(EventFlags::OUT) {
+            self.on_writable(token);
+        }
+        if flags.contains(EventFlags::IN) {
+            self.on_readable(token);
+        }
+    }
+
+    /// Clients have news that no edge tells of.
+    fn on_bell(&mut self) {
+        for token in self.bell.answer() {
+            self.on_event(token, EventFlags::IN | EventFlags::OUT);
+        }
+    }
+
+    /// Accepts until there is nobody left: this is an edge, too.
+    fn accept(&mut self) {
+        self.is_exhausted = false;
+        loop {
+            let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => socket,
+                Err(AcceptError::Connection) => continue,
+                Err(AcceptError::Empty) => return,
+                Err(AcceptError::Exhausted) => {
+                    self.is_exhausted = true;
+                    return Limit::Descriptors.mention();
+                }
+            };
+            let token = self.clients.insert(Client { socket, connection: self.service.connect() });
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            client.connection.wake_with(self.bell.waker(token));
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            if epoll::add(&self.epoll, &client.socket, EventData::new_u64(token.to_u64()), flags).is_err() {
+                self.close(token);
+            }
+        }
+    }
+
+    /// Receives until the socket would block, or the connection is full: then it goes on when there is room.
+    fn on_readable(&mut self, token: Token) {
+        for _ in 0..RECEIVES_MAX {
+            let Some(client) = self.clients.get_mut(token) else { return };
+            match client.receive(&mut self.buffer) {
+                Received::Some => self.on_writable(token),
+                Received::Nothing => return,
+                Received::Broken => return self.close(token),
+            }
+        }
+        self.bell.ring(token);
+    }
+
+    /// Sends until there is nothing left, or the socket would block: the edge that comes with room goes on (C18).
+    fn on_writable(&mut self, token: Token) {
+        if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
+            self.close(token);
+        }
+    }
+
+    /// Closing the socket takes it out of epoll.
+    fn close(&mut self, token: Token) {
+        let Some(client) = self.clients.remove(token) else { return };
+        client.close();
+        if self.is_exhausted {
+            self.accept();
+        }
+    }
+}

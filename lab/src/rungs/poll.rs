@@ -1,0 +1,125 @@
+//! `poll`: poll(2) and its array.
+//!
+//! Like select(2), with an entry for each socket instead of a bit: what is waited for, and the answer beside it. Any
+//! descriptor fits, but the whole array still goes to the kernel and is gone over on each call (C14).
+//!
+//! - Adds: no limit but that of descriptors.
+//! - Costs: time for every connection on every call, idle or not. C servers keep the array from call to call; here the
+//!   entries borrow the sockets, so it is built anew, which is the lesser part of the cost.
+//! - Its limit: the limit of descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::{Slots, Token};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::net::SocketFlags;
+
+use crate::services::{RECEIVE_BYTES_MAX, Service};
+use crate::{Bell, Client, Limit, Received, Setup};
+
+/// Errors are reported whatever is waited for; the next call meets them.
+const READABLE: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
+const WRITABLE: PollFlags = PollFlags::OUT.union(PollFlags::HUP).union(PollFlags::ERR);
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell) = (setup.listener(), setup.end.bell()?);
+    let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
+    let mut server = Server { listener, bell, service: setup.service, clients, buffer, is_exhausted: false };
+    while !server.bell.has_ended() {
+        server.wait()?;
+    }
+    Ok(())
+}
+
+struct Server {
+    listener: OwnedFd,
+    bell: Arc<Bell>,
+    service: Arc<Service>,
+    clients: Slots<Client>,
+    buffer: Vec<u8>,
+    /// Descriptors have run out, so nothing is waited for on the listener.
+    is_exhausted: bool,
+}
+
+impl Server {
+    /// Builds the array, waits, and acts on the entries that have an answer.
+    fn wait(&mut self) -> io::Result<()> {
+        let listens = if self.is_exhausted { PollFlags::empty() } else { PollFlags::IN };
+        let mut entries = vec![PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.listener, listens)];
+        let mut tokens = Vec::with_capacity(self.clients.len());
+        for token in self.clients.tokens() {
+            let Some(client) = self.clients.get(token) else { continue };
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, client.connection.wants_bytes());
+            flags.set(PollFlags::OUT, client.connection.has_output());
+            entries.push(PollFd::new(&client.socket, flags));
+            tokens.push(token);
+        }
+        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
+        let count = retry_on_intr(|| poll(&mut entries, self.is_exhausted.then_some(&pause)))?;
+        let [has_rung, is_acceptable] = [0, 1].map(|index: usize| !entries[index].revents().is_empty());
+        let answers = tokens.into_iter().zip(entries[2..].iter().map(PollFd::revents));
+        let ready: Vec<_> = answers.filter(|(_, answer)| !answer.is_empty()).collect();
+        self.service.stats.count_events(count);
+        self.is_exhausted &= count > 0;
+        if is_acceptable {
+            self.accept();
+        }
+        if has_rung {
+            self.bell.answer().into_iter().for_each(|token| self.on_writable(token));
+        }
+        for (token, answer) in ready {
+            if answer.intersects(WRITABLE) {
+                self.on_writable(token);
+            }
+            if answer.intersects(READABLE) {
+                self.on_readable(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts one connection: if there are more, the listener stays readable.
+    fn accept(&mut self) {
+        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+            Ok((socket, _)) => socket,
+            Err(AcceptError::Connection | AcceptError::Empty) => return,
+            Err(AcceptError::Exhausted) => {
+                self.is_exhausted = true;
+                return Limit::Descriptors.mention();
+            }
+        };
+        let token = self.clients.insert(Client { socket, connection: self.service.connect() });
+        if let Some(client) = self.clients.get_mut(token) {
+            client.connection.wake_with(self.bell.waker(token));
+        }
+    }
+
+    /// Receives once: if there is more, the socket stays readable.
+    fn on_readable(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match client.receive(&mut self.buffer) {
+            Received::Some => self.on_writable(token),
+            Received::Nothing => {}
+            Received::Broken => self.close(token),
+        }
+    }
+
+    /// Sends until there is nothing left, or the socket would block: then it is polled for room (C18).
+    fn on_writable(&mut self, token: Token) {
+        if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
+            self.close(token);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if let Some(client) = self.clients.remove(token) {
+            client.close();
+            self.is_exhausted = false;
+        }
+    }
+}

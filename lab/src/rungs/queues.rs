@@ -1,0 +1,191 @@
+//! `queues`: one thread waits with epoll(7) and puts what it hears into two queues, one of read events and one of write
+//! events; worker threads serve each.
+//!
+//! `EPOLLONESHOT` silences a socket with its event, until the worker that has taken the event is done with it. So no two
+//! workers have one client, unless a line of a chat comes in between; the lock of the client is for that.
+//!
+//! - Adds: all processors, whichever client has work (C20).
+//! - Costs: for each message two events, two hand-overs between threads, and an epoll_ctl(2) after each.
+//! - Its limit: the limit of descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread;
+
+use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::{Slots, Token};
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::retry_on_intr;
+use rustix::net::SocketFlags;
+
+use crate::client::end;
+use crate::services::{RECEIVE_BYTES_MAX, Service};
+use crate::{Bell, Client, Limit, Received, Setup};
+
+/// Tokens that no client has.
+const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
+const BELL: Token = Token { slot: u32::MAX, generation: 1 };
+
+/// Events that one wait brings, at most.
+const EVENTS_MAX: usize = 1024;
+
+/// The workers end with the process.
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (reads, events_to_read) = channel();
+    let (writes, events_to_write) = channel();
+    let server = Server::new(&mut setup, reads, writes)?;
+    let (to_read, to_write) = (Arc::new(Mutex::new(events_to_read)), Arc::new(Mutex::new(events_to_write)));
+    for _ in 0..setup.workers {
+        let (reader, queue) = (Arc::clone(&server), Arc::clone(&to_read));
+        let mut buffer = vec![0; RECEIVE_BYTES_MAX];
+        work(queue, move |token| reader.on_readable(token, &mut buffer))?;
+        let (writer, queue) = (Arc::clone(&server), Arc::clone(&to_write));
+        work(queue, move |token| writer.on_writable(token))?;
+    }
+    server.run()
+}
+
+/// Starts a worker that takes events from a queue.
+fn work(
+    queue: Arc<Mutex<Receiver<Token>>>,
+    mut on_event: impl FnMut(Token) + Send + 'static,
+) -> io::Result<()> {
+    let next = move || lock(&queue).recv().ok();
+    thread::Builder::new().spawn(move || {
+        while let Some(token) = next() {
+            on_event(token)
+        }
+    })?;
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A line from another client is a write event.
+struct Line(Sender<Token>, Token);
+
+impl Wake for Line {
+    fn wake(self: Arc<Self>) {
+        // Fails only when the server has ended.
+        let _sent = self.0.send(self.1);
+    }
+}
+
+/// A client may have at most one event that epoll has told of, and one for a line, so no queue grows for ever.
+struct Server {
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    bell: Arc<Bell>,
+    service: Arc<Service>,
+    clients: Mutex<Slots<Arc<Mutex<Client>>>>,
+    reads: Sender<Token>,
+    writes: Sender<Token>,
+    /// Descriptors have run out, so the listener isn't watched.
+    is_exhausted: AtomicBool,
+}
+
+impl Server {
+    fn new(setup: &mut Setup, reads: Sender<Token>, writes: Sender<Token>) -> io::Result<Arc<Server>> {
+        let (listener, bell, service) = (setup.listener(), setup.end.bell()?, Arc::clone(&setup.service));
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER.to_u64()), EventFlags::IN)?;
+        epoll::add(&epoll, &bell, EventData::new_u64(BELL.to_u64()), EventFlags::IN)?;
+        let (clients, is_exhausted) = (Mutex::default(), AtomicBool::new(false));
+        Ok(Arc::new(Server { epoll, listener, bell, service, clients, reads, writes, is_exhausted }))
+    }
+
+    fn run(&self) -> io::Result<()> {
+        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        while !self.bell.has_ended() {
+            let timeout = self.is_exhausted.load(Relaxed).then_some(&pause);
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout))?;
+            self.service.stats.count_events(events.len());
+            if events.is_empty() {
+                self.watch_listener(true);
+            }
+            for event in events.drain(..) {
+                let (token, flags) = (Token::from_u64(event.data.u64()), event.flags);
+                let queue = if flags.contains(EventFlags::OUT) { &self.writes } else { &self.reads };
+                match token {
+                    LISTENER => self.accept(),
+                    BELL => {}
+                    _ => queue.send(token).map_err(io::Error::other)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts one connection: if there are more, the listener stays readable.
+    fn accept(&self) {
+        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+            Ok((socket, _)) => socket,
+            Err(AcceptError::Connection | AcceptError::Empty) => return,
+            Err(AcceptError::Exhausted) => {
+                self.watch_listener(false);
+                return Limit::Descriptors.mention();
+            }
+        };
+        let client = Arc::new(Mutex::new(Client { socket, connection: self.service.connect() }));
+        let token = lock(&self.clients).insert(Arc::clone(&client));
+        let mut client = lock(&client);
+        client.connection.wake_with(Waker::from(Arc::new(Line(self.writes.clone(), token))));
+        let (data, flags) = (EventData::new_u64(token.to_u64()), EventFlags::IN | EventFlags::ONESHOT);
+        if epoll::add(&self.epoll, &client.socket, data, flags).is_err() {
+            self.close(token, &client);
+        }
+    }
+
+    /// A listener that stays readable while nobody can be accepted would be told of again and again.
+    fn watch_listener(&self, watches: bool) {
+        let flags = if watches { EventFlags::IN } else { EventFlags::empty() };
+        self.is_exhausted.store(!watches, Relaxed);
+        let watched =
+            epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER.to_u64()), flags);
+        watched.expect("the listener is registered");
+    }
+
+    /// A reader's work: receives once. The answer is a writer's.
+    fn on_readable(&self, token: Token, buffer: &mut [u8]) {
+        let Some(client) = lock(&self.clients).get(token).cloned() else { return };
+        let mut client = lock(&client);
+        match client.receive(buffer) {
+            Received::Some | Received::Nothing => self.watch(token, &client),
+            Received::Broken => self.close(token, &client),
+        }
+    }
+
+    /// A writer's work: sends until there is nothing left, or the socket would block (C18).
+    fn on_writable(&self, token: Token) {
+        let Some(client) = lock(&self.clients).get(token).cloned() else { return };
+        let mut client = lock(&client);
+        if client.send() { self.watch(token, &client) } else { self.close(token, &client) }
+    }
+
+    /// Lets epoll tell of the client again: of room if it has something to say, else of bytes.
+    fn watch(&self, token: Token, client: &Client) {
+        let direction = if client.connection.has_output() { EventFlags::OUT } else { EventFlags::IN };
+        let (data, flags) = (EventData::new_u64(token.to_u64()), direction | EventFlags::ONESHOT);
+        if client.connection.is_over() || epoll::modify(&self.epoll, &client.socket, data, flags).is_err() {
+            self.close(token, client);
+        }
+    }
+
+    /// The last worker that has the client closes the socket, which takes it out of epoll.
+    fn close(&self, token: Token, client: &Client) {
+        end(&client.socket, &client.connection);
+        drop(lock(&self.clients).remove(token));
+        if self.is_exhausted.load(Relaxed) {
+            self.watch_listener(true);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! `select`: select(2) and its bitmaps.
+//!
+//! One call waits for all sockets. Which ones is a bitmap that the server writes anew for each call, and the kernel
+//! overwrites it with the answer, so both go over the whole set each time (C14).
+//!
+//! - Adds: waiting without a processor.
+//! - Costs: time for every connection on every call, idle or not.
+//! - Its limit: `FD_SETSIZE`, 1024. The bitmap has no place for higher descriptors; such connections are closed.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::{Slots, Token};
+use nix::errno::Errno;
+use nix::sys::select::{FD_SETSIZE, FdSet, select};
+use nix::sys::time::{TimeVal, TimeValLike};
+use rustix::net::SocketFlags;
+
+use crate::services::{RECEIVE_BYTES_MAX, Service};
+use crate::{Bell, Client, Limit, Received, Setup};
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell) = (setup.listener(), setup.end.bell()?);
+    let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
+    let mut server = Server { listener, bell, service: setup.service, clients, buffer, is_exhausted: false };
+    while !server.bell.has_ended() {
+        server.wait()?;
+    }
+    Ok(())
+}
+
+/// What a socket is ready for.
+struct Ready {
+    token: Token,
+    readable: bool,
+    writable: bool,
+}
+
+struct Server {
+    listener: OwnedFd,
+    bell: Arc<Bell>,
+    service: Arc<Service>,
+    clients: Slots<Client>,
+    buffer: Vec<u8>,
+    /// Descriptors have run out, so the listener isn't in the set.
+    is_exhausted: bool,
+}
+
+impl Server {
+    /// Builds the sets, waits, and acts on those that are left in them.
+    fn wait(&mut self) -> io::Result<()> {
+        let (mut reads, mut writes) = (FdSet::new(), FdSet::new());
+        reads.insert(self.bell.as_fd());
+        if !self.is_exhausted {
+            reads.insert(self.listener.as_fd());
+        }
+        let clients = || self.clients.tokens().filter_map(|token| Some((token, self.clients.get(token)?)));
+        for (_, client) in clients() {
+            if client.connection.wants_bytes() {
+                reads.insert(client.socket.as_fd());
+            }
+            if client.connection.has_output() {
+                writes.insert(client.socket.as_fd());
+            }
+        }
+        let mut pause = TimeVal::milliseconds(i64::try_from(ACCEPT_PAUSE.as_millis()).unwrap_or(i64::MAX));
+        let timeout = self.is_exhausted.then_some(&mut pause);
+        let count = match select(None, Some(&mut reads), Some(&mut writes), None, timeout) {
+            Err(Errno::EINTR) => return Ok(()),
+            count => usize::try_from(count?).unwrap_or(0),
+        };
+        let has_rung = reads.contains(self.bell.as_fd());
+        let is_acceptable = reads.contains(self.listener.as_fd());
+        let mut ready = Vec::new();
+        for (token, client) in clients() {
+            let (readable, writable) =
+                (reads.contains(client.socket.as_fd()), writes.contains(client.socket.as_fd()));
+            if readable || writable {
+                ready.push(Ready { token, readable, writable });
+            }
+        }
+        self.service.stats.count_events(count);
+        self.is_exhausted &= count > 0;
+        if is_acceptable {
+            self.accept();
+        }
+        if has_rung {
+            self.bell.answer().into_iter().for_each(|token| self.on_writable(token));
+        }
+        for Ready { token, readable, writable } in ready {
+            if writable {
+                self.on_writable(token);
+            }
+            if readable {
+                self.on_readable(token);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts one connection: if there are more, the listener stays readable.
+    fn accept(&mut self) {
+        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+            Ok((socket, _)) => socket,
+            Err(AcceptError::Connection | AcceptError::Empty) => return,
+            Err(AcceptError::Exhausted) => {
+                self.is_exhausted = true;
+                return Limit::Descriptors.mention();
+            }
+        };
+        if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number >= FD_SETSIZE) {
+            return Limit::FdSet.mention();
+        }
+        let token = self.clients.insert(Client { socket, connection: self.service.connect() });
+        if let Some(client) = self.clients.get_mut(token) {
+            client.connection.wake_with(self.bell.waker(token));
+        }
+    }
+
+    /// Receives once: if there is more, the socket stays readable.
+    fn on_readable(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match client.receive(&mut self.buffer) {
+            Received::Some => self.on_writable(token),
+            Received::Nothing => {}
+            Received::Broken => self.close(token),
+        }
+    }
+
+    /// Sends until there is nothing left, or the socket would block: then it is in the set of writes (C18).
+    fn on_writable(&mut self, token: Token) {
+        if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
+            self.close(token);
+        }
+    }
+
+    fn close(&mut self, token: Token) {
+        if let Some(client) = self.clients.remove(token) {
+            client.close();
+            self.is_exhausted = false;
+        }
+    }
+}

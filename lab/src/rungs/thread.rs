@@ -1,0 +1,148 @@
+//! `thread`: a thread for each connection.
+//!
+//! Every call waits. The code of a connection is a loop that reads as if there were only one client, and the scheduler
+//! is the event loop.
+//!
+//! - Adds: nothing is simpler.
+//! - Costs: a stack for each connection, and a switch of threads for each message (C1). A client that is to be told
+//!   something while it is silent, as in chat, takes a second thread: the first one sits in recv(2).
+//! - Its limit: threads. A connection for which none can be started is closed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use rustix::io::{Errno, ioctl_fionbio, retry_on_intr};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, SocketFlags, recv, send, shutdown};
+
+use crate::client::end;
+use crate::services::{Connection, Kind, RECEIVE_BYTES_MAX, Service};
+use crate::{Limit, Setup};
+
+/// What is reserved for a thread's stack. It takes memory as it is touched: some 20 KiB here.
+const STACK_BYTES: usize = 1 << 20;
+
+/// How often a send that gets nowhere looks whether its client was dropped meanwhile.
+const SEND_WAIT: Duration = Duration::from_secs(1);
+
+/// This thread waits for the end only; the others end with the process.
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell, service) = (setup.listener(), setup.end.bell()?, setup.service);
+    ioctl_fionbio(&listener, false)?;
+    start(move || accept(&listener, &service))?;
+    bell.wait_for_end()
+}
+
+fn start(body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    Ok(thread::Builder::new().stack_size(STACK_BYTES).spawn(body)?.thread().clone())
+}
+
+/// A client, shared by its one or two threads.
+struct Client {
+    socket: OwnedFd,
+    connection: Mutex<Connection>,
+    /// Woken when the connection has closed.
+    acceptor: Thread,
+}
+
+fn accept(listener: &OwnedFd, service: &Arc<Service>) {
+    loop {
+        let socket = match socket::accept(listener, SocketFlags::empty(), false) {
+            Ok((socket, _)) => socket,
+            Err(AcceptError::Connection | AcceptError::Empty) => continue,
+            Err(AcceptError::Exhausted) => {
+                Limit::Descriptors.mention();
+                thread::park_timeout(ACCEPT_PAUSE);
+                continue;
+            }
+        };
+        let connection = Mutex::new(service.connect());
+        let client = Arc::new(Client { socket, connection, acceptor: thread::current() });
+        let speaks_unasked = service.kind() == Kind::Chat;
+        if start(move || converse(&client, speaks_unasked)).is_err() {
+            Limit::Threads.mention();
+        }
+    }
+}
+
+/// The life of a connection.
+fn converse(client: &Arc<Client>, speaks_unasked: bool) {
+    let _set = sockopt::set_socket_timeout(&client.socket, Timeout::Send, Some(SEND_WAIT));
+    let mut buffer = [0; RECEIVE_BYTES_MAX];
+    if !speaks_unasked {
+        loop {
+            client.on_readable(&mut buffer);
+            if !client.on_writable() {
+                return client.close();
+            }
+        }
+    }
+    let speaker = Arc::clone(client);
+    let started = start(move || {
+        while speaker.on_writable() {
+            thread::park();
+        }
+        speaker.close();
+    });
+    let Ok(speaker) = started else { return Limit::Threads.mention() };
+    client.connection().wake_with(Waker::from(Arc::new(Unpark(speaker.clone()))));
+    while client.on_readable(&mut buffer) {}
+    speaker.unpark();
+}
+
+impl Client {
+    /// Waits for bytes. False if no more will come.
+    fn on_readable(&self, buffer: &mut [u8]) -> bool {
+        match retry_on_intr(|| recv(&self.socket, &mut *buffer, RecvFlags::empty())) {
+            Ok((0, _)) | Err(_) => self.connection().ended(),
+            Ok((count, _)) => self.connection().received(&buffer[..count]),
+        }
+        self.connection().wants_bytes()
+    }
+
+    /// Sends what there is to send, and waits while there is no room for it. False if the connection is over or broken.
+    fn on_writable(&self) -> bool {
+        loop {
+            let output = self.connection().take_output();
+            if output.is_empty() {
+                return !self.connection().is_over();
+            }
+            let mut rest = &output[..];
+            while !rest.is_empty() {
+                match send(&self.socket, rest, SendFlags::NOSIGNAL) {
+                    Ok(count) => {
+                        self.connection().sent(count);
+                        rest = &rest[count..];
+                    }
+                    Err(Errno::AGAIN | Errno::INTR) if !self.connection().is_dropped() => {}
+                    Err(_broken) => return false,
+                }
+            }
+        }
+    }
+
+    /// Wakes the other thread of the connection, if it waits for the socket, and the one that waits for a descriptor.
+    fn close(&self) {
+        end(&self.socket, &self.connection());
+        let _ended = shutdown(&self.socket, Shutdown::Both);
+        self.acceptor.unpark();
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}

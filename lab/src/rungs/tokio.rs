@@ -1,0 +1,115 @@
+//! `tokio`: the async runtime that most Rust servers use, on one thread.
+//!
+//! What `futures` does by hand, done well: a reactor on epoll(7), an executor with a run queue, a timer, and a budget that
+//! makes a busy task give others a turn (C19).
+//!
+//! - Adds: no reactor to write, and an ecosystem.
+//! - Costs: a task for each connection, and a run queue between its event and its code.
+//! - Its limit: the limit of descriptors.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener as Listener;
+use std::sync::Arc;
+use std::task::Poll;
+
+use common::service::socket::{ACCEPT_PAUSE, AcceptError};
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::{runtime, time};
+
+use crate::client::end;
+use crate::services::{Connection, RECEIVE_BYTES_MAX, Service};
+use crate::{Limit, Setup};
+
+thread_local! {
+    /// All tasks of the thread receive into it, one at a time.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_BYTES_MAX]);
+}
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell) = (Listener::from(setup.listener()), setup.end.bell()?);
+    runtime::Builder::new_current_thread().enable_all().build()?.block_on(async move {
+        let _accepting = tokio::spawn(accept(TcpListener::from_std(listener)?, setup.service));
+        // A thread of the runtime's pool waits for the end: the bell is no socket, and so no source of the reactor.
+        tokio::task::spawn_blocking(move || bell.wait_for_end()).await?
+    })
+}
+
+/// The task that accepts.
+async fn accept(listener: TcpListener, service: Arc<Service>) {
+    loop {
+        let error = match listener.accept().await {
+            Ok((stream, _)) => {
+                let _conversing = tokio::spawn(converse(stream, service.connect()));
+                continue;
+            }
+            Err(error) => Errno::from_io_error(&error).map_or(AcceptError::Exhausted, AcceptError::from),
+        };
+        if error == AcceptError::Exhausted {
+            Limit::Descriptors.mention();
+            time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// The task of a connection, from its beginning to its end.
+async fn converse(stream: TcpStream, mut connection: Connection) {
+    connection.wake_with(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
+    while ready(&stream, &connection).await {
+        if !on_readable(&stream, &mut connection) || !on_writable(&stream, &mut connection) {
+            break;
+        }
+    }
+    close(stream, &connection);
+}
+
+/// Waits until the socket has bytes that the connection wants, or room for what it has to say; the latter may come from
+/// another task. False if the connection is over.
+async fn ready(stream: &TcpStream, connection: &Connection) -> bool {
+    poll_fn(|context| {
+        let readable = connection.wants_bytes() && stream.poll_read_ready(context).is_ready();
+        let writable = connection.has_output() && stream.poll_write_ready(context).is_ready();
+        if readable || writable || connection.is_over() {
+            return Poll::Ready(!connection.is_over());
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Receives once: if there is more, the socket stays ready. False if the connection is broken.
+fn on_readable(stream: &TcpStream, connection: &mut Connection) -> bool {
+    if !connection.wants_bytes() {
+        return true;
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        match stream.try_read(buffer) {
+            Ok(0) => connection.ended(),
+            Ok(count) => connection.received(&buffer[..count]),
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+        true
+    })
+}
+
+/// Sends until there is nothing left, or the socket would block: then the task waits for room (C18). False if the
+/// connection is broken.
+fn on_writable(stream: &TcpStream, connection: &mut Connection) -> bool {
+    loop {
+        let output = connection.output();
+        if output.is_empty() {
+            return true;
+        }
+        match stream.try_write(output) {
+            Ok(count) => connection.sent(count),
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn close(stream: TcpStream, connection: &Connection) {
+    end(&stream, connection);
+    drop(stream);
+}

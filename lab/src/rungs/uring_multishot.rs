@@ -1,0 +1,183 @@
+//! `uring-multishot`: io_uring, one submission for many completions.
+//!
+//! One accept keeps yielding connections, one receive keeps yielding bytes (C8), each for as long as its completions say
+//! `F_MORE`. Bytes come in buffers that the kernel takes from a ring of them when they arrive, so a silent client has
+//! none. Everything that has gathered is submitted with the call that waits (C5).
+//!
+//! - Adds: a message takes one submission, the send, and a share of one call.
+//! - Costs: bytes come unasked. To stop them takes a cancel, and what is under way meanwhile still arrives.
+//! - Its limit: the limit of descriptors. Where buffers have run out, a receive ends, and is armed again.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::service::socket::{ACCEPT_PAUSE, AcceptError};
+use common::{SharedPiece, Slots, Token};
+use rustix::io::Errno;
+use uring::buffers::Received;
+use uring::ring::{Completion, Flight, Options, Ring, Socket};
+
+use crate::client::end;
+use crate::services::{Connection, Service};
+use crate::{Bell, Limit, Setup};
+
+/// Tokens that no client has.
+const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
+const BELL: Token = Token { slot: u32::MAX, generation: 1 };
+
+/// How long the end waits for operations in flight.
+const END_WAIT: Duration = Duration::from_secs(1);
+
+pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
+    let (listener, bell) = (Rc::new(setup.listener()), setup.end.bell()?);
+    let ring = Ring::new(&Options::default())?;
+    let clients = Slots::new();
+    Server { ring, listener, bell, service: setup.service, clients, is_exhausted: false }.run()
+}
+
+struct Client {
+    socket: Socket,
+    connection: Connection,
+    /// The receive in flight, and whether it was cancelled.
+    receiving: Option<(Flight, bool)>,
+}
+
+struct Server {
+    ring: Ring,
+    listener: Rc<OwnedFd>,
+    bell: Arc<Bell>,
+    service: Arc<Service>,
+    clients: Slots<Client>,
+    /// Descriptors have run out, so no accept is in flight.
+    is_exhausted: bool,
+}
+
+impl Server {
+    fn run(mut self) -> io::Result<()> {
+        let bell = Rc::new(self.bell.as_fd().try_clone_to_owned()?);
+        self.ring.poll_readable(BELL, &bell);
+        self.accept();
+        while !self.bell.has_ended() {
+            self.ring.submit_and_wait(self.is_exhausted.then_some(ACCEPT_PAUSE))?;
+            let mut count = 0;
+            while let Some(completion) = self.ring.completion() {
+                count += 1;
+                match completion {
+                    Completion::Accepted { result, armed, .. } => self.on_accepted(result, armed),
+                    Completion::Received { token, result, armed } => self.on_received(token, result, armed),
+                    Completion::Sent { token, result, armed } => self.on_sent(token, result, armed),
+                    Completion::Polled { .. } => {
+                        self.bell.answer().into_iter().for_each(|token| self.send(token));
+                        self.ring.poll_readable(BELL, &bell);
+                    }
+                    // What is never submitted here: files.
+                    Completion::Read { .. } | Completion::ReadShort { .. } | Completion::Opened { .. } => {}
+                }
+            }
+            self.service.stats.count_events(count);
+            if count == 0 && self.is_exhausted {
+                self.accept();
+            }
+        }
+        self.ring.finish(END_WAIT);
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        self.is_exhausted = false;
+        self.ring.arm_accept(LISTENER, &self.listener);
+    }
+
+    fn on_accepted(&mut self, result: io::Result<OwnedFd>, armed: bool) {
+        match result {
+            Ok(socket) => {
+                let (socket, connection) = (Rc::new(socket), self.service.connect());
+                let client = Client { socket, connection, receiving: None };
+                let token = self.clients.insert(client);
+                if let Some(client) = self.clients.get_mut(token) {
+                    client.connection.wake_with(self.bell.waker(token));
+                }
+                self.receive(token);
+            }
+            Err(error) => {
+                let errno = Errno::from_io_error(&error);
+                if errno.is_none_or(|errno| AcceptError::from(errno) == AcceptError::Exhausted) {
+                    self.is_exhausted = true;
+                    return Limit::Descriptors.mention();
+                }
+            }
+        }
+        if !armed {
+            self.accept();
+        }
+    }
+
+    /// Has the kernel receive for as long as the connection wants bytes.
+    fn receive(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match (client.receiving, client.connection.wants_bytes()) {
+            (None, true) => client.receiving = Some((self.ring.arm_recv(token, &client.socket), false)),
+            (Some((flight, false)), false) => {
+                self.ring.cancel(flight);
+                client.receiving = Some((flight, true));
+            }
+            (None, false) | (Some(_), _) => {}
+        }
+    }
+
+    fn on_received(&mut self, token: Token, result: io::Result<Option<Received>>, armed: bool) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if !armed {
+            client.receiving = None;
+        }
+        match result {
+            Ok(Some(received)) => client.connection.received(received.bytes()),
+            Ok(None) => client.connection.ended(),
+            // Cancelled, or out of buffers: they are back by now, and more of them.
+            Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::CANCELED | Errno::NOBUFS)) => {}
+            Err(_broken) => return self.close(token),
+        }
+        self.send(token);
+        self.receive(token);
+    }
+
+    /// Has the kernel send what there is. It completes as there is room (C18); meanwhile, more may gather.
+    fn send(&mut self, token: Token) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let output = client.connection.take_output();
+        let whole = 0..output.len();
+        if !output.is_empty() {
+            let output = SharedPiece::Output(Rc::new(output), whole);
+            self.ring.send(token, &client.socket, [output], false);
+        } else if client.connection.is_over() {
+            self.close(token);
+        }
+    }
+
+    fn on_sent(&mut self, token: Token, result: io::Result<usize>, armed: bool) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        match result {
+            Ok(count) => client.connection.sent(count),
+            Err(_broken) => return self.close(token),
+        }
+        if !armed {
+            self.send(token);
+        }
+        self.receive(token);
+    }
+
+    /// Operations in flight share the socket: it is closed when they have ended.
+    fn close(&mut self, token: Token) {
+        let Some(client) = self.clients.remove(token) else { return };
+        end(&*client.socket, &client.connection);
+        if let Some((flight, _)) = client.receiving {
+            self.ring.cancel(flight);
+        }
+        if self.is_exhausted {
+            self.accept();
+        }
+    }
+}
