@@ -11,23 +11,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
+use super::{BELL, EVENTS_MAX, LISTENER, data, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
-use crate::{Bell, Client, Limit, Received, Setup};
-
-/// Tokens that no client has.
-const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
-const BELL: Token = Token { slot: u32::MAX, generation: 1 };
-
-/// Events that one wait brings, at most.
-const EVENTS_MAX: usize = 1024;
+use crate::{Bell, Client, Pause, Received, Setup};
 
 /// Receives from one client in a row. One that sends faster than it is read would never say "would block", and nobody
 /// else would get a turn. No edge tells of what is left then, so the loop rings its own bell for it.
@@ -45,32 +38,25 @@ pub(super) struct Server {
     service: Arc<Service>,
     clients: Slots<Client>,
     buffer: Vec<u8>,
-    /// Descriptors have run out, and a connection may wait.
-    is_exhausted: bool,
+    pause: Pause,
 }
 
 impl Server {
     pub(super) fn new(listener: OwnedFd, service: Arc<Service>, bell: Arc<Bell>) -> io::Result<Server> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(
-            &epoll,
-            &listener,
-            EventData::new_u64(LISTENER.to_u64()),
-            EventFlags::IN | EventFlags::ET,
-        )?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL.to_u64()), EventFlags::IN)?;
+        epoll::add(&epoll, &listener, data(LISTENER), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&epoll, &bell, data(BELL), EventFlags::IN)?;
         let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
-        Ok(Server { epoll, listener, bell, service, clients, buffer, is_exhausted: false })
+        Ok(Server { epoll, listener, bell, service, clients, buffer, pause: Pause::default() })
     }
 
     pub(super) fn run(mut self) -> io::Result<()> {
-        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
         while !self.bell.has_ended() {
-            let timeout = self.is_exhausted.then_some(&pause);
-            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout))?;
+            let timeout = self.pause.left().map(timespec);
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()))?;
             self.service.stats.count_events(events.len());
-            if events.is_empty() {
+            if self.pause.is_over() {
                 self.accept();
             }
             for event in events.drain(..) {
@@ -104,22 +90,19 @@ impl Server {
 
     /// Accepts until there is nobody left: this is an edge, too.
     fn accept(&mut self) {
-        self.is_exhausted = false;
+        self.pause.end();
         loop {
             let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
                 Ok((socket, _)) => socket,
                 Err(AcceptError::Connection) => continue,
                 Err(AcceptError::Empty) => return,
-                Err(AcceptError::Exhausted) => {
-                    self.is_exhausted = true;
-                    return Limit::Descriptors.mention();
-                }
+                Err(AcceptError::Exhausted) => return self.pause.begin(),
             };
             let token = self.clients.insert(Client { socket, connection: self.service.connect() });
             let Some(client) = self.clients.get_mut(token) else { continue };
             client.connection.wake_with(self.bell.waker(token));
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-            if epoll::add(&self.epoll, &client.socket, EventData::new_u64(token.to_u64()), flags).is_err() {
+            if epoll::add(&self.epoll, &client.socket, data(token), flags).is_err() {
                 self.close(token);
             }
         }
@@ -149,7 +132,7 @@ impl Server {
     fn close(&mut self, token: Token) {
         let Some(client) = self.clients.remove(token) else { return };
         client.close();
-        if self.is_exhausted {
+        if self.pause.end() {
             self.accept();
         }
     }

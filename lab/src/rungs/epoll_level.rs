@@ -11,23 +11,16 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
+use super::{BELL, EVENTS_MAX, LISTENER, data, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
-use crate::{Bell, Client, Limit, Received, Setup};
-
-/// Tokens that no client has.
-const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
-const BELL: Token = Token { slot: u32::MAX, generation: 1 };
-
-/// Events that one wait brings, at most.
-const EVENTS_MAX: usize = 1024;
+use crate::{Bell, Client, Pause, Received, Setup};
 
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let listener = setup.listener();
@@ -42,28 +35,27 @@ struct Server {
     /// Each with what epoll watches it for.
     clients: Slots<(Client, EventFlags)>,
     buffer: Vec<u8>,
-    /// Descriptors have run out, so the listener isn't watched.
-    is_exhausted: bool,
+    /// While it is on, the listener isn't watched.
+    pause: Pause,
 }
 
 impl Server {
     fn new(listener: OwnedFd, service: Arc<Service>, bell: Arc<Bell>) -> io::Result<Server> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER.to_u64()), EventFlags::IN)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL.to_u64()), EventFlags::IN)?;
+        epoll::add(&epoll, &listener, data(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, &bell, data(BELL), EventFlags::IN)?;
         let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
-        Ok(Server { epoll, listener, bell, service, clients, buffer, is_exhausted: false })
+        Ok(Server { epoll, listener, bell, service, clients, buffer, pause: Pause::default() })
     }
 
     fn run(mut self) -> io::Result<()> {
-        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
         while !self.bell.has_ended() {
-            let timeout = self.is_exhausted.then_some(&pause);
-            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout))?;
+            let timeout = self.pause.left().map(timespec);
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()))?;
             self.service.stats.count_events(events.len());
-            if events.is_empty() {
-                self.watch_listener(true);
+            if self.pause.is_over() {
+                self.watch_listener(EventFlags::IN);
             }
             for event in events.drain(..) {
                 let (token, flags) = (Token::from_u64(event.data.u64()), event.flags);
@@ -85,26 +77,22 @@ impl Server {
             Ok((socket, _)) => socket,
             Err(AcceptError::Connection | AcceptError::Empty) => return,
             Err(AcceptError::Exhausted) => {
-                self.watch_listener(false);
-                return Limit::Descriptors.mention();
+                self.pause.begin();
+                return self.watch_listener(EventFlags::empty());
             }
         };
         let client = Client { socket, connection: self.service.connect() };
         let token = self.clients.insert((client, EventFlags::IN));
         let Some((client, flags)) = self.clients.get_mut(token) else { return };
         client.connection.wake_with(self.bell.waker(token));
-        if epoll::add(&self.epoll, &client.socket, EventData::new_u64(token.to_u64()), *flags).is_err() {
+        if epoll::add(&self.epoll, &client.socket, data(token), *flags).is_err() {
             self.close(token);
         }
     }
 
-    /// A listener that stays readable while nobody can be accepted would be told of again and again.
-    fn watch_listener(&mut self, watches: bool) {
-        let flags = if watches { EventFlags::IN } else { EventFlags::empty() };
-        let watched =
-            epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER.to_u64()), flags);
+    fn watch_listener(&self, flags: EventFlags) {
+        let watched = epoll::modify(&self.epoll, &self.listener, data(LISTENER), flags);
         watched.expect("the listener is registered");
-        self.is_exhausted = !watches;
     }
 
     /// Receives once: if there is more, the socket stays readable.
@@ -131,8 +119,7 @@ impl Server {
         flags.set(EventFlags::OUT, client.connection.has_output());
         if flags != *watched {
             *watched = flags;
-            let data = EventData::new_u64(token.to_u64());
-            if epoll::modify(&self.epoll, &client.socket, data, flags).is_err() {
+            if epoll::modify(&self.epoll, &client.socket, data(token), flags).is_err() {
                 self.close(token);
             }
         }
@@ -142,8 +129,8 @@ impl Server {
     fn close(&mut self, token: Token) {
         let Some((client, _)) = self.clients.remove(token) else { return };
         client.close();
-        if self.is_exhausted {
-            self.watch_listener(true);
+        if self.pause.end() {
+            self.watch_listener(EventFlags::IN);
         }
     }
 }

@@ -14,8 +14,37 @@ mod uring_multishot;
 mod uring_single;
 
 use std::io;
+use std::time::Duration;
+
+use common::Token;
+use common::service::socket::AcceptError;
+use rustix::event::Timespec;
+use rustix::event::epoll::EventData;
+use rustix::io::Errno;
 
 use crate::setup::Setup;
+
+/// Tokens of what isn't a client.
+const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
+const BELL: Token = Token { slot: u32::MAX, generation: 1 };
+
+/// Events that one wait brings, at most.
+const EVENTS_MAX: usize = 1024;
+
+/// What epoll(7) keeps with a socket: its token.
+fn data(token: Token) -> EventData {
+    EventData::new_u64(token.to_u64())
+}
+
+/// What the error of an accept means.
+fn accept_error(error: &io::Error) -> AcceptError {
+    Errno::from_io_error(error).map_or(AcceptError::Exhausted, AcceptError::from)
+}
+
+/// A timeout as system calls take it.
+fn timespec(timeout: Duration) -> Timespec {
+    Timespec::try_from(timeout).expect("a timeout of less than 2^63 seconds")
+}
 
 /// One way to wait.
 #[derive(Debug)]

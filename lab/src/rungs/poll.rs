@@ -12,14 +12,15 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
+use super::timespec;
 use crate::services::{RECEIVE_BYTES_MAX, Service};
-use crate::{Bell, Client, Limit, Received, Setup};
+use crate::{Bell, Client, Pause, Received, Setup};
 
 /// Errors are reported whatever is waited for; the next call meets them.
 const READABLE: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
@@ -28,7 +29,8 @@ const WRITABLE: PollFlags = PollFlags::OUT.union(PollFlags::HUP).union(PollFlags
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let (listener, bell) = (setup.listener(), setup.end.bell()?);
     let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
-    let mut server = Server { listener, bell, service: setup.service, clients, buffer, is_exhausted: false };
+    let mut server =
+        Server { listener, bell, service: setup.service, clients, buffer, pause: Pause::default() };
     while !server.bell.has_ended() {
         server.wait()?;
     }
@@ -41,14 +43,14 @@ struct Server {
     service: Arc<Service>,
     clients: Slots<Client>,
     buffer: Vec<u8>,
-    /// Descriptors have run out, so nothing is waited for on the listener.
-    is_exhausted: bool,
+    /// While it is on, nothing is waited for on the listener.
+    pause: Pause,
 }
 
 impl Server {
     /// Builds the array, waits, and acts on the entries that have an answer.
     fn wait(&mut self) -> io::Result<()> {
-        let listens = if self.is_exhausted { PollFlags::empty() } else { PollFlags::IN };
+        let listens = if self.pause.is_on() { PollFlags::empty() } else { PollFlags::IN };
         let mut entries = vec![PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.listener, listens)];
         let mut tokens = Vec::with_capacity(self.clients.len());
         for token in self.clients.tokens() {
@@ -59,13 +61,13 @@ impl Server {
             entries.push(PollFd::new(&client.socket, flags));
             tokens.push(token);
         }
-        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
-        let count = retry_on_intr(|| poll(&mut entries, self.is_exhausted.then_some(&pause)))?;
+        let timeout = self.pause.left().map(timespec);
+        let count = retry_on_intr(|| poll(&mut entries, timeout.as_ref()))?;
         let [has_rung, is_acceptable] = [0, 1].map(|index: usize| !entries[index].revents().is_empty());
         let answers = tokens.into_iter().zip(entries[2..].iter().map(PollFd::revents));
         let ready: Vec<_> = answers.filter(|(_, answer)| !answer.is_empty()).collect();
         self.service.stats.count_events(count);
-        self.is_exhausted &= count > 0;
+        self.pause.is_over();
         if is_acceptable {
             self.accept();
         }
@@ -88,10 +90,7 @@ impl Server {
         let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
             Ok((socket, _)) => socket,
             Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => {
-                self.is_exhausted = true;
-                return Limit::Descriptors.mention();
-            }
+            Err(AcceptError::Exhausted) => return self.pause.begin(),
         };
         let token = self.clients.insert(Client { socket, connection: self.service.connect() });
         if let Some(client) = self.clients.get_mut(token) {
@@ -119,7 +118,7 @@ impl Server {
     fn close(&mut self, token: Token) {
         if let Some(client) = self.clients.remove(token) {
             client.close();
-            self.is_exhausted = false;
+            self.pause.end();
         }
     }
 }

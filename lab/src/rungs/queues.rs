@@ -10,30 +10,22 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Wake, Waker};
 use std::thread;
 
-use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
+use super::{BELL, EVENTS_MAX, LISTENER, data, timespec};
 use crate::client::end;
 use crate::services::{RECEIVE_BYTES_MAX, Service};
-use crate::{Bell, Client, Limit, Received, Setup};
-
-/// Tokens that no client has.
-const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
-const BELL: Token = Token { slot: u32::MAX, generation: 1 };
-
-/// Events that one wait brings, at most.
-const EVENTS_MAX: usize = 1024;
+use crate::{Bell, Client, Pause, Received, Setup};
 
 /// The workers end with the process.
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
@@ -88,29 +80,28 @@ struct Server {
     clients: Mutex<Slots<Arc<Mutex<Client>>>>,
     reads: Sender<Token>,
     writes: Sender<Token>,
-    /// Descriptors have run out, so the listener isn't watched.
-    is_exhausted: AtomicBool,
+    /// While it is on, the listener isn't watched.
+    pause: Mutex<Pause>,
 }
 
 impl Server {
     fn new(setup: &mut Setup, reads: Sender<Token>, writes: Sender<Token>) -> io::Result<Arc<Server>> {
         let (listener, bell, service) = (setup.listener(), setup.end.bell()?, Arc::clone(&setup.service));
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER.to_u64()), EventFlags::IN)?;
-        epoll::add(&epoll, &bell, EventData::new_u64(BELL.to_u64()), EventFlags::IN)?;
-        let (clients, is_exhausted) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Arc::new(Server { epoll, listener, bell, service, clients, reads, writes, is_exhausted }))
+        epoll::add(&epoll, &listener, data(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, &bell, data(BELL), EventFlags::IN)?;
+        let (clients, pause) = (Mutex::default(), Mutex::default());
+        Ok(Arc::new(Server { epoll, listener, bell, service, clients, reads, writes, pause }))
     }
 
     fn run(&self) -> io::Result<()> {
-        let pause = Timespec::try_from(ACCEPT_PAUSE).map_err(io::Error::other)?;
         let mut events = Vec::with_capacity(EVENTS_MAX);
         while !self.bell.has_ended() {
-            let timeout = self.is_exhausted.load(Relaxed).then_some(&pause);
-            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout))?;
+            let timeout = lock(&self.pause).left().map(timespec);
+            retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()))?;
             self.service.stats.count_events(events.len());
-            if events.is_empty() {
-                self.watch_listener(true);
+            if lock(&self.pause).is_over() {
+                self.watch_listener(EventFlags::IN);
             }
             for event in events.drain(..) {
                 let (token, flags) = (Token::from_u64(event.data.u64()), event.flags);
@@ -131,26 +122,22 @@ impl Server {
             Ok((socket, _)) => socket,
             Err(AcceptError::Connection | AcceptError::Empty) => return,
             Err(AcceptError::Exhausted) => {
-                self.watch_listener(false);
-                return Limit::Descriptors.mention();
+                lock(&self.pause).begin();
+                return self.watch_listener(EventFlags::empty());
             }
         };
         let client = Arc::new(Mutex::new(Client { socket, connection: self.service.connect() }));
         let token = lock(&self.clients).insert(Arc::clone(&client));
         let mut client = lock(&client);
         client.connection.wake_with(Waker::from(Arc::new(Line(self.writes.clone(), token))));
-        let (data, flags) = (EventData::new_u64(token.to_u64()), EventFlags::IN | EventFlags::ONESHOT);
-        if epoll::add(&self.epoll, &client.socket, data, flags).is_err() {
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        if epoll::add(&self.epoll, &client.socket, data(token), flags).is_err() {
             self.close(token, &client);
         }
     }
 
-    /// A listener that stays readable while nobody can be accepted would be told of again and again.
-    fn watch_listener(&self, watches: bool) {
-        let flags = if watches { EventFlags::IN } else { EventFlags::empty() };
-        self.is_exhausted.store(!watches, Relaxed);
-        let watched =
-            epoll::modify(&self.epoll, &self.listener, EventData::new_u64(LISTENER.to_u64()), flags);
+    fn watch_listener(&self, flags: EventFlags) {
+        let watched = epoll::modify(&self.epoll, &self.listener, data(LISTENER), flags);
         watched.expect("the listener is registered");
     }
 
@@ -174,8 +161,10 @@ impl Server {
     /// Lets epoll tell of the client again: of room if it has something to say, else of bytes.
     fn watch(&self, token: Token, client: &Client) {
         let direction = if client.connection.has_output() { EventFlags::OUT } else { EventFlags::IN };
-        let (data, flags) = (EventData::new_u64(token.to_u64()), direction | EventFlags::ONESHOT);
-        if client.connection.is_over() || epoll::modify(&self.epoll, &client.socket, data, flags).is_err() {
+        let flags = direction | EventFlags::ONESHOT;
+        if client.connection.is_over()
+            || epoll::modify(&self.epoll, &client.socket, data(token), flags).is_err()
+        {
             self.close(token, client);
         }
     }
@@ -184,8 +173,8 @@ impl Server {
     fn close(&self, token: Token, client: &Client) {
         end(&client.socket, &client.connection);
         drop(lock(&self.clients).remove(token));
-        if self.is_exhausted.load(Relaxed) {
-            self.watch_listener(true);
+        if lock(&self.pause).end() {
+            self.watch_listener(EventFlags::IN);
         }
     }
 }

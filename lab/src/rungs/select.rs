@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use common::service::socket::{self, ACCEPT_PAUSE, AcceptError};
+use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
 use nix::errno::Errno;
 use nix::sys::select::{FD_SETSIZE, FdSet, select};
@@ -19,12 +19,13 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use rustix::net::SocketFlags;
 
 use crate::services::{RECEIVE_BYTES_MAX, Service};
-use crate::{Bell, Client, Limit, Received, Setup};
+use crate::{Bell, Client, Limit, Pause, Received, Setup};
 
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let (listener, bell) = (setup.listener(), setup.end.bell()?);
     let (clients, buffer) = (Slots::new(), vec![0; RECEIVE_BYTES_MAX]);
-    let mut server = Server { listener, bell, service: setup.service, clients, buffer, is_exhausted: false };
+    let mut server =
+        Server { listener, bell, service: setup.service, clients, buffer, pause: Pause::default() };
     while !server.bell.has_ended() {
         server.wait()?;
     }
@@ -44,8 +45,8 @@ struct Server {
     service: Arc<Service>,
     clients: Slots<Client>,
     buffer: Vec<u8>,
-    /// Descriptors have run out, so the listener isn't in the set.
-    is_exhausted: bool,
+    /// While it is on, the listener isn't in the set.
+    pause: Pause,
 }
 
 impl Server {
@@ -53,7 +54,7 @@ impl Server {
     fn wait(&mut self) -> io::Result<()> {
         let (mut reads, mut writes) = (FdSet::new(), FdSet::new());
         reads.insert(self.bell.as_fd());
-        if !self.is_exhausted {
+        if !self.pause.is_on() {
             reads.insert(self.listener.as_fd());
         }
         let clients = || self.clients.tokens().filter_map(|token| Some((token, self.clients.get(token)?)));
@@ -65,9 +66,11 @@ impl Server {
                 writes.insert(client.socket.as_fd());
             }
         }
-        let mut pause = TimeVal::milliseconds(i64::try_from(ACCEPT_PAUSE.as_millis()).unwrap_or(i64::MAX));
-        let timeout = self.is_exhausted.then_some(&mut pause);
-        let count = match select(None, Some(&mut reads), Some(&mut writes), None, timeout) {
+        let mut timeout = self
+            .pause
+            .left()
+            .map(|left| TimeVal::microseconds(i64::try_from(left.as_micros()).unwrap_or(i64::MAX)));
+        let count = match select(None, Some(&mut reads), Some(&mut writes), None, timeout.as_mut()) {
             Err(Errno::EINTR) => return Ok(()),
             count => usize::try_from(count?).unwrap_or(0),
         };
@@ -82,7 +85,7 @@ impl Server {
             }
         }
         self.service.stats.count_events(count);
-        self.is_exhausted &= count > 0;
+        self.pause.is_over();
         if is_acceptable {
             self.accept();
         }
@@ -105,10 +108,7 @@ impl Server {
         let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
             Ok((socket, _)) => socket,
             Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => {
-                self.is_exhausted = true;
-                return Limit::Descriptors.mention();
-            }
+            Err(AcceptError::Exhausted) => return self.pause.begin(),
         };
         if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number >= FD_SETSIZE) {
             return Limit::FdSet.mention();
@@ -139,7 +139,7 @@ impl Server {
     fn close(&mut self, token: Token) {
         if let Some(client) = self.clients.remove(token) {
             client.close();
-            self.is_exhausted = false;
+            self.pause.end();
         }
     }
 }

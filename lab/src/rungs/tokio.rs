@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use common::service::socket::{ACCEPT_PAUSE, AcceptError};
-use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::{runtime, time};
 
+use super::accept_error;
 use crate::client::end;
 use crate::services::{Connection, RECEIVE_BYTES_MAX, Service};
 use crate::{Limit, Setup};
@@ -45,7 +45,7 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
                 let _conversing = tokio::spawn(converse(stream, service.connect()));
                 continue;
             }
-            Err(error) => Errno::from_io_error(&error).map_or(AcceptError::Exhausted, AcceptError::from),
+            Err(error) => accept_error(&error),
         };
         if error == AcceptError::Exhausted {
             Limit::Descriptors.mention();

@@ -13,19 +13,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::service::socket::{ACCEPT_PAUSE, AcceptError};
+use common::service::socket::AcceptError;
 use common::{SharedPiece, Slots, Token, Tune};
-use rustix::io::Errno;
 use uring::buffers::Received;
 use uring::ring::{Completion, Flight, Options, Ring, Socket};
 
+use super::{BELL, LISTENER, accept_error};
 use crate::client::end;
 use crate::services::{Connection, Service};
-use crate::{Bell, Limit, Setup};
-
-/// Tokens that no client has.
-const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
-const BELL: Token = Token { slot: u32::MAX, generation: 1 };
+use crate::{Bell, Pause, Setup};
 
 /// How long the end waits for operations in flight.
 const END_WAIT: Duration = Duration::from_secs(1);
@@ -35,7 +31,7 @@ pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let without = vec![Tune::SingleAccept, Tune::SingleReceive, Tune::Unbatched];
     let ring = Ring::new(&Options { without, ..Options::default() })?;
     let clients = Slots::new();
-    Server { ring, listener, bell, service: setup.service, clients, is_exhausted: false }.run()
+    Server { ring, listener, bell, service: setup.service, clients, pause: Pause::default() }.run()
 }
 
 struct Client {
@@ -51,8 +47,8 @@ struct Server {
     bell: Arc<Bell>,
     service: Arc<Service>,
     clients: Slots<Client>,
-    /// Descriptors have run out, so no accept is in flight.
-    is_exhausted: bool,
+    /// While it is on, no accept is in flight.
+    pause: Pause,
 }
 
 impl Server {
@@ -61,7 +57,7 @@ impl Server {
         self.ring.poll_readable(BELL, &bell);
         self.accept();
         while !self.bell.has_ended() {
-            self.ring.submit_and_wait(self.is_exhausted.then_some(ACCEPT_PAUSE))?;
+            self.ring.submit_and_wait(self.pause.left())?;
             let mut count = 0;
             while let Some(completion) = self.ring.completion() {
                 count += 1;
@@ -78,7 +74,7 @@ impl Server {
                 }
             }
             self.service.stats.count_events(count);
-            if count == 0 && self.is_exhausted {
+            if self.pause.is_over() {
                 self.accept();
             }
         }
@@ -87,7 +83,7 @@ impl Server {
     }
 
     fn accept(&mut self) {
-        self.is_exhausted = false;
+        self.pause.end();
         self.ring.arm_accept(LISTENER, &self.listener);
     }
 
@@ -102,13 +98,8 @@ impl Server {
                 }
                 self.receive(token);
             }
-            Err(error) => {
-                let errno = Errno::from_io_error(&error);
-                if errno.is_none_or(|errno| AcceptError::from(errno) == AcceptError::Exhausted) {
-                    self.is_exhausted = true;
-                    return Limit::Descriptors.mention();
-                }
-            }
+            Err(error) if accept_error(&error) == AcceptError::Exhausted => return self.pause.begin(),
+            Err(_of_one_connection) => {}
         }
         self.accept();
     }
@@ -165,7 +156,7 @@ impl Server {
         if let Some(flight) = client.receiving {
             self.ring.cancel(flight);
         }
-        if self.is_exhausted {
+        if self.pause.end() {
             self.accept();
         }
     }

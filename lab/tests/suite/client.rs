@@ -102,6 +102,6 @@ impl Client {
 
 /// Bytes of an endless sequence that repeats late, so that bytes that are lost, doubled or exchanged are noticed.
 pub(crate) fn pattern(from: usize, count: usize) -> Vec<u8> {
-    let byte = |at: usize| (at % 251 ^ at / 251 % 241).to_le_bytes()[0];
+    let byte = |at: usize| ((at % 251) ^ (at / 251 % 241)).to_le_bytes()[0];
     (from..from + count).map(byte).collect()
 }

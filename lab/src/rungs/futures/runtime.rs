@@ -1,0 +1,132 @@
+//! A reactor and an executor, the two halves of an async runtime.
+//!
+//! The **executor** has tasks, and a queue of those that are to run. It runs a task until that has to wait for something;
+//! then the task is left alone until its [`Waker`] puts it into the queue again.
+//!
+//! The **reactor** has a waker for each source of events. It waits with epoll(7), edge-triggered, and wakes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use common::{Slots, Token};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, EventFlags};
+use rustix::io::retry_on_intr;
+
+use super::super::{EVENTS_MAX, data, timespec};
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+pub(super) struct Runtime {
+    epoll: OwnedFd,
+    wakers: RefCell<Slots<Waker>>,
+    /// The one that runs is out of its slot.
+    tasks: RefCell<Slots<Option<Task>>>,
+    queue: Arc<RunQueue>,
+}
+
+/// Tokens of tasks that are to run. Wakers may be anywhere, so it has a lock.
+#[derive(Default)]
+struct RunQueue(Mutex<VecDeque<Token>>);
+
+impl RunQueue {
+    fn tokens(&self) -> MutexGuard<'_, VecDeque<Token>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a task's waker is.
+struct Schedule(Arc<RunQueue>, Token);
+
+impl Wake for Schedule {
+    fn wake(self: Arc<Self>) {
+        self.0.tokens().push_back(self.1);
+    }
+}
+
+// ---- the executor
+
+impl Runtime {
+    pub(super) fn new() -> io::Result<Runtime> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        Ok(Runtime { epoll, wakers: RefCell::default(), tasks: RefCell::default(), queue: Arc::default() })
+    }
+
+    /// Adds a task, which runs soon.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let token = self.tasks.borrow_mut().insert(Some(Box::pin(task)));
+        self.queue.tokens().push_back(token);
+    }
+
+    /// Lets every task of the queue go on until it has to wait. Who is woken meanwhile runs next time.
+    pub(super) fn run(&self) {
+        let ready = mem::take(&mut *self.queue.tokens());
+        for token in ready {
+            // Not there if it has ended since it was woken.
+            let Some(mut task) = self.tasks.borrow_mut().get_mut(token).and_then(Option::take) else {
+                continue;
+            };
+            let waker = Waker::from(Arc::new(Schedule(Arc::clone(&self.queue), token)));
+            let poll = task.as_mut().poll(&mut Context::from_waker(&waker));
+            let mut tasks = self.tasks.borrow_mut();
+            match tasks.get_mut(token) {
+                Some(place) if poll.is_pending() => *place = Some(task),
+                _ => drop(tasks.remove(token)),
+            }
+        }
+    }
+
+    /// Drops all tasks. They may own what owns the runtime.
+    pub(super) fn clear(&self) {
+        drop(self.tasks.take());
+    }
+}
+
+// ---- the reactor
+
+impl Runtime {
+    /// Wakes this waker whenever bytes or room come to the source.
+    pub(super) fn register(&self, source: impl AsFd, waker: Waker) -> io::Result<Token> {
+        let token = self.wakers.borrow_mut().insert(waker);
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        epoll::add(&self.epoll, source, data(token), flags)?;
+        Ok(token)
+    }
+
+    /// Forgets a source, which is about to be closed.
+    pub(super) fn forget(&self, token: Token) {
+        drop(self.wakers.borrow_mut().remove(token));
+    }
+
+    /// Waits, at most for so long and not at all while tasks are to run, and wakes. How many events have come.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
+        let timeout = if self.queue.tokens().is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = timeout.map(timespec);
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()))?;
+        let wakers = self.wakers.borrow();
+        for event in &events {
+            wakers.get(Token::from_u64(event.data.u64())).into_iter().for_each(Waker::wake_by_ref);
+        }
+        Ok(events.len())
+    }
+}
+
+/// The waker of the task that asks.
+pub(super) async fn own_waker() -> Waker {
+    poll_fn(|context| Poll::Ready(context.waker().clone())).await
+}
+
+/// Gives the thread back until somebody wakes the task.
+pub(super) async fn woken() {
+    let mut has_waited = false;
+    poll_fn(|_| if mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
