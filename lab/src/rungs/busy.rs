@@ -16,6 +16,7 @@ use common::service::socket::{self, AcceptError};
 use common::{Slots, Token};
 use rustix::net::SocketFlags;
 
+use super::ACCEPTS_MAX;
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Client, Limit, Received, Setup};
 
@@ -44,12 +45,20 @@ struct Server {
 }
 
 impl Server {
+    /// Asks for connections.
     fn accept(&mut self) {
-        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
-            Ok((socket, _)) => socket,
-            Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => return Limit::Descriptors.mention(),
-        };
+        for _ in 0..ACCEPTS_MAX {
+            match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => self.on_accept(socket),
+                Err(AcceptError::Connection) => {}
+                Err(AcceptError::Empty) => return,
+                // To ask again is what this rung does anyway.
+                Err(AcceptError::Exhausted) => return Limit::Descriptors.mention(),
+            }
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd) {
         self.service.stats.count_events(1);
         let mut client = Client { socket, connection: self.service.connect() };
         // Every round looks at all clients, so nobody has to tell it of one.

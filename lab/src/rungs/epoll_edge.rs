@@ -92,19 +92,22 @@ impl Server {
     fn accept(&mut self) {
         self.pause.end();
         loop {
-            let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
-                Ok((socket, _)) => socket,
-                Err(AcceptError::Connection) => continue,
+            match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => self.on_accept(socket),
+                Err(AcceptError::Connection) => {}
                 Err(AcceptError::Empty) => return,
                 Err(AcceptError::Exhausted) => return self.pause.begin(),
-            };
-            let token = self.clients.insert(Client { socket, connection: self.service.connect() });
-            let Some(client) = self.clients.get_mut(token) else { continue };
-            client.connection.wake_with(self.bell.waker(token));
-            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
-            if epoll::add(&self.epoll, &client.socket, data(token), flags).is_err() {
-                self.close(token);
             }
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd) {
+        let token = self.clients.insert(Client { socket, connection: self.service.connect() });
+        let Some(client) = self.clients.get_mut(token) else { return };
+        client.connection.wake_with(self.bell.waker(token));
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+        if epoll::add(&self.epoll, &client.socket, data(token), flags).is_err() {
+            self.close(token);
         }
     }
 

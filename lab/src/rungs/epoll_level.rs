@@ -18,7 +18,7 @@ use rustix::event::epoll::{self, CreateFlags, EventFlags};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
-use super::{BELL, EVENTS_MAX, LISTENER, data, timespec};
+use super::{ACCEPTS_MAX, BELL, EVENTS_MAX, LISTENER, data, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Bell, Client, Pause, Received, Setup};
 
@@ -71,16 +71,19 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts one connection: if there are more, the listener stays readable.
+    /// Accepts a batch: if there are more, the listener stays readable.
     fn accept(&mut self) {
-        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
-            Ok((socket, _)) => socket,
-            Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => {
-                self.pause.begin();
-                return self.watch_listener(EventFlags::empty());
+        for _ in 0..ACCEPTS_MAX {
+            match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => self.on_accept(socket),
+                Err(AcceptError::Connection) => {}
+                Err(AcceptError::Empty) => return,
+                Err(AcceptError::Exhausted) => return self.pause_accepting(),
             }
-        };
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd) {
         let client = Client { socket, connection: self.service.connect() };
         let token = self.clients.insert((client, EventFlags::IN));
         let Some((client, flags)) = self.clients.get_mut(token) else { return };
@@ -88,6 +91,12 @@ impl Server {
         if epoll::add(&self.epoll, &client.socket, data(token), *flags).is_err() {
             self.close(token);
         }
+    }
+
+    /// The listener stays readable while nobody can be accepted; epoll would tell of it again and again.
+    fn pause_accepting(&mut self) {
+        self.pause.begin();
+        self.watch_listener(EventFlags::empty());
     }
 
     fn watch_listener(&self, flags: EventFlags) {

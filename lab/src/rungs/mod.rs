@@ -31,6 +31,9 @@ const BELL: Token = Token { slot: u32::MAX, generation: 1 };
 /// Events that one wait brings, at most.
 const EVENTS_MAX: usize = 1024;
 
+/// Connections accepted in one turn, at most, where the listener tells again of what is left.
+const ACCEPTS_MAX: usize = 64;
+
 /// What epoll(7) keeps with a socket: its token.
 fn data(token: Token) -> EventData {
     EventData::new_u64(token.to_u64())

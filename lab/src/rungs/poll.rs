@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::SocketFlags;
 
-use super::timespec;
+use super::{ACCEPTS_MAX, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Bell, Client, Pause, Received, Setup};
 
@@ -85,13 +85,19 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts one connection: if there are more, the listener stays readable.
+    /// Accepts a batch: if there are more, the listener stays readable.
     fn accept(&mut self) {
-        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
-            Ok((socket, _)) => socket,
-            Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => return self.pause.begin(),
-        };
+        for _ in 0..ACCEPTS_MAX {
+            match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => self.on_accept(socket),
+                Err(AcceptError::Connection) => {}
+                Err(AcceptError::Empty) => return,
+                Err(AcceptError::Exhausted) => return self.pause.begin(),
+            }
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd) {
         let token = self.clients.insert(Client { socket, connection: self.service.connect() });
         if let Some(client) = self.clients.get_mut(token) {
             client.connection.wake_with(self.bell.waker(token));

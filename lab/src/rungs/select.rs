@@ -18,6 +18,7 @@ use nix::sys::select::{FD_SETSIZE, FdSet, select};
 use nix::sys::time::{TimeVal, TimeValLike};
 use rustix::net::SocketFlags;
 
+use super::ACCEPTS_MAX;
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Bell, Client, Limit, Pause, Received, Setup};
 
@@ -103,13 +104,19 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts one connection: if there are more, the listener stays readable.
+    /// Accepts a batch: if there are more, the listener stays readable.
     fn accept(&mut self) {
-        let socket = match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
-            Ok((socket, _)) => socket,
-            Err(AcceptError::Connection | AcceptError::Empty) => return,
-            Err(AcceptError::Exhausted) => return self.pause.begin(),
-        };
+        for _ in 0..ACCEPTS_MAX {
+            match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
+                Ok((socket, _)) => self.on_accept(socket),
+                Err(AcceptError::Connection) => {}
+                Err(AcceptError::Empty) => return,
+                Err(AcceptError::Exhausted) => return self.pause.begin(),
+            }
+        }
+    }
+
+    fn on_accept(&mut self, socket: OwnedFd) {
         if usize::try_from(socket.as_raw_fd()).is_ok_and(|number| number >= FD_SETSIZE) {
             return Limit::FdSet.mention();
         }

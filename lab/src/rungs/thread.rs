@@ -46,35 +46,37 @@ fn start(body: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
 struct Client {
     socket: OwnedFd,
     connection: Mutex<Connection>,
+    service: Arc<Service>,
     /// Woken when the connection has closed.
     acceptor: Thread,
 }
 
 fn accept(listener: &OwnedFd, service: &Arc<Service>) {
     loop {
-        let socket = match socket::accept(listener, SocketFlags::empty(), false) {
-            Ok((socket, _)) => socket,
-            Err(AcceptError::Connection | AcceptError::Empty) => continue,
+        match socket::accept(listener, SocketFlags::empty(), false) {
+            Ok((socket, _)) => on_accept(socket, service),
+            Err(AcceptError::Connection | AcceptError::Empty) => {}
             Err(AcceptError::Exhausted) => {
                 Limit::Descriptors.mention();
                 thread::park_timeout(ACCEPT_PAUSE);
-                continue;
             }
-        };
-        let connection = Mutex::new(service.connect());
-        let client = Arc::new(Client { socket, connection, acceptor: thread::current() });
-        let speaks_unasked = service.kind() == Kind::Chat;
-        if start(move || converse(&client, speaks_unasked)).is_err() {
-            Limit::Threads.mention();
         }
     }
 }
 
+fn on_accept(socket: OwnedFd, service: &Arc<Service>) {
+    let (connection, service) = (Mutex::new(service.connect()), Arc::clone(service));
+    let client = Arc::new(Client { socket, connection, service, acceptor: thread::current() });
+    if start(move || converse(&client)).is_err() {
+        Limit::Threads.mention();
+    }
+}
+
 /// The life of a connection.
-fn converse(client: &Arc<Client>, speaks_unasked: bool) {
+fn converse(client: &Arc<Client>) {
     let _set = sockopt::set_socket_timeout(&client.socket, Timeout::Send, Some(SEND_WAIT));
     let mut buffer = [0; RECEIVE_BYTES_MAX];
-    if !speaks_unasked {
+    if client.service.kind() != Kind::Chat {
         loop {
             client.on_readable(&mut buffer);
             if !client.on_writable() {
@@ -102,6 +104,7 @@ impl Client {
             Ok((0, _)) | Err(_) => self.connection().ended(),
             Ok((count, _)) => self.connection().received(&buffer[..count]),
         }
+        self.service.stats.count_events(1);
         self.connection().wants_bytes()
     }
 

@@ -42,7 +42,7 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
     loop {
         let error = match listener.accept().await {
             Ok((stream, _)) => {
-                let _conversing = tokio::spawn(converse(stream, service.connect()));
+                let _conversing = tokio::spawn(converse(stream, Arc::clone(&service)));
                 continue;
             }
             Err(error) => accept_error(&error),
@@ -55,9 +55,11 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
 }
 
 /// The task of a connection, from its beginning to its end.
-async fn converse(stream: TcpStream, mut connection: Connection) {
+async fn converse(stream: TcpStream, service: Arc<Service>) {
+    let mut connection = service.connect();
     connection.wake_with(poll_fn(|context| Poll::Ready(context.waker().clone())).await);
     while ready(&stream, &connection).await {
+        service.stats.count_events(1);
         if !on_readable(&stream, &mut connection) || !on_writable(&stream, &mut connection) {
             break;
         }

@@ -63,7 +63,7 @@ impl Server {
             while let Some(completion) = self.ring.completion() {
                 count += 1;
                 match completion {
-                    Completion::Accepted { result, armed, .. } => self.on_accepted(result, armed),
+                    Completion::Accepted { result, armed, .. } => self.on_accept(result, armed),
                     Completion::Received { token, result, armed } => self.on_received(token, result, armed),
                     Completion::Sent { token, result, armed } => self.on_sent(token, result, armed),
                     Completion::Polled { .. } => {
@@ -88,7 +88,7 @@ impl Server {
         self.ring.arm_accept(LISTENER, &self.listener);
     }
 
-    fn on_accepted(&mut self, result: io::Result<OwnedFd>, armed: bool) {
+    fn on_accept(&mut self, result: io::Result<OwnedFd>, armed: bool) {
         match result {
             Ok(socket) => {
                 let (socket, connection) = (Rc::new(socket), self.service.connect());

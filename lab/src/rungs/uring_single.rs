@@ -62,7 +62,7 @@ impl Server {
             while let Some(completion) = self.ring.completion() {
                 count += 1;
                 match completion {
-                    Completion::Accepted { result, .. } => self.on_accepted(result),
+                    Completion::Accepted { result, .. } => self.on_accept(result),
                     Completion::Received { token, result, .. } => self.on_received(token, result),
                     Completion::Sent { token, result, armed } => self.on_sent(token, result, armed),
                     Completion::Polled { .. } => {
@@ -87,7 +87,7 @@ impl Server {
         self.ring.arm_accept(LISTENER, &self.listener);
     }
 
-    fn on_accepted(&mut self, result: io::Result<OwnedFd>) {
+    fn on_accept(&mut self, result: io::Result<OwnedFd>) {
         match result {
             Ok(socket) => {
                 let (socket, connection) = (Rc::new(socket), self.service.connect());
