@@ -100,9 +100,7 @@ impl Server {
             let timeout = lock(&self.pause).left().map(timespec);
             retry_on_intr(|| epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref()))?;
             self.service.stats.count_events(events.len());
-            if lock(&self.pause).is_over() {
-                self.watch_listener(EventFlags::IN);
-            }
+            self.watch_again(Pause::is_over);
             for event in events.drain(..) {
                 let (token, flags) = (Token::from_u64(event.data.u64()), event.flags);
                 let queue = if flags.contains(EventFlags::OUT) { &self.writes } else { &self.reads };
@@ -141,8 +139,17 @@ impl Server {
 
     /// The listener stays readable while nobody can be accepted; epoll would tell of it again and again.
     fn pause_accepting(&self) {
-        lock(&self.pause).begin();
+        let mut pause = lock(&self.pause);
+        pause.begin();
         self.watch_listener(EventFlags::empty());
+    }
+
+    /// Ends the pause if there is one to end. The lock is held until epoll knows: a worker may come in between.
+    fn watch_again(&self, end: fn(&mut Pause) -> bool) {
+        let mut pause = lock(&self.pause);
+        if end(&mut pause) {
+            self.watch_listener(EventFlags::IN);
+        }
     }
 
     fn watch_listener(&self, flags: EventFlags) {
@@ -182,8 +189,6 @@ impl Server {
     fn close(&self, token: Token, client: &Client) {
         end(&client.socket, &client.connection);
         drop(lock(&self.clients).remove(token));
-        if lock(&self.pause).end() {
-            self.watch_listener(EventFlags::IN);
-        }
+        self.watch_again(Pause::end);
     }
 }

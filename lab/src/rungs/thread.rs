@@ -24,7 +24,7 @@ use crate::client::end;
 use crate::services::{Connection, Kind, RECEIVE_BYTES_MAX, Service};
 use crate::{Limit, Setup};
 
-/// What is reserved for a thread's stack. It takes memory as it is touched: some 20 KiB here.
+/// What is reserved for a thread's stack. It takes memory as it is touched: some 28 KiB here.
 const STACK_BYTES: usize = 1 << 20;
 
 /// How often a send that gets nowhere looks whether its client was dropped meanwhile.

@@ -1,5 +1,8 @@
 //! `echo` on every rung.
 
+use std::io::Read;
+use std::net::Shutdown;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use lab::rungs::Rung;
@@ -13,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("echo::many_clients_at_once", many_clients_at_once),
     ("echo::half_close_gets_all_and_then_the_end", half_close),
     ("echo::resets_end_only_their_connection", resets),
+    ("echo::who_sends_all_the_time_leaves_others_their_turn", greedy_senders),
     ("echo::who_does_not_read_is_not_read_from", slow_readers_are_bounded),
 ];
 
@@ -86,6 +90,36 @@ fn resets(rung: &'static Rung) -> Outcome {
     }
     let mut newcomer = server.connect()?;
     newcomer.echo(b"and so is everybody else")
+}
+
+/// One whose socket never runs empty. The others are answered all the same.
+fn greedy_senders(rung: &'static Rung) -> Outcome {
+    const ECHOES: usize = 100;
+    let server = Server::start(rung, "echo")?;
+    let mut neighbour = server.connect_served()?;
+    let mut greedy = Vec::new();
+    for _ in 0..2 {
+        let sender = server.connect()?;
+        let reader = Client(sender.0.try_clone()?);
+        greedy.push((sender, reader));
+    }
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (mut sender, mut reader) in greedy {
+            let bytes = pattern(0, 1 << 16);
+            // Both end when the connection does.
+            scope.spawn(move || while sender.send(&bytes).is_ok() {});
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while !is_over.load(Relaxed) && reader.0.read(&mut buffer).is_ok_and(|count| count > 0) {}
+                reader.0.shutdown(Shutdown::Both)
+            });
+        }
+        let outcome = (0..ECHOES).try_for_each(|number| neighbour.echo(&pattern(number, 100)));
+        is_over.store(true, Relaxed);
+        outcome
+    })
 }
 
 /// What they send fills the sockets between them and what the server may keep for them; then it stops.
