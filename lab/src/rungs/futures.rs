@@ -65,7 +65,7 @@ async fn accept(server: Rc<Server>, listener: OwnedFd) {
     server.runtime.register(&listener, waker).expect("a new epoll instance takes a listener");
     loop {
         match socket::accept(&listener, SocketFlags::NONBLOCK, false) {
-            Ok((socket, _)) => server.runtime.spawn(converse(Rc::clone(&server), socket)),
+            Ok((socket, _)) => on_accept(&server, socket),
             Err(AcceptError::Connection) => {}
             Err(AcceptError::Empty) => woken().await,
             Err(AcceptError::Exhausted) => {
@@ -74,6 +74,10 @@ async fn accept(server: Rc<Server>, listener: OwnedFd) {
             }
         }
     }
+}
+
+fn on_accept(server: &Rc<Server>, socket: OwnedFd) {
+    server.runtime.spawn(converse(Rc::clone(server), socket));
 }
 
 /// The task of a connection, from its beginning to its end.

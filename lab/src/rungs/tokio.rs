@@ -40,18 +40,19 @@ pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
 /// The task that accepts.
 async fn accept(listener: TcpListener, service: Arc<Service>) {
     loop {
-        let error = match listener.accept().await {
-            Ok((stream, _)) => {
-                let _conversing = tokio::spawn(converse(stream, Arc::clone(&service)));
-                continue;
+        match listener.accept().await {
+            Ok((stream, _)) => on_accept(stream, &service),
+            Err(error) if accept_error(&error) == AcceptError::Exhausted => {
+                Limit::Descriptors.mention();
+                time::sleep(ACCEPT_PAUSE).await;
             }
-            Err(error) => accept_error(&error),
-        };
-        if error == AcceptError::Exhausted {
-            Limit::Descriptors.mention();
-            time::sleep(ACCEPT_PAUSE).await;
+            Err(_of_one_connection) => {}
         }
     }
+}
+
+fn on_accept(stream: TcpStream, service: &Arc<Service>) {
+    let _conversing = tokio::spawn(converse(stream, Arc::clone(service)));
 }
 
 /// The task of a connection, from its beginning to its end.
