@@ -1,7 +1,7 @@
-//! The bell: how a thread that waits for sockets hears of something that isn't a socket's event.
+//! The bell: how to reach a thread that waits for sockets.
 //!
-//! It rings for two reasons: a client has news that no event tells of, such as a line from another client; or the server
-//! ends. It is an eventfd(2), so every kind of waiting can wait for it too.
+//! It rings for two reasons: a client has work that its socket doesn't report, such as a line of chat from another
+//! client; or the server ends. It is an eventfd(2), so whatever waits for sockets can wait for it, too.
 
 use std::io;
 use std::mem;
@@ -14,11 +14,11 @@ use common::Token;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::io::retry_on_intr;
 
-/// One waiting thread's bell.
+/// The bell of one waiting thread.
 #[derive(Debug)]
 pub struct Bell {
     event: OwnedFd,
-    /// Whom it has rung for.
+    /// The clients it has rung for.
     tokens: Mutex<Vec<Token>>,
     has_ended: AtomicBool,
 }
@@ -33,10 +33,10 @@ impl Bell {
         }
     }
 
-    /// Whom the bell has rung for since the last answer. It is silent again, unless the server has ended.
+    /// The clients it has rung for since the last answer. It stops ringing, unless the server has ended.
     pub fn answer(&self) -> Vec<Token> {
         if !self.has_ended() {
-            // Fails only if it hasn't rung.
+            // Fails only if it isn't ringing.
             let _count = rustix::io::read(&self.event, &mut [0; 8]);
         }
         mem::take(&mut *self.tokens.lock().unwrap_or_else(PoisonError::into_inner))
@@ -47,7 +47,7 @@ impl Bell {
         self.has_ended.load(Relaxed)
     }
 
-    /// Waits until the server has ended: for threads that wait for nothing else.
+    /// Waits until the server has ended, for threads that wait for nothing else.
     ///
     /// # Errors
     /// Those of poll(2).
@@ -58,13 +58,13 @@ impl Bell {
         Ok(())
     }
 
-    /// Rings for a client when it is woken.
+    /// A waker that rings for a client.
     pub fn waker(self: &Arc<Self>, token: Token) -> Waker {
         Waker::from(Arc::new(Ringer { bell: Arc::clone(self), token }))
     }
 
     fn sound(&self) {
-        // Can't fail: the counter is far from full, since it is at most one for each silence, and one for the end.
+        // Can't fail: the counter is never above two, one for clients and one for the end.
         let _written = rustix::io::write(&self.event, &1u64.to_ne_bytes());
     }
 }
@@ -86,7 +86,7 @@ impl Wake for Ringer {
     }
 }
 
-/// The end of the server. Every thread that waits has a bell from it.
+/// The end of the server, which every bell tells of.
 #[derive(Debug, Default)]
 pub struct End {
     bells: Mutex<(bool, Vec<Arc<Bell>>)>,
@@ -109,7 +109,7 @@ impl End {
         Ok(bell)
     }
 
-    /// Ends the server: every bell rings and doesn't stop.
+    /// Ends the server: every bell rings from now on.
     pub fn begin(&self) {
         let mut bells = self.bells.lock().unwrap_or_else(PoisonError::into_inner);
         bells.0 = true;

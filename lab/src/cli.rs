@@ -17,13 +17,13 @@ use crate::services::{Kind, Service};
 use crate::setup::{Setup, explain, listen_on};
 use crate::stats::print_every_second;
 
-/// With fewer descriptors no rung is of any use: it has up to eight of its own, besides the standard streams.
+/// The fewest descriptors to start with. A rung uses about a dozen besides its connections.
 const DESCRIPTORS_MIN: u64 = 32;
 
-/// The most workers; each has a socket and a thread, or two.
+/// The most workers.
 const WORKERS_MAX: usize = 256;
 
-/// How many names are proposed instead of a mistyped one.
+/// How many names are suggested for a mistyped one.
 const NEAREST: usize = 3;
 
 /// Twelve ways to wait for many connections.
@@ -46,7 +46,8 @@ enum Subcommands {
 struct Serve {
     /// How to wait: `lab rungs` lists the choices
     rung: String,
-    /// What to do with bytes: echo (they come back), chat (each line goes to everybody else), http (one answer to all)
+    /// What to do with bytes: echo (they come back), chat (each line goes to everybody else), http (one answer to
+    /// all)
     #[arg(long, default_value = "echo")]
     service: String,
     /// Address to listen on; port 0 is any free one
@@ -63,9 +64,9 @@ struct Serve {
 /// Why the program ends with an error.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
-    /// It was called in a wrong way.
+    /// Bad arguments.
     Usage(String),
-    /// It can't do what it was asked to.
+    /// The server can't start, or can't go on.
     Start(String),
 }
 
@@ -119,7 +120,7 @@ fn serve(flags: &Serve) -> Result<(), Failure> {
     (rung.serve)(setup).map_err(|error| Failure::Start(format!("{}: {error}", rung.name)))
 }
 
-/// How many workers the rung is to have.
+/// The number of workers.
 fn workers(rung: &Rung, wanted: Option<usize>) -> Result<usize, Failure> {
     if rung.workers == Workers::None {
         return match wanted {
@@ -136,7 +137,7 @@ fn workers(rung: &Rung, wanted: Option<usize>) -> Result<usize, Failure> {
     }
 }
 
-/// The one of this name, or the nearest names.
+/// The item with this name; if there is none, an error with the nearest names.
 fn named<'a, T>(
     what: &str,
     name: &str,

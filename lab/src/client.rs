@@ -13,16 +13,16 @@ use crate::services::Connection;
 pub struct Client {
     /// Non-blocking.
     pub socket: OwnedFd,
-    /// What is said to it.
+    /// What the service says to it.
     pub connection: Connection,
 }
 
-/// What a receive has brought.
+/// The result of a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// Bytes, or their end.
+    /// Bytes, or the end of them.
     Some,
-    /// Nothing: there is nothing in the socket, or the connection wants nothing now.
+    /// Nothing has arrived, or the connection wants no bytes now.
     Nothing,
     /// The connection is broken.
     Broken,
@@ -44,8 +44,8 @@ impl Client {
         Received::Some
     }
 
-    /// Sends until there is no more to send, or the socket takes no more: then the rest stays where it is, and is sent
-    /// when there is room. False if the connection is over or broken.
+    /// Sends until nothing is left or the socket would block; the rest stays in the connection. False if the
+    /// connection is over or broken.
     pub fn send(&mut self) -> bool {
         loop {
             let output = self.connection.output();
@@ -67,9 +67,9 @@ impl Client {
     }
 }
 
-/// Prepares a socket for its close. What a client may still be sending would turn the close into a reset, which could
-/// overtake the last answer, so some of it is read. A client that doesn't read is reset: an orderly close would leave
-/// what it hasn't read in the kernel, for as long as the client likes.
+/// Prepares a socket for its close. Unread bytes would turn the close into a reset, which could destroy the last
+/// answer, so some of what the client may still be sending is read. A client that doesn't read is reset: after an
+/// orderly close, the kernel would hold its unread bytes for as long as it likes.
 pub(crate) fn end(socket: impl AsFd, connection: &Connection) {
     if connection.is_dropped() {
         socket::reset(socket);

@@ -1,4 +1,4 @@
-//! The limits of the process, and what is said when one is met.
+//! Limits of the process, and what is said when one is reached.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ pub enum Limit {
 static MENTIONED: [AtomicBool; 3] = [const { AtomicBool::new(false) }; 3];
 
 impl Limit {
-    /// Says on standard error that the limit was met, the first time.
+    /// Says on standard error that the limit has been reached, the first time.
     pub fn mention(self) {
         if !MENTIONED[self as usize].swap(true, Relaxed) {
             say(&self);
@@ -38,7 +38,7 @@ impl fmt::Display for Limit {
                 descriptors_max().map_or_else(|| "unlimited".to_owned(), |max| max.to_string())
             ),
             Limit::Threads => {
-                write!(f, "no more threads can be started: connections that would need one are closed")
+                write!(f, "no more threads can be started: connections that need one are closed")
             }
             Limit::FdSet => write!(
                 f,

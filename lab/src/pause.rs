@@ -1,4 +1,4 @@
-//! A pause in accepting, where descriptors have run out.
+//! A pause in accepting, when descriptors have run out.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +6,16 @@ use common::service::socket::ACCEPT_PAUSE;
 
 use crate::limits::Limit;
 
-/// Whether a rung accepts nobody for now. Connections stay in the kernel's queue until one of the rung's own closes, or
-/// the pause is over, since others may have set descriptors free. Without it the listener, readable all the time, would
-/// keep the rung awake.
+/// A pause in which connections stay in the kernel's queue. Without it the rung would spin, because the listener
+/// stays readable. It ends when one of the rung's connections closes, or after a while: another thread or process may
+/// have freed descriptors.
 #[derive(Debug, Default)]
 pub struct Pause {
     until: Option<Instant>,
 }
 
 impl Pause {
-    /// Begins a pause.
+    /// Begins one.
     pub fn begin(&mut self) {
         Limit::Descriptors.mention();
         self.until = Some(Instant::now() + ACCEPT_PAUSE);
@@ -32,7 +32,7 @@ impl Pause {
         self.until.is_some()
     }
 
-    /// How long a wait may take. There is no limit where there is no pause.
+    /// How long the rung may wait: no limit if there is no pause.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Instant::now()))

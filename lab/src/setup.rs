@@ -1,4 +1,4 @@
-//! The setup: what a rung is given to serve with.
+//! The setup: what a rung needs to serve.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,21 +14,21 @@ use rustix::net::{
 use crate::bell::End;
 use crate::services::Service;
 
-/// What a rung is given.
+/// What a rung needs.
 #[derive(Debug)]
 pub struct Setup {
-    /// Sockets that listen on one address: as many as the rung has workers that accept, else one. Non-blocking.
+    /// Non-blocking listeners on one address: one for each worker that accepts.
     pub listeners: Vec<OwnedFd>,
-    /// Threads that serve, in rungs that have any number of them.
+    /// The number of workers, in rungs that have them.
     pub workers: usize,
-    /// What is served.
+    /// The service.
     pub service: Arc<Service>,
-    /// When to return.
+    /// Tells when to return.
     pub end: Arc<End>,
 }
 
 impl Setup {
-    /// The socket of a rung that has one.
+    /// The listener of a rung with a single one.
     ///
     /// # Panics
     /// If it has been taken already.
@@ -37,9 +37,9 @@ impl Setup {
     }
 }
 
-/// So many sockets that listen on an address, and what the address is: port 0 picks a free port, the same for all.
+/// This many listeners on an address, and the actual address: port 0 picks a free port, the same for all.
 ///
-/// The first one binds without `SO_REUSEPORT`: with it, the port would silently be shared with another server.
+/// The first one is bound without `SO_REUSEPORT`, which would silently share the port with another server.
 pub(crate) fn listen_on(address: SocketAddr, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     let first = listening_socket(address, false)?;
     let bound = SocketAddr::try_from(getsockname(&first)?)?;
@@ -59,14 +59,14 @@ fn listening_socket(address: SocketAddr, shares: bool) -> rustix::io::Result<Own
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_reuseport(&socket, shares)?;
-    // Accepted sockets inherit it: answers go out at once.
+    // Inherited by accepted sockets.
     sockopt::set_tcp_nodelay(&socket, true)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }
 
-/// Why an address can't be listened on, and what to do.
+/// Why the address can't be used, and what to do.
 pub(crate) fn explain(address: SocketAddr, error: &io::Error) -> String {
     let reason = match Errno::from_io_error(error) {
         Some(Errno::ADDRINUSE) => "address in use; choose another port (port 0: any free one)",

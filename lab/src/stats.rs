@@ -1,4 +1,4 @@
-//! Counters, and the line a second that tells of them.
+//! Counters, and the line a second that shows them.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::services::Service;
 
-/// As many threads count without sharing a cache line with others.
+/// This many threads count without sharing cache lines.
 const SHARDS: usize = 16;
 
-/// Counters of a whole server. A thread counts in a shard of its own, so that counting is an addition to memory that is
-/// in its processor's cache.
+/// The counters of a server. Each thread has its own shard, so counting is an addition in its CPU's cache.
 #[derive(Debug, Default)]
 pub struct Stats {
     shards: [Shard; SHARDS],
 }
 
-/// The counters of one thread, or of several where there are many. Two cache lines: processors fetch them in pairs.
+/// The counters of a thread; with many threads, of several. It fills two cache lines because CPUs prefetch them in
+/// pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
@@ -37,7 +37,7 @@ thread_local! {
     };
 }
 
-/// What was counted up to some moment.
+/// The counters at some moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// Connections that are open now.
@@ -46,7 +46,7 @@ pub struct Reading {
     pub bytes_in: u64,
     /// Bytes sent so far.
     pub bytes_out: u64,
-    /// Events so far: each time that waiting told a rung of something that it could do.
+    /// Events so far: readiness or completions that waiting has reported to the rung.
     pub events: u64,
 }
 
@@ -71,7 +71,7 @@ impl Stats {
         self.shard().bytes_out.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Counts events that a wait has brought.
+    /// Counts events that a wait has reported.
     pub fn count_events(&self, events: usize) {
         self.shard().events.fetch_add(events as u64, Relaxed);
     }
@@ -82,7 +82,7 @@ impl Stats {
         let sum = |counter: fn(&Shard) -> &AtomicU64| {
             self.shards.iter().map(|shard| counter(shard).load(Relaxed)).fold(0, u64::wrapping_add)
         };
-        // Those that were closed first: whoever closes between the two is still counted as open, never as less than none.
+        // Closed ones first, so that a close in between never makes the difference negative.
         let closed = sum(|shard| &shard.closed);
         Reading {
             connections: sum(|shard| &shard.opened).saturating_sub(closed),
@@ -95,7 +95,7 @@ impl Stats {
 
 const HEADER: &str = "connections         in/s        out/s     events/s";
 
-/// Prints a line a second on standard output, for as long as the process lives and somebody reads.
+/// Prints a line a second on standard output for as long as somebody reads it.
 ///
 /// # Errors
 /// When the thread can't be started.
@@ -119,7 +119,7 @@ fn print_lines(service: &Service, out: &mut impl Write) -> io::Result<()> {
     }
 }
 
-/// What has happened between two readings.
+/// What happened between two readings.
 struct Line {
     before: Reading,
     reading: Reading,

@@ -1,11 +1,11 @@
 //! `busy`: non-blocking sockets, asked round and round.
 //!
-//! No call waits, so one thread serves everybody. But nobody tells it where bytes have come, so it asks every socket,
-//! always, and nearly every answer is "would block" (C13).
+//! No call waits, so one thread serves everybody. But nothing reports where bytes have arrived, so it asks every
+//! socket in turn, and an idle one always answers "would block" (C13).
 //!
-//! - Adds: many connections on one thread, with nothing but recv(2) and send(2).
-//! - Costs: a system call per connection and round, and a whole processor, even when nobody says anything.
-//! - Its limit: patience. A round takes as long as there are connections.
+//! - Adds: many connections on one thread, with nothing but accept(2), recv(2) and send(2).
+//! - Costs: a system call per connection and round, and a whole CPU, even when nothing happens.
+//! - Limit: patience. A round takes time in proportion to the number of connections.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -52,7 +52,7 @@ impl Server {
                 Ok((socket, _)) => self.on_accept(socket),
                 Err(AcceptError::Connection) => {}
                 Err(AcceptError::Empty) => return,
-                // To ask again is what this rung does anyway.
+                // The next round tries again, as always.
                 Err(AcceptError::Exhausted) => return Limit::Descriptors.mention(),
             }
         }
@@ -61,7 +61,7 @@ impl Server {
     fn on_accept(&mut self, socket: OwnedFd) {
         self.service.stats.count_events(1);
         let mut client = Client { socket, connection: self.service.connect() };
-        // Every round looks at all clients, so nobody has to tell it of one.
+        // Every round looks at all clients, so there is nobody to wake.
         client.connection.wake_with(Waker::noop().clone());
         self.clients.insert(client);
     }
@@ -76,7 +76,7 @@ impl Server {
         }
     }
 
-    /// Sends until there is nothing left, or the socket would block: the next round goes on (C18).
+    /// Sends until nothing is left or the socket would block; then the next round continues (C18).
     fn on_writable(&mut self, token: Token) {
         if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
             self.close(token);

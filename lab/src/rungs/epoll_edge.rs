@@ -1,11 +1,12 @@
 //! `epoll-edge`: epoll(7), edge-triggered, one thread.
 //!
-//! The kernel tells once that a socket has become readable or writable. So each socket is registered once, for both, and
-//! is never modified; but whoever stops before the socket says "would block" is not told again (C16).
+//! The kernel reports each change once: bytes have arrived, there is room again. So a socket is registered once, for
+//! both directions, and never modified. But code that stops before the socket says "would block" gets no second
+//! report (C16).
 //!
-//! - Adds: no call per connection but its registration; tens of thousands of connections on one thread (C22).
-//! - Costs: one receive more per event, the one that says "would block"; and care, see `RECEIVES_MAX`.
-//! - Its limit: the limit of descriptors.
+//! - Adds: no calls per connection after its registration; tens of thousands of connections on one thread (C22).
+//! - Costs: one extra receive per event, the one that would block; and care, see `RECEIVES_MAX`.
+//! - Limit: the descriptor limit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,8 +23,8 @@ use super::{BELL, EVENTS_MAX, LISTENER, data, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Bell, Client, Pause, Received, Setup};
 
-/// Receives from one client in a row. One that sends faster than it is read would never say "would block", and nobody
-/// else would get a turn. No edge tells of what is left then, so the loop rings its own bell for it.
+/// Receives from one client in a row. A client that sends faster than it is read never says "would block" and would
+/// keep the loop to itself. No edge reports the bytes that are left then, so the loop rings its own bell.
 const RECEIVES_MAX: usize = 16;
 
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
@@ -71,7 +72,7 @@ impl Server {
         Ok(())
     }
 
-    /// An error makes a socket both readable and writable: the next call meets it.
+    /// An error makes a socket both readable and writable; the next call returns it.
     fn on_event(&mut self, token: Token, flags: EventFlags) {
         if flags.contains(EventFlags::OUT) {
             self.on_writable(token);
@@ -81,14 +82,14 @@ impl Server {
         }
     }
 
-    /// Clients have news that no edge tells of.
+    /// Clients have work that no edge reports.
     fn on_bell(&mut self) {
         for token in self.bell.answer() {
             self.on_event(token, EventFlags::IN | EventFlags::OUT);
         }
     }
 
-    /// Accepts until there is nobody left: this is an edge, too.
+    /// Accepts until nobody is waiting: the listener is edge-triggered, too.
     fn accept(&mut self) {
         self.pause.end();
         loop {
@@ -111,7 +112,7 @@ impl Server {
         }
     }
 
-    /// Receives until the socket would block, or the connection is full: then it goes on when there is room.
+    /// Receives until the socket would block or the connection is full; then the event for room continues.
     fn on_readable(&mut self, token: Token) {
         for _ in 0..RECEIVES_MAX {
             let Some(client) = self.clients.get_mut(token) else { return };
@@ -124,14 +125,14 @@ impl Server {
         self.bell.ring(token);
     }
 
-    /// Sends until there is nothing left, or the socket would block: the edge that comes with room goes on (C18).
+    /// Sends until nothing is left or the socket would block; then the edge for room continues (C18).
     fn on_writable(&mut self, token: Token) {
         if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
             self.close(token);
         }
     }
 
-    /// Closing the socket takes it out of epoll.
+    /// Closing the socket removes it from epoll.
     fn close(&mut self, token: Token) {
         let Some(client) = self.clients.remove(token) else { return };
         client.close();

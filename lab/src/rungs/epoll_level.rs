@@ -1,11 +1,11 @@
 //! `epoll-level`: epoll(7), level-triggered, one thread.
 //!
-//! The kernel keeps the set, and tells of a socket for as long as it is readable, or writable. So one receive for each
-//! event is enough; but a socket is nearly always writable, so the server has to say when it wants to know (C16).
+//! The kernel keeps the set, and every wait reports a socket that is readable or writable. So one receive per event
+//! is enough. But a socket is writable nearly all the time, so the server must say when it wants to hear of it (C16).
 //!
-//! - Adds: idle connections cost nothing per wait, and adding one takes a search in a tree (C15).
-//! - Costs: an epoll_ctl(2) whenever a client begins or stops to wait for room.
-//! - Its limit: the limit of descriptors.
+//! - Adds: idle connections cost nothing per wait, and adding one is a tree search (C15).
+//! - Costs: an epoll_ctl(2) whenever a client starts or stops waiting for room.
+//! - Limit: the descriptor limit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -32,10 +32,10 @@ struct Server {
     listener: OwnedFd,
     bell: Arc<Bell>,
     service: Arc<Service>,
-    /// Each with what epoll watches it for.
+    /// Each with the events that epoll watches it for.
     clients: Slots<(Client, EventFlags)>,
     buffer: Vec<u8>,
-    /// While it is on, the listener isn't watched.
+    /// While there is one, the listener isn't watched.
     pause: Pause,
 }
 
@@ -62,7 +62,7 @@ impl Server {
                 match token {
                     LISTENER => self.accept(),
                     BELL => self.bell.answer().into_iter().for_each(|token| self.on_writable(token)),
-                    // An error is reported whatever is watched for; the call that is due meets it.
+                    // Errors are reported whether watched for or not; the next call on the socket returns them.
                     _ if flags.contains(EventFlags::OUT) => self.on_writable(token),
                     _ => self.on_readable(token),
                 }
@@ -71,7 +71,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts a batch: if there are more, the listener stays readable.
+    /// Accepts a batch. If more are waiting, the listener stays readable.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_MAX {
             match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
@@ -93,7 +93,7 @@ impl Server {
         }
     }
 
-    /// The listener stays readable while nobody can be accepted; epoll would tell of it again and again.
+    /// The listener stays readable while connections wait, so every wait would report it.
     fn pause_accepting(&mut self) {
         self.pause.begin();
         self.watch_listener(EventFlags::empty());
@@ -104,7 +104,7 @@ impl Server {
         watched.expect("the listener is registered");
     }
 
-    /// Receives once: if there is more, the socket stays readable.
+    /// Receives once. If more is waiting, the socket stays readable.
     fn on_readable(&mut self, token: Token) {
         let Some((client, _)) = self.clients.get_mut(token) else { return };
         match client.receive(&mut self.buffer) {
@@ -114,13 +114,13 @@ impl Server {
         }
     }
 
-    /// Sends until there is nothing left, or the socket would block: then it is watched for room (C18).
+    /// Sends until nothing is left or the socket would block; then it is watched for room (C18).
     fn on_writable(&mut self, token: Token) {
         let Some((client, _)) = self.clients.get_mut(token) else { return };
         if client.send() { self.watch(token) } else { self.close(token) }
     }
 
-    /// Tells epoll what the client waits for, if that has changed.
+    /// Updates what epoll watches the client for, if that has changed.
     fn watch(&mut self, token: Token) {
         let Some((client, watched)) = self.clients.get_mut(token) else { return };
         let mut flags = EventFlags::empty();
@@ -134,7 +134,7 @@ impl Server {
         }
     }
 
-    /// Closing the socket takes it out of epoll.
+    /// Closing the socket removes it from epoll.
     fn close(&mut self, token: Token) {
         let Some((client, _)) = self.clients.remove(token) else { return };
         client.close();

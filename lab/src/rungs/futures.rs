@@ -1,12 +1,12 @@
 //! `futures`: tasks on a reactor and an executor, which are written out in [`runtime`].
 //!
-//! A connection is a task: an `async` function that reads as if it waited. Where it has to wait it gives the thread back.
-//! The reactor hears from epoll(7) that there is something to do, and wakes the task, that is: puts it into the run queue
-//! of the executor, which lets it go on (C19).
+//! A connection is a task: an `async` function that reads as if it blocked. Where it has to wait, it gives the thread
+//! back. When epoll(7) reports an event, the reactor wakes the task, that is, puts it into the executor's run queue,
+//! and the executor resumes it (C19).
 //!
-//! - Adds: the simple code of `thread`, on one thread.
-//! - Costs: an allocation for each task, one for its waker whenever it runs, and a turn in the queue for each event.
-//! - Its limit: the limit of descriptors.
+//! - Adds: the simple code of `thread`, on a single thread.
+//! - Costs: an allocation per task, another for its waker whenever it runs, and a pass through the queue per event.
+//! - Limit: the descriptor limit.
 
 mod runtime;
 
@@ -25,7 +25,7 @@ use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Client, Pause, Received, Setup};
 use runtime::{Runtime, own_waker, woken};
 
-/// Receives in a row, before it is another task's turn.
+/// Receives in a row before the task lets others run.
 const RECEIVES_MAX: usize = 16;
 
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
@@ -86,14 +86,14 @@ async fn converse(server: Rc<Server>, socket: OwnedFd) {
     let waker = own_waker().await;
     client.connection.wake_with(waker.clone());
     let token = server.runtime.register(&client.socket, waker);
-    // Room comes first: it may be what the next receive needs.
+    // Sending comes first: a full connection receives only after that.
     while token.is_ok() && on_writable(&mut client) && on_readable(&server, &mut client).await {
         woken().await;
     }
     close(&server, client, token.ok());
 }
 
-/// Receives until the socket would block, or the connection is full. False if it is over or broken.
+/// Receives until the socket would block or the connection is full. False if it is over or broken.
 async fn on_readable(server: &Server, client: &mut Client) -> bool {
     loop {
         for _ in 0..RECEIVES_MAX {
@@ -108,13 +108,13 @@ async fn on_readable(server: &Server, client: &mut Client) -> bool {
     }
 }
 
-/// Sends until there is nothing left, or the socket would block: the edge that comes with room wakes the task (C18).
+/// Sends until nothing is left or the socket would block; then the edge for room wakes the task (C18).
 /// False if the connection is over or broken.
 fn on_writable(client: &mut Client) -> bool {
     client.send()
 }
 
-/// Closing the socket takes it out of epoll.
+/// Closing the socket removes it from epoll.
 fn close(server: &Server, client: Client, token: Option<Token>) {
     client.close();
     token.into_iter().for_each(|token| server.runtime.forget(token));

@@ -24,17 +24,17 @@ use rustix::io::Errno;
 
 use crate::setup::Setup;
 
-/// Tokens of what isn't a client.
+/// Tokens that no client has.
 const LISTENER: Token = Token { slot: u32::MAX, generation: 0 };
 const BELL: Token = Token { slot: u32::MAX, generation: 1 };
 
-/// Events that one wait brings, at most.
+/// Events reported by one wait, at most.
 const EVENTS_MAX: usize = 1024;
 
-/// Connections accepted in one turn, at most, where the listener tells again of what is left.
+/// Connections accepted in one turn, at most, if the next wait reports the rest.
 const ACCEPTS_MAX: usize = 64;
 
-/// What epoll(7) keeps with a socket: its token.
+/// What epoll(7) stores with a socket: its token.
 fn data(token: Token) -> EventData {
     EventData::new_u64(token.to_u64())
 }
@@ -56,7 +56,7 @@ pub struct Rung {
     pub name: &'static str,
     /// How it waits, in a few words.
     pub waits: &'static str,
-    /// The claims that it helps to judge.
+    /// The claims it helps to judge.
     pub claims: &'static str,
     /// What it does with `--workers`.
     pub workers: Workers,
@@ -71,9 +71,9 @@ pub struct Rung {
 pub enum Workers {
     /// It has none.
     None,
-    /// They share one socket that listens.
+    /// They share a listener.
     Serve,
-    /// Each has a socket that listens.
+    /// Each has a listener.
     Accept,
 }
 

@@ -1,12 +1,12 @@
 //! `poll`: poll(2) and its array.
 //!
-//! Like select(2), with an entry for each socket instead of a bit: what is waited for, and the answer beside it. Any
-//! descriptor fits, but the whole array still goes to the kernel and is gone over on each call (C14).
+//! Like select(2), with an entry per socket instead of a bit: what to wait for, and the answer beside it. Any
+//! descriptor fits, but the whole array is still copied to the kernel and scanned on every call (C14).
 //!
-//! - Adds: no limit but that of descriptors.
-//! - Costs: time for every connection on every call, idle or not. C servers keep the array from call to call; here the
-//!   entries borrow the sockets, so it is built anew, which is the lesser part of the cost.
-//! - Its limit: the limit of descriptors.
+//! - Adds: no limit except that of descriptors.
+//! - Costs: time for every connection on every call, idle or not. A C server keeps the array between calls; here the
+//!   entries borrow the sockets, so it is rebuilt each time.
+//! - Limit: the descriptor limit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,7 +22,7 @@ use super::{ACCEPTS_MAX, timespec};
 use crate::services::{RECEIVE_BYTES_MAX, Service};
 use crate::{Bell, Client, Pause, Received, Setup};
 
-/// Errors are reported whatever is waited for; the next call meets them.
+/// Errors are reported whether asked for or not; the next call on the socket returns them.
 const READABLE: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
 const WRITABLE: PollFlags = PollFlags::OUT.union(PollFlags::HUP).union(PollFlags::ERR);
 
@@ -43,12 +43,12 @@ struct Server {
     service: Arc<Service>,
     clients: Slots<Client>,
     buffer: Vec<u8>,
-    /// While it is on, nothing is waited for on the listener.
+    /// While there is one, nothing is waited for on the listener.
     pause: Pause,
 }
 
 impl Server {
-    /// Builds the array, waits, and acts on the entries that have an answer.
+    /// Fills in the array, waits, and acts on the entries with an answer.
     fn wait(&mut self) -> io::Result<()> {
         let listens = if self.pause.is_on() { PollFlags::empty() } else { PollFlags::IN };
         let mut entries = vec![PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.listener, listens)];
@@ -85,7 +85,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts a batch: if there are more, the listener stays readable.
+    /// Accepts a batch. If more are waiting, the listener stays readable.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_MAX {
             match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
@@ -104,7 +104,7 @@ impl Server {
         }
     }
 
-    /// Receives once: if there is more, the socket stays readable.
+    /// Receives once. If more is waiting, the socket stays readable.
     fn on_readable(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match client.receive(&mut self.buffer) {
@@ -114,7 +114,7 @@ impl Server {
         }
     }
 
-    /// Sends until there is nothing left, or the socket would block: then it is polled for room (C18).
+    /// Sends until nothing is left or the socket would block; then it is polled for room (C18).
     fn on_writable(&mut self, token: Token) {
         if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
             self.close(token);

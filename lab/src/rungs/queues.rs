@@ -1,12 +1,12 @@
-//! `queues`: one thread waits with epoll(7) and puts what it hears into two queues, one of read events and one of write
-//! events; worker threads serve each.
+//! `queues`: one thread waits with epoll(7) and puts read events into one queue and write events into another; worker
+//! threads take them out.
 //!
-//! `EPOLLONESHOT` silences a socket with its event, until the worker that has taken the event is done with it. So no two
-//! workers have one client, unless a line of a chat comes in between; the lock of the client is for that.
+//! With `EPOLLONESHOT`, an event disables its socket until the worker has finished with it. So no two workers have
+//! the same client, except when a line of chat arrives in between; each client has a lock for that.
 //!
-//! - Adds: all processors, whichever client has work (C20).
-//! - Costs: for each message two events, two hand-overs between threads, and an epoll_ctl(2) after each.
-//! - Its limit: the limit of descriptors.
+//! - Adds: all CPUs, whichever client has work (C20).
+//! - Costs: two events per message, two hand-overs between threads, and an epoll_ctl(2) after each.
+//! - Limit: the descriptor limit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,7 +61,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A line from another client is a write event.
+/// A line of chat from another client is a write event.
 struct Line(Sender<Token>, Token);
 
 impl Wake for Line {
@@ -71,7 +71,7 @@ impl Wake for Line {
     }
 }
 
-/// A client may have at most one event that epoll has told of, and one for a line, so no queue grows for ever.
+/// The queues need no bound: a client has at most one event from epoll in them, and one for a line of chat.
 struct Server {
     epoll: OwnedFd,
     listener: OwnedFd,
@@ -80,7 +80,7 @@ struct Server {
     clients: Mutex<Slots<Arc<Mutex<Client>>>>,
     reads: Sender<Token>,
     writes: Sender<Token>,
-    /// While it is on, the listener isn't watched.
+    /// While there is one, the listener isn't watched.
     pause: Mutex<Pause>,
 }
 
@@ -114,7 +114,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts a batch: if there are more, the listener stays readable.
+    /// Accepts a batch. If more are waiting, the listener stays readable.
     fn accept(&self) {
         for _ in 0..ACCEPTS_MAX {
             match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
@@ -137,14 +137,14 @@ impl Server {
         }
     }
 
-    /// The listener stays readable while nobody can be accepted; epoll would tell of it again and again.
+    /// The listener stays readable while connections wait, so every wait would report it.
     fn pause_accepting(&self) {
         let mut pause = lock(&self.pause);
         pause.begin();
         self.watch_listener(EventFlags::empty());
     }
 
-    /// Ends the pause if there is one to end. The lock is held until epoll knows: a worker may come in between.
+    /// Ends the pause. The lock is held until epoll knows, so that a worker's end can't overtake the beginning.
     fn watch_again(&self, end: fn(&mut Pause) -> bool) {
         let mut pause = lock(&self.pause);
         if end(&mut pause) {
@@ -157,7 +157,7 @@ impl Server {
         watched.expect("the listener is registered");
     }
 
-    /// A reader's work: receives once. The answer is a writer's.
+    /// For readers: receives once, and leaves the output to a writer.
     fn on_readable(&self, token: Token, buffer: &mut [u8]) {
         let Some(client) = lock(&self.clients).get(token).cloned() else { return };
         let mut client = lock(&client);
@@ -167,14 +167,14 @@ impl Server {
         }
     }
 
-    /// A writer's work: sends until there is nothing left, or the socket would block (C18).
+    /// For writers: sends until nothing is left or the socket would block (C18).
     fn on_writable(&self, token: Token) {
         let Some(client) = lock(&self.clients).get(token).cloned() else { return };
         let mut client = lock(&client);
         if client.send() { self.watch(token, &client) } else { self.close(token, &client) }
     }
 
-    /// Lets epoll tell of the client again: of room if it has something to say, else of bytes.
+    /// Enables the client's next event: for room if it has output, else for bytes.
     fn watch(&self, token: Token, client: &Client) {
         let direction = if client.connection.has_output() { EventFlags::OUT } else { EventFlags::IN };
         let flags = direction | EventFlags::ONESHOT;
@@ -185,7 +185,7 @@ impl Server {
         }
     }
 
-    /// The last worker that has the client closes the socket, which takes it out of epoll.
+    /// The last worker that holds the client closes its socket, which removes it from epoll.
     fn close(&self, token: Token, client: &Client) {
         end(&client.socket, &client.connection);
         drop(lock(&self.clients).remove(token));

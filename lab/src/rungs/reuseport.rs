@@ -1,11 +1,11 @@
 //! `reuseport`: several threads, each an `epoll-edge` of its own with a listener of its own, all on one port.
 //!
-//! With `SO_REUSEPORT` (socket(7)) the kernel gives every new connection to one of the listeners, by a hash of its
-//! addresses. Nothing is shared, so nothing is locked; only a line of a chat crosses from thread to thread, and rings.
+//! With `SO_REUSEPORT` (socket(7)) the kernel assigns every new connection to one of the listeners, by a hash of its
+//! addresses. The threads share nothing, except that a line of chat may go to another thread's client.
 //!
-//! - Adds: all processors (C17).
-//! - Costs: connections don't move. A worker whose clients are busy stays busy, while others rest.
-//! - Its limit: the limit of descriptors.
+//! - Adds: all CPUs, without locks (C17).
+//! - Costs: connections can't move. One worker may be overloaded while another is idle.
+//! - Limit: the descriptor limit.
 
 use std::io;
 use std::thread;

@@ -1,11 +1,11 @@
 //! `select`: select(2) and its bitmaps.
 //!
-//! One call waits for all sockets. Which ones is a bitmap that the server writes anew for each call, and the kernel
-//! overwrites it with the answer, so both go over the whole set each time (C14).
+//! One call waits for all sockets. They are bits in bitmaps, which the server fills in before each call and the
+//! kernel overwrites with its answer, so both scan the whole set every time (C14).
 //!
-//! - Adds: waiting without a processor.
+//! - Adds: an idle server uses no CPU.
 //! - Costs: time for every connection on every call, idle or not.
-//! - Its limit: `FD_SETSIZE`, 1024. The bitmap has no place for higher descriptors; such connections are closed.
+//! - Limit: `FD_SETSIZE`, 1024. A bitmap has no room for higher descriptors; such connections are closed.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -46,12 +46,12 @@ struct Server {
     service: Arc<Service>,
     clients: Slots<Client>,
     buffer: Vec<u8>,
-    /// While it is on, the listener isn't in the set.
+    /// While there is one, the listener isn't in the set.
     pause: Pause,
 }
 
 impl Server {
-    /// Builds the sets, waits, and acts on those that are left in them.
+    /// Fills in the sets, waits, and acts on what is left in them.
     fn wait(&mut self) -> io::Result<()> {
         let (mut reads, mut writes) = (FdSet::new(), FdSet::new());
         reads.insert(self.bell.as_fd());
@@ -104,7 +104,7 @@ impl Server {
         Ok(())
     }
 
-    /// Accepts a batch: if there are more, the listener stays readable.
+    /// Accepts a batch. If more are waiting, the listener stays readable.
     fn accept(&mut self) {
         for _ in 0..ACCEPTS_MAX {
             match socket::accept(&self.listener, SocketFlags::NONBLOCK, false) {
@@ -126,7 +126,7 @@ impl Server {
         }
     }
 
-    /// Receives once: if there is more, the socket stays readable.
+    /// Receives once. If more is waiting, the socket stays readable.
     fn on_readable(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match client.receive(&mut self.buffer) {
@@ -136,7 +136,7 @@ impl Server {
         }
     }
 
-    /// Sends until there is nothing left, or the socket would block: then it is in the set of writes (C18).
+    /// Sends until nothing is left or the socket would block; then it joins the set of writes (C18).
     fn on_writable(&mut self, token: Token) {
         if self.clients.get_mut(token).is_some_and(|client| !client.send()) {
             self.close(token);

@@ -1,12 +1,12 @@
-//! `thread`: a thread for each connection.
+//! `thread`: a thread per connection.
 //!
-//! Every call waits. The code of a connection is a loop that reads as if there were only one client, and the scheduler
-//! is the event loop.
+//! Every call waits. The code of a connection is a loop that reads as if there were only one client; the scheduler
+//! does the work of an event loop.
 //!
-//! - Adds: nothing is simpler.
-//! - Costs: a stack for each connection, and a switch of threads for each message (C1). A client that is to be told
-//!   something while it is silent, as in chat, takes a second thread: the first one sits in recv(2).
-//! - Its limit: threads. A connection for which none can be started is closed.
+//! - Adds: simplicity.
+//! - Costs: a stack per connection, and a thread switch per message (C1). A client that must hear something while it
+//!   is silent, as in chat, needs a second thread: the first one is blocked in recv(2).
+//! - Limit: threads. If none can be started, the connection is closed.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -24,13 +24,13 @@ use crate::client::end;
 use crate::services::{Connection, Kind, RECEIVE_BYTES_MAX, Service};
 use crate::{Limit, Setup};
 
-/// What is reserved for a thread's stack. It takes memory as it is touched: some 28 KiB here.
+/// Address space for a thread's stack. It uses memory only as it is touched: about 28 KiB here.
 const STACK_BYTES: usize = 1 << 20;
 
-/// How often a send that gets nowhere looks whether its client was dropped meanwhile.
+/// How often a send that makes no progress checks whether its client has been dropped.
 const SEND_WAIT: Duration = Duration::from_secs(1);
 
-/// This thread waits for the end only; the others end with the process.
+/// This thread only waits for the end; the others end with the process.
 pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let (listener, bell, service) = (setup.listener(), setup.end.bell()?, setup.service);
     ioctl_fionbio(&listener, false)?;
@@ -47,7 +47,7 @@ struct Client {
     socket: OwnedFd,
     connection: Mutex<Connection>,
     service: Arc<Service>,
-    /// Woken when the connection has closed.
+    /// Woken when this connection closes.
     acceptor: Thread,
 }
 
@@ -108,7 +108,7 @@ impl Client {
         self.connection().wants_bytes()
     }
 
-    /// Sends what there is to send, and waits while there is no room for it. False if the connection is over or broken.
+    /// Sends all output, and waits while the socket has no room. False if the connection is over or broken.
     fn on_writable(&self) -> bool {
         loop {
             let output = self.connection().take_output();
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Wakes the other thread of the connection, if it waits for the socket, and the one that waits for a descriptor.
+    /// Wakes the connection's other thread if it waits for the socket, and the acceptor if it waits for a descriptor.
     fn close(&self) {
         end(&self.socket, &self.connection());
         let _ended = shutdown(&self.socket, Shutdown::Both);

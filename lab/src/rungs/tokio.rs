@@ -1,11 +1,11 @@
 //! `tokio`: the async runtime that most Rust servers use, on one thread.
 //!
-//! What `futures` does by hand, done well: a reactor on epoll(7), an executor with a run queue, a timer, and a budget that
-//! makes a busy task give others a turn (C19).
+//! What `futures` does by hand, done well: a reactor on epoll(7), an executor with a run queue, timers, and a budget
+//! that makes busy tasks yield (C19).
 //!
 //! - Adds: no reactor to write, and an ecosystem.
-//! - Costs: a task for each connection, and a run queue between its event and its code.
-//! - Its limit: the limit of descriptors.
+//! - Costs: a task per connection, and a pass through the run queue per event.
+//! - Limit: the descriptor limit.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use crate::services::{Connection, RECEIVE_BYTES_MAX, Service};
 use crate::{Limit, Setup};
 
 thread_local! {
-    /// All tasks of the thread receive into it, one at a time.
+    /// Shared by all tasks of the thread: none holds it while it waits.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; RECEIVE_BYTES_MAX]);
 }
 
@@ -32,7 +32,7 @@ pub(super) fn serve(mut setup: Setup) -> io::Result<()> {
     let (listener, bell) = (Listener::from(setup.listener()), setup.end.bell()?);
     runtime::Builder::new_current_thread().enable_all().build()?.block_on(async move {
         let _accepting = tokio::spawn(accept(TcpListener::from_std(listener)?, setup.service));
-        // A thread of the runtime's pool waits for the end: the bell is no socket, and so no source of the reactor.
+        // A thread of the runtime's pool waits for the end: the reactor takes sockets, not the bell.
         tokio::task::spawn_blocking(move || bell.wait_for_end()).await?
     })
 }
@@ -68,8 +68,8 @@ async fn converse(stream: TcpStream, service: Arc<Service>) {
     close(stream, &connection);
 }
 
-/// Waits until the socket has bytes that the connection wants, or room for what it has to say; the latter may come from
-/// another task. False if the connection is over.
+/// Waits until the socket has bytes that the connection wants, or room for its output. The output may come from
+/// another task, which wakes this one. False if the connection is over.
 async fn ready(stream: &TcpStream, connection: &Connection) -> bool {
     poll_fn(|context| {
         let readable = connection.wants_bytes() && stream.poll_read_ready(context).is_ready();
@@ -82,7 +82,7 @@ async fn ready(stream: &TcpStream, connection: &Connection) -> bool {
     .await
 }
 
-/// Receives once: if there is more, the socket stays ready. False if the connection is broken.
+/// Receives once. If more is waiting, the socket stays ready. False if the connection is broken.
 fn on_readable(stream: &TcpStream, connection: &mut Connection) -> bool {
     if !connection.wants_bytes() {
         return true;
@@ -97,8 +97,8 @@ fn on_readable(stream: &TcpStream, connection: &mut Connection) -> bool {
     })
 }
 
-/// Sends until there is nothing left, or the socket would block: then the task waits for room (C18). False if the
-/// connection is broken.
+/// Sends until nothing is left or the socket would block; then the task waits for room (C18). False if the connection
+/// is broken.
 fn on_writable(stream: &TcpStream, connection: &mut Connection) -> bool {
     loop {
         let output = connection.output();

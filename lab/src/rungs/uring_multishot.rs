@@ -1,12 +1,12 @@
 //! `uring-multishot`: io_uring, one submission for many completions.
 //!
-//! One accept keeps yielding connections, one receive keeps yielding bytes (C8), each for as long as its completions say
-//! `F_MORE`. Bytes come in buffers that the kernel takes from a ring of them when they arrive, so a silent client has
-//! none. Everything that has gathered is submitted with the call that waits (C5).
+//! One accept keeps yielding connections, and one receive keeps yielding bytes, for as long as the completions carry
+//! `F_MORE` (C8). The kernel takes a buffer from a shared ring only when bytes arrive, so a silent client holds none.
+//! The call that waits also submits everything that is pending (C5).
 //!
-//! - Adds: a message takes one submission, the send, and a share of one call.
-//! - Costs: bytes come unasked. To stop them takes a cancel, and what is under way meanwhile still arrives.
-//! - Its limit: the limit of descriptors. Where buffers have run out, a receive ends, and is armed again.
+//! - Adds: one submission per message, the send, and a share of one call.
+//! - Costs: bytes arrive unasked. Stopping them takes a cancel, and whatever is in flight still arrives.
+//! - Limit: the descriptor limit. A receive that finds no buffer ends, and is armed again.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,7 +48,7 @@ struct Server {
     bell: Arc<Bell>,
     service: Arc<Service>,
     clients: Slots<Client>,
-    /// While it is on, no accept is in flight.
+    /// While there is one, no accept is in flight.
     pause: Pause,
 }
 
@@ -70,7 +70,7 @@ impl Server {
                         self.bell.answer().into_iter().for_each(|token| self.send(token));
                         self.ring.poll_readable(BELL, &bell);
                     }
-                    // What is never submitted here: files.
+                    // Operations on files: none is submitted here.
                     Completion::Read { .. } | Completion::ReadShort { .. } | Completion::Opened { .. } => {}
                 }
             }
@@ -107,7 +107,7 @@ impl Server {
         }
     }
 
-    /// Has the kernel receive for as long as the connection wants bytes.
+    /// Arms the receive while the connection wants bytes, and cancels it when it doesn't.
     fn receive(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         match (client.receiving, client.connection.wants_bytes()) {
@@ -128,7 +128,7 @@ impl Server {
         match result {
             Ok(Some(received)) => client.connection.received(received.bytes()),
             Ok(None) => client.connection.ended(),
-            // Cancelled, or out of buffers: they are back by now, and more of them.
+            // Cancelled, or there was no buffer; by now there is.
             Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::CANCELED | Errno::NOBUFS)) => {}
             Err(_broken) => return self.close(token),
         }
@@ -136,7 +136,8 @@ impl Server {
         self.receive(token);
     }
 
-    /// Has the kernel send what there is. It completes as there is room (C18); meanwhile, more may gather.
+    /// Submits a send of all output. Short writes are completed by the ring (C18); new output waits for the next
+    /// send.
     fn send(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let output = client.connection.take_output();
@@ -161,7 +162,7 @@ impl Server {
         self.receive(token);
     }
 
-    /// Operations in flight share the socket: it is closed when they have ended.
+    /// Operations in flight share the socket, which is closed when the last of them has ended.
     fn close(&mut self, token: Token) {
         let Some(client) = self.clients.remove(token) else { return };
         end(&*client.socket, &client.connection);

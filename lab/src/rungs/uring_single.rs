@@ -1,11 +1,12 @@
 //! `uring-single`: io_uring, one operation at a time.
 //!
-//! The kernel is told what to do instead of asked what could be done: an accept, a receive, a send are submitted, each
-//! with a call of its own, and complete when they are done. Nothing would block, and nothing is told to be ready (C5).
+//! The server doesn't ask what could be done; it tells the kernel what to do. Accept, receive and send are submitted,
+//! each with its own call, and complete when they are done (C5).
 //!
-//! - Adds: completion instead of readiness, in its simplest form.
-//! - Costs: a call for each operation, and a buffer for each receive, however long the client is silent.
-//! - Its limit: the limit of descriptors. A full queue isn't one: what doesn't fit waits in [`Ring`] (C9).
+//! - Adds: completion in place of readiness, in its simplest form.
+//! - Costs: a call per operation, and a buffer per receive for as long as the client is silent.
+//! - Limit: the descriptor limit. A full submission queue is none: operations wait in a second queue in [`Ring`]
+//!   (C9).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +48,7 @@ struct Server {
     bell: Arc<Bell>,
     service: Arc<Service>,
     clients: Slots<Client>,
-    /// While it is on, no accept is in flight.
+    /// While there is one, no accept is in flight.
     pause: Pause,
 }
 
@@ -69,7 +70,7 @@ impl Server {
                         self.bell.answer().into_iter().for_each(|token| self.send(token));
                         self.ring.poll_readable(BELL, &bell);
                     }
-                    // What is never submitted here: files.
+                    // Operations on files: none is submitted here.
                     Completion::Read { .. } | Completion::ReadShort { .. } | Completion::Opened { .. } => {}
                 }
             }
@@ -104,7 +105,7 @@ impl Server {
         self.accept();
     }
 
-    /// Has the kernel receive, if the connection wants bytes.
+    /// Submits a receive, if the connection wants bytes.
     fn receive(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         if client.connection.wants_bytes() && client.receiving.is_none() {
@@ -124,7 +125,8 @@ impl Server {
         self.receive(token);
     }
 
-    /// Has the kernel send what there is. It completes as there is room (C18); meanwhile, more may gather.
+    /// Submits a send of all output. Short writes are completed by the ring (C18); new output waits for the next
+    /// send.
     fn send(&mut self, token: Token) {
         let Some(client) = self.clients.get_mut(token) else { return };
         let output = client.connection.take_output();
@@ -149,7 +151,7 @@ impl Server {
         self.receive(token);
     }
 
-    /// Operations in flight share the socket: it is closed when they have ended.
+    /// Operations in flight share the socket, which is closed when the last of them has ended.
     fn close(&mut self, token: Token) {
         let Some(client) = self.clients.remove(token) else { return };
         end(&*client.socket, &client.connection);

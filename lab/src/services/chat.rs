@@ -1,9 +1,8 @@
 //! `chat`: each line goes to everybody else.
 //!
-//! What others say is put into a member's mailbox, by whatever thread has received it. A member that doesn't read gets
-//! no more than [`MAILBOX_BYTES_MAX`]; then it is dropped. It could miss lines instead, but then it would read a
-//! conversation with holes and not know it; a client that is disconnected knows. Servers of IRC do the same (their
-//! "SendQ exceeded"). Nobody waits for such a member: lines are put into mailboxes, not into sockets.
+//! The thread that has received a line puts it into the mailboxes of all other members, never straight into a socket,
+//! so a member that doesn't read holds up nobody. When [`MAILBOX_BYTES_MAX`] are waiting for it, it is dropped.
+//! Dropping lines instead would leave it with gaps that it can't see. IRC servers do the same ("SendQ exceeded").
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,10 +11,10 @@ use std::task::Waker;
 /// The longest line, with its end. A client that sends a longer one is disconnected.
 pub const LINE_BYTES_MAX: usize = 4096;
 
-/// What may wait for one member that doesn't read, besides what its socket has taken and what is being sent.
+/// The most that waits in a mailbox. As much may be on its way to the socket already.
 pub const MAILBOX_BYTES_MAX: usize = 256 * 1024;
 
-/// Everybody who is there.
+/// Everybody who is connected.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     members: Mutex<Members>,
@@ -54,7 +53,7 @@ struct Mailbox {
 #[derive(Debug, Default)]
 struct Mail {
     bytes: Vec<u8>,
-    /// There was more than fits. The member is dropped.
+    /// More came than fits: the member is dropped.
     is_overfull: bool,
 }
 
@@ -63,7 +62,7 @@ impl Mailbox {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The owner takes all mail at once, so it needs no waking for what comes behind other mail.
+    /// The owner takes all mail at once, so it is woken only for the first.
     fn put(&self, lines: &[u8]) {
         let mut mail = self.mail();
         if mail.is_overfull {
@@ -88,7 +87,7 @@ impl Mailbox {
 pub(super) struct Member {
     /// Its number and its mailbox, once it has joined.
     place: Option<(u64, Arc<Mailbox>)>,
-    /// A line whose end hasn't come.
+    /// A line whose end hasn't arrived.
     line: Vec<u8>,
 }
 
@@ -109,7 +108,7 @@ impl Member {
         }
     }
 
-    /// Tells the others all lines that are whole. False if a line is too long.
+    /// Passes on all complete lines. False if a line is too long.
     pub(super) fn received(&mut self, bytes: &[u8], room: &Room) -> bool {
         let mut lines = Vec::new();
         let mut fits = true;
@@ -127,7 +126,7 @@ impl Member {
         fits
     }
 
-    /// A last line may lack its end.
+    /// Passes on an incomplete last line.
     pub(super) fn ended(&mut self, room: &Room) {
         let mut line = std::mem::take(&mut self.line);
         if !line.is_empty() {

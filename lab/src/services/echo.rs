@@ -2,7 +2,7 @@
 
 use super::output::Output;
 
-/// Sends the bytes back. The client may always go on.
+/// Sends the bytes back. The connection always stays open.
 pub(super) fn received(bytes: &[u8], output: &mut Output) -> bool {
     output.push(bytes);
     true

@@ -1,25 +1,27 @@
 //! `http`: the same answer to every request, for load generators such as `wrk`.
 //!
-//! It is HTTP as far as a load generator sees it: heads of any cut, pipelining, keep-alive, `HEAD`, `Connection: close`.
-//! It takes no content, knows no paths and sends no `Date`. For a real server look at `blocking`, `epoll` and `uring`.
+//! It speaks as much HTTP as a load generator needs: heads that arrive in pieces, pipelining, keep-alive, `HEAD` and
+//! `Connection: close`. It accepts no content, ignores the path and sends no `Date`. The real servers are `blocking`,
+//! `epoll` and `uring`.
 
 use httparse::{EMPTY_HEADER, Request, Status};
 
 use super::output::Output;
 
-/// The longest head of a request.
+/// The longest request head.
 pub const HEAD_BYTES_MAX: usize = 8192;
 
-/// The most fields in one.
+/// The most header fields in a request.
 const FIELDS_MAX: usize = 64;
 
-/// The answer, and how much of it is its head.
+/// The answer, and the length of its head.
 pub const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nHello, waiting";
 const ANSWER_HEAD_BYTES: usize = ANSWER.len() - 14;
 
-/// The answer to a request behind which the connection is closed.
-const LAST_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\nConnection: close\r\n\r\nHello, waiting";
+/// The answer to a request after which the connection closes.
+const LAST_ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\
+    Connection: close\r\n\r\nHello, waiting";
 const LAST_ANSWER_HEAD_BYTES: usize = LAST_ANSWER.len() - 14;
 
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -31,12 +33,12 @@ const FIELDS_TOO_LARGE: &[u8] =
 /// The requests of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
-    /// A head whose end hasn't come.
+    /// A head whose end hasn't arrived.
     head: Vec<u8>,
 }
 
 impl Requests {
-    /// Answers all requests that are whole. False if the last answer is the connection's last.
+    /// Answers all complete requests. False if the connection ends with the last answer.
     pub(super) fn received(&mut self, bytes: &[u8], output: &mut Output) -> bool {
         let joined;
         let mut rest = if self.head.is_empty() {
@@ -61,7 +63,7 @@ impl Requests {
     }
 }
 
-/// How long the first head is, its answer, and whether the connection goes on behind it. `None` if it isn't whole.
+/// The length of the first head, its answer, and whether the connection stays open. `None` if it is incomplete.
 fn answer_to(bytes: &[u8]) -> Option<(usize, &'static [u8], bool)> {
     let mut fields = [EMPTY_HEADER; FIELDS_MAX];
     let mut request = Request::new(&mut fields);

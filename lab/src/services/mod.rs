@@ -1,20 +1,22 @@
 //! The services: what is said to a client, without I/O.
 //!
-//! A [`Connection`] is all that a rung knows of a service. The rung moves bytes between it and a socket, and every rung
-//! asks it the same questions:
+//! A [`Connection`] is all that a rung knows of a service. The rung moves bytes between it and a socket:
 //!
-//! | question | answer |
+//! | call | meaning |
 //! |---|---|
-//! | [`wants_bytes`](Connection::wants_bytes) | whether the rung may receive |
-//! | [`received`](Connection::received), [`ended`](Connection::ended) | none: this is what has come |
-//! | [`output`](Connection::output), or [`take_output`](Connection::take_output) | what is to be sent |
-//! | [`sent`](Connection::sent) | none: so much has left |
-//! | [`is_over`](Connection::is_over) | whether the rung is to close |
+//! | [`wants_bytes`](Connection::wants_bytes) | may the rung receive? |
+//! | [`received`](Connection::received), [`ended`](Connection::ended) | this has arrived |
+//! | [`output`](Connection::output), or [`take_output`](Connection::take_output) | what is there to send? |
+//! | [`sent`](Connection::sent) | this much has been sent |
+//! | [`is_over`](Connection::is_over) | should the rung close? |
 //!
-//! Output that the socket doesn't take stays in the connection until the rung is told that there is room. Echo stops
-//! receiving while it has [`OUTPUT_BYTES_MAX`] of it, so a client that doesn't read is a client that isn't read from.
-//! Chat is the one service in which one client's bytes become another's output. A rung that looks only at connections
-//! with news learns of that through the [`Waker`] it has left with [`wake_with`](Connection::wake_with).
+//! Output that the socket doesn't take stays in the connection until the socket has room. While there are
+//! [`OUTPUT_BYTES_MAX`] of it, the connection wants no bytes, so a client that doesn't read is soon not read from
+//! either.
+//!
+//! In chat, bytes of one client become output of others. The rung leaves a [`Waker`] with
+//! [`wake_with`](Connection::wake_with), which says that a connection has output although its own socket has reported
+//! nothing.
 
 mod chat;
 mod echo;
@@ -32,10 +34,10 @@ use output::Output;
 pub use chat::{LINE_BYTES_MAX, MAILBOX_BYTES_MAX};
 pub use http::{ANSWER, HEAD_BYTES_MAX};
 
-/// Output at which a connection stops receiving. It may have more by what one receive turns into.
+/// Output at which a connection stops receiving. What the last receive turns into may exceed it.
 pub const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
-/// The most that a rung receives with one call.
+/// The most bytes that a rung receives with one call.
 pub const RECEIVE_BYTES_MAX: usize = 16 * 1024;
 
 /// What a server does with bytes.
@@ -64,12 +66,12 @@ impl Kind {
     }
 }
 
-/// A service, and what its connections have in common. All threads of a server share it.
+/// A service, and what its connections share. It is used by all threads of a server.
 #[derive(Debug)]
 pub struct Service {
     kind: Kind,
     room: Room,
-    /// What has been counted so far.
+    /// The counters.
     pub stats: Stats,
 }
 
@@ -80,7 +82,7 @@ impl Service {
         Arc::new(Service { kind, room: Room::default(), stats: Stats::default() })
     }
 
-    /// What it does.
+    /// Which service it is.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
@@ -99,13 +101,13 @@ impl Service {
     }
 }
 
-/// Whether bytes are still wanted from a client.
+/// The state of a client's sending side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Input {
     Open,
     /// The client has closed its side.
     Ended,
-    /// What it has said last was the last that it may say.
+    /// The service has ended it.
     Refused,
 }
 
@@ -127,16 +129,15 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Whom to wake when another client has said something to this one. It is woken when there was nothing to be sent
-    /// before, and when the connection is dropped for not reading. Only in chat does that happen; from now on the client
-    /// is in the room. A rung that looks at all connections anyway leaves [`Waker::noop`].
+    /// Whom to wake when output comes from another client: when the first of it arrives, and when the connection is
+    /// dropped for not reading. This happens only in chat, where the client is in the room from now on.
     pub fn wake_with(&mut self, waker: Waker) {
         if let Talk::Chat(member) = &mut self.talk {
             member.join(&self.service.room, waker);
         }
     }
 
-    /// Whether bytes are to be received. Not while there is too much output: that is the back-pressure.
+    /// Whether the rung may receive. Not while there is too much output: that is the back-pressure.
     #[must_use]
     pub fn wants_bytes(&self) -> bool {
         let is_full = match self.talk {
@@ -147,7 +148,7 @@ impl Connection {
         self.input == Input::Open && !is_full
     }
 
-    /// These bytes have come.
+    /// These bytes have arrived.
     pub fn received(&mut self, bytes: &[u8]) {
         self.service.stats.count_in(bytes.len());
         if self.input != Input::Open {
@@ -163,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// The client has closed its side. What it has asked for before is still sent.
+    /// The client has closed its side. Output is still sent.
     pub fn ended(&mut self) {
         if self.input == Input::Open {
             self.input = Input::Ended;
@@ -173,20 +174,20 @@ impl Connection {
         }
     }
 
-    /// Whether there is something to be sent.
+    /// Whether there is something to send.
     #[must_use]
     pub fn has_output(&self) -> bool {
         !self.output.bytes().is_empty() || matches!(&self.talk, Talk::Chat(member) if member.has_mail())
     }
 
-    /// What is to be sent now; empty if there is nothing. It stays until it is [`sent`](Connection::sent).
+    /// What to send; empty if there is nothing. It stays until it is [`sent`](Connection::sent).
     pub fn output(&mut self) -> &[u8] {
         self.open_mail();
         self.output.bytes()
     }
 
-    /// What is to be sent now, for a rung that sends while it doesn't hold the connection. It still counts as output
-    /// until it is [`sent`](Connection::sent).
+    /// Takes what there is to send, for a rung that doesn't hold the connection while it sends. It counts as output
+    /// until it is [`sent`](Connection::sent), and nothing more can be taken before.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.open_mail();
         self.output.take()
@@ -200,25 +201,26 @@ impl Connection {
         }
     }
 
-    /// So many bytes have left.
+    /// This many bytes have been sent.
     pub fn sent(&mut self, bytes: usize) {
         self.service.stats.count_out(bytes);
         self.output.sent(bytes);
     }
 
-    /// Whether the rung is to close: everything has been said and sent, or the client is [dropped](Self::is_dropped).
+    /// Whether the rung should close: nothing is left to receive or send, or the client is
+    /// [dropped](Self::is_dropped).
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.is_dropped() || self.input != Input::Open && self.output.len() == 0 && !self.has_output()
     }
 
-    /// Whether the client has been given up because it doesn't read what others say.
+    /// Whether the client is dropped because it doesn't read what others say.
     #[must_use]
     pub fn is_dropped(&self) -> bool {
         matches!(&self.talk, Talk::Chat(member) if member.is_dropped())
     }
 
-    /// Whether the client may still be sending what nobody will read.
+    /// Whether the service has ended the connection, so that the client may still be sending.
     #[must_use]
     pub fn has_refused(&self) -> bool {
         self.input == Input::Refused

@@ -1,12 +1,12 @@
 //! Bytes that wait to be sent.
 
-/// Bytes in the order in which they are sent. Empty, it owns no memory, so that an idle connection costs none.
+/// Bytes in the order in which they are sent. It owns no memory while it is empty, so an idle connection costs none.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     bytes: Vec<u8>,
-    /// How many of them have left.
+    /// How many of them have been sent.
     sent: usize,
-    /// How many were taken and haven't left.
+    /// How many were taken and haven't been sent.
     taken: usize,
 }
 
@@ -17,23 +17,23 @@ impl From<Vec<u8>> for Output {
 }
 
 impl Output {
-    /// Adds bytes behind the others.
+    /// Appends bytes.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// How many bytes haven't left, taken or not.
+    /// How many bytes haven't been sent, taken or not.
     pub(super) fn len(&self) -> usize {
         self.taken + self.bytes.len() - self.sent
     }
 
-    /// The bytes that haven't left and weren't taken.
+    /// The bytes that were neither sent nor taken.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
-    /// Takes all bytes out; they count until they are sent. While some are out there are none to take: what is sent
-    /// keeps its order.
+    /// Takes all bytes out; they count until they are sent. Until then no others can be taken, so that the order is
+    /// kept.
     pub(super) fn take(&mut self) -> Vec<u8> {
         if self.taken > 0 {
             return Vec::new();
@@ -44,7 +44,7 @@ impl Output {
         bytes
     }
 
-    /// So many bytes have left: of those that were taken, else of those that are here.
+    /// This many bytes have been sent, of those that were taken if there are any.
     pub(super) fn sent(&mut self, bytes: usize) {
         if self.taken > 0 {
             assert!(bytes <= self.taken, "{bytes} bytes sent of {} taken", self.taken);

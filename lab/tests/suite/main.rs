@@ -25,23 +25,31 @@ type Test = (&'static str, fn(&'static Rung) -> Outcome);
 type Case = (&'static str, fn() -> Outcome);
 
 /// What every rung must do.
-const TESTS: [&[Test]; 6] =
-    [echo::TESTS, chat::TESTS, http::TESTS, limits::TESTS, crowd::TESTS, ending::TESTS];
+const TESTS: [&[Test]; 5] = [echo::TESTS, chat::TESTS, http::TESTS, limits::TESTS, ending::TESTS];
 
 fn main() -> ExitCode {
     let mut trials = Vec::new();
     for rung in &RUNGS {
         for (name, test) in TESTS.into_iter().flatten() {
-            trials.push(Trial::ignorable_test(format!("{}::{name}", rung.name), || {
-                match (rung.available)() {
-                    Ok(()) => test(rung).map(|()| Completion::Completed),
-                    Err(reason) => Ok(Completion::ignored_with(reason)),
-                }
-            }));
+            trials.push(trial(rung, name, move || test(rung).map(|()| Completion::Completed)));
         }
+        let crowd = move || crowd::every_connection_is_served(rung);
+        trials.push(trial(rung, "crowd::every_connection_is_served", crowd));
     }
     for (name, test) in [limits::OF_ONE_RUNG, cli::TESTS, readme::TESTS].into_iter().flatten() {
         trials.push(Trial::test(*name, test));
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A test of a rung, which is ignored where the rung can't be used.
+fn trial(
+    rung: &'static Rung,
+    name: &str,
+    test: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
+) -> Trial {
+    Trial::ignorable_test(format!("{}::{name}", rung.name), move || match (rung.available)() {
+        Ok(()) => test(),
+        Err(reason) => Ok(Completion::ignored_with(reason)),
+    })
 }

@@ -1,9 +1,10 @@
 //! A reactor and an executor, the two halves of an async runtime.
 //!
-//! The **executor** has tasks, and a queue of those that are to run. It runs a task until that has to wait for something;
-//! then the task is left alone until its [`Waker`] puts it into the queue again.
+//! The **executor** owns the tasks and a queue of those that can run. It runs a task until the task has to wait, and
+//! again when the task's [`Waker`] has put it back into the queue.
 //!
-//! The **reactor** has a waker for each source of events. It waits with epoll(7), edge-triggered, and wakes.
+//! The **reactor** has a waker for each socket. It waits with epoll(7), edge-triggered, and calls the wakers of the
+//! sockets that are reported.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,12 +29,12 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 pub(super) struct Runtime {
     epoll: OwnedFd,
     wakers: RefCell<Slots<Waker>>,
-    /// The one that runs is out of its slot.
+    /// The task that is running is out of its slot.
     tasks: RefCell<Slots<Option<Task>>>,
     queue: Arc<RunQueue>,
 }
 
-/// Tokens of tasks that are to run. Wakers may be anywhere, so it has a lock.
+/// Tokens of tasks that can run. It is locked because a waker may be called by any thread.
 #[derive(Default)]
 struct RunQueue(Mutex<VecDeque<Token>>);
 
@@ -43,7 +44,7 @@ impl RunQueue {
     }
 }
 
-/// What a task's waker is.
+/// A task's waker.
 struct Schedule(Arc<RunQueue>, Token);
 
 impl Wake for Schedule {
@@ -60,17 +61,17 @@ impl Runtime {
         Ok(Runtime { epoll, wakers: RefCell::default(), tasks: RefCell::default(), queue: Arc::default() })
     }
 
-    /// Adds a task, which runs soon.
+    /// Adds a task to the queue.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let token = self.tasks.borrow_mut().insert(Some(Box::pin(task)));
         self.queue.tokens().push_back(token);
     }
 
-    /// Lets every task of the queue go on until it has to wait. Who is woken meanwhile runs next time.
+    /// Runs every task in the queue until it has to wait. Tasks that are woken meanwhile run next time.
     pub(super) fn run(&self) {
         let ready = mem::take(&mut *self.queue.tokens());
         for token in ready {
-            // Not there if it has ended since it was woken.
+            // None if the task has ended since it was woken.
             let Some(mut task) = self.tasks.borrow_mut().get_mut(token).and_then(Option::take) else {
                 continue;
             };
@@ -84,7 +85,7 @@ impl Runtime {
         }
     }
 
-    /// Drops all tasks. They may own what owns the runtime.
+    /// Drops all tasks, which may share ownership of the runtime.
     pub(super) fn clear(&self) {
         drop(self.tasks.take());
     }
@@ -93,7 +94,7 @@ impl Runtime {
 // ---- the reactor
 
 impl Runtime {
-    /// Wakes this waker whenever bytes or room come to the source.
+    /// Calls the waker whenever the socket gets bytes or room.
     pub(super) fn register(&self, source: impl AsFd, waker: Waker) -> io::Result<Token> {
         let token = self.wakers.borrow_mut().insert(waker);
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
@@ -101,12 +102,12 @@ impl Runtime {
         Ok(token)
     }
 
-    /// Forgets a source, which is about to be closed.
+    /// Forgets a socket that is about to be closed.
     pub(super) fn forget(&self, token: Token) {
         drop(self.wakers.borrow_mut().remove(token));
     }
 
-    /// Waits, at most for so long and not at all while tasks are to run, and wakes. How many events have come.
+    /// Waits for events and calls their wakers; returns the number of events. Doesn't wait while tasks can run.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> io::Result<usize> {
         let timeout = if self.queue.tokens().is_empty() { timeout } else { Some(Duration::ZERO) };
         let timeout = timeout.map(timespec);
@@ -125,7 +126,7 @@ pub(super) async fn own_waker() -> Waker {
     poll_fn(|context| Poll::Ready(context.waker().clone())).await
 }
 
-/// Gives the thread back until somebody wakes the task.
+/// Gives the thread back until the task is woken.
 pub(super) async fn woken() {
     let mut has_waited = false;
     poll_fn(|_| if mem::replace(&mut has_waited, true) { Poll::Ready(()) } else { Poll::Pending }).await;
