@@ -11,8 +11,12 @@ use std::task::Waker;
 /// The longest line, with its end. A client that sends a longer one is disconnected.
 pub const LINE_BYTES_MAX: usize = 4096;
 
-/// The most that waits in a mailbox. As much may be on its way to the socket already.
+/// The most that waits in a mailbox while the member's socket has no room for what came before.
 pub const MAILBOX_BYTES_MAX: usize = 256 * 1024;
+
+/// The most that waits in a mailbox whose owner has sent everything else. It isn't slow: it just hasn't had a turn
+/// since the others spoke, and one turn may bring lines from many of them.
+const BURST_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Everybody who is connected.
 #[derive(Debug, Default)]
@@ -53,6 +57,8 @@ struct Mailbox {
 #[derive(Debug, Default)]
 struct Mail {
     bytes: Vec<u8>,
+    /// Mail that was taken before isn't sent yet.
+    is_behind: bool,
     /// More came than fits: the member is dropped.
     is_overfull: bool,
 }
@@ -69,8 +75,9 @@ impl Mailbox {
             return;
         }
         let is_first = mail.bytes.is_empty();
-        if mail.bytes.len() + lines.len() > MAILBOX_BYTES_MAX {
-            *mail = Mail { bytes: Vec::new(), is_overfull: true };
+        let bytes_max = if mail.is_behind { MAILBOX_BYTES_MAX } else { BURST_BYTES_MAX };
+        if mail.bytes.len() + lines.len() > bytes_max {
+            *mail = Mail { is_overfull: true, ..Mail::default() };
         } else {
             mail.bytes.extend_from_slice(lines);
         }
@@ -145,8 +152,19 @@ impl Member {
         self.place.as_ref().is_some_and(|(_, mailbox)| !mailbox.mail().bytes.is_empty())
     }
 
+    /// Takes all mail, which the owner is going to send.
     pub(super) fn take_mail(&self) -> Vec<u8> {
-        self.place.as_ref().map_or_else(Vec::new, |(_, mailbox)| std::mem::take(&mut mailbox.mail().bytes))
+        let Some((_, mailbox)) = &self.place else { return Vec::new() };
+        let mut mail = mailbox.mail();
+        mail.is_behind = !mail.bytes.is_empty();
+        std::mem::take(&mut mail.bytes)
+    }
+
+    /// All mail that was taken has been sent.
+    pub(super) fn caught_up(&self) {
+        if let Some((_, mailbox)) = &self.place {
+            mailbox.mail().is_behind = false;
+        }
     }
 
     pub(super) fn is_dropped(&self) -> bool {
@@ -203,17 +221,36 @@ mod tests {
     #[test]
     fn a_member_that_does_not_read_is_dropped_and_holds_up_nobody() {
         let service = Service::new(Kind::Chat);
-        let [(mut speaker, _), (slow, count), (mut reader, _)] = [0; 3].map(|_| member(&service));
+        let [(mut speaker, _), (mut slow, count), (mut reader, _)] = [0; 3].map(|_| member(&service));
         let line = [&[b'x'; LINE_BYTES_MAX - 1][..], b"\n"].concat();
         let lines = MAILBOX_BYTES_MAX / LINE_BYTES_MAX;
+        speaker.received(&line);
+        assert_eq!(slow.take_output().len(), line.len(), "its socket takes this much, but sends nothing");
         for said in 1..=lines + 9 {
             speaker.received(&line);
             assert_eq!(slow.is_dropped(), said > lines, "after {said} lines");
-            assert_eq!(reader.output().len(), line.len());
-            reader.sent(line.len());
+            let heard = reader.output().len();
+            reader.sent(heard);
         }
         assert!(slow.is_over() && !slow.has_output() && !reader.is_over());
-        assert_eq!(count.0.load(Relaxed), 2, "for the first line, and to be dropped");
+        assert_eq!(count.0.load(Relaxed), 3, "for the first line, for the next one, and to be dropped");
+    }
+
+    #[test]
+    fn a_member_that_has_had_no_turn_is_not_slow_but_bounded() {
+        let service = Service::new(Kind::Chat);
+        let [(mut speaker, _), (mut reader, _)] = [0; 2].map(|_| member(&service));
+        let line = [&[b'x'; LINE_BYTES_MAX - 1][..], b"\n"].concat();
+        let lines = BURST_BYTES_MAX / LINE_BYTES_MAX;
+        for _ in 0..2 {
+            (0..lines).for_each(|_| speaker.received(&line));
+            assert_eq!(reader.output().len(), BURST_BYTES_MAX);
+            reader.sent(BURST_BYTES_MAX);
+        }
+        (0..lines).for_each(|_| speaker.received(&line));
+        assert!(!reader.is_dropped());
+        speaker.received(&line);
+        assert!(reader.is_dropped());
     }
 
     #[test]

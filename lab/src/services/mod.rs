@@ -205,6 +205,11 @@ impl Connection {
     pub fn sent(&mut self, bytes: usize) {
         self.service.stats.count_out(bytes);
         self.output.sent(bytes);
+        if let Talk::Chat(member) = &self.talk
+            && self.output.len() == 0
+        {
+            member.caught_up();
+        }
     }
 
     /// Whether the rung should close: nothing is left to receive or send, or the client is

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("chat::a_line_goes_to_everybody_else", a_line_goes_to_everybody_else),
     ("chat::who_leaves_is_forgotten", who_leaves_is_forgotten),
     ("chat::who_says_too_much_is_disconnected", who_says_too_much_is_disconnected),
+    ("chat::a_burst_from_many_drops_nobody_who_reads", a_burst_from_many),
     ("chat::a_slow_reader_is_dropped_and_holds_up_nobody", a_slow_reader_is_dropped),
 ];
 
@@ -105,6 +106,17 @@ fn who_says_too_much_is_disconnected(rung: &'static Rung) -> Outcome {
     bore.receive_to_any_end()?;
     clients[0].send(b"at last\n")?;
     clients[1].expect(b"at last\n")
+}
+
+/// What many say at once is more than waits for a slow reader, but a reader that had no turn meanwhile isn't slow. Nor are
+/// those who speak: their sockets take what exceeds their mailboxes.
+fn a_burst_from_many(rung: &'static Rung) -> Outcome {
+    let server = Server::start(rung, "chat")?;
+    let mut clients = room(&server, 17)?;
+    let (reader, speakers) = clients.split_first_mut().ok_or("a reader")?;
+    let text = [&[b'x'; 999][..], b"\n"].concat().repeat(20);
+    server.while_stopped(|| Ok(speakers.iter_mut().try_for_each(|speaker| speaker.send(&text))?))?;
+    reader.expect(&text.repeat(speakers.len()))
 }
 
 /// Kernels keep some megabytes for a client that doesn't read, though its own socket takes little.

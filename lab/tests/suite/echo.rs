@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use lab::rungs::Rung;
+use libtest_mimic::Failed;
 
 use crate::client::{Client, pattern};
 use crate::server::Server;
@@ -13,6 +14,7 @@ use crate::{Outcome, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     ("echo::bytes_come_back_whole_however_they_are_cut", bytes_come_back_whole),
+    ("echo::a_burst_is_read_to_its_end", a_burst_is_read_to_its_end),
     ("echo::many_clients_at_once", many_clients_at_once),
     ("echo::half_close_gets_all_and_then_the_end", half_close),
     ("echo::resets_end_only_their_connection", resets),
@@ -42,6 +44,22 @@ fn bytes_come_back_whole(rung: &'static Rung) -> Outcome {
         client.expect(&bytes)?;
         Ok(sending.join().map_err(|_panic| "the sender panicked")??)
     })
+}
+
+/// All of it is there when the server looks, and nothing comes after it that would bring another event.
+fn a_burst_is_read_to_its_end(rung: &'static Rung) -> Outcome {
+    let server = Server::start(rung, "echo")?;
+    let mut client = server.connect()?;
+    // Sockets grow with what goes through them.
+    let mut sender = Client(client.0.try_clone()?);
+    let (warm_up, burst) = (pattern(0, 32 << 20), pattern(0, 768 << 10));
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| sender.send(&warm_up));
+        client.expect(&warm_up)?;
+        Ok::<_, Failed>(sending.join().map_err(|_panic| "the sender panicked")??)
+    })?;
+    server.while_stopped(|| Ok(client.send(&burst)?))?;
+    client.expect(&burst)
 }
 
 fn many_clients_at_once(rung: &'static Rung) -> Outcome {

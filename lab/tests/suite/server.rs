@@ -89,6 +89,14 @@ impl Server {
         if matches { Ok(()) } else { Err(format!("it has said {said:?}, not {lines:?}").into()) }
     }
 
+    /// Stops the server, does something, and lets it go on: it finds the results of all that at once.
+    pub(crate) fn while_stopped<T>(&self, what: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
+        kill_process(self.pid()?, Signal::STOP)?;
+        let outcome = what();
+        kill_process(self.pid()?, Signal::CONT)?;
+        outcome
+    }
+
     fn pid(&self) -> Result<Pid, Failed> {
         let id = i32::try_from(self.child.id())?;
         Ok(Pid::from_raw(id).ok_or("a process has an id")?)
