@@ -15,6 +15,7 @@ use crate::limits::{descriptors_max, raise_descriptors, say};
 use crate::rungs::{RUNGS, Rung, Workers};
 use crate::services::{Kind, Service};
 use crate::setup::{Setup, explain, listen_on};
+use crate::show::{Outcome, SCENES, Shown};
 use crate::stats::print_every_second;
 
 /// The fewest descriptors to start with. A rung uses about a dozen besides its connections.
@@ -40,6 +41,11 @@ enum Subcommands {
     Serve(Serve),
     /// List the ways to wait
     Rungs,
+    /// Show a claim by the system calls themselves: `lab show C16`; without a claim, list those that can be shown
+    Show {
+        /// The claim
+        claim: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -79,6 +85,12 @@ pub fn run() -> ExitCode {
             let _written = io::stdout().write_all(list().as_bytes());
             return ExitCode::SUCCESS;
         }
+        Subcommands::Show { claim: None } => {
+            let rows = SCENES.iter().map(|scene| format!("{:<4} {}\n", scene.claim, scene.title));
+            let _written = io::stdout().write_all(rows.collect::<String>().as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Subcommands::Show { claim: Some(claim) } => show(&claim),
         Subcommands::Serve(flags) => serve(&flags),
     };
     let (line, code) = match outcome {
@@ -118,6 +130,24 @@ fn serve(flags: &Serve) -> Result<(), Failure> {
     say(&format_args!("{}: {} on {bound} ({})", rung.name, kind.name(), rung.waits));
     let setup = Setup { listeners, workers, service, end };
     (rung.serve)(setup).map_err(|error| Failure::Start(format!("{}: {error}", rung.name)))
+}
+
+/// Prints the calls of a scene. It fails if they didn't come out as the claim says.
+fn show(claim: &str) -> Result<(), Failure> {
+    let scene = named("scene of", &claim.to_uppercase(), &SCENES, |scene| scene.claim)?;
+    let Shown { outcome, lines } = scene.show();
+    let text = format!("{}: {}\n\n{}\n\n{}\n", scene.claim, scene.title, lines.join("\n"), scene.explanation);
+    let _written = io::stdout().write_all(text.as_bytes());
+    match outcome {
+        Outcome::AsClaimed => {
+            let _written = writeln!(io::stdout(), "\n{}: it came out as the claim says", scene.claim);
+            Ok(())
+        }
+        Outcome::Otherwise => Err(Failure::Start(format!("{}: it came out otherwise", scene.claim))),
+        Outcome::Impossible(reason) => {
+            Err(Failure::Start(format!("{} can't be shown here: {reason}", scene.claim)))
+        }
+    }
 }
 
 /// The number of workers.

@@ -24,11 +24,12 @@ mod pause;
 pub mod rungs;
 pub mod services;
 mod setup;
+pub mod show;
 mod stats;
 
 pub use bell::{Bell, End};
 pub use client::{Client, Received};
 pub use limits::{Limit, raise_descriptors};
 pub use pause::Pause;
-pub use setup::Setup;
+pub use setup::{Setup, listen_on};
 pub use stats::{Reading, Stats};

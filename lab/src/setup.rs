@@ -40,7 +40,10 @@ impl Setup {
 /// This many listeners on an address, and the actual address: port 0 picks a free port, the same for all.
 ///
 /// The first one is bound without `SO_REUSEPORT`, which would silently share the port with another server.
-pub(crate) fn listen_on(address: SocketAddr, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
+///
+/// # Errors
+/// Those of socket(2), bind(2) and listen(2).
+pub fn listen_on(address: SocketAddr, count: usize) -> io::Result<(Vec<OwnedFd>, SocketAddr)> {
     let first = listening_socket(address, false)?;
     let bound = SocketAddr::try_from(getsockname(&first)?)?;
     if count > 1 {

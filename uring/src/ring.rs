@@ -206,6 +206,12 @@ impl Ring {
         self.in_flight.len()
     }
 
+    /// The number of chains that the submission queue had no room for: they go with the next submission.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// The buffers for receives.
     #[must_use]
     pub fn receive_buffers(&self) -> &Rc<ProvidedBuffers> {
