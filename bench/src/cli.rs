@@ -1,11 +1,14 @@
 //! The command line: `cargo run --release -p bench -- COMMAND`.
 
 use crate::analysis::compare;
+use crate::claims;
+use crate::claims::command::ClaimsOptions;
 use crate::failure::{Failure, Result};
 use crate::load_cli::{self, LoadArguments};
 use crate::machine::doctor::{self, Weight};
 use crate::report::{self, readme};
 use crate::run::options::{Options, repository};
+use crate::run::plan::Plan;
 use crate::run::scenario::{self, Scenario};
 use crate::run::{Finish, Run};
 use crate::selftest;
@@ -27,6 +30,8 @@ struct Cli {
 enum Command {
     /// Measures, and writes a report
     Run(Options),
+    /// Holds the claims about I/O models against this machine: a verdict and a number for each
+    Claims(ClaimsOptions),
     /// Loads any HTTP server and says how long each answer took
     Load(LoadArguments),
     /// Lists what can be put under test here, and how to install the rest
@@ -71,6 +76,7 @@ struct ReadmeArguments {
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(options) => run(options, "cargo run --release -p bench --"),
+        Command::Claims(options) => claims::command::run(&options, "cargo run --release -p bench --"),
         Command::Load(arguments) => {
             load_cli::run(&arguments, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS)
         }
@@ -92,11 +98,17 @@ pub fn fail(failure: &Failure) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// The command line that repeats this run. `program` is what it began with.
+pub(crate) fn command_line(program: &str) -> String {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    format!("{program} {}", arguments.join(" ")).trim_end().trim_end_matches(" --").to_owned()
+}
+
 /// Measures, and says what it found. `program` is what the command line began with.
 pub fn run(options: Options, program: &str) -> Result<ExitCode> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let command = format!("{program} {}", arguments.join(" ")).trim_end().trim_end_matches(" --").to_owned();
-    let run = Run::prepare(options, command)?;
+    let command = command_line(program);
+    let plan = Plan::of(&options)?;
+    let run = Run::prepare(options, plan, command)?;
     eprintln!("{}", run.announcement());
     let finish = run.finish()?;
     conclude(&finish)
@@ -165,7 +177,7 @@ pub fn list() -> Result<ExitCode> {
 }
 
 /// Writes to the standard output; a reader that is gone (`| head`) is no failure.
-fn say(text: &str) -> Result<ExitCode> {
+pub(crate) fn say(text: &str) -> Result<ExitCode> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),

@@ -106,6 +106,8 @@ pub(crate) enum Family {
     Ours,
     /// A server that sends a constant and parses nothing: the ceiling of client and kernel.
     Null,
+    /// A rung of the lab: one answer to everything.
+    Lab,
     Peer,
 }
 

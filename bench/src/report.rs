@@ -12,11 +12,14 @@ pub(crate) mod readme;
 pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod sample;
+mod scorecard;
 pub(crate) mod summary;
 pub(crate) mod svg;
 pub(crate) mod terminal;
 pub mod wording;
 
+use crate::claims::chapter::Chapter;
+use crate::claims::verdict::Judged;
 use crate::failure::{Failure, Result};
 use crate::record::trial::Trial;
 use crate::record::{Record, read_record, read_trials, write_file};
@@ -30,11 +33,17 @@ pub(crate) struct Report {
     pub(crate) table: String,
     /// What the run found and where the report lies, in three sentences.
     pub(crate) closing: String,
+    /// What became of the claims that the run asked about.
+    pub(crate) claims: Vec<Judged>,
 }
 
 /// Writes `verdicts.json`, `SUMMARY.md`, the pictures and `report.html` into `folder`.
 pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<Report> {
-    let results = Results::of(record, trials);
+    let mut results = Results::of(record, trials);
+    if let Some(chapter) = Chapter::read(folder)? {
+        results.claims = chapter.judge(Some((record, trials)));
+        Chapter::write_verdicts(folder, &results.claims)?;
+    }
     let mut verdicts =
         serde_json::to_string_pretty(&results.verdicts).map_err(Failure::context("write verdicts.json"))?;
     verdicts.push('\n');
@@ -52,6 +61,7 @@ pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<
         folder: folder.to_owned(),
         table: terminal::table(&results),
         closing: terminal::closing(&results, folder),
+        claims: results.claims,
     })
 }
 

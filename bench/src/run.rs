@@ -6,6 +6,7 @@ pub(crate) mod interrupt;
 pub(crate) mod lock;
 pub(crate) mod newcomers;
 pub mod options;
+pub(crate) mod plan;
 pub(crate) mod progress;
 mod readings;
 pub(crate) mod remeasure;
@@ -30,6 +31,7 @@ use crate::run::corpus::Corpus;
 use crate::run::interrupt::Interrupt;
 use crate::run::lock::Lock;
 use crate::run::options::{Options, repository};
+use crate::run::plan::Plan;
 use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, Originals, enough};
 use crate::run::scenario::{Files, Group, Scenario, Tier, whole};
@@ -83,9 +85,9 @@ impl Run {
     ///
     /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
     /// fails at the gate.
-    pub(crate) fn prepare(options: Options, command: String) -> Result<Run> {
+    pub(crate) fn prepare(options: Options, plan: Plan, command: String) -> Result<Run> {
         if options.resume.is_none() {
-            build_program(&options)?;
+            build_program(&options, &plan.scenarios);
         }
         // The gate is part of a run's time.
         let budget = Budget::new(options.budget());
@@ -98,14 +100,14 @@ impl Run {
         };
         pin(session.placement.client)?;
         match options.resume.clone() {
-            None => Run::begin(options, command, session),
+            None => Run::begin(options, plan, command, session),
             Some(folder) => Run::resume(options, &folder, session),
         }
     }
 
-    fn begin(options: Options, command: String, session: Session) -> Result<Run> {
+    fn begin(options: Options, plan: Plan, command: String, session: Session) -> Result<Run> {
         let placement = session.placement;
-        let scenarios = scenarios(&options)?;
+        let scenarios = plan.scenarios;
         options.check_targets(catalogue().iter().map(Target::id))?;
         let corpus = corpus(&options, &scenarios, options.seed)?;
         let environment = Environment::look(corpus.root(), repository());
@@ -138,6 +140,9 @@ impl Run {
             warnings,
         };
         folder.write_record(&record)?;
+        if let Some(chapter) = &plan.chapter {
+            chapter.write(folder.path())?;
+        }
         let targets = admitted.into_iter().map(|admitted| admitted.target).collect();
         let trials = Vec::new();
         let progress = Progress::new(Left::default());
@@ -268,7 +273,7 @@ impl Run {
                     break Ended::Narrow;
                 }
                 // Another round, and what can't be done without.
-                let counting = usize::from(scenario.count_calls);
+                let counting = scenario.counting_passes();
                 let here = Left::of((1 + counting) * targets.len(), self.length(&scenario));
                 if self.session.budget.is_short(self.progress.time_for(self.left(index + 1).and(here))) {
                     break Ended::Budget;
@@ -290,21 +295,29 @@ impl Run {
                 }
             }
             round += 1;
-            let rounds = least.saturating_sub(round) + usize::from(scenario.count_calls);
+            let rounds = least.saturating_sub(round) + scenario.counting_passes();
             let here = Left::of(rounds * targets.len(), self.length(&scenario));
             self.progress.plan(self.left(index + 1).and(here));
         };
-        if scenario.count_calls {
-            let _in_place = Tracepoints::keep();
+        Ok(self.count(index, &scenario, &targets)?.then_some(ended))
+    }
+
+    /// The passes that count system calls; false when the user ended the run.
+    fn count(&mut self, index: usize, scenario: &Scenario, targets: &[Target]) -> Result<bool> {
+        let cell = self.record.cells[index].clone();
+        let _in_place = scenario.count_calls.then(Tracepoints::keep);
+        for round in 0..scenario.counting_passes() {
             for (position, target) in targets.iter().enumerate() {
-                if !self.is_done(&cell, target, Pass::Counting, 0)
-                    && !self.one(index, &scenario, target, Pass::Counting, (0, position))?
+                let has_failed = self.record.cells[index].failures.contains_key(target.id());
+                if !has_failed
+                    && !self.is_done(&cell, target, Pass::Counting, round)
+                    && !self.one(index, scenario, target, Pass::Counting, (round, position))?
                 {
-                    return Ok(None);
+                    return Ok(false);
                 }
             }
         }
-        Ok(Some(ended))
+        Ok(true)
     }
 
     /// What the targets of a scenario can do at this time, where its rates relate to that: each in turns with the others,
@@ -439,7 +452,7 @@ impl Run {
     fn left(&self, index: usize) -> Left {
         let of = |cell: &CellRecord| {
             let scenario = self.scenario_of(cell);
-            let rounds = scenario.effort(self.record.tier).rounds + usize::from(scenario.count_calls);
+            let rounds = scenario.effort(self.record.tier).rounds + scenario.counting_passes();
             Left::of(rounds * cell.targets.len(), self.length(scenario))
         };
         let cells = self.record.cells.iter().skip(index).filter(|cell| cell.ended.is_none());
@@ -480,27 +493,12 @@ impl Run {
 
 /// Builds this project's program where it takes part, before the run's time begins. What comes of it is told when it is
 /// to be started.
-fn build_program(options: &Options) -> Result<()> {
+fn build_program(options: &Options, scenarios: &[Scenario]) {
     let is_named = options.targets.is_empty() || options.targets.iter().any(|name| name == built::NAME);
     let is_asked_for = |scenario: &Scenario| scenario.asks_for(Group::Program, built::NAME);
-    if is_named && scenarios(options)?.iter().any(is_asked_for) {
+    if is_named && scenarios.iter().any(is_asked_for) {
         let _told_later = built::program();
     }
-    Ok(())
-}
-
-fn scenarios(options: &Options) -> Result<Vec<Scenario>> {
-    let mut scenarios = scenario::select(options.tier, &options.only)?;
-    if let Some(window_ms) = options.window_ms {
-        scenarios = scenarios.into_iter().map(|scenario| scenario.with_window_ms(window_ms)).collect();
-    }
-    for effort in scenarios.iter_mut().flat_map(|scenario| scenario.tiers.values_mut()) {
-        if let Some(rounds) = options.rounds {
-            effort.rounds = rounds as usize;
-            effort.rounds_max = None;
-        }
-    }
-    Ok(scenarios)
 }
 
 /// Writes the files that the scenarios ask for, and the small one, which null servers learn to answer with.
@@ -546,6 +544,8 @@ fn slow_disk(scenarios: &[Scenario], corpus: &Corpus) -> (Option<SlowDisk>, Opti
 pub(crate) fn group(target: &Target) -> Group {
     use crate::server::target::{Family, Settings};
     match target.family() {
+        // Its twin, too: both take part where they are named.
+        Family::Lab => Group::Lab,
         _ if target.twin_of().is_some() => Group::Twin,
         _ if target.is_program() => Group::Program,
         Family::Ours(_) => match target.settings() {

@@ -39,13 +39,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let corpus = match Corpus::create(folder.path(), 11, [Files::Small, Files::Medium, Files::Large]) {
-        Ok(corpus) => Arc::new(corpus),
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let corpus =
+        match Corpus::create(folder.path(), 11, [Files::Small, Files::Medium, Files::Large, Files::Constant])
+        {
+            Ok(corpus) => Arc::new(corpus),
+            Err(failure) => {
+                eprintln!("error: {failure}");
+                return ExitCode::FAILURE;
+            }
+        };
     let mut arguments = Arguments::from_args();
     // They share two CPUs.
     arguments.test_threads = Some(1);

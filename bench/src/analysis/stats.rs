@@ -74,6 +74,12 @@ pub fn ratio_estimate(pairs: &[(f64, f64)]) -> Option<Estimate> {
     Some(Estimate { value, interval: interval.map(|interval| interval.map(f64::exp)) })
 }
 
+/// The mean of measurements that may be zero or negative, one per round, with Student's interval.
+pub(crate) fn mean_estimate(rounds: &[f64]) -> Option<Estimate> {
+    let value = mean(rounds)?;
+    Some(Estimate { value, interval: (rounds.len() > 1).then(|| student(rounds)) })
+}
+
 /// How much two groups of measurements on a logarithmic scale differ that were *not* taken in pairs: the
 /// difference of their medians, second less first, as a ratio. Each group is resampled by itself; where one
 /// has fewer than [`ROUNDS_FOR_BOOTSTRAP`] the interval is widened to contain Welch's.

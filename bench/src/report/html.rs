@@ -12,6 +12,7 @@ use crate::record::trial::Trial;
 use crate::report::chart::{Gallery, Picture, STYLE};
 use crate::report::overview::{self, Table};
 use crate::report::results::Results;
+use crate::report::scorecard;
 use crate::report::summary;
 use crate::report::svg::escape;
 use crate::report::wording;
@@ -31,6 +32,7 @@ pub(crate) fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
     ));
     head(&mut page, results, title);
     page.push_str("<main>\n");
+    page.push_str(&scorecard::html(results, gallery));
     findings(&mut page, results);
     trust(&mut page, results);
     numbers(&mut page, results);

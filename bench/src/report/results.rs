@@ -3,6 +3,7 @@
 use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{Claim, Ratio, Verdict, judge};
+use crate::claims::verdict::Judged;
 use crate::record::trial::{CellId, Trial};
 use crate::record::{Family, Record, TargetRecord};
 use crate::report::{pairs, wording};
@@ -14,6 +15,8 @@ pub(crate) struct Results<'a> {
     pub(crate) record: &'a Record,
     pub(crate) trials: &'a [Trial],
     pub(crate) verdicts: Vec<Verdict>,
+    /// What became of the claims that the run asked about, if it did.
+    pub(crate) claims: Vec<Judged>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,7 +30,7 @@ pub(crate) struct Finding<'a> {
 
 impl<'a> Results<'a> {
     pub(crate) fn of(record: &'a Record, trials: &'a [Trial]) -> Results<'a> {
-        Results { record, trials, verdicts: judge(record, trials) }
+        Results { record, trials, verdicts: judge(record, trials), claims: Vec::new() }
     }
 
     pub(crate) fn target(&self, id: &str) -> Option<&'a TargetRecord> {
@@ -138,6 +141,11 @@ impl<'a> Results<'a> {
             && let Some(sentence) = self.sentence(verdict, &best.target, &peer.target)
         {
             sentences.push(format!("against the best peer: {sentence}"));
+        }
+        // Rungs of the lab are compared by what is claimed of them.
+        let is_silent = numbers.is_empty() && sentences.is_empty();
+        if is_silent && !scenario.servers.is_empty() {
+            return None;
         }
         // The verdict comes last: there are readers of that alone.
         sentences.splice(0..0, self.on_the_wire(verdict));

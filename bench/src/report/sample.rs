@@ -217,7 +217,7 @@ impl Maker {
         let (id, [base, per_kib, per_connection, _]) = (load.id, model(load.id));
         let value = load.cell.value.unwrap_or(0.0);
         let kib = match load.scenario.classes[0].files {
-            Files::Small | Files::Cold => 1.0,
+            Files::Small | Files::Cold | Files::Constant => 1.0,
             Files::Medium => 100.0,
             Files::Large => 10_240.0,
             Files::Mix => 14.0,

@@ -7,6 +7,7 @@ use crate::record::Ended;
 use crate::report::chart::{Gallery, Picture};
 use crate::report::overview::{self, NOTHING, Table};
 use crate::report::results::Results;
+use crate::report::scorecard;
 use crate::report::wording;
 use crate::run::scenario::Scenario;
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ pub(crate) fn markdown(results: &Results<'_>, gallery: &Gallery) -> String {
     if record.finished.is_none() {
         line(&mut page, "\n> **Warning:** this run wasn't finished.");
     }
+    page.push_str(&scorecard::markdown(results));
     findings(&mut page, results);
     trust(&mut page, results);
     line(&mut page, "\n## Everybody's numbers\n");

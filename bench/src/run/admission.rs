@@ -90,6 +90,7 @@ pub(crate) fn record(target: &Target) -> TargetRecord {
     let (family, backend) = match target.family() {
         Family::Ours(backend) => (RecordFamily::Ours, Some(backend)),
         Family::Null(_) => (RecordFamily::Null, None),
+        Family::Lab => (RecordFamily::Lab, None),
         Family::Peer => (RecordFamily::Peer, None),
     };
     TargetRecord {
@@ -108,11 +109,12 @@ fn is_unavailable(record: &TargetRecord) -> bool {
     record.unavailable.is_some()
 }
 
-/// The files that a target's scenarios ask for, and the small one, which is always there.
+/// The files that a target's scenarios ask for, and the small one, which is always there. The lab has no files.
 fn asked_for(scenarios: &[Scenario], target: &Target) -> BTreeSet<Files> {
     let its = scenarios.iter().filter(|scenario| scenario.asks_for(group(target), target.id()));
     let classes = its.flat_map(|scenario| &scenario.classes);
-    classes.map(|class| class.files).chain([Files::Small]).collect()
+    let always = if target.family() == Family::Lab { Files::Constant } else { Files::Small };
+    classes.map(|class| class.files).chain([always]).collect()
 }
 
 fn enter(

@@ -78,6 +78,7 @@ impl Corpus {
             Files::Site => return self.write_site(seed),
             Files::New => return self.write_text(&newcomers::new_files(seed)),
             Files::Pages => return self.write_text(&newcomers::pages(seed)),
+            Files::Constant => return self.write_constant(),
             Files::Small | Files::Medium | Files::Large | Files::Mix | Files::Cold => {}
         }
         let plan = plan(files);
@@ -99,6 +100,20 @@ impl Corpus {
             entries.push(CorpusFile { path, bytes, weight, digest, kind: None });
         }
         Ok(entries)
+    }
+
+    /// Writes what the lab answers to any request, so that other servers can answer the same.
+    fn write_constant(&self) -> Result<Vec<CorpusFile>> {
+        let answer = lab::services::ANSWER;
+        let head_bytes = memchr::memmem::find(answer, b"\r\n\r\n").map_or(0, |end| end + 4);
+        let (path, content) = ("constant.txt".to_owned(), &answer[head_bytes..]);
+        let whole = self.root.join(&path);
+        if !fs::read(&whole).is_ok_and(|found| found == content) {
+            put(&whole, content)
+                .map_err(Failure::context(format!("write the corpus file {}", whole.display())))?;
+        }
+        let digest = Sha256::digest(content).into();
+        Ok(vec![CorpusFile { path, bytes: content.len() as u64, weight: 1.0, digest, kind: None }])
     }
 
     /// Writes the site, with its files compressed beside them. Compressing takes a while, so all CPUs take part; it is
@@ -324,7 +339,9 @@ fn plan(files: Files) -> Vec<(String, u64, f64)> {
             }
             plan
         }
-        Files::Site | Files::New | Files::Pages => unreachable!("text has plans of its own"),
+        Files::Site | Files::New | Files::Pages | Files::Constant => {
+            unreachable!("text has plans of its own")
+        }
     }
 }
 

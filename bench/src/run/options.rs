@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Any constant; the run's record says which it was.
-const SEED: u64 = 20_260_101;
+pub(crate) const SEED: u64 = 20_260_101;
 
 /// The options of `bench run`.
 #[derive(Clone, Debug, Args)]
@@ -131,7 +131,7 @@ mod tests {
             .iter()
             .map(|scenario| {
                 let targets = groups.iter().filter(|(group, id)| scenario.asks_for(*group, id)).count();
-                let rounds = rounds(scenario) + usize::from(scenario.count_calls);
+                let rounds = rounds(scenario) + scenario.counting_passes();
                 let window_ms = scenario.effort(tier).warm_up_ms + scenario.window_ms(tier);
                 let each = Duration::from_millis(window_ms) + BESIDES;
                 times(targets * scenario.points(tier).len() * rounds, each)

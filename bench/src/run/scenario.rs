@@ -50,6 +50,9 @@ pub(crate) struct Scenario {
     /// server without that. The scenario asks whether anybody notices.
     #[serde(default)]
     pub(crate) pairs: Vec<(String, String)>,
+    /// Which take part besides, by their names, for a scenario that is about them and not about a group.
+    #[serde(default)]
+    pub(crate) servers: Vec<String>,
     /// What varies; none for a scenario of a single point.
     #[serde(default)]
     pub(crate) axis: Option<Axis>,
@@ -68,6 +71,9 @@ pub(crate) struct Scenario {
     /// Whether system calls are counted in a pass of their own.
     #[serde(default)]
     pub(crate) count_calls: bool,
+    /// How many such passes; one without it, since counts hardly vary.
+    #[serde(default)]
+    pub(crate) counting_rounds: Option<usize>,
     /// How long and how often, per tier; it isn't part of a tier that is missing.
     pub(crate) tiers: BTreeMap<Tier, Effort>,
 }
@@ -116,6 +122,8 @@ pub(crate) enum Group {
     Peers,
     /// The same, set up to send what was compressed beforehand.
     Sidecars,
+    /// The rungs of the lab; scenarios name them one by one.
+    Lab,
     /// The backends without a technique, and peers that compress on the way; scenarios name them one by one.
     Lesser,
 }
@@ -199,6 +207,8 @@ pub enum Files {
     Mix,
     /// Many files of 16 KiB, evicted from the page cache before, each asked for once.
     Cold,
+    /// The one answer of the lab, as a file.
+    Constant,
     /// A thousand text files of 10 to 100 KiB that nobody has asked for before the window: one after another, three times
     /// each, in whatever coding; then in turn.
     New,
@@ -292,7 +302,8 @@ impl Scenario {
         relative.map(|class| class.files).collect()
     }
 
-    fn check(&self) -> std::result::Result<(), &'static str> {
+    /// Whether its parts fit together.
+    pub(crate) fn check(&self) -> std::result::Result<(), &'static str> {
         let uses_axis = self.classes.iter().any(|class| {
             let numbers =
                 [Some(class.connections), class.requests_per_connection, class.rate.map(Rate::number)];
@@ -316,10 +327,15 @@ impl Scenario {
         self.name == name || self.chapter.as_deref() == Some(name)
     }
 
+    /// How many passes count system calls.
+    pub(crate) fn counting_passes(&self) -> usize {
+        if self.count_calls { self.counting_rounds.unwrap_or(1) } else { 0 }
+    }
+
     pub(crate) fn asks_for(&self, group: Group, id: &str) -> bool {
         let is_in = |pair: &(String, String)| pair.0 == id || pair.1 == id;
         self.targets.contains(&group)
-            || self.lesser.iter().any(|name| name == id)
+            || self.lesser.iter().chain(&self.servers).any(|name| name == id)
             || self.pairs.iter().any(is_in)
     }
 
@@ -399,6 +415,7 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claims::book::Book;
     use crate::server::catalogue;
     use std::collections::BTreeSet;
 
@@ -434,8 +451,10 @@ mod tests {
                 "{with}, {without}"
             );
         }
+        let of_claims = Book::read().unwrap().scenarios;
         let asked: BTreeSet<&str> = asked
             .iter()
+            .chain(of_claims.iter().flat_map(|scenario| &scenario.servers))
             .chain(pairs.iter().flat_map(|(with, without)| [with, without]))
             .map(String::as_str)
             .collect();

@@ -265,7 +265,7 @@ impl Setting<'_> {
 pub fn asks(entries: &[CorpusFile], files: Files, address: SocketAddr) -> Asks {
     let requests: Vec<Request> = entries.iter().map(|entry| request_for(entry, address)).collect();
     let order = match files {
-        Files::Small | Files::Medium | Files::Large | Files::Pages => Order::InTurn,
+        Files::Small | Files::Medium | Files::Large | Files::Constant | Files::Pages => Order::InTurn,
         Files::New => Order::Introduced { visits: VISITS, apart: APART },
         Files::Mix | Files::Site => Order::Weighted(entries.iter().map(|entry| entry.weight).collect()),
         Files::Cold => Order::Once,

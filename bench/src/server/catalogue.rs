@@ -7,6 +7,7 @@ use crate::server::peer::{
 };
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::Tune;
+use lab::rungs::{RUNGS, Rung};
 use std::borrow::Cow;
 
 /// Everything known: this project's servers, its program, the twin, those without a technique, the null servers, the peers.
@@ -31,7 +32,25 @@ pub fn catalogue() -> Vec<Target> {
     targets.extend([&NGINX_GZIP, &CADDY_ENCODE].map(program));
     #[cfg(feature = "hyper")]
     targets.push(target("hyper-sidecars", "hyper, precompressed", Runs::Hyper { sends_sidecars: true }));
+    targets.extend(rungs());
     targets
+}
+
+/// The ways to wait, one by one; and the twin that shows what noise does to them.
+fn rungs() -> Vec<Target> {
+    const TWIN_OF: &str = "lab-epoll-edge";
+    let rung = |rung: &Rung| {
+        target(format!("lab-{}", rung.name), format!("{} (lab)", rung.name), Runs::Rung(rung.name))
+    };
+    let mut rungs: Vec<Target> = RUNGS.iter().map(rung).collect();
+    let twin = rungs.iter().find(|target| target.id == TWIN_OF).map(|original| Target {
+        id: format!("{TWIN_OF}-twin").into(),
+        label: "epoll-edge (lab, A/A twin)".into(),
+        twin_of: Some(TWIN_OF),
+        ..original.clone()
+    });
+    rungs.extend(twin);
+    rungs
 }
 
 /// One of this project's servers, with its default settings.

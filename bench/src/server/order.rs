@@ -24,6 +24,8 @@ pub(crate) enum Work {
     Backend { backend: Backend, settings: Settings, root: PathBuf },
     /// The content of the file `answer`, whatever is asked.
     Constant { mechanism: Mechanism, answer: PathBuf },
+    /// A rung of the lab, by its name, which gives its one answer to everything.
+    Rung { rung: String },
     /// hyper, over the files below `root`; with those that were compressed beforehand, if it is to look for them.
     Hyper { root: PathBuf, sends_sidecars: bool },
     /// Another program, which this process becomes. Its output goes to the file `log`.

@@ -92,6 +92,7 @@ impl Server {
                     .map_err(Failure::context(format!("write the answer of {name}")))?;
                 Work::Constant { mechanism, answer }
             }
+            Runs::Rung(name) => Work::Rung { rung: name.to_owned() },
             Runs::Program(peer) => return start_peer(peer, &root, run, placement, counting),
         };
         match Started::spawn(name, stub(placement, work)?, counting)?.announced(run)? {

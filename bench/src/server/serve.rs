@@ -11,8 +11,11 @@ use crate::server::constant;
 #[cfg(feature = "hyper")]
 use crate::server::hyper;
 use crate::server::order::{Announcement, LaunchOrder, Work};
-use crate::server::target::{Backend, Cache, Settings};
+use crate::server::target::{Backend, Cache, Settings, rung};
 use common::{CacheConfig, Compress, Config, Listeners, Service, Site, SiteOptions};
+use lab::rungs::Workers;
+use lab::services::Kind;
+use lab::{End, Setup};
 use rustix::process::{Resource, Rlimit, Signal};
 use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrlimit};
 use std::ffi::{OsStr, OsString};
@@ -59,6 +62,7 @@ fn obey(LaunchOrder { cpu, parent, work }: LaunchOrder) -> Result<(), Announceme
             exit_at_end_of_input()?;
             constant::serve(mechanism, listener, answer).map_err(failed)
         }
+        Work::Rung { rung } => climb(&rung),
         #[cfg(feature = "hyper")]
         Work::Hyper { root, sends_sidecars } => {
             let listener = listen()?;
@@ -100,6 +104,25 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
         Backend::Uring => uring::serve(listeners, &service, ready),
     }
     .map_err(failed)
+}
+
+/// Serves as a rung of the lab does, until the standard input ends. Where workers are the point it has two.
+fn climb(name: &str) -> Result<(), Announcement> {
+    const WORKERS: usize = 2;
+    let rung = rung(name).ok_or_else(|| failed("no such rung"))?;
+    (rung.available)().map_err(Announcement::Unavailable)?;
+    let (workers, sockets) = match rung.workers {
+        Workers::None => (1, 1),
+        Workers::Serve => (WORKERS, 1),
+        Workers::Accept => (WORKERS, WORKERS),
+    };
+    let (listeners, address) = lab::listen_on(LOOPBACK, sockets).map_err(failed)?;
+    let end = Arc::new(End::default());
+    let ending = Arc::clone(&end);
+    at_end_of_input(move || ending.begin())?;
+    announce(&Announcement::Listening(address));
+    let service = lab::services::Service::new(Kind::Http);
+    (rung.serve)(Setup { listeners, workers, service, end }).map_err(failed)
 }
 
 /// Listens, and says where: from here on connections wait until they are accepted.

@@ -4,6 +4,7 @@ use crate::server::availability::Availability;
 use crate::server::built;
 use crate::server::peer::Peer;
 use common::{CacheLevel, Tune};
+use lab::rungs::{RUNGS, Rung};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -127,6 +128,8 @@ pub enum Family {
     Ours(Backend),
     /// A constant from memory, nothing parsed: the ceiling of client, kernel and mechanism.
     Null(Mechanism),
+    /// A rung of the lab, which has one answer to everything.
+    Lab,
     /// Somebody else's.
     Peer,
 }
@@ -143,6 +146,8 @@ pub struct Constant {
 pub(crate) enum Runs {
     Backend(Backend, Settings),
     Constant(Mechanism),
+    /// A rung of the lab, by its name.
+    Rung(&'static str),
     #[cfg(feature = "hyper")]
     Hyper {
         sends_sidecars: bool,
@@ -175,6 +180,7 @@ impl Target {
         match self.runs {
             Runs::Backend(backend, _) => Family::Ours(backend),
             Runs::Constant(mechanism) => Family::Null(mechanism),
+            Runs::Rung(_) => Family::Lab,
             #[cfg(feature = "hyper")]
             Runs::Hyper { .. } => Family::Peer,
             Runs::Program(peer) if peer.is_ours() => Family::Ours(built::expected_model()),
@@ -194,7 +200,7 @@ impl Target {
             #[cfg(feature = "hyper")]
             Runs::Hyper { sends_sidecars } => sends_sidecars,
             Runs::Program(peer) => peer.sends_sidecars,
-            Runs::Backend(..) | Runs::Constant(_) => false,
+            Runs::Backend(..) | Runs::Constant(_) | Runs::Rung(_) => false,
         }
     }
 
@@ -240,12 +246,22 @@ impl Target {
                 Ok(()) => ours(),
                 Err(reason) => Availability::Unavailable { reason },
             },
+            Runs::Rung(name) => match rung(name).map(|rung| (rung.available)()) {
+                Some(Ok(())) => ours(),
+                Some(Err(reason)) => Availability::Unavailable { reason },
+                None => Availability::Unavailable { reason: format!("the lab has no rung {name}") },
+            },
             Runs::Backend(..) | Runs::Constant(_) => ours(),
             #[cfg(feature = "hyper")]
             Runs::Hyper { .. } => Availability::Found { version: crate::server::hyper::version() },
             Runs::Program(peer) => peer.find(),
         }
     }
+}
+
+/// The rung of the lab of that name.
+pub(crate) fn rung(name: &str) -> Option<&'static Rung> {
+    RUNGS.iter().find(|rung| rung.name == name)
 }
 
 impl fmt::Display for Target {

@@ -126,7 +126,7 @@ fn axis_name(axis: &Axis) -> String {
 /// Peers first, this project's plain servers last.
 pub(crate) fn drawing_order<'a>(results: &Results<'a>) -> Vec<&'a TargetRecord> {
     let rank = |target: &TargetRecord| match target.family {
-        Family::Peer => 0,
+        Family::Peer | Family::Lab => 0,
         Family::Null => 1,
         Family::Ours if results.is_variant(&target.id) => 2,
         Family::Ours => 3,

@@ -1,0 +1,93 @@
+//! Numbers and findings in words.
+
+use crate::claims::judge::{Finding, Number, Outcome};
+use crate::claims::quantity::Unit;
+use crate::report::wording;
+
+/// What joins a number to its unit: a space that doesn't break.
+const SPACE: char = '\u{a0}';
+
+/// A number with its interval: "31.2 ns [29.8, 32.6]".
+pub(crate) fn number(number: &Number) -> String {
+    let (scale, unit) = scale(number);
+    let write = |value: f64| digits(value / scale);
+    let bounds = number
+        .interval
+        .filter(|found| found.low < found.high)
+        .map_or_else(String::new, |found| format!(" [{}, {}]", write(found.low), write(found.high)));
+    format!("{}{unit}{bounds}", write(number.value))
+}
+
+/// What the number is divided by, and what its unit is called then.
+fn scale(number: &Number) -> (f64, String) {
+    let size = number.value.abs();
+    let named = |scale: f64, name: &str| (scale, format!("{SPACE}{name}"));
+    match number.unit {
+        Unit::Nanoseconds if size < 999.5 => named(1.0, "ns"),
+        Unit::Nanoseconds if size < 999_500.0 => named(1e3, "µs"),
+        Unit::Nanoseconds => named(1e6, "ms"),
+        Unit::Bytes if size < 1_023.5 => named(1.0, "B"),
+        Unit::Bytes if size < 1_048_064.0 => named(1_024.0, "KiB"),
+        Unit::Bytes => named(1_048_576.0, "MiB"),
+        Unit::Share => named(0.01, "%"),
+        Unit::Times => (1.0, "×".to_owned()),
+        Unit::PerSecond => named(1.0, "per second"),
+        Unit::Count => (1.0, String::new()),
+    }
+}
+
+/// Three significant digits, whole numbers as they are.
+fn digits(value: f64) -> String {
+    let sign = if value < 0.0 { "−" } else { "" };
+    let size = value.abs();
+    let text =
+        if (size - size.round()).abs() < 1e-9 { wording::thousands(size) } else { wording::factor(size) };
+    if size < 0.000_5 { "0".to_owned() } else { format!("{sign}{text}") }
+}
+
+/// A count: "10,000".
+pub(crate) fn count(value: f64) -> String {
+    digits(value)
+}
+
+/// What a claim's rules found, in one sentence. What is only told besides isn't in it.
+pub(crate) fn sentence(findings: &[Finding]) -> String {
+    let decides = |finding: &&Finding| finding.outcome != Outcome::Told;
+    let texts: Vec<&str> = findings.iter().filter(decides).map(|finding| finding.text.as_str()).collect();
+    let text = texts.join("; ");
+    let mut letters = text.chars();
+    let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+    // Names begin as they are written.
+    let begins_with_name = ["epoll", "io_uring", "select", "poll", "lab-", "uring", "blocking"];
+    if begins_with_name.iter().any(|name| text.starts_with(name)) {
+        return format!("{text}.");
+    }
+    format!("{first}{}.", letters.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::stats::Interval;
+
+    #[test]
+    fn numbers_have_their_units() {
+        let table = [
+            (Unit::Nanoseconds, 31.24, Some((29.81, 32.6)), "31.2\u{a0}ns [29.8, 32.6]"),
+            (Unit::Nanoseconds, -0.123, Some((-0.4, 0.15)), "−0.12\u{a0}ns [−0.40, 0.15]"),
+            (Unit::Nanoseconds, 1_250_000.0, None, "1.25\u{a0}ms"),
+            (Unit::Nanoseconds, 9_340.0, Some((9_100.0, 9_600.0)), "9.34\u{a0}µs [9.10, 9.60]"),
+            (Unit::Bytes, 28_672.0, None, "28\u{a0}KiB"),
+            (Unit::Share, 0.273, Some((0.27, 0.28)), "27.3\u{a0}% [27, 28]"),
+            (Unit::Times, 40.04, None, "40.0×"),
+            (Unit::Count, 10_000.0, None, "10,000"),
+            (Unit::Count, 2.0, Some((2.0, 2.0)), "2"),
+            (Unit::PerSecond, 121_204.3, None, "121,204\u{a0}per second"),
+            (Unit::Nanoseconds, 0.000_01, None, "0\u{a0}ns"),
+        ];
+        for (unit, value, interval, expected) in table {
+            let interval = interval.map(|(low, high)| Interval { low, high });
+            assert_eq!(number(&Number { value, interval, unit }), expected);
+        }
+    }
+}

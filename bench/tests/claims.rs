@@ -1,0 +1,146 @@
+//! Whole runs of `bench claims` as a program: what is said, what is kept, and what is refused.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as the tests themselves do")]
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The machine has few CPUs, and each run wants two.
+static MACHINE: Mutex<()> = Mutex::new(());
+
+fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
+    command
+        .arg("claims")
+        .args(arguments)
+        .env("TMPDIR", folder.path())
+        .env("TRIPTYCH_BENCH_CORPUS", folder.path().join("corpus"))
+        .env("TRIPTYCH_BENCH_RESULTS", folder.path().join("results"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// The lines about claims.
+fn lines(output: &Output) -> Vec<String> {
+    text(&output.stdout).lines().filter(|line| line.starts_with('C')).map(str::to_owned).collect()
+}
+
+fn result(folder: &TempDir) -> PathBuf {
+    let results = fs::read_dir(folder.path().join("results")).unwrap();
+    let folders: Vec<PathBuf> = results.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders[0].clone()
+}
+
+fn claims(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(folder.join("claims.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn what_is_shown_needs_no_run() {
+    let folder = folder();
+    let output = command(&folder, &["C3", "c16", "C17"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = lines(&output);
+    assert!(lines[0].starts_with("C3   holds "), "{lines:?}");
+    assert!(lines[1].starts_with("C16  holds "), "{lines:?}");
+    assert!(lines[2].starts_with("C17  can't be told here ") && lines[2].contains("one CPU"), "{lines:?}");
+    assert_eq!(lines.len(), 3);
+    assert!(!folder.path().join("results").exists(), "nothing was measured");
+}
+
+#[test]
+fn a_run_ends_with_a_verdict_for_each_claim() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = folder();
+    let options = ["C19", "C16", "C21", "--tier", "quick", "--rounds", "3", "--window-ms", "30"];
+    let output = command(&folder, &options).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let told = lines(&output);
+    let names: Vec<&str> = told.iter().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["C16", "C19", "C21"]);
+    let result = result(&folder);
+    let judged = claims(&result);
+    for (claim, line) in judged.iter().zip(&told) {
+        let verdict = claim["verdict"].as_str().unwrap();
+        assert!(["holds", "does-not-hold", "holds-under-a-condition", "cannot-be-told"].contains(&verdict));
+        assert!(line.contains(claim["sentence"].as_str().unwrap()), "{line}");
+        assert!(claim["findings"].as_array().is_some_and(|findings| !findings.is_empty()));
+    }
+    // CPU time of 30,000 requests a second is far from noise.
+    assert_eq!(judged[2]["number"]["unit"], "share");
+    let of = |name: &str| fs::read_to_string(result.join(name)).unwrap();
+    assert_eq!(of("claims.toml"), include_str!("../claims.toml"), "the rules as they were before the run");
+    assert!(of("scenes.json").contains("epoll_wait("), "what was shown is kept");
+    assert!(of("SUMMARY.md").contains("## What is claimed, and what this machine says"));
+    assert!(of("report.html").contains("class=\"scorecard\""));
+    assert!(of("trials.jsonl").lines().count() >= 9);
+    // Drawn anew, by the rules in the folder.
+    let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("report").arg(&result).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(claims(&result), judged);
+}
+
+#[test]
+fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = folder();
+    let options = ["C21", "--tier", "quick", "--rounds", "4", "--window-ms", "100"];
+    let run = command(&folder, &options).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    let trials = || {
+        let results = fs::read_dir(folder.path().join("results")).ok()?.next()?.ok()?;
+        fs::read_to_string(results.path().join("trials.jsonl")).ok()
+    };
+    while trials().is_none_or(|text| text.lines().count() < 2) {
+        assert!(Instant::now() < deadline, "it takes too long");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("error: interrupted; to go on: cargo run --release -p bench -- claims --resume "),
+        "{told}"
+    );
+    assert!(lines(&output)[0].starts_with("C21  can't be told here "), "{:?}", lines(&output));
+    let result = result(&folder);
+    assert_eq!(claims(&result).len(), 1);
+    let before = trials().unwrap().lines().count();
+    let output = command(&folder, &["--resume", result.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(trials().unwrap().lines().count() > before);
+    assert!(lines(&output)[0].starts_with("C21  "));
+}
+
+#[test]
+fn mistakes_are_one_line() {
+    let folder = folder();
+    let error = |arguments: &[&str]| {
+        let output = command(&folder, arguments).output().unwrap();
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, told) = error(&["C166"]);
+    assert_eq!((code, told.as_str()), (Some(1), "error: no claim \"C166\"; the nearest are C16, C1, C6\n"));
+    let (code, told) = error(&["--tier", "full"]);
+    assert!(code == Some(2) && told.contains("invalid value 'full'"), "{told}");
+    let (code, told) = error(&["--resume", folder.path().to_str().unwrap()]);
+    assert!(code == Some(1) && told.ends_with("asks about no claims\n"), "{told}");
+}
