@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use conformance::client::Client;
+use conformance::client::{Client, Heard};
 use conformance::load::{Download, join_all};
 use conformance::program::Running;
 use conformance::site::Sites;
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 16] = [
+        let tests: [(&str, Test); 18] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
             (
@@ -59,6 +59,8 @@ fn main() -> ExitCode {
             ("a_server_that_is_ended_is_replaced", a_server_that_is_ended_is_replaced),
             ("without_its_keeper_a_server_ends", without_its_keeper_a_server_ends),
             ("a_release_is_switched_under_load", a_release_is_switched_under_load),
+            ("a_switch_closes_idle_connections", a_switch_closes_idle_connections),
+            ("a_switch_after_an_upgrade_closes_idle_ones", a_switch_after_an_upgrade_closes_idle_ones),
             ("a_unix_socket_outlasts_an_upgrade", a_unix_socket_outlasts_an_upgrade),
             ("an_inherited_socket_outlasts_upgrades", an_inherited_socket_outlasts_upgrades),
             ("the_log_is_rotated_across_an_upgrade", the_log_is_rotated_across_an_upgrade),
@@ -537,6 +539,75 @@ fn a_release_is_switched_under_load() -> Outcome {
         return Err(format!("{answers} answers").into());
     }
     running.end()?;
+    DONE
+}
+
+/// A root that is a link, first to the site with files of all sizes.
+struct Switched {
+    _sites: Sites,
+    outer: tempfile::TempDir,
+    running: Running,
+    address: SocketAddr,
+}
+
+impl Switched {
+    fn serve() -> Result<Switched, Failed> {
+        let (sites, outer) = (Sites::build()?, tempfile::tempdir()?);
+        let current = outer.path().join("current");
+        std::os::unix::fs::symlink(sites.main(), &current)?;
+        let mut running = serve(Path::new(TRIPTYCH), &[], &current)?;
+        let address = running.addresses(1)?[0];
+        Ok(Switched { _sites: sites, outer, running, address })
+    }
+
+    /// Leads it elsewhere, and waits until that is served.
+    fn switch(&self) -> Result<(), Failed> {
+        let next = self.outer.path().join("two");
+        fs::create_dir(&next)?;
+        fs::write(next.join("digits.txt"), "two")?;
+        std::os::unix::fs::symlink("two", self.outer.path().join("next"))?;
+        fs::rename(self.outer.path().join("next"), self.outer.path().join("current"))?;
+        let served = || Some(Client::connect(self.address).ok()?.get("/digits.txt").ok()?.content);
+        deadline::within(PATIENCE, "the other release", || served().as_deref() == Some(b"two"))
+    }
+}
+
+/// An idle client must find that out in a second, in order, and not after half of `--grace` (30 s).
+fn expect_end(client: &mut Client, max: Duration) -> Result<(), Failed> {
+    match client.hear(Instant::now() + max)? {
+        Heard::End => Ok(()),
+        other => Err(format!("not closed: {other:?}").into()),
+    }
+}
+
+/// What they would be answered is of the old release. An answer under way is finished.
+fn a_switch_closes_idle_connections() -> Outcome {
+    deadline::in_one_of_three(|| {
+        let switched = Switched::serve()?;
+        let mut idle = Client::connect(switched.address)?;
+        idle.get("/digits.txt")?;
+        let mut download = Download::begin(switched.address)?;
+        switched.switch()?;
+        expect_end(&mut idle, Duration::from_secs(1))?;
+        download.finish()?;
+        switched.running.end()
+    })?;
+    DONE
+}
+
+/// The server before the upgrade keeps idle connections for half of `--grace`, but not for a root that is gone.
+fn a_switch_after_an_upgrade_closes_idle_ones() -> Outcome {
+    deadline::in_one_of_three(|| {
+        let switched = Switched::serve()?;
+        let mut idle = Client::connect(switched.address)?;
+        idle.get("/digits.txt")?;
+        let mut download = Download::begin(switched.address)?;
+        upgrade(&switched.running)?;
+        switched.switch()?;
+        expect_end(&mut idle, Duration::from_secs(2))?;
+        download.finish()?;
+        switched.running.end()
+    })?;
     DONE
 }
 

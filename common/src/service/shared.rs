@@ -123,6 +123,14 @@ impl Service {
         self.places.ring_all();
     }
 
+    /// Says whether the root's path leads elsewhere. Where another process serves that already, whichever worker keeps
+    /// idle connections here is woken, to close them.
+    pub(crate) fn set_outdated(&self, is_outdated: bool) {
+        if self.shutdown.set_outdated(is_outdated) {
+            self.places.ring_all();
+        }
+    }
+
     /// How long a part of the end may wait, at most `max`: half of what is left, so that others have their time, too.
     #[must_use]
     pub fn end_wait(&self, max: Duration) -> Duration {

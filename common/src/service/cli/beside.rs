@@ -167,7 +167,9 @@ pub(super) fn follow_root(
             let mounted = wait_for_mounts(mounts::list());
             match &on_moved {
                 Some(on_moved) => {
-                    if service.site.stay(mounted) {
+                    let has_moved = service.site.stay(mounted);
+                    service.set_outdated(has_moved);
+                    if has_moved {
                         on_moved();
                     }
                 }
