@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 18] = [
+        let tests: [(&str, Test); 19] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
             (
@@ -53,6 +53,7 @@ fn main() -> ExitCode {
             ("a_switch_that_fails_is_tried_again", a_switch_that_fails_is_tried_again),
             ("other_signals_have_their_meaning", other_signals_have_their_meaning),
             ("a_unix_socket_is_its_users", a_unix_socket_is_its_users),
+            ("a_user_may_be_a_number", a_user_may_be_a_number),
             ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
             ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
             ("a_server_that_is_killed_is_replaced", a_server_that_is_killed_is_replaced),
@@ -353,6 +354,23 @@ fn a_unix_socket_is_its_users() -> Outcome {
     }
     running.end()?;
     if path.exists() { Err("the socket is still there".into()) } else { DONE }
+}
+
+/// As in a container, where no file knows its name; the group has the same number then.
+fn a_user_may_be_a_number() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Completion::ignored_with("only root can become another user"));
+    }
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let mut running = serve(Path::new(TRIPTYCH), &["--user", "64321"], folder.path())?;
+    running.addresses(1)?;
+    let server = fs::metadata(format!("/proc/{}", running.server_id()?))?;
+    if (server.uid(), server.gid()) != (64321, 64321) {
+        return Err(format!("it serves as {}:{}", server.uid(), server.gid()).into());
+    }
+    running.end()?;
+    DONE
 }
 
 fn an_upgrade_that_fails_changes_nothing() -> Outcome {

@@ -129,6 +129,20 @@ impl Site {
         openat(CWD, &self.path, flags, Mode::empty()).is_ok_and(|root| !self.is_root(&root))
     }
 
+    /// Why the root's path leads nowhere, if it doesn't lead to a directory just now. This may wait for a disk.
+    pub(crate) fn lost(&self) -> Option<io::Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = openat(CWD, &self.path, flags, Mode::empty());
+        // These say nothing of the path.
+        let is_news = |errno: &Errno| !matches!(*errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM);
+        found.err().filter(is_news).map(io::Error::from)
+    }
+
+    /// Where the root was found.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn is_root(&self, directory: &OwnedFd) -> bool {
         let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
         match (identity(directory), identity(&self.root)) {
@@ -481,11 +495,16 @@ mod tests {
         let root = outer.path().join("root");
         fs::create_dir(&root).expect("made");
         let site = Site::open_root(&root, SiteOptions::default()).expect("opened");
-        assert!(site.moved().is_none(), "it is where it was");
+        assert!(site.moved().is_none() && site.lost().is_none(), "it is where it was");
         fs::rename(&root, outer.path().join("away")).expect("renamed");
         assert!(site.moved().is_none(), "there is nothing else");
+        assert_eq!(site.lost().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
+        fs::write(&root, "").expect("written");
+        assert_eq!(site.lost().map(|error| error.kind()), Some(io::ErrorKind::NotADirectory));
+        fs::remove_file(&root).expect("removed");
         fs::create_dir(&root).expect("made");
         let moved = site.moved().expect("another directory");
+        assert!(site.lost().is_none());
         assert!(moved.moved().is_none());
     }
 }

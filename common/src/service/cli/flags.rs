@@ -23,6 +23,7 @@ use crate::machine::record::LogFormat;
 use crate::service::cli::address::{Address, admin_address, port, socket_mode};
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::generate::Generate;
+use crate::service::cli::hints::{self, Detached};
 use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
@@ -32,7 +33,7 @@ use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::CacheLevel;
-use crate::site::root::{IndexName, SiteOptions, Symlinks};
+use crate::site::root::{IndexName, Site, SiteOptions, Symlinks};
 use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
 
@@ -90,6 +91,9 @@ pub struct Flags {
     /// The flag or variable that says where to listen; `None` if none does.
     #[arg(skip)]
     pub(super) listens_by: Option<&'static str>,
+    /// What is behind a flag without being its value.
+    #[arg(skip)]
+    pub(super) detached: Option<Detached>,
     /// Worker threads; else one for each core
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(env = "TRIPTYCH_WORKERS", allow_negative_numbers = true, help_heading = LIMITS)]
@@ -199,8 +203,8 @@ pub struct Flags {
     #[arg(long, value_enum, value_name = "MODE", default_value = "auto", env = "TRIPTYCH_SANDBOX")]
     #[arg(help_heading = CONTROL, hide_short_help = true)]
     sandbox: SandboxMode,
-    /// The user that serves; root alone can become another
-    #[arg(long, value_name = "NAME", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
+    /// The user that serves, by name or number; root alone can become another
+    #[arg(long, value_name = "USER", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
     user: Option<String>,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
@@ -397,10 +401,15 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
             let short = screen(command).try_get_matches_from([name, "-h"]);
             return Err(if is_long { error } else { short.err().unwrap_or(error) });
         }
+        Err(error) if error.kind() == ErrorKind::UnknownArgument => {
+            let detached = Detached::find(&command, &arguments).map(|detached| detached.line());
+            return Err(detached.map_or(error, |line| command.error(ErrorKind::UnknownArgument, line)));
+        }
         outcome => outcome?,
     };
     let mut flags = Flags::from_arg_matches(&matches)?;
-    if let Err(line) = flags.choose_address(&matches) {
+    flags.detached = Detached::find(&command, &arguments);
+    if let Err(line) = flags.choose_address(&matches).and_then(|()| flags.check_log_format(&matches)) {
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     let io = if has_choice { flags.io } else { models[0].io };
@@ -468,7 +477,20 @@ impl Flags {
             self.listen = vec![Address::of_port(port)];
         }
         self.listens_by = if port_counts { Some(port_setting) } else { listen.map(|_| listen_setting) };
-        Ok(())
+        // One by itself is what its bind says of it.
+        let several = self.listens_by.filter(|_| self.listen.len() > 1);
+        several.and_then(|setting| hints::overlap(setting, &self.endpoints())).map_or(Ok(()), Err)
+    }
+
+    /// Who says how lines are to look wants to have some.
+    fn check_log_format(&self, matches: &ArgMatches) -> Result<(), String> {
+        let source = matches.value_source("access_log_format");
+        if self.access_log.is_some() || source == Some(ValueSource::DefaultValue) {
+            return Ok(());
+        }
+        let setting =
+            setting(matches, "access_log_format", "--access-log-format", "TRIPTYCH_ACCESS_LOG_FORMAT");
+        Err(format!("{setting} needs --access-log[=PATH], which says where the lines go"))
     }
 
     /// What is to be bound.
@@ -522,6 +544,12 @@ impl Flags {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Opens the root, and reads the rules in it.
+    pub(super) fn open_site(&self) -> Result<Site, StartError> {
+        Site::open_root(&self.root, self.site())
+            .map_err(|error| Detached::explain(self.detached.as_ref(), &self.root, &error))
     }
 
     pub(super) fn site(&self) -> SiteOptions {
@@ -646,6 +674,10 @@ pub(super) mod tests {
             (&["--drain-delay", "-1s"], "can't be negative"),
             (&["--drain-delay", "5"], "write it like 500ms"),
             (&["--access-log-format", "xml"], "possible values: combined, json"),
+            (&["--access-log-format", "json"], "--access-log-format needs --access-log[=PATH]"),
+            (&["--access-log", "a.log", "site"], "a.log behind --access-log is taken for the directory"),
+            (&["-l", "127.0.0.1:1", "-l", "0.0.0.0:1"], "--listen: 127.0.0.1:1 and 0.0.0.0:1 overlap"),
+            (&["-l", "1,127.0.0.1:1"], "--listen has 127.0.0.1:1 twice"),
             (&["--trusted-proxies", "10.0.0.0/33"], "'10.0.0.0/33' for '--trusted-proxies"),
             (&["--trusted-proxies=::1,lb.example"], "write it like 10.0.0.0/8, 2001:db8::1 or unix"),
             (&["--trusted-proxies="], "write it like 10.0.0.0/8"),

@@ -1,6 +1,6 @@
 //! What is made of the flags' definition for shells and for man(1).
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
@@ -97,16 +97,13 @@ impl Generate {
         Ok(script)
     }
 
-    /// Writes it to standard output. A reader that has gone has had enough.
+    /// Writes it to standard output.
     ///
     /// # Errors
     /// Those of write(2).
     pub(super) fn write(self, name: &str, command: Command) -> io::Result<()> {
         let text = self.text(name, command)?;
         let mut output = io::stdout();
-        match output.write_all(&text).and_then(|()| output.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written,
-        }
+        output.write_all(&text).and_then(|()| output.flush())
     }
 }
