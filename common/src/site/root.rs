@@ -198,6 +198,11 @@ impl Site {
         self.rules.faults().iter().map(|fault| format!("{folder}/{fault}")).collect()
     }
 
+    /// How many rules are in force of `_headers` and `_redirects`.
+    pub(crate) fn rule_counts(&self) -> [usize; 2] {
+        self.rules.counts()
+    }
+
     /// The same site, after something was mounted or unmounted. This may wait for a disk.
     pub(crate) fn renewed(&self) -> Option<Site> {
         Site::open_root(&self.path, self.options.clone()).ok()

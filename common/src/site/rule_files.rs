@@ -166,6 +166,11 @@ impl SiteRules {
         &self.faults
     }
 
+    /// How many rules each of the files has, those of flags apart.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [self.headers.len() - self.of_flags.len(), self.redirects.len()]
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         !self.has_any

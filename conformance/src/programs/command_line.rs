@@ -19,6 +19,7 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("help", Nothing, help),
     ("generated", Nothing, generated),
     ("help_that_cannot_be_written", Nothing, help_that_cannot_be_written),
+    ("a_site_is_checked", Nothing, a_site_is_checked),
     ("a_value_without_its_equals_sign", Nothing, a_value_without_its_equals_sign),
     ("bad_usage", Nothing, bad_usage),
     ("bad_addresses", Nothing, bad_addresses),
@@ -177,6 +178,39 @@ fn help_that_cannot_be_written(ground: Ground<'_>) -> Outcome {
             return Err(format!("{flag}, unread: {unread:?}").into());
         }
     }
+    DONE
+}
+
+/// As before a deployment: while a server has the address, and without a trace.
+fn a_site_is_checked(ground: Ground<'_>) -> Outcome {
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let address = other.local_addr()?.to_string();
+    let folder = tempfile::tempdir()?;
+    let root = folder.path().to_str().ok_or("not UTF-8")?;
+    let log = format!("--access-log={root}/access.log");
+    let check = || run(ground, &["--check", "--listen", &address, &log, root]);
+    let name = ground.program;
+    std::fs::write(folder.path().join("_headers"), "/*\n  A: b\n")?;
+    let ended = check()?;
+    expect_code(&ended, 0)?;
+    let fine = format!("{name}: {root}: 1 rule in _headers, no rules in _redirects; nothing is wrong\n");
+    if ended.errors != fine || folder.path().join("access.log").exists() {
+        return Err(format!("{ended:?}").into());
+    }
+    std::fs::write(folder.path().join("_redirects"), "/a /b\n\nnonsense\n/c\n")?;
+    let ended = check()?;
+    expect_code(&ended, 1)?;
+    let lines: Vec<&str> = ended.errors.lines().collect();
+    let is_told = |line: &&str, number: u32| {
+        line.starts_with(&format!("{name}: error: {root}/_redirects: line {number}: "))
+    };
+    let counted = "2 faults in its rules; without those, 1 rule in _headers, 1 rule in _redirects";
+    let [first, second, sum] = lines[..] else { return Err(format!("{ended:?}").into()) };
+    if !is_told(&first, 3) || !is_told(&second, 4) || sum != format!("{name}: error: {root}: {counted}") {
+        return Err(format!("{ended:?}").into());
+    }
+    expect_refusal(&run(ground, &["--check", "/nowhere/at/all"])?, ground, "/nowhere/at/all")?;
+    expect_code(&run(ground, &["--check", "--workers", "0", root])?, 2)?;
     DONE
 }
 

@@ -263,6 +263,12 @@ pub struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS", help_heading = CONTROL)]
     pub(super) stats: Option<Duration>,
+    /// Check flags, rules and the root; serve nothing
+    ///
+    /// What is wrong with _headers and _redirects is said by file and line. Exit code 0 if nothing is, 1 if something is,
+    /// 2 for flags. Nothing is bound, opened for writing, or taken over.
+    #[arg(long, conflicts_with_all = ["check_health", "generate"], help_heading = CONTROL)]
+    pub(super) check: bool,
     /// Ask the admin listener of a running server: exit code 0 if it is healthy, else 1
     ///
     /// For supervisors that start a program to find out. It asks the address of --admin, or of its variable.
@@ -834,7 +840,11 @@ pub(super) mod tests {
             assert!(is_grouped || id == "root", "{id}");
             let variable = format!("TRIPTYCH_{}", id.to_uppercase());
             let own = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
-            assert_eq!(own, (!["check_health", "generate"].contains(&id)).then_some(variable), "{id}");
+            assert_eq!(
+                own,
+                (!["check", "check_health", "generate"].contains(&id)).then_some(variable),
+                "{id}"
+            );
         }
     }
 

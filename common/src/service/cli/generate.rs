@@ -32,7 +32,9 @@ It has served, and every answer was finished.
 .B 1
 It could not start, something has failed, or clients were cut off when
 .B \-\-grace
-was over.
+was over; or
+.B \-\-check
+has found something wrong.
 .TP
 .B 2
 A flag or a variable is wrong.

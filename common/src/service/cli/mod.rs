@@ -2,6 +2,7 @@
 
 mod address;
 mod beside;
+mod check;
 mod descriptors;
 mod door;
 mod flags;
@@ -216,12 +217,16 @@ impl Program<'_> {
     /// Does what is to be done instead of serving, if something is: the exit code.
     #[must_use]
     pub fn instead(&self, flags: &Flags) -> Option<ExitCode> {
-        let outcome = if flags.check_health {
+        let outcome = if flags.check {
+            check::check(flags)
+        } else if flags.check_health {
             health::check(flags.admin?)
         } else {
             printed(flags.generate?.write(self.name, command(self.name, self.models)))
         };
-        Some(outcome.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS))
+        let code = outcome.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS);
+        say::finish(say::FINISH_MAX);
+        Some(code)
     }
 
     /// Opens what a server needs from outside its root, for another process that serves. With it come names, to be held
