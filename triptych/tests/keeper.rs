@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use conformance::client::{Client, Heard};
+use conformance::exposition::Exposition;
 use conformance::load::{Download, join_all};
 use conformance::program::Running;
 use conformance::site::Sites;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 19] = [
+        let tests: [(&str, Test); 20] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
             (
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
             ("a_switch_after_an_upgrade_closes_idle_ones", a_switch_after_an_upgrade_closes_idle_ones),
             ("a_unix_socket_outlasts_an_upgrade", a_unix_socket_outlasts_an_upgrade),
             ("an_inherited_socket_outlasts_upgrades", an_inherited_socket_outlasts_upgrades),
+            ("what_the_keeper_does_is_counted", what_the_keeper_does_is_counted),
             ("the_log_is_rotated_across_an_upgrade", the_log_is_rotated_across_an_upgrade),
         ];
         trials.extend(tests.map(|(name, test)| Trial::ignorable_test(name, test)));
@@ -679,6 +681,97 @@ fn an_inherited_socket_outlasts_upgrades() -> Outcome {
         upgrade(&running)?;
     }
     Client::connect(address)?.get("/digits.txt")?;
+    running.end()?;
+    DONE
+}
+
+/// Waits until the admin listener has told these of the keeper: starts, restarts, upgrades, failed ones, switches, failed
+/// ones. Then the rest of the page.
+fn expect_counts(admin: SocketAddr, expected: [f64; 6]) -> Result<Exposition, Failed> {
+    const NAMES: [&str; 6] = [
+        "server_starts",
+        "server_restarts",
+        "upgrades",
+        "upgrades_failed",
+        "root_switches",
+        "root_switches_failed",
+    ];
+    let read = || -> Result<(Exposition, [f64; 6]), Failed> {
+        let response = Client::connect(admin)?.get("/metrics")?;
+        let page = Exposition::read(&String::from_utf8(response.content)?)?;
+        let mut told = [0.0; 6];
+        for (told, name) in told.iter_mut().zip(NAMES) {
+            *told = page.value(&format!("triptych_keeper_{name}_total"))?;
+        }
+        Ok((page, told))
+    };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (page, told) = read()?;
+        if told == expected {
+            return Ok(page);
+        }
+        if Instant::now() > until {
+            return Err(format!("{told:?}, not {expected:?}").into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whichever server answers, and whichever program the keeper is.
+fn what_the_keeper_does_is_counted() -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let (program, current) = (outer.path().join("triptych"), outer.path().join("current"));
+    fs::copy(TRIPTYCH, &program)?;
+    for name in ["one", "two"] {
+        fs::create_dir(outer.path().join(name))?;
+    }
+    std::os::unix::fs::symlink("one", &current)?;
+    let mut running = serve(&program, &["--admin", "127.0.0.1:0"], &current)?;
+    running.addresses(1)?;
+    let said = running.errors();
+    let admin = said.lines().find_map(|line| line.split_once(": admin on http://")?.1.strip_suffix('/'));
+    let admin: SocketAddr = admin.ok_or("no admin listener")?.parse()?;
+    let page = expect_counts(admin, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])?;
+    let version = format!("triptych_keeper_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    page.value(&version)?;
+    signal(running.server_id()?, Signal::KILL)?;
+    expect_counts(admin, [2.0, 1.0, 0.0, 0.0, 0.0, 0.0])?;
+    let put = |content: &[u8]| -> Result<(), Failed> {
+        let next = outer.path().join("next");
+        fs::write(&next, content)?;
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o755))?;
+        Ok(fs::rename(next, &program)?)
+    };
+    put(b"#!/bin/sh\nexit 3\n")?;
+    running.signal(Signal::USR2)?;
+    expect_counts(admin, [3.0, 1.0, 1.0, 1.0, 0.0, 0.0])?;
+    put(b"nonsense")?;
+    running.signal(Signal::USR2)?;
+    expect_counts(admin, [3.0, 1.0, 2.0, 2.0, 0.0, 0.0])?;
+    put(&fs::read(TRIPTYCH)?)?;
+    upgrade(&running)?;
+    let page = expect_counts(admin, [4.0, 1.0, 3.0, 2.0, 0.0, 0.0])?;
+    page.value(&version)?;
+    let info = |name: &str| -> Result<String, Failed> {
+        let directory = fs::canonicalize(outer.path())?.join(name);
+        let (root, directory) = (current.display(), directory.display());
+        Ok(format!("triptych_root_info{{root=\"{root}\",directory=\"{directory}\"}}"))
+    };
+    page.value(&info("one")?)?;
+    fs::write(outer.path().join("two/_redirects"), "nonsense\n/a\n")?;
+    std::os::unix::fs::symlink("two", outer.path().join("next"))?;
+    fs::rename(outer.path().join("next"), &current)?;
+    let is_served = || {
+        let page = expect_counts(admin, [5.0, 1.0, 3.0, 2.0, 1.0, 0.0]).ok();
+        let faults = page.as_ref().and_then(|page| page.value("triptych_rule_faults").ok());
+        faults == Some(2.0)
+            && info("two").is_ok_and(|info| page.is_some_and(|page| page.value(&info).is_ok()))
+    };
+    deadline::within(PATIENCE, "the other release to be told", || {
+        thread::sleep(Duration::from_millis(20));
+        is_served()
+    })?;
     running.end()?;
     DONE
 }

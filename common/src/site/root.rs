@@ -7,14 +7,15 @@
 //! What is mounted beneath the root is another volume (`site/volume.rs`). An open that mustn't wait stays in the root's
 //! own mount (`RESOLVE_NO_XDEV`), whose volume is known; any other tries that first, and then wherever the path leads.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlink};
 use rustix::io::Errno;
 
 use crate::http::conditional::EtagPolicy;
@@ -196,6 +197,18 @@ impl Site {
         }
         let folder = self.path.display();
         self.rules.faults().iter().map(|fault| format!("{folder}/{fault}")).collect()
+    }
+
+    /// How many faults are told of the files of the rules.
+    pub(crate) fn fault_count(&self) -> usize {
+        self.rules.faults().len()
+    }
+
+    /// Where the directory is that is served, as the kernel knows it by now (proc_pid_fd(5)), if the system tells.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        let link = format!("/proc/self/fd/{}", self.root.as_raw_fd());
+        let path = readlink(link, Vec::new()).ok()?;
+        Some(OsString::from_vec(path.into_bytes()).into())
     }
 
     /// How many rules are in force of `_headers` and `_redirects`.
