@@ -37,6 +37,7 @@ use signal_hook::iterator::Signals;
 
 use crate::channel::{Channel, Counts, Message};
 use crate::kept::CLOSE_MAX;
+use crate::pid_file::PidFile;
 use crate::user::{self, Identity};
 
 /// Says to a process of this program what it is to be. Its channel is its standard input.
@@ -97,6 +98,8 @@ pub(crate) struct Keeper<'a> {
     /// Where the program is, as it was called.
     path: PathBuf,
     identity: Option<Identity>,
+    /// Says to others which process this is, once a server serves.
+    pid_file: Option<PidFile>,
     outside: Outside,
     /// What other servers see while this one lives.
     names: Names,
@@ -128,6 +131,7 @@ impl<'a> Keeper<'a> {
     ) -> Result<Keeper<'a>, StartError> {
         let identity = flags.user().map(user::look_up).transpose()?;
         let path = program_path(&arguments)?;
+        let pid_file = flags.pid_file().map(PidFile::prepare).transpose()?;
         let (outside, names) = if takes_over {
             (Outside { bound: Vec::new(), log: None, admin: None }, Names::default())
         } else {
@@ -143,6 +147,7 @@ impl<'a> Keeper<'a> {
             arguments,
             path,
             identity,
+            pid_file,
             outside,
             names,
             servers: Vec::new(),
@@ -159,6 +164,7 @@ impl<'a> Keeper<'a> {
         };
         if takes_over {
             keeper.take_over()?;
+            keeper.publish_id();
         } else {
             keeper.start(Cause::Start).map_err(|error| cannot_start(&keeper.path, &error))?;
         }
@@ -340,11 +346,19 @@ impl<'a> Keeper<'a> {
         } else {
             self.accepts_at = Some(now + CLOSE_MAX + KILL_DELAY);
         }
-        self.has_served = true;
+        if !std::mem::replace(&mut self.has_served, true) {
+            self.publish_id();
+        }
         self.moves_interval = RESTART_MIN;
         notify(&[NotifyState::Ready]);
         if cause == Cause::Upgrade {
             self.become_new_program();
+        }
+    }
+
+    fn publish_id(&self) {
+        if let Some(Err(error)) = self.pid_file.as_ref().map(PidFile::publish) {
+            self.program.say(format_args!("error: {error}"));
         }
     }
 

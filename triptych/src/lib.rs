@@ -9,6 +9,7 @@
 mod channel;
 mod keeper;
 mod kept;
+mod pid_file;
 mod sandbox;
 mod user;
 

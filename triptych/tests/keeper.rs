@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 20] = [
+        let tests: [(&str, Test); 21] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
             (
@@ -56,6 +56,7 @@ fn main() -> ExitCode {
             ("a_unix_socket_is_its_users", a_unix_socket_is_its_users),
             ("a_user_may_be_a_number", a_user_may_be_a_number),
             ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
+            ("a_pid_file_is_there_while_it_serves", a_pid_file_is_there_while_it_serves),
             ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
             ("a_server_that_is_killed_is_replaced", a_server_that_is_killed_is_replaced),
             ("a_server_that_is_ended_is_replaced", a_server_that_is_ended_is_replaced),
@@ -426,6 +427,45 @@ fn an_upgrade_that_fails_changes_nothing() -> Outcome {
         return Err("the server is the old one".into());
     }
     running.end()?;
+    DONE
+}
+
+/// Whichever server there is, and whichever program the keeper is.
+fn a_pid_file_is_there_while_it_serves() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let (path, program) = (folder.path().join("a.pid"), folder.path().join("triptych"));
+    fs::copy(TRIPTYCH, &program)?;
+    let flag = format!("--pid-file={}", path.display());
+    let files = || -> Result<usize, Failed> { Ok(fs::read_dir(folder.path())?.count() - 1) };
+    let ended = serve(&program, &[&flag], &sites.main().join("nowhere"))?.wait(PATIENCE)?;
+    if ended.status.code() != Some(1) || files()? != 0 {
+        return Err(format!("{} files; {ended:?}", files()?).into());
+    }
+    // As a process leaves it that was killed.
+    fs::write(&path, "99999999\n")?;
+    let mut running = serve(&program, &[&flag], &sites.main())?;
+    running.addresses(1)?;
+    let is_right = || fs::read_to_string(&path).is_ok_and(|text| text == format!("{}\n", running.id()));
+    deadline::within(PATIENCE, "the file", is_right)?;
+    let server = running.server_id()?;
+    signal(server, Signal::KILL)?;
+    let is_replaced = || running.server_id().is_ok_and(|other| other != server && other != running.id());
+    deadline::within(PATIENCE, "another server", is_replaced)?;
+    deadline::within(PATIENCE, "it to serve", || running.errors().matches(": serving ").count() == 2)?;
+    upgrade(&running)?;
+    if !is_right() || files()? != 1 {
+        return Err(format!("{} files, {:?}", files()?, fs::read_to_string(&path)).into());
+    }
+    running.end()?;
+    if files()? != 0 {
+        return Err("something is left behind".into());
+    }
+    fs::write(&path, "important")?;
+    let refused = serve(&program, &[&flag], &sites.main())?.wait(PATIENCE)?;
+    let line = format!("triptych: error: pid file {}: something else is there than", path.display());
+    if refused.status.code() != Some(1) || !refused.errors.starts_with(&line) {
+        return Err(format!("{refused:?}").into());
+    }
     DONE
 }
 

@@ -206,6 +206,12 @@ pub struct Flags {
     /// The user that serves, by name or number; root alone can become another
     #[arg(long, value_name = "USER", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
     user: Option<String>,
+    /// A file that has the number of the process that takes signals, while it serves
+    ///
+    /// What an earlier one has left there is replaced; it is removed at the end.
+    #[arg(long, value_name = "PATH", env = "TRIPTYCH_PID_FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = CONTROL, hide_short_help = true)]
+    pid_file: Option<PathBuf>,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     #[arg(help_heading = COMPARING, hide_short_help = true)]
@@ -377,7 +383,7 @@ pub(super) fn command(name: &'static str, models: &[Model]) -> Command {
         .arg(version.action(ArgAction::Version).help_heading(CONTROL))
         .mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)))
         .mut_args(|flag| {
-            let is_of_triptych = ["io", "sandbox", "user"].contains(&flag.get_id().as_str());
+            let is_of_triptych = ["io", "sandbox", "user", "pid_file"].contains(&flag.get_id().as_str());
             if is_of_triptych { flag.hide(models.len() < 2) } else { flag }
         })
         .after_help(format!("Examples:\n{}", examples.replace("NAME", name)))
@@ -425,8 +431,8 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         let line = format!("{setting}={asked}: this is `{name}`; `triptych` has the choice");
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
-    if !has_choice && (flags.user.is_some() || flags.sandbox != SandboxMode::Auto) {
-        let line = format!("--user, --sandbox: this is `{name}`; `triptych` has them");
+    if !has_choice && flags.needs_keeper() {
+        let line = format!("--user, --sandbox, --pid-file: this is `{name}`; `triptych` has them");
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.io() != io) {
@@ -544,6 +550,17 @@ impl Flags {
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// The file for the keeper's process id, if there is to be one.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
+    }
+
+    /// Whether something is asked for that only a process with a keeper has.
+    fn needs_keeper(&self) -> bool {
+        self.user.is_some() || self.pid_file.is_some() || self.sandbox != SandboxMode::Auto
     }
 
     /// The directory to serve.
@@ -743,6 +760,7 @@ pub(super) mod tests {
             (&all[2..], ["", "--tune", "unbatched"], "`uring` alone"),
             (&all[1..2], ["", "--sandbox", "off"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--user", "nobody"], "this is `x`; `triptych` has them"),
+            (&all[1..2], ["", "--pid-file", "a"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--io", "uring"], "--io=uring: this is `x`; `triptych` has the choice"),
             (&all[..], ["", "--tune", "unbatched"], "`uring` alone; choose --io=uring"),
             (
