@@ -50,8 +50,10 @@ pub(super) fn speak_as(name: &'static str) {
     let _already = NAME.set(name);
 }
 
-/// A line as it is written.
+/// A line as it is written. Names of files, and what a panic says, may have anything in them: it stays one line, and
+/// steers no terminal.
 fn named(name: Option<&str>, line: fmt::Arguments<'_>) -> String {
+    let line = line.to_string().replace(char::is_control, " ");
     match name {
         Some(name) => format!("{name}: {line}\n"),
         // Nobody has said who this is: not a program, but its parts in a test.
@@ -212,6 +214,7 @@ mod tests {
     fn every_line_begins_with_the_name() {
         assert_eq!(named(Some("triptych"), format_args!("serving {}", 1)), "triptych: serving 1\n");
         assert_eq!(named(None, format_args!("a")), "a\n");
+        assert_eq!(named(Some("x"), format_args!("a\nb\u{1b}[2Jc")), "x: a b [2Jc\n");
     }
 
     #[test]

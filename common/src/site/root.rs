@@ -7,15 +7,15 @@
 //! What is mounted beneath the root is another volume (`site/volume.rs`). An open that mustn't wait stays in the root's
 //! own mount (`RESOLVE_NO_XDEV`), whose volume is known; any other tries that first, and then wherever the path leads.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::CStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlink};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
 
 use crate::http::conditional::EtagPolicy;
@@ -23,7 +23,8 @@ use crate::http::cors::Cors;
 use crate::http::mime::MediaTypes;
 use crate::site::addresses::Address;
 pub use crate::site::addresses::IndexName;
-use crate::site::file::{Metadata, OpenFile};
+use crate::site::fault_log::FaultLog;
+use crate::site::file::{Metadata, OpenFile, place_of};
 use crate::site::mounts::{MountId, Mounts};
 use crate::site::rule_files::{FileRules, SiteRules};
 use crate::site::rules::HeaderRules;
@@ -67,6 +68,8 @@ pub struct SiteOptions {
     pub fields: Arc<HeaderRules>,
     /// Who else may read answers that are no files; what files say is among the fields.
     pub cors: Option<Cors>,
+    /// Where faults of files and rules are said, if somebody is to be told.
+    pub fault_log: Option<Arc<FaultLog>>,
 }
 
 /// A directory that is served.
@@ -206,14 +209,26 @@ impl Site {
 
     /// Where the directory is that is served, as the kernel knows it by now (proc_pid_fd(5)), if the system tells.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        let link = format!("/proc/self/fd/{}", self.root.as_raw_fd());
-        let path = readlink(link, Vec::new()).ok()?;
-        Some(OsString::from_vec(path.into_bytes()).into())
+        place_of(self.root())
     }
 
     /// How many rules are in force of `_headers` and `_redirects`.
     pub(crate) fn rule_counts(&self) -> [usize; 2] {
         self.rules.counts()
+    }
+
+    /// That the rules have more to say of some path than an answer may hold, if that has come up and wasn't told yet.
+    pub(crate) fn take_overfull(&self) -> Option<String> {
+        self.rules.take_overfull().map(|line| format!("{}/{line}", self.path.display()))
+    }
+
+    /// Says a fault of the file at this path, if somebody is to be told.
+    #[cold]
+    pub(crate) fn tell_fault(&self, now: Instant, path: &[u8], fault: fmt::Arguments<'_>) {
+        if let Some(log) = &self.options.fault_log {
+            let (folder, path) = (self.path.display(), String::from_utf8_lossy(path));
+            log.tell(now, format_args!("{folder}/{path}: {fault}"));
+        }
     }
 
     /// The same site, after something was mounted or unmounted. This may wait for a disk.
@@ -393,7 +408,7 @@ mod tests {
     use rustix::io::{FdFlags, fcntl_getfd};
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     fn site(symlinks: Symlinks) -> (tempfile::TempDir, Site) {
         let root = tempfile::tempdir().expect("a directory");

@@ -141,10 +141,14 @@ fn begin_end(service: &Arc<Service>) {
     ));
 }
 
-/// Says what is wrong with the site's rules.
+/// Says what is wrong with the site's rules, and of faults of files what wasn't said.
 pub(super) fn tell_faults(service: &Service) {
-    for fault in service.site.take_faults() {
+    let (site, _) = service.site.get();
+    for fault in service.site.take_faults().into_iter().chain(site.take_overfull()) {
         say(format_args!("{fault}"));
+    }
+    if let Some(log) = &site.options().fault_log {
+        log.flush(Instant::now());
     }
 }
 

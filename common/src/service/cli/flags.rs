@@ -28,11 +28,13 @@ use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::log::AccessLog;
+use crate::service::say::say;
 use crate::service::shutdown::END_MIN;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::CacheLevel;
+use crate::site::fault_log::FaultLog;
 use crate::site::root::{IndexName, Site, SiteOptions, Symlinks};
 use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
@@ -571,7 +573,9 @@ impl Flags {
 
     /// Opens the root, and reads the rules in it.
     pub(super) fn open_site(&self) -> Result<Site, StartError> {
-        Site::open_root(&self.root, self.site())
+        let fault_log = FaultLog::new(|fault| say(format_args!("{fault}")));
+        let options = SiteOptions { fault_log: Some(Arc::new(fault_log)), ..self.site() };
+        Site::open_root(&self.root, options)
             .map_err(|error| Detached::explain(self.detached.as_ref(), &self.root, &error))
     }
 
@@ -591,6 +595,7 @@ impl Flags {
             // What can't be read was refused with the other flags.
             fields: Arc::new(self.fields().unwrap_or_default()),
             cors,
+            fault_log: None,
         }
     }
 
