@@ -10,12 +10,14 @@ pub(crate) mod bound;
 pub(crate) mod chapter;
 pub mod command;
 pub(crate) mod evidence;
+pub(crate) mod field;
 pub(crate) mod judge;
 pub(crate) mod nearest;
 pub(crate) mod quantity;
 pub(crate) mod rule;
 pub(crate) mod verdict;
 pub(crate) mod wording;
+pub(crate) mod wrk;
 
 #[cfg(test)]
 mod tests;

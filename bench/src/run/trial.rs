@@ -10,6 +10,7 @@ use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, Thread};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::{SPIN_OFF_MAX, spin};
+use crate::machine::threads;
 use crate::record::Capacities;
 use crate::record::trial::{
     CallsRecord, CellId, ClassFigures, CostRecord, Latency, Limiter, MemoryFigures, Pass, Trial,
@@ -27,6 +28,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +49,8 @@ const LOOKED_AT_ONE_IN: usize = 50;
 const VISITS: usize = 3;
 /// So many others begin meanwhile.
 const APART: usize = 16;
+/// What `Trial::unmeasured` calls the cost of names that the kernel should have forgotten, and hasn't.
+pub(crate) const FORGOTTEN_NAMES: &str = "forgotten_names";
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
@@ -69,11 +73,17 @@ pub(crate) struct Setting<'a> {
 
 /// Runs one trial of `target`.
 pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
+    if target.has_a_thread_per_connection()
+        && let Some(shortage) = threads::shortage(setting.all_connections())
+    {
+        return Err(Failure::new(format!("{target}: {shortage}")));
+    }
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let spun = spin(setting.placement.server).ok();
     for files in setting.cold() {
         setting.corpus.evict(files)?;
     }
+    let names = if setting.scenario.forgotten_names { forget_names() } else { Ok(()) };
     let counting = match pass {
         Pass::Timing => Counting::Cost,
         Pass::Counting => Counting::Calls,
@@ -87,13 +97,23 @@ pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Tri
     let measured = measure(setting, target, pass, &server);
     let stopped = server.stop();
     // If the server died in mid-load, its end says more than the reset that the client saw.
-    let measured = match (measured, stopped) {
+    let mut measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
         (Err(error), Ok(())) => return Err(Failure::new(format!("{target}: {error}"))),
         (Ok(_), Err(end)) => return Err(end),
         (Err(error), Err(end)) => return Err(Failure::new(format!("{end} ({error})"))),
     };
+    measured.unmeasured.extend(names.err().map(|reason| (FORGOTTEN_NAMES.to_owned(), reason)));
     Ok(measured.into_trial(setting, target, pass, place, started, spun))
+}
+
+/// Takes the names of files that nobody has open out of the kernel's caches, as if they hadn't been asked for since it
+/// started: the machine's, not only those of the corpus, since Linux forgets all or none (drop_caches, proc_sys_vm(5)).
+fn forget_names() -> std::result::Result<(), String> {
+    const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+    fs::write(DROP_CACHES, "2").map_err(|error| {
+        format!("the names of files stay in the kernel's caches: write {DROP_CACHES}: {error}")
+    })
 }
 
 struct Measured {
@@ -368,6 +388,10 @@ impl Measured {
 }
 
 impl Setting<'_> {
+    fn all_connections(&self) -> usize {
+        self.scenario.classes.iter().map(|class| whole(class.connections.at(self.value))).sum()
+    }
+
     fn connections(&self, name: &str) -> usize {
         let class = self.scenario.classes.iter().find(|class| class.name == name);
         class.map_or(0, |class| whole(class.connections.at(self.value)))
