@@ -66,15 +66,17 @@ pub(crate) fn html(results: &Results<'_>, gallery: &Gallery) -> String {
     if results.claims.is_empty() {
         return String::new();
     }
+    // On a phone the rows become blocks; the roles keep them a table.
     let mut page = format!(
         "<h2 id=\"claims\">What is claimed, and what this machine says</h2>\n<p>{}</p>\n\
-         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"the claims\"><table class=\"scorecard\">\n\
-         <thead><tr><th>claim</th><th scope=\"col\">verdict</th><th scope=\"col\">by</th>\
-         <th scope=\"col\">picture</th><th scope=\"col\">what was found</th></tr></thead>\n<tbody>\n",
+         <table class=\"scorecard\" role=\"table\" aria-labelledby=\"claims\">\n\
+         <thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">claim</th>\
+         <th role=\"columnheader\" scope=\"col\">verdict</th><th role=\"columnheader\" scope=\"col\">by</th>\
+         <th role=\"columnheader\" scope=\"col\">what was found</th></tr></thead>\n<tbody role=\"rowgroup\">\n",
         escape(&summary(&results.claims))
     );
     results.claims.iter().for_each(|claim| page.push_str(&row(claim, gallery)));
-    page.push_str("</tbody></table></div>\n");
+    page.push_str("</tbody></table>\n");
     results.claims.iter().filter_map(Matrix::of).for_each(|matrix| page.push_str(&matrix.html()));
     page
 }
@@ -190,18 +192,31 @@ fn row(claim: &Judged, gallery: &Gallery) -> String {
         None => escape(&claim.figure),
     };
     format!(
-        "<tr class=\"{}\"><th scope=\"row\"><details><summary>{}</summary>{}</details></th><td>{}</td><td>{figure}</td>\
-         <td>{}</td><td><details><summary>{}</summary>Expected: {}<br>Refuted by: {}{}</details></td></tr>\n",
+        "<tr class=\"{}\" role=\"row\"><th role=\"rowheader\" scope=\"row\"><strong>{}</strong> {}</th>\
+         <td role=\"cell\">{}</td><td role=\"cell\">{figure}{}</td><td role=\"cell\"><details><summary>{}</summary>\
+         Expected: {}<br>Refuted by: {}{}</details></td></tr>\n",
         class(claim.verdict),
         escape(&claim.id),
-        escape(&claim.says),
+        code(&claim.says),
         claim.verdict,
         finding.map(picture).unwrap_or_default(),
-        escape(&claim.sentence),
-        escape(&claim.hypothesis),
-        escape(&claim.refuted),
+        code(&claim.sentence),
+        code(&claim.hypothesis),
+        code(&claim.refuted),
         besides(claim)
     )
+}
+
+/// Text as it is written in the book, where code stands between backticks.
+fn code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts
+        .map(
+            |(index, part)| {
+                if index % 2 == 0 { escape(part) } else { format!("<code>{}</code>", escape(part)) }
+            },
+        )
+        .collect()
 }
 
 /// What was told besides, a line each; what stands in a matrix by a link to it.
@@ -348,6 +363,12 @@ mod tests {
     }
 
     #[test]
+    fn code_is_set_as_code() {
+        assert_eq!(code("`a < b` isn't `c`"), "<code>a &lt; b</code> isn&#39;t <code>c</code>");
+        assert_eq!(code("no code"), "no code");
+    }
+
+    #[test]
     fn advice_is_a_matrix() {
         let record = record();
         let mut results = Results::of(&record, &[]);
@@ -389,6 +410,9 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with("| **C")).count(), 2);
         let page = html(&results, &chart::draw(&results));
         assert_eq!(page.matches("<tr class=").count(), 2, "{page}");
-        assert!(page.contains("<tr class=\"holds\">") && page.contains("Refuted by: "), "{page}");
+        assert!(
+            page.contains("<tr class=\"holds\" role=\"row\">") && page.contains("Refuted by: "),
+            "{page}"
+        );
     }
 }
