@@ -362,7 +362,9 @@ fn tell_cut(context: &Context, file: &SharedFile) {
     let place = place.display();
     log.tell(
         context.now(),
-        format_args!("{place}: an answer was cut short: the file has shrunk meanwhile, or can't be read"),
+        format_args!(
+            "{place}: an answer was cut short: the file is shorter than its size was, or can't be read"
+        ),
     );
 }
 

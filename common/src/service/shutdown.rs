@@ -65,7 +65,7 @@ impl Shutdown {
     /// Starts the drain because another process has taken over, on the same sockets. Nobody waits for this one to end, so
     /// answers take the time that they take, until a [`drain`](Self::drain) is asked for. And idle connections stay open for
     /// half of the grace period: a client that is about to send a request finds the connection open, and is told with the
-    /// answer to open another one. Unless that answer would be [outdated](Self::set_outdated): then they are closed as
+    /// answer to open another one. Unless that answer would be outdated, because the root has moved: then they are closed as
     /// soon as in any drain.
     pub fn hand_over(&self) {
         let _already = self.handed_over.set(());

@@ -59,7 +59,7 @@ fn a_file_that_may_not_be_read(ground: Ground<'_>) -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("a\n b.txt");
     fs::write(&file, "secret")?;
-    fs::set_permissions(&file, fs::Permissions::from_mode(0))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000))?;
     let Some(mut running) = serve_without_privilege(ground, folder.path())? else {
         return Ok(Completion::ignored_with("needs the right to be less privileged"));
     };
@@ -103,7 +103,7 @@ fn a_file_that_shrinks(ground: Ground<'_>) -> Outcome {
     File::options().write(true).open(&path)?.set_len(1 << 16)?;
     download.expect_cut()?;
     let line = format!(
-        "{}: {}: an answer was cut short: the file has shrunk meanwhile, or can't be read",
+        "{}: {}: an answer was cut short: the file is shorter than its size was, or can't be read",
         ground.program,
         path.display()
     );
