@@ -83,20 +83,32 @@ impl Client {
 
     /// Sends until nothing has left for a while; how many bytes have.
     pub(crate) fn send_until_blocked(&mut self, bytes_max: usize) -> Result<usize, Failed> {
-        const BLOCKED: Duration = Duration::from_millis(700);
-        self.0.set_write_timeout(Some(BLOCKED))?;
         let mut sent = 0;
         while sent < bytes_max {
-            match self.0.write(&pattern(sent, 1 << 16)) {
-                Ok(count) => sent += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.0.set_write_timeout(Some(PATIENCE))?;
-                    return Ok(sent);
-                }
-                Err(error) => return Err(error.into()),
+            let part = pattern(sent, 1 << 16);
+            let fits = self.send_what_fits(&part)?;
+            sent += fits;
+            if fits < part.len() {
+                return Ok(sent);
             }
         }
         Err(format!("{sent} bytes were taken from a client that doesn't read").into())
+    }
+
+    /// Sends these bytes, or as many as leave until nothing has left for a while; how many.
+    pub(crate) fn send_what_fits(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const BLOCKED: Duration = Duration::from_millis(700);
+        self.0.set_write_timeout(Some(BLOCKED))?;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.0.write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.0.set_write_timeout(Some(PATIENCE))?;
+        Ok(sent)
     }
 }
 

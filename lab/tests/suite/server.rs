@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use lab::rungs::Rung;
 use libtest_mimic::Failed;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use crate::client::{Client, PATIENCE};
 
@@ -96,9 +96,14 @@ impl Server {
 
     /// Stops the server, does something, and lets it go on: it finds the results of all that at once.
     pub(crate) fn while_stopped<T>(&self, what: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-        kill_process(self.pid()?, Signal::STOP)?;
+        let pid = self.pid()?;
+        kill_process(pid, Signal::STOP)?;
+        // All its threads: until then one may still be told of the first of those results alone.
+        let stopped =
+            || waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOHANG).ok().flatten();
+        within(PATIENCE, "the server to stop", stopped)?;
         let outcome = what();
-        kill_process(self.pid()?, Signal::CONT)?;
+        kill_process(pid, Signal::CONT)?;
         outcome
     }
 
