@@ -4,21 +4,29 @@
 //!     cargo run --release -p bench --example rules
 
 use bench::analysis::simulation::{self, REPORTS};
+use std::error::Error;
+use std::fs;
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cases = simulation::cases();
-    let reports = std::env::args().nth(1).and_then(|count| count.parse().ok());
-    let tallies = simulation::run(&cases, reports.unwrap_or(REPORTS));
-    print!("{}", simulation::long_table(&cases, &tallies));
-    if reports.is_some() {
-        return ExitCode::SUCCESS;
-    }
-    let written = simulation::methodology(&simulation::table(&cases, &tallies)).and_then(|(path, _, new)| {
-        std::fs::write(path, new).map_err(bench::failure::Failure::context("write METHODOLOGY.md"))
-    });
-    match written {
+    match rules() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => bench::cli::fail(&failure),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn rules() -> Result<(), Box<dyn Error>> {
+    let asked = std::env::args().nth(1).map(|count| count.parse()).transpose()?;
+    let cases = simulation::cases();
+    let tallies = simulation::run(&cases, asked.unwrap_or(REPORTS));
+    std::io::stdout().write_all(simulation::long_table(&cases, &tallies).as_bytes())?;
+    if asked.is_none() {
+        let (path, _, new) = simulation::methodology(&simulation::table(&cases, &tallies))?;
+        fs::write(path, new)?;
+    }
+    Ok(())
 }

@@ -173,7 +173,7 @@ impl Case {
 
     /// Logarithms of a row per server.
     fn trials(self, random: &mut Random, rounds: usize, differ: bool) -> Vec<Vec<Option<f64>>> {
-        let mut rows = vec![vec![None; rounds]; ROWS];
+        let mut rows: Vec<Vec<Option<f64>>> = vec![Vec::new(); ROWS];
         let mut order: Vec<usize> = (0..ROWS).collect();
         let mut wandering = random.normal();
         for round in 0..rounds {
@@ -192,7 +192,7 @@ impl Case {
                     }
                     Noise::Uneven => random.normal() * [1.0, 0.5, 2.0][row.saturating_sub(TWIN) % 3],
                 };
-                rows[*row][round] = Some(truth + self.deviation * (common + noise));
+                rows[*row].push(Some(truth + self.deviation * (common + noise)));
             }
         }
         rows
