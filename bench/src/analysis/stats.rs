@@ -1,8 +1,7 @@
 //! Estimates and their intervals.
 //!
 //! A **value** of a server is the median over the rounds; a **ratio** of two servers is the geometric mean of the ratios
-//! within each round, because what disturbs a round disturbs both ([`grid`](crate::analysis::grid) knows more than one
-//! pair). Intervals are Student's, two-sided, 95 %, of logarithms: what varies by factors is nearly normal there, and no
+//! within each round, because what disturbs a round disturbs both (`grid` knows more than one pair). Intervals are Student's, two-sided, 95 %, of logarithms: what varies by factors is nearly normal there, and no
 //! interval reaches below zero. A bootstrap would promise more than a dozen rounds can keep: its 95 % intervals contain
 //! the truth in 89 to 92 of 100 cases.
 
