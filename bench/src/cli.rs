@@ -6,7 +6,7 @@ use crate::claims::command::ClaimsOptions;
 use crate::failure::{Failure, Result};
 use crate::load_cli::{self, LoadArguments};
 use crate::machine::doctor::{self, Weight};
-use crate::report::{self, readme};
+use crate::report::{self, changes, readme};
 use crate::run::options::{Options, repository};
 use crate::run::plan::Plan;
 use crate::run::scenario::{self, Scenario};
@@ -15,7 +15,7 @@ use crate::selftest;
 use crate::server::catalogue;
 use clap::{Parser, Subcommand};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Compares file servers, and tells the truth about how.
@@ -51,6 +51,9 @@ enum Command {
         before: PathBuf,
         /// The run after
         after: PathBuf,
+        /// Tells also what stays within noise, and what couldn't be compared
+        #[arg(long)]
+        verbose: bool,
     },
     /// Puts a run's table and picture into README.md, between its markers
     Readme(ReadmeArguments),
@@ -86,7 +89,7 @@ pub fn main() -> ExitCode {
         Command::Report { folder } => {
             report::redraw(&folder).and_then(|report| say(&format!("{}\n{}\n", report.table, report.closing)))
         }
-        Command::Compare { before, after } => compare_runs(&before, &after),
+        Command::Compare { before, after, verbose } => compare_runs(&before, &after, verbose),
         Command::Readme(arguments) => splice(&arguments),
     };
     done.unwrap_or_else(|failure| fail(&failure))
@@ -153,9 +156,9 @@ fn examine(arguments: &DoctorArguments) -> Result<ExitCode> {
     })
 }
 
-fn compare_runs(before: &std::path::Path, after: &std::path::Path) -> Result<ExitCode> {
+fn compare_runs(before: &Path, after: &Path, verbose: bool) -> Result<ExitCode> {
     let comparison = compare::run(before, after)?;
-    say(&comparison.to_string())?;
+    say(&changes::text(&comparison, verbose))?;
     Ok(if comparison.regressions().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

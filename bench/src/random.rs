@@ -1,4 +1,4 @@
-//! Seeded randomness: the corpus, the order within a round, the resamples of the bootstrap.
+//! Seeded randomness: the corpus, the order within a round, synthetic runs.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014): tiny, well mixed, and the same on every machine and in every
 /// version, so that a seed in a result means what it meant.
@@ -37,6 +37,12 @@ impl Random {
         (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// A number of the standard normal distribution (Box and Muller, 1958).
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.fraction()).ln()).sqrt();
+        radius * (std::f64::consts::TAU * self.fraction()).cos()
+    }
+
     pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
             chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
@@ -73,6 +79,17 @@ mod tests {
             firsts[items[0]] += 1;
         }
         assert!(firsts.iter().all(|count| (9_700..10_300).contains(count)), "{firsts:?}");
+    }
+
+    #[test]
+    fn normal_numbers_are_normal() {
+        let mut random = Random::new(3);
+        let drawn: Vec<f64> = (0..100_000).map(|_| random.normal()).collect();
+        let share = |limit: f64| drawn.iter().filter(|value| value.abs() < limit).count() as f64 / 1e5;
+        for (limit, expected) in [(0.674_5, 0.5), (1.0, 0.682_7), (1.96, 0.95), (3.0, 0.997_3)] {
+            assert!((share(limit) - expected).abs() < 0.005, "{limit}: {}", share(limit));
+        }
+        assert!(drawn.iter().sum::<f64>().abs() / 1e5 < 0.01);
     }
 
     #[test]

@@ -104,6 +104,15 @@ fn read(folder: &Path) -> (Record, Vec<Trial>) {
     (read_record(folder).unwrap(), read_trials(folder).unwrap())
 }
 
+/// Whether a scenario has its picture, or the summary says that its numbers are too noisy for one: of two rounds on a busy
+/// machine, they are.
+fn is_drawn_or_noisy(folder: &Path, scenario: &str, question: &str) -> bool {
+    let summary = fs::read_to_string(folder.join("SUMMARY.md")).unwrap();
+    let is_drawn = fs::metadata(folder.join(format!("{scenario}.svg"))).is_ok();
+    let mut missing = summary.lines().filter(|line| line.starts_with(&format!("- Not drawn: {question}: ")));
+    is_drawn != missing.any(|line| line.ends_with(" is too noisy here."))
+}
+
 /// Short, and with nothing but what is always there.
 const SHORT: [&str; 8] = [
     "run",
@@ -239,7 +248,14 @@ fn the_site_is_asked_for_as_browsers_do() {
     assert!((0.2..0.47).contains(&share), "one time in three, not {share}");
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(page.contains("on the wire per answer: "), "bytes are told beside the cost");
-    assert!(fs::metadata(folder.join("site.svg")).is_ok(), "and drawn");
+    assert!(
+        is_drawn_or_noisy(
+            &folder,
+            "site",
+            "What does a visit to a site cost, and how much goes over the wire?"
+        ),
+        "and drawn"
+    );
 }
 
 #[test]
@@ -300,7 +316,11 @@ fn new_files_are_compressed_while_others_are_asked_for() {
     {
         assert!(summary.contains(said), "{summary}");
     }
-    assert!(fs::metadata(folder.join("compress-cold.svg")).is_ok());
+    assert!(is_drawn_or_noisy(
+        &folder,
+        "compress-cold",
+        "Do cached pages notice that new files on a slow disk are compressed?"
+    ));
 }
 
 #[test]
@@ -321,7 +341,8 @@ fn relative_rates_relate_to_what_was_seen_before_the_scenario() {
         let expected = match trial.cell.scenario.as_str() {
             "common-rate" => slowest * 0.7,
             // A second at half of it, two at 150 %, three at half.
-            "overload" => overload[&trial.target] * 5.0 / 6.0,
+            // The twin is offered what its original is.
+            "overload" => overload[trial.target.trim_end_matches("-twin")] * 5.0 / 6.0,
             _ => continue,
         };
         let offered = trial.classes[0].offered_per_second.unwrap();

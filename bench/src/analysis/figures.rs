@@ -1,6 +1,7 @@
 //! What one target did in one cell.
 
 use crate::analysis::measure::{Measure, latency};
+use crate::analysis::reading::Reading;
 use crate::analysis::stats::{Estimate, median, median_estimate};
 use crate::load::coding::Coding;
 use crate::load::introduction::{Introduction, VISITS_MAX};
@@ -18,8 +19,8 @@ pub(crate) struct Figures {
     pub(crate) trials: usize,
     pub(crate) voids: usize,
     /// Medians over the trials. A measure that any trial lacks is missing: the trials without a quantile are
-    /// those with few answers, and leaving them out would flatter the server.
-    pub(crate) estimates: BTreeMap<Measure, Estimate>,
+    /// those with few answers, and leaving them out would flatter the server. [`Figures::reading`] says what may be told.
+    estimates: BTreeMap<Measure, Estimate>,
     /// The classes of connections, in the scenario's order.
     pub(crate) classes: Vec<ClassSummary>,
     pub(crate) user_ns: Option<f64>,
@@ -147,8 +148,14 @@ impl Figures {
         })
     }
 
-    pub(crate) fn estimate(&self, measure: Measure) -> Option<&Estimate> {
-        self.estimates.get(&measure)
+    /// What may be told of a measure.
+    pub(crate) fn reading(&self, measure: Measure) -> Reading {
+        Reading::of(self.estimates.get(&measure))
+    }
+
+    /// Its number, if that may be told.
+    pub(crate) fn estimate(&self, measure: Measure) -> Option<Estimate> {
+        self.reading(measure).told()
     }
 
     /// Why this measure takes no part in a ranking; `None` if it does.
@@ -159,7 +166,7 @@ impl Figures {
         if self.client_bound && measure.is_spoilt_by_the_client() {
             return Some("the client was the limit".to_owned());
         }
-        self.estimate(measure).is_none().then(|| "not measured".to_owned())
+        (!self.estimates.contains_key(&measure)).then(|| "not measured".to_owned())
     }
 }
 
@@ -369,12 +376,28 @@ mod tests {
     #[test]
     fn a_quantile_that_one_trial_cannot_tell_is_not_told() {
         let mut trials = vec![trial("epoll", 0, 8_000.0), trial("epoll", 1, 8_000.0)];
-        assert!(figures(&trials).estimate(Measure::P99).is_some());
+        assert_ne!(figures(&trials).reading(Measure::P99), Reading::Unmeasured);
         trials[1].classes[0].service.as_mut().unwrap().p99_ns = None;
         let figures = figures(&trials);
-        assert!(figures.estimate(Measure::P99).is_none());
+        assert_eq!(figures.reading(Measure::P99), Reading::Unmeasured);
         assert_eq!(figures.unranked(Measure::P99).unwrap(), "not measured");
         assert_eq!(figures.unranked(Measure::CpuPerRequest), None);
+    }
+
+    #[test]
+    fn a_number_that_is_too_noisy_is_not_told() {
+        let of = |values: &[f64]| {
+            let trials = values.iter().enumerate().map(|(round, value)| trial("epoll", round, *value));
+            figures(&trials.collect::<Vec<_>>())
+        };
+        let quiet = of(&[8_000.0, 8_100.0, 8_200.0, 8_050.0]);
+        assert!((quiet.estimate(Measure::CpuPerRequest).unwrap().value - 8_075.0).abs() < 1e-6);
+        let noisy = of(&[8_000.0, 4_000.0, 16_000.0, 8_000.0]);
+        assert_eq!(noisy.reading(Measure::CpuPerRequest), Reading::TooNoisy);
+        assert_eq!(
+            (noisy.estimate(Measure::CpuPerRequest), noisy.unranked(Measure::CpuPerRequest)),
+            (None, None)
+        );
     }
 
     #[test]

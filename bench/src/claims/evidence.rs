@@ -1,8 +1,7 @@
 //! What a run has measured, as rules ask for it: values round by round, or the reason why there are none.
 
 use crate::analysis::figures::{ERROR_SHARE_MAX, is_client_bound};
-use crate::analysis::stats::ratio_estimate;
-use crate::analysis::verdict::Band;
+use crate::analysis::verdict::{Band, Verdict};
 use crate::claims::chapter::Loads;
 use crate::claims::quantity::Quantity;
 use crate::record::trial::{Pass, Trial};
@@ -153,14 +152,11 @@ impl<'a> Evidence<'a> {
 
     /// What can't be told from noise in a cell, as a share: what its twin shows.
     pub(crate) fn band(&self, cell: &CellRecord, quantity: Quantity) -> f64 {
-        let twins = self.run.into_iter().flat_map(|(record, _)| &record.targets);
-        let twins = twins.filter_map(|target| Some((target.id.as_str(), target.twin_of.as_deref()?)));
-        let mut found = twins.filter_map(|(twin, original)| {
-            let rounds = |target| self.rounds(cell, target, quantity).ok();
-            ratio_estimate(&paired(&rounds(twin)?, &rounds(original)?))
+        let found = self.run.zip(quantity.measure()).map(|((record, trials), measure)| {
+            let verdict = Verdict::without_ratios(record, &cell.id, trials);
+            verdict.map_or(Band::of(None), |(verdict, _)| verdict.band(measure))
         });
-        let is_timed = quantity.measure().is_some();
-        Band::of(found.next().filter(|_| is_timed)).margin
+        found.unwrap_or_else(|| Band::of(None)).margin
     }
 
     /// Whether a server answered everybody in a cell.

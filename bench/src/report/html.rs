@@ -269,7 +269,7 @@ fn rounded(value: f64) -> f64 {
     format!("{value:.4e}").parse().unwrap_or(value)
 }
 
-fn ends(estimate: &crate::analysis::stats::Estimate) -> [Option<f64>; 3] {
+fn ends(estimate: crate::analysis::stats::Estimate) -> [Option<f64>; 3] {
     let interval = estimate.interval;
     [Some(estimate.value), interval.map(|found| found.low), interval.map(|found| found.high)]
         .map(|number| number.map(rounded))
@@ -278,16 +278,15 @@ fn ends(estimate: &crate::analysis::stats::Estimate) -> [Option<f64>; 3] {
 fn cell(verdict: &Verdict) -> Value {
     let (mut values, mut unranked) = (Map::new(), Map::new());
     for figures in &verdict.targets {
-        let estimates: Map<String, Value> = figures
-            .estimates
-            .iter()
-            .map(|(measure, estimate)| (measure.name().to_owned(), json!(ends(estimate))))
+        let estimates: Map<String, Value> = Measure::ALL
+            .into_iter()
+            .filter_map(|measure| Some((measure.name().to_owned(), json!(ends(figures.estimate(measure)?)))))
             .collect();
         values.insert(figures.target.clone(), Value::Object(estimates));
-        let reasons: Map<String, Value> = figures
-            .estimates
-            .keys()
-            .filter_map(|measure| Some((measure.name().to_owned(), json!(figures.unranked(*measure)?))))
+        let reasons: Map<String, Value> = Measure::ALL
+            .into_iter()
+            .filter(|measure| figures.estimate(*measure).is_some())
+            .filter_map(|measure| Some((measure.name().to_owned(), json!(figures.unranked(measure)?))))
             .collect();
         if !reasons.is_empty() {
             unranked.insert(figures.target.clone(), Value::Object(reasons));
@@ -301,9 +300,9 @@ fn cell(verdict: &Verdict) -> Value {
             .ratios
             .iter()
             .filter(|ratio| ratio.measure == measure)
-            .map(|ratio| {
-                let [value, low, high] = ends(&ratio.estimate);
-                json!([ratio.above, ratio.below, value, low, high, ratio.claim, ratio.because])
+            .filter_map(|ratio| {
+                let [value, low, high] = ends(ratio.reading().told()?);
+                Some(json!([ratio.above, ratio.below, value, low, high, ratio.claim, ratio.because]))
             })
             .collect();
         ratios.insert(measure.name().to_owned(), Value::Array(pairs));

@@ -1,6 +1,7 @@
 //! The whole run in two tables of Markdown: everybody's numbers, and this project's servers against the peers.
 
 use crate::analysis::measure::Measure;
+use crate::analysis::reading::Reading;
 use crate::analysis::stats::{Estimate, geometric_mean};
 use crate::analysis::verdict::{Claim, Verdict};
 use crate::record::Family;
@@ -46,7 +47,7 @@ impl Table {
 }
 
 /// A row per target, a column per scenario: the scenario's measure. The best of a column is bold, those that
-/// aren't ranked are in parentheses.
+/// aren't ranked are in parentheses, and what is too noisy is no number.
 pub(crate) fn numbers(results: &Results<'_>) -> Table {
     let columns = columns(results);
     let heads: Vec<String> = columns
@@ -65,10 +66,14 @@ pub(crate) fn numbers(results: &Results<'_>) -> Table {
 }
 
 fn number(results: &Results<'_>, verdict: &Verdict, id: &str) -> String {
-    let Some(estimate) = results.estimate(verdict, id, verdict.measure) else {
+    let Some(figures) = verdict.figures(id) else {
         return NOTHING.to_owned();
     };
-    let text = wording::value(verdict.measure, estimate.value);
+    let reading = figures.reading(verdict.measure);
+    let text = reading.text(NOTHING, |estimate| wording::value(verdict.measure, estimate.value));
+    if reading.told().is_none() {
+        return text;
+    }
     let best = [Family::Ours, Family::Peer]
         .into_iter()
         .filter_map(|family| results.best(verdict, family))
@@ -77,9 +82,8 @@ fn number(results: &Results<'_>, verdict: &Verdict, id: &str) -> String {
             let order = one.1.total_cmp(&other.1);
             if verdict.measure.lower_is_better() { order } else { order.reverse() }
         });
-    let is_ranked = verdict.figures(id).is_some_and(|figures| figures.unranked(verdict.measure).is_none());
     match best {
-        _ if !is_ranked => format!("({text})"),
+        _ if figures.unranked(verdict.measure).is_some() => format!("({text})"),
         Some((winner, _)) if winner == id => format!("**{text}**"),
         _ => text,
     }
@@ -98,15 +102,15 @@ pub(crate) fn against_peers(results: &Results<'_>, id: &str) -> Option<Table> {
             .iter()
             .map(|(_, verdict)| match verdict.ratio(id, &peer.id, verdict.measure) {
                 None => NOTHING.to_owned(),
-                Some(ratio) if ratio.because.is_some() => "not ranked".to_owned(),
-                Some(ratio) => {
+                Some(ratio) => ratio.reading().text(NOTHING, |estimate| {
                     let mark = match ratio.claim {
+                        _ if ratio.because.is_some() => return "not ranked".to_owned(),
                         Claim::Difference => "",
                         Claim::Alike => " ≈",
                         Claim::NoVerdict => " ?",
                     };
-                    format!("{}{mark}", wording::ratio(&ratio.estimate))
-                }
+                    format!("{}{mark}", wording::ratio(estimate))
+                }),
             })
             .collect();
         cells.push(cpu_over_all(&columns, id, &peer.id));
@@ -125,9 +129,9 @@ fn cpu_over_all(columns: &[(&Scenario, &Verdict)], id: &str, peer: &str) -> Stri
         .filter(|(_, verdict)| verdict.measure == Measure::CpuPerRequest)
         .filter_map(|(_, verdict)| verdict.ratio(id, peer, verdict.measure))
         .filter(|ratio| ratio.because.is_none())
-        .map(|ratio| ratio.estimate)
+        .filter_map(|ratio| ratio.reading().told())
         .collect();
-    geometric_mean(&ratios).map_or_else(|| NOTHING.to_owned(), |mean| wording::ratio(&mean))
+    Reading::of(geometric_mean(&ratios).as_ref()).text(NOTHING, wording::ratio)
 }
 
 fn escape_cell(text: &str) -> String {

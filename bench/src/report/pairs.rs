@@ -1,7 +1,7 @@
 //! What a scenario's pairs say: whether anybody notices what a server does besides, and what comes of it.
 
 use crate::analysis::figures::IntroductionSummary;
-use crate::analysis::verdict::{Claim, Ratio, Verdict};
+use crate::analysis::verdict::{ALIKE, Claim, Ratio, Verdict};
 use crate::load::introduction::VISITS_MAX;
 use crate::record::Family;
 use crate::report::results::Results;
@@ -71,27 +71,36 @@ fn answer(results: &Results<'_>, verdict: &Verdict, scenario: &Scenario) -> Opti
         mine.filter_map(ratio).collect()
     };
     let label = verdict.measure.label();
-    let named =
-        |ratio: &Ratio| format!("{} {}", results.label(&ratio.above), wording::ratio(&ratio.estimate));
+    let told = |ratio: &Ratio| ratio.reading().told();
+    let named = |ratio: &Ratio| {
+        format!(
+            "{} {}",
+            results.label(&ratio.above),
+            told(ratio).as_ref().map(wording::ratio).unwrap_or_default()
+        )
+    };
     let list = |ratios: &[&Ratio]| ratios.iter().map(|ratio| named(ratio)).collect::<Vec<_>>().join(", ");
     let (mut ours, peers) = (ratios(Family::Ours), ratios(Family::Peer));
     let reason = ours.iter().find_map(|ratio| ratio.because.clone());
     ours.retain(|ratio| ratio.because.is_none());
     if let (Some(reason), true) = (reason, ours.is_empty()) {
-        return Some(format!("no verdict; {reason}"));
+        return Some(format!("it can't be told; {reason}"));
     }
     let noticed = |ratios: &'_ [Ratio]| -> Vec<Ratio> {
-        let is_noticed = |ratio: &&Ratio| ratio.claim == Claim::Difference && ratio.estimate.value > 1.0;
+        let is_noticed = |ratio: &&Ratio| {
+            results.claim(verdict, ratio) == Claim::Difference
+                && told(ratio).is_some_and(|told| told.value > 1.0)
+        };
         ratios.iter().filter(is_noticed).cloned().collect()
     };
     let (slower, slower_peers) = (noticed(&ours), noticed(&peers));
-    let upper = |ratio: &Ratio| ratio.estimate.interval.map(|interval| interval.high);
+    let upper = |ratio: &Ratio| told(ratio)?.interval.map(|interval| interval.high);
     let mut text = if !slower.is_empty() {
         format!("yes: the {label} grows in {}", list(&slower.iter().collect::<Vec<_>>()))
     } else if !ours.is_empty() && ours.iter().all(|ratio| ratio.claim == Claim::Alike) {
-        let margin = wording::percent(verdict.band(verdict.measure).margin);
         format!(
-            "no: the {label} stays within ±{margin} of what it is without, in {}",
+            "no: the {label} stays within {} of what it is without, in {}",
+            wording::percent(ALIKE),
             list(&ours.iter().collect::<Vec<_>>())
         )
     } else {

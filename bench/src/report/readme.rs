@@ -1,9 +1,8 @@
 //! README's numbers: findings, a picture and a table of a run, between two markers, so that nobody types them.
 //!
-//! Nothing here may be noise: a finding is a clear difference in its cell, and neither a finding nor a cell of the
-//! table is shown when its interval spans more than [`SPAN_MAX`].
+//! Nothing here may be noise: a finding is a difference that stands beside all others in the report, and what is
+//! [too noisy](crate::analysis::reading::Reading) has no number.
 
-use crate::analysis::stats::Estimate;
 use crate::analysis::verdict::{Claim, Verdict};
 use crate::failure::{Failure, Result};
 use crate::record::{Family, read_record, read_trials};
@@ -49,26 +48,24 @@ fn both(readme: &Path, folder: &Path) -> Result<(String, String)> {
     let record = read_record(folder)?;
     let trials = read_trials(folder)?;
     let block = block(&Results::of(&record, &trials), &link(readme, folder));
-    let new = replace(&old, &block).map_err(Failure::context(readme.display()))?;
+    let new = replace(&old, (BEGIN, END), &block).map_err(Failure::context(readme.display()))?;
     Ok((old, new))
 }
 
-/// Replaces what stands between the markers.
-fn replace(text: &str, block: &str) -> Result<String> {
+/// Replaces what stands between two markers.
+pub(crate) fn replace(text: &str, (begin, end): (&str, &str), block: &str) -> Result<String> {
     let find = |marker: &str| match text.matches(marker).count() {
         1 => Ok(text.find(marker).unwrap_or_default()),
         0 => Err(Failure::new(format!("it has no line {marker}; put it where the results belong"))),
         _ => Err(Failure::new(format!("it has {marker} more than once"))),
     };
-    let (begin, end) = (find(BEGIN)? + BEGIN.len(), find(END)?);
-    if end < begin {
-        return Err(Failure::new(format!("{END} comes before {BEGIN}")));
+    let (from, to) = (find(begin)? + begin.len(), find(end)?);
+    if to < from {
+        return Err(Failure::new(format!("{end} comes before {begin}")));
     }
-    Ok(format!("{}\n{block}{}", &text[..begin], &text[end..]))
+    Ok(format!("{}\n{block}{}", &text[..from], &text[to..]))
 }
 
-/// A number is shown only if the high end of its interval is at most this many times the low end.
-const SPAN_MAX: f64 = 3.0;
 const FINDINGS_MAX: usize = 3;
 const WIDTH_MAX: usize = 120;
 /// The rows of the table, if they ran.
@@ -196,21 +193,32 @@ fn findings(results: &Results<'_>) -> Vec<String> {
 }
 
 impl Telling {
-    /// `None` where the run doesn't show it clearly.
-    fn sentence(&self, results: &Results<'_>) -> Option<String> {
+    /// Where it is found, and the two that it compares.
+    fn pair<'b>(&'b self, results: &'b Results<'_>) -> Option<(&'b Verdict, &'b str, &'b str)> {
         let verdict = main_cell(results, self.scenario)?;
         let below = match self.below {
             Some(id) => id,
             None => results.best(verdict, Family::Peer)?.target.as_str(),
         };
-        let ratio = verdict.ratio(self.above, below, verdict.measure)?;
-        if ratio.claim != Claim::Difference || is_noisy(&ratio.estimate) {
+        Some((verdict, self.above, below))
+    }
+
+    /// `None` where the run doesn't show it clearly.
+    fn sentence(&self, results: &Results<'_>) -> Option<String> {
+        let (verdict, above, below) = self.pair(results)?;
+        let ratio = verdict.ratio(above, below, verdict.measure)?;
+        if results.claim(verdict, &ratio) != Claim::Difference {
             return None;
         }
-        let (amount, than) = amount(ratio.estimate.value, &self.words);
-        let (above, below) = (name(results, self.above), name(results, below));
+        let (amount, than) = amount(ratio.reading().told()?.value, &self.words);
+        let (above, below) = (name(results, above), name(results, below));
         Some(format!("{} takes **{amount}** in {above} {than} in {below}{}.", self.what, self.end))
     }
+}
+
+/// What the findings compare, whether or not the run shows it: they share in the report's confidence.
+pub(crate) fn compared<'b>(results: &'b Results<'_>) -> Vec<(&'b Verdict, &'b str, &'b str)> {
+    TELLINGS.iter().filter_map(|telling| telling.pair(results)).collect()
 }
 
 /// A ratio in words, and the word before what it is compared with: "28% less CPU time", "than".
@@ -261,18 +269,15 @@ fn table(results: &Results<'_>) -> Table {
 }
 
 fn number(results: &Results<'_>, verdict: &Verdict, id: &str, unit: f64) -> String {
-    let Some(estimate) = results.estimate(verdict, id, verdict.measure) else {
+    let Some(figures) = verdict.figures(id) else {
         return NOTHING.to_owned();
     };
-    if verdict.figures(id).is_some_and(|figures| figures.unranked(verdict.measure).is_some()) {
-        return "not ranked".to_owned();
+    match figures.unranked(verdict.measure) {
+        Some(_) if results.estimate(verdict, id, verdict.measure).is_some() => "not ranked".to_owned(),
+        _ => figures
+            .reading(verdict.measure)
+            .text(NOTHING, |estimate| wording::three_digits(estimate.value / unit)),
     }
-    if is_noisy(estimate) { "too noisy".to_owned() } else { wording::three_digits(estimate.value / unit) }
-}
-
-/// Whether its interval says too little; a single round has none.
-fn is_noisy(estimate: &Estimate) -> bool {
-    estimate.interval.is_none_or(|interval| interval.high > SPAN_MAX * interval.low)
 }
 
 /// The cell that says most of a scenario, if it ran.
@@ -316,7 +321,7 @@ fn link(readme: &Path, folder: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::stats::Interval;
+    use crate::analysis::reading::TOO_NOISY;
     use crate::report::sample::{Plan, Sample, sample};
     use crate::run::scenario::Tier;
 
@@ -350,22 +355,21 @@ mod tests {
         let results = sample.results();
         let table = table(&results);
         let cells: Vec<&String> = table.rows.iter().flat_map(|(_, cells)| cells).collect();
-        assert!(cells.iter().any(|cell| *cell == "too noisy"), "{cells:?}");
+        assert!(cells.iter().any(|cell| *cell == TOO_NOISY), "{cells:?}");
+        let mut clear = 0;
         for telling in &TELLINGS {
-            let verdict = main_cell(&results, telling.scenario).unwrap();
-            let below =
-                telling.below.or_else(|| Some(&*results.best(verdict, Family::Peer)?.target)).unwrap();
-            let ratio = verdict.ratio(telling.above, below, verdict.measure).unwrap();
-            let is_clear = ratio.claim == Claim::Difference && !is_noisy(&ratio.estimate);
+            // The best peer is one of those that are told.
+            let Some((verdict, above, below)) = telling.pair(&results) else {
+                assert_eq!(telling.sentence(&results), None, "{}", telling.what);
+                continue;
+            };
+            let ratio = verdict.ratio(above, below, verdict.measure).unwrap();
+            let is_clear = results.claim(verdict, &ratio) == Claim::Difference;
             assert_eq!(telling.sentence(&results).is_some(), is_clear, "{}", telling.what);
+            assert!(!is_clear || ratio.reading().told().is_some(), "{ratio:?}");
+            clear += usize::from(is_clear);
         }
-    }
-
-    #[test]
-    fn an_interval_of_more_than_a_factor_of_three_is_noise() {
-        let of = |low, high| Estimate { value: 1.0, interval: Some(Interval { low, high }) };
-        assert!(!is_noisy(&of(0.5, 1.5)) && is_noisy(&of(0.5, 1.51)));
-        assert!(is_noisy(&Estimate { value: 1.0, interval: None }), "a single round");
+        assert!(clear < TELLINGS.len(), "most of it is noise");
     }
 
     #[test]
@@ -410,9 +414,9 @@ mod tests {
     #[test]
     fn only_what_lies_between_the_markers_changes() {
         let text = format!("# Title\n{BEGIN}\nold\n{END}\nrest\n");
-        let new = replace(&text, "new\n").unwrap();
+        let new = replace(&text, (BEGIN, END), "new\n").unwrap();
         assert_eq!(new, format!("# Title\n{BEGIN}\nnew\n{END}\nrest\n"));
-        assert_eq!(replace(&new, "new\n").unwrap(), new, "again changes nothing");
+        assert_eq!(replace(&new, (BEGIN, END), "new\n").unwrap(), new, "again changes nothing");
     }
 
     #[test]
@@ -424,7 +428,7 @@ mod tests {
             (format!("{BEGIN}{BEGIN}{END}"), "it has <!-- bench:begin --> more than once"),
         ];
         for (text, expected) in table {
-            assert_eq!(replace(&text, "new").unwrap_err().to_string(), expected);
+            assert_eq!(replace(&text, (BEGIN, END), "new").unwrap_err().to_string(), expected);
         }
     }
 

@@ -2,22 +2,31 @@
 
 use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
-use crate::analysis::verdict::{Claim, Ratio, Verdict, judge};
+use crate::analysis::reading::{Reading, TOO_NOISY};
+use crate::analysis::stats::Estimate;
+use crate::analysis::verdict::{Claim, Ratio, Verdict, judge, sure};
 use crate::claims::verdict::Judged;
 use crate::record::trial::{CellId, Trial};
 use crate::record::{Family, Record, TargetRecord};
-use crate::report::{pairs, wording};
+use crate::report::wording::Beside;
+use crate::report::{pairs, readme, wording};
 use crate::run::scenario::Scenario;
 use crate::server::built;
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub(crate) struct Results<'a> {
     pub(crate) record: &'a Record,
     pub(crate) trials: &'a [Trial],
     pub(crate) verdicts: Vec<Verdict>,
+    /// What the report's sentences compare, and whether it may be told as a difference beside all the others.
+    headlines: BTreeMap<Headline, bool>,
     /// What became of the claims that the run asked about, if it did.
     pub(crate) claims: Vec<Judged>,
 }
+
+/// A cell and two targets, in the order of their names.
+type Headline = (CellId, String, String);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Finding<'a> {
@@ -30,7 +39,40 @@ pub(crate) struct Finding<'a> {
 
 impl<'a> Results<'a> {
     pub(crate) fn of(record: &'a Record, trials: &'a [Trial]) -> Results<'a> {
-        Results { record, trials, verdicts: judge(record, trials), claims: Vec::new() }
+        let (verdicts, headlines) = (judge(record, trials), BTreeMap::new());
+        let mut results = Results { record, trials, verdicts, headlines, claims: Vec::new() };
+        results.headlines = results.compared();
+        results
+    }
+
+    /// All comparisons of the report's sentences, judged together.
+    fn compared(&self) -> BTreeMap<Headline, bool> {
+        let mut pairs = readme::compared(self);
+        for scenario in self.scenarios() {
+            let Some(verdict) = self.main_cell(scenario) else {
+                continue;
+            };
+            let theirs = self.pairs(verdict, scenario).into_iter();
+            pairs.extend(theirs.map(|(above, below)| (verdict, above, below)));
+        }
+        let mut asked: BTreeMap<Headline, (Claim, f64)> = BTreeMap::new();
+        for (verdict, above, below) in pairs {
+            let ratio = verdict.ratio(above, below, verdict.measure);
+            if let Some(ratio) = ratio.filter(|ratio| ratio.because.is_none()) {
+                asked.insert(headline(verdict, &ratio), (ratio.claim, ratio.chance));
+            }
+        }
+        let judged: Vec<(Claim, f64)> = asked.values().copied().collect();
+        asked.into_keys().zip(sure(&judged)).collect()
+    }
+
+    /// What a report says of a ratio of its cell's own measure in a sentence: less than of that ratio alone, where the
+    /// report has many.
+    pub(crate) fn claim(&self, verdict: &Verdict, ratio: &Ratio) -> Claim {
+        match self.headlines.get(&headline(verdict, ratio)) {
+            Some(false) if ratio.claim == Claim::Difference => Claim::NoVerdict,
+            _ => ratio.claim,
+        }
     }
 
     pub(crate) fn target(&self, id: &str) -> Option<&'a TargetRecord> {
@@ -74,7 +116,7 @@ impl<'a> Results<'a> {
         epoll.map(|figures| figures.target.as_str())
     }
 
-    /// The best of a family that is ranked in the cell's measure; of this project's, those with default settings.
+    /// The best of a family that is ranked in the cell's measure and not too noisy; of this project's, those with default settings.
     pub(crate) fn best<'b>(&self, verdict: &'b Verdict, family: Family) -> Option<&'b Figures> {
         let measure = verdict.measure;
         let value = |figures: &Figures| {
@@ -86,14 +128,20 @@ impl<'a> Results<'a> {
             target.is_some_and(|target| target.family == family)
                 && !self.is_variant(&figures.target)
                 && figures.unranked(measure).is_none()
+                && figures.estimate(measure).is_some()
         });
         candidates.min_by(|one, other| value(one).total_cmp(&value(other)))
     }
 
+    /// What is said of two servers in the cell's measure; nothing where that is too noisy.
     pub(crate) fn sentence(&self, verdict: &Verdict, above: &str, below: &str) -> Option<String> {
         let ratio = verdict.ratio(above, below, verdict.measure)?;
-        let margin = verdict.band(verdict.measure).margin;
-        Some(wording::sentence(&ratio, self.label(above), self.label(below), margin))
+        let beside = Beside {
+            claim: self.claim(verdict, &ratio),
+            comparisons: self.headlines.len(),
+            band: verdict.band(verdict.measure),
+        };
+        wording::sentence(&ratio, self.label(above), self.label(below), beside)
     }
 
     /// The servers without a technique that a cell's scenario asks about, each against its backend with default settings.
@@ -114,31 +162,24 @@ impl<'a> Results<'a> {
 
     fn finding(&self, scenario: &'a Scenario) -> Option<Finding<'_>> {
         let verdict = self.main_cell(scenario)?;
-        let ours = self.ours(verdict);
-        let numbers: Vec<String> = ours
-            .iter()
-            .filter_map(|target| {
-                let estimate = verdict.figures(&target.id)?.estimate(verdict.measure)?;
-                Some(format!("{} {}", target.label, wording::spoken(verdict.measure, estimate.value)))
-            })
-            .collect();
-        let baseline = self.baseline(verdict)?;
-        let others = ours.iter().filter(|target| target.id != baseline);
+        let number = |target: &&TargetRecord| {
+            let reading = verdict.figures(&target.id)?.reading(verdict.measure);
+            let text = reading.text("", |estimate| wording::spoken(verdict.measure, estimate.value));
+            (!text.is_empty()).then(|| format!("{} {text}", target.label))
+        };
+        let numbers: Vec<String> = self.ours(verdict).iter().filter_map(number).collect();
+        let numbers = numbers.join(", ");
         if !scenario.pairs.is_empty() {
-            // Who does nothing besides isn't the better server for it, so the best peer is no measure.
             let sentences = pairs::sentences(self, verdict, scenario);
-            let numbers = numbers.join(", ");
             return Some(Finding { scenario, cell: &verdict.cell, numbers, sentences });
         }
-        let mut sentences: Vec<String> = if scenario.lesser.is_empty() {
-            others.filter_map(|target| self.sentence(verdict, &target.id, baseline)).collect()
-        } else {
-            let lesser = self.lesser(verdict, verdict.measure);
-            lesser.filter_map(|ratio| self.sentence(verdict, &ratio.above, &ratio.below)).collect()
-        };
-        sentences.extend(self.program(verdict));
-        if let (Some(best), Some(peer)) = (self.best(verdict, Family::Ours), self.best(verdict, Family::Peer))
-            && let Some(sentence) = self.sentence(verdict, &best.target, &peer.target)
+        let mut sentences: Vec<String> = self
+            .plain_pairs(verdict, scenario)
+            .iter()
+            .filter_map(|(above, below)| self.sentence(verdict, above, below))
+            .collect();
+        if let Some((best, peer)) = self.best_pair(verdict)
+            && let Some(sentence) = self.sentence(verdict, best, peer)
         {
             sentences.push(format!("against the best peer: {sentence}"));
         }
@@ -149,13 +190,40 @@ impl<'a> Results<'a> {
         }
         // The verdict comes last: there are readers of that alone.
         sentences.splice(0..0, self.on_the_wire(verdict));
-        Some(Finding { scenario, cell: &verdict.cell, numbers: numbers.join(", "), sentences })
+        Some(Finding { scenario, cell: &verdict.cell, numbers, sentences })
     }
 
-    /// What the program that people run costs beside the backend that it serves with.
-    fn program(&self, verdict: &Verdict) -> Option<String> {
-        let program = self.target(built::NAME)?;
-        self.sentence(verdict, &program.id, program.backend?.name())
+    /// All that a cell's sentences compare.
+    fn pairs<'b>(&'b self, verdict: &'b Verdict, scenario: &'b Scenario) -> Vec<(&'b str, &'b str)> {
+        if !scenario.pairs.is_empty() {
+            // Who does nothing besides isn't the better server for it, so the best peer is no measure.
+            let pairs = scenario.pairs.iter();
+            return pairs.map(|(with, without)| (with.as_str(), without.as_str())).collect();
+        }
+        let mut pairs = self.plain_pairs(verdict, scenario);
+        pairs.extend(self.best_pair(verdict));
+        pairs
+    }
+
+    /// This project's servers, each with the baseline or with itself as it comes; and its program.
+    fn plain_pairs<'b>(&'b self, verdict: &'b Verdict, scenario: &'b Scenario) -> Vec<(&'b str, &'b str)> {
+        let mut pairs: Vec<(&str, &str)> = Vec::new();
+        if let (true, Some(baseline)) = (scenario.lesser.is_empty(), self.baseline(verdict)) {
+            let others = self.ours(verdict).into_iter().filter(|target| target.id != baseline);
+            pairs.extend(others.map(|target| (target.id.as_str(), baseline)));
+        }
+        let lesser = self.record.targets.iter().filter(|target| scenario.lesser.contains(&target.id));
+        pairs.extend(lesser.filter_map(|target| Some((target.id.as_str(), target.backend?.name()))));
+        // What the program that people run costs beside the backend that it serves with.
+        let program = self.target(built::NAME);
+        pairs.extend(program.and_then(|program| Some((program.id.as_str(), program.backend?.name()))));
+        pairs
+    }
+
+    /// The best of this project's servers and the best peer.
+    fn best_pair<'b>(&self, verdict: &'b Verdict) -> Option<(&'b str, &'b str)> {
+        let best = |family| self.best(verdict, family).map(|figures| figures.target.as_str());
+        best(Family::Ours).zip(best(Family::Peer))
     }
 
     /// What everybody's answers put on the wire, the least first; `None` where the bytes leave no choice.
@@ -232,18 +300,24 @@ impl<'a> Results<'a> {
         })
     }
 
-    pub(crate) fn estimate<'b>(
-        &self,
-        verdict: &'b Verdict,
-        id: &str,
-        measure: Measure,
-    ) -> Option<&'b crate::analysis::stats::Estimate> {
+    /// A target's number in a cell, if it may be told.
+    pub(crate) fn estimate(&self, verdict: &Verdict, id: &str, measure: Measure) -> Option<Estimate> {
         verdict.figures(id)?.estimate(measure)
     }
 
     /// Why a measure is missing.
     pub(crate) fn unmeasured(&self, measure: Measure) -> String {
+        let mut all = self.verdicts.iter().flat_map(|verdict| &verdict.targets);
+        if all.any(|figures| figures.reading(measure) == Reading::TooNoisy) {
+            return format!("{} is {TOO_NOISY} here", measure.label());
+        }
         let reason = self.record.unmeasured.get(measure.name());
         reason.cloned().unwrap_or_else(|| format!("{} wasn't measured", measure.label()))
     }
+}
+
+fn headline(verdict: &Verdict, ratio: &Ratio) -> Headline {
+    let (one, other) = (ratio.above.clone(), ratio.below.clone());
+    let (first, second) = if one < other { (one, other) } else { (other, one) };
+    (verdict.cell.clone(), first, second)
 }

@@ -2,6 +2,7 @@
 
 use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
+use crate::analysis::reading::{Reading, TOO_NOISY};
 use crate::analysis::verdict::Verdict;
 use crate::record::Ended;
 use crate::report::chart::{Gallery, Picture};
@@ -26,14 +27,21 @@ pub(crate) fn markdown(results: &Results<'_>, gallery: &Gallery) -> String {
     trust(&mut page, results);
     line(&mut page, "\n## Everybody's numbers\n");
     page.push_str(&overview::numbers(results).markdown());
-    line(&mut page, "\nMedians; the best of each column is bold; what isn't ranked is in parentheses.");
+    line(
+        &mut page,
+        "\nMedians; the best of each column is bold; what isn't ranked is in parentheses; where the 95 % interval spans \
+         more than a factor of three, the number is too noisy to be told.",
+    );
     for id in ["uring", "epoll", "blocking"] {
         if let Some(table) = overview::against_peers(results, id) {
             line(&mut page, &format!("\n## {} against the peers\n", results.label(id)));
             page.push_str(&table.markdown());
         }
     }
-    line(&mut page, "\nRatios with their 95 % intervals; ≈ alike, ? no verdict, unmarked: a difference.");
+    line(
+        &mut page,
+        "\nRatios with their 95 % intervals; ≈ alike (within 5 %), ? can't be told apart here, unmarked: a difference.",
+    );
     for scenario in results.scenarios() {
         section(&mut page, results, scenario, pictures);
     }
@@ -73,7 +81,7 @@ fn trust(page: &mut String, results: &Results<'_>) {
 pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
     let (judged, different) = results.twins();
     let mut list = vec![if judged == 0 {
-        "No A/A twin ran: the band of noise is the least there is, ±2 %.".to_owned()
+        "No A/A twin ran: nothing shows what two copies of one server differ by.".to_owned()
     } else {
         format!(
             "The A/A twin was declared different from its original in {different} of {judged} comparisons."
@@ -109,12 +117,14 @@ pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
     list
 }
 
-/// Targets that aren't ranked: a line per scenario and reason, with the points.
+/// Targets that aren't ranked or told: a line per scenario and reason, with the points.
 fn unranked(results: &Results<'_>) -> Vec<String> {
     let mut found: BTreeMap<(&str, String), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for verdict in &results.verdicts {
         for figures in &verdict.targets {
-            if let Some(why) = figures.unranked(verdict.measure) {
+            let is_noisy = figures.reading(verdict.measure) == Reading::TooNoisy;
+            let noise = is_noisy.then(|| format!("the {} is {TOO_NOISY}", verdict.measure.label()));
+            if let Some(why) = figures.unranked(verdict.measure).or(noise) {
                 let mine = found.entry((verdict.cell.scenario.as_str(), why)).or_default();
                 mine.entry(results.label(&figures.target)).or_default().push(&verdict.cell.point);
             }
@@ -157,7 +167,7 @@ pub(crate) fn tables(results: &Results<'_>, scenario: &Scenario) -> Vec<(String,
     measures.extend(others.iter().filter(|other| **other != measure));
     let known = |measure: &Measure| {
         let mut figures = verdicts.iter().flat_map(|verdict| &verdict.targets);
-        figures.any(|figures| figures.estimate(*measure).is_some())
+        figures.any(|figures| figures.reading(*measure) != Reading::Unmeasured)
     };
     measures
         .into_iter()
@@ -181,14 +191,10 @@ fn cell_table(results: &Results<'_>, verdict: &Verdict) -> Table {
     );
     let row = |figures: &Figures| {
         let estimate = |measure| {
-            figures
-                .estimate(measure)
-                .map_or_else(|| "n/a".to_owned(), |estimate| wording::value_with_interval(measure, estimate))
+            figures.reading(measure).text("n/a", |estimate| wording::value_with_interval(measure, estimate))
         };
         let median = |measure| {
-            figures
-                .estimate(measure)
-                .map_or_else(|| "n/a".to_owned(), |estimate| wording::value(measure, estimate.value))
+            figures.reading(measure).text("n/a", |estimate| wording::value(measure, estimate.value))
         };
         let number = |value: Option<f64>| value.map_or_else(|| NOTHING.to_owned(), wording::three_digits);
         let mut cells = vec![estimate(Measure::CpuPerRequest)];
@@ -217,10 +223,10 @@ fn ratio(verdict: &Verdict, target: &str, baseline: &str) -> String {
     }
     match verdict.ratio(target, baseline, verdict.measure) {
         None => NOTHING.to_owned(),
-        Some(ratio) => match ratio.because {
-            None => wording::ratio(&ratio.estimate),
+        Some(ratio) => ratio.reading().text(NOTHING, |estimate| match &ratio.because {
+            None => wording::ratio(estimate),
             Some(why) => format!("not ranked: {why}"),
-        },
+        }),
     }
 }
 
@@ -235,9 +241,12 @@ fn axis_table(results: &Results<'_>, scenario: &Scenario, verdicts: &[&Verdict],
     let rows: Vec<(String, Vec<String>)> = targets
         .map(|target| {
             let cells = verdicts.iter().map(|verdict| {
-                results.estimate(verdict, &target.id, measure).map_or_else(
+                verdict.figures(&target.id).map_or_else(
                     || NOTHING.to_owned(),
-                    |estimate| wording::value_with_interval(measure, estimate),
+                    |figures| {
+                        let write = |estimate: &_| wording::value_with_interval(measure, estimate);
+                        figures.reading(measure).text(NOTHING, write)
+                    },
                 )
             });
             (target.label.clone(), cells.collect())

@@ -30,13 +30,12 @@ fn rows(text: &mut String, results: &Results<'_>, verdict: &Verdict) {
     let baseline = results.baseline(verdict).unwrap_or_default();
     let mut lines = Vec::new();
     for figures in &verdict.targets {
-        let value = figures.estimate(verdict.measure).map_or_else(
-            || "n/a".to_owned(),
-            |estimate| wording::value_with_interval(verdict.measure, estimate),
-        );
-        let ratio = match verdict.ratio(&figures.target, baseline, verdict.measure) {
+        let measure = verdict.measure;
+        let value =
+            figures.reading(measure).text("n/a", |estimate| wording::value_with_interval(measure, estimate));
+        let ratio = match verdict.ratio(&figures.target, baseline, measure) {
             _ if figures.target == baseline => format!("1 ({baseline})"),
-            Some(ratio) if ratio.because.is_none() => wording::ratio(&ratio.estimate),
+            Some(ratio) if ratio.because.is_none() => ratio.reading().text("", wording::ratio),
             _ => String::new(),
         };
         let mark =
@@ -104,8 +103,9 @@ fn techniques(results: &Results<'_>) -> Option<String> {
         .filter_map(|scenario| results.main_cell(scenario))
         .flat_map(|verdict| results.lesser(verdict, verdict.measure).map(move |ratio| (verdict, ratio)))
         .collect();
-    let differ = compared.iter().filter(|(_, ratio)| ratio.claim == Claim::Difference);
-    let size = |ratio: &Ratio| ratio.estimate.value.ln().abs();
+    let differ =
+        compared.iter().filter(|(verdict, ratio)| results.claim(verdict, ratio) == Claim::Difference);
+    let size = |ratio: &Ratio| ratio.reading().told().map_or(0.0, |told| told.value.ln().abs());
     let most = differ.clone().max_by(|one, other| size(&one.1).total_cmp(&size(&other.1)));
     let most = most.and_then(|(verdict, ratio)| {
         let sentence = results.sentence(verdict, &ratio.above, &ratio.below)?;

@@ -2,7 +2,7 @@
 
 use crate::analysis::measure::Measure;
 use crate::analysis::stats::Estimate;
-use crate::analysis::verdict::{Claim, Ratio};
+use crate::analysis::verdict::{ALIKE, Band, Claim, Ratio};
 use crate::record::trial::Limiter;
 
 /// What joins a number to its unit: a space that doesn't break.
@@ -150,12 +150,23 @@ pub fn value_with_interval(measure: Measure, estimate: &Estimate) -> String {
     }
 }
 
+/// What a report knows of a ratio besides the ratio.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    /// What stands beside all other comparisons of the report.
+    pub(crate) claim: Claim,
+    /// How many these are, this one included.
+    pub(crate) comparisons: usize,
+    /// What two copies of one server were seen to differ by in its cell.
+    pub(crate) band: Band,
+}
+
 /// What a ratio says, and no more than its interval does: "uring uses 0.85× [0.84, 0.86] of epoll's CPU time
-/// per request". `above` and `below` are the targets' labels.
-pub fn sentence(ratio_of: &Ratio, above: &str, below: &str, margin: f64) -> String {
-    let figures = ratio(&ratio_of.estimate);
-    let label = ratio_of.measure.label();
-    match (ratio_of.claim, ratio_of.measure) {
+/// per request". `above` and `below` are the targets' labels. Nothing of what is too noisy.
+pub(crate) fn sentence(ratio_of: &Ratio, above: &str, below: &str, beside: Beside) -> Option<String> {
+    let told = ratio_of.reading().told()?;
+    let (figures, label) = (ratio(&told), ratio_of.measure.label());
+    Some(match (beside.claim, ratio_of.measure) {
         (Claim::Difference, Measure::Rate) => {
             format!("{above} answers {figures} as many requests per second as {below}")
         }
@@ -166,14 +177,44 @@ pub fn sentence(ratio_of: &Ratio, above: &str, below: &str, margin: f64) -> Stri
             format!("{above} uses {figures} the {label} of {below}")
         }
         (Claim::Alike, _) => {
-            format!("{above} and {below} are alike in {label} ({figures}, within ±{})", percent(margin))
+            format!("{above} and {below} are alike in {label}: within {}", percent(ALIKE))
         }
-        (Claim::NoVerdict, _) => {
-            let because = ratio_of.because.as_ref().map_or_else(String::new, |why| format!("; {why}"));
-            format!("{above} or {below}: no verdict on {label} ({figures}{because})")
+        (Claim::NoVerdict, _) => match &ratio_of.because {
+            Some(why) => format!("{above} and {below} aren't compared in {label}: {why}"),
+            None => untold(ratio_of, &told, (above, below), beside),
+        },
+    })
+}
+
+/// Why a lead isn't one: two copies of one server differ by as much, there are too few rounds, or there are so many
+/// comparisons that one of them looks like this by chance.
+fn untold(ratio_of: &Ratio, told: &Estimate, (above, below): (&str, &str), beside: Beside) -> String {
+    let (label, figures) = (ratio_of.measure.label(), ratio(told));
+    let leads = (told.value < 1.0) == ratio_of.measure.lower_is_better();
+    let (first, second) = if leads { (above, below) } else { (below, above) };
+    let ahead = if leads { told.value } else { 1.0 / told.value };
+    let lead = (ahead - 1.0).abs();
+    if lead < LEAD_MIN {
+        return format!("{above} and {below} can't be told apart in {label} here ({figures})");
+    }
+    let lead = format!("the lead of {first} over {second} in {label}, {},", percent(lead));
+    if ratio_of.claim == Claim::Difference {
+        return format!("{lead} may be chance among {} comparisons ({figures})", beside.comparisons);
+    }
+    let twins = beside.band.twin.filter(|_| beside.band.interval().contains(told.value));
+    match twins {
+        Some(_) => {
+            format!(
+                "{lead} is within what two copies of one server differ by here (±{})",
+                percent(beside.band.margin)
+            )
         }
+        None => format!("{lead} can't be told from chance in {} rounds ({figures})", ratio_of.rounds),
     }
 }
+
+/// A smaller lead is printed as 0 %.
+const LEAD_MIN: f64 = 0.005;
 
 /// The same text, to begin a sentence with.
 pub fn capitalised(text: &str) -> String {
@@ -248,37 +289,74 @@ mod tests {
         );
     }
 
+    fn say(ratio: &Ratio, claim: Claim, margin: f64) -> Option<String> {
+        let (low, high) = (1.0 / (1.0 + margin), 1.0 + margin);
+        let twin = Estimate { value: 1.0, interval: Some(Interval { low, high }) };
+        sentence(ratio, "uring", "epoll", Beside { claim, comparisons: 24, band: Band::of(Some(twin)) })
+    }
+
     #[test]
     fn sentences_claim_no_more_than_the_interval() {
-        let say = |claim, because: Option<&str>, measure| {
-            let interval = Some(Interval { low: 0.84, high: 0.86 });
-            let ratio = Ratio {
-                above: "uring".to_owned(),
-                below: "epoll".to_owned(),
-                measure,
-                rounds: 12,
-                estimate: Estimate { value: 0.85, interval },
-                claim,
-                because: because.map(str::to_owned),
-            };
-            sentence(&ratio, "uring", "epoll", 0.03)
+        let both = ("uring", "epoll");
+        let figures = (0.85, 0.84, 0.86);
+        let sure = |measure| {
+            let ratio = Ratio::sample(both, measure, figures, Claim::Difference);
+            say(&ratio, Claim::Difference, 0.03).unwrap()
         };
-        let cpu = Measure::CpuPerRequest;
         assert_eq!(
-            say(Claim::Difference, None, cpu),
+            sure(Measure::CpuPerRequest),
             "uring uses 0.85× [0.84, 0.86] the CPU time per request of epoll"
         );
+        assert_eq!(sure(Measure::P99), "the p99 latency of uring is 0.85× [0.84, 0.86] that of epoll");
+        let alike = Ratio::sample(both, Measure::P99, (1.01, 0.99, 1.03), Claim::Alike);
+        let expected = "uring and epoll are alike in p99 latency: within 5\u{a0}%";
+        assert_eq!(say(&alike, Claim::Alike, 0.12).unwrap(), expected);
+        let mut silent = Ratio::sample(both, Measure::Rate, figures, Claim::NoVerdict);
+        silent.because = Some("uring: the client was the limit".to_owned());
         assert_eq!(
-            say(Claim::Difference, None, Measure::P99),
-            "the p99 latency of uring is 0.85× [0.84, 0.86] that of epoll"
+            say(&silent, Claim::NoVerdict, 0.03).unwrap(),
+            "uring and epoll aren't compared in requests per second: uring: the client was the limit"
         );
-        assert_eq!(
-            say(Claim::Alike, None, cpu),
-            "uring and epoll are alike in CPU time per request (0.85× [0.84, 0.86], within ±3\u{a0}%)"
-        );
-        assert_eq!(
-            say(Claim::NoVerdict, Some("a single round"), Measure::Rate),
-            "uring or epoll: no verdict on requests per second (0.85× [0.84, 0.86]; a single round)"
-        );
+        let noisy = Ratio::sample(both, Measure::P99, (0.5, 0.2, 1.2), Claim::NoVerdict);
+        assert_eq!(say(&noisy, Claim::NoVerdict, 0.03), None);
+    }
+
+    #[test]
+    fn what_is_no_verdict_says_why() {
+        let both = ("uring", "epoll");
+        let cpu = Measure::CpuPerRequest;
+        let told = |measure, figures, claim, margin| {
+            say(&Ratio::sample(both, measure, figures, claim), Claim::NoVerdict, margin).unwrap()
+        };
+        let open = Claim::NoVerdict;
+        let table = [
+            (
+                told(cpu, (0.91, 0.85, 0.97), open, 0.12),
+                "the lead of uring over epoll in CPU time per request, 9\u{a0}%, is within what two copies of one server \
+                 differ by here (±12\u{a0}%)",
+            ),
+            (
+                told(cpu, (1.10, 0.95, 1.27), open, 0.12),
+                "the lead of epoll over uring in CPU time per request, 9\u{a0}%, is within what two copies of one server \
+                 differ by here (±12\u{a0}%)",
+            ),
+            (
+                told(Measure::Rate, (1.10, 0.95, 1.27), open, 0.03),
+                "the lead of uring over epoll in requests per second, 10\u{a0}%, can't be told from chance in 12 rounds \
+                 (1.10× [0.95, 1.27])",
+            ),
+            (
+                told(Measure::Rate, (0.80, 0.70, 0.91), Claim::Difference, 0.30),
+                "the lead of epoll over uring in requests per second, 25\u{a0}%, may be chance among 24 comparisons \
+                 (0.80× [0.70, 0.91])",
+            ),
+            (
+                told(cpu, (1.002, 0.93, 1.08), open, 0.12),
+                "uring and epoll can't be told apart in CPU time per request here (1.00× [0.93, 1.08])",
+            ),
+        ];
+        for (said, expected) in table {
+            assert_eq!(said, expected);
+        }
     }
 }

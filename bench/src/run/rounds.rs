@@ -1,7 +1,8 @@
 //! How many rounds: until the intervals are narrow, or the time is spent.
 
+use crate::analysis::grid::Grid;
 use crate::analysis::measure::Measure;
-use crate::analysis::stats::ratio_estimate;
+use crate::analysis::stats::CONFIDENCE;
 use crate::record::trial::{CellId, Trial};
 use crate::run::scenario::Metric;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,15 +52,21 @@ pub(crate) fn enough(cell: &CellId, metric: Metric, trials: &[Trial], originals:
         of.filter_map(|trial| Some((trial.place.round, value(metric, trial)?))).collect()
     };
     let targets: BTreeSet<&str> = mine.iter().map(|trial| trial.target.as_str()).collect();
-    targets.into_iter().filter(|target| *target != REFERENCE).all(|target| {
-        let (above, below) =
-            (values(target), values(originals.get(target).map_or(REFERENCE, String::as_str)));
-        let pairs: Vec<(f64, f64)> =
-            above.iter().filter_map(|(round, above)| Some((*above, *below.get(round)?))).collect();
-        let Some(interval) = ratio_estimate(&pairs).and_then(|estimate| estimate.interval) else {
-            return false;
-        };
-        interval.high / interval.low < (1.0 + NARROW).powi(2)
+    let targets: Vec<&str> = targets.into_iter().collect();
+    let row = |id: &str| targets.iter().position(|target| *target == id);
+    let compared = targets.iter().enumerate().filter(|(_, target)| **target != REFERENCE);
+    let pairs: Option<Vec<(usize, usize)>> = compared
+        .map(|(index, target)| Some((index, row(originals.get(*target).map_or(REFERENCE, String::as_str))?)))
+        .collect();
+    let grid = Grid::of(&targets.iter().map(|target| values(target)).collect::<Vec<_>>());
+    pairs.is_some_and(|pairs| are_narrow(&grid, &pairs))
+}
+
+/// Whether the intervals of all these pairs of rows are narrow.
+pub(crate) fn are_narrow(grid: &Grid, pairs: &[(usize, usize)]) -> bool {
+    pairs.iter().filter(|(above, below)| above != below).all(|(above, below)| {
+        let contrast = grid.contrast(&[*above], &[*below]);
+        contrast.is_some_and(|contrast| contrast.confidence(NARROW.ln_1p()) >= CONFIDENCE)
     })
 }
 

@@ -438,6 +438,25 @@ mod tests {
         }
     }
 
+    /// A verdict without a twin has nothing to show that it isn't noise.
+    #[test]
+    fn every_scenario_has_a_twin_beside_its_original() {
+        let twins: Vec<(String, String)> = catalogue::catalogue()
+            .iter()
+            .filter_map(|target| Some((target.id().to_owned(), target.twin_of()?.to_owned())))
+            .collect();
+        let has_twin = |servers: &BTreeSet<String>| {
+            twins.iter().any(|(twin, original)| servers.contains(twin) && servers.contains(original))
+        };
+        for scenario in all().unwrap().into_iter().chain(Book::read().unwrap().scenarios) {
+            let asked = catalogue::catalogue();
+            let asked =
+                asked.iter().filter(|target| scenario.asks_for(crate::run::group(target), target.id()));
+            let servers: BTreeSet<String> = asked.map(|target| target.id().to_owned()).collect();
+            assert!(has_twin(&servers), "{}: {servers:?}", scenario.name);
+        }
+    }
+
     #[test]
     fn every_technique_is_asked_about() {
         let asked: BTreeSet<String> =

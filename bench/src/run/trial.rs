@@ -274,7 +274,9 @@ impl Setting<'_> {
             Rate::OfSlowest(percent) => known(all.reduce(f64::min))? * percent.at(self.value) / 100.0,
             Rate::OfFastest(percent) => known(all.reduce(f64::max))? * percent.at(self.value) / 100.0,
             Rate::OfOwn(percent) => {
-                let own = of_all.and_then(|capacities| capacities.get(target.id()));
+                // One server under two names is offered one rate.
+                let id = target.twin_of().unwrap_or(target.id());
+                let own = of_all.and_then(|capacities| capacities.get(id));
                 known(own.copied())? * percent.at(self.value) / 100.0
             }
         })

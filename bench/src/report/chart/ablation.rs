@@ -24,7 +24,8 @@ pub(crate) fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
     let scenarios = results.scenarios().filter(|scenario| !scenario.lesser.is_empty());
     let section = |scenario: &'a Scenario| {
         let verdict = results.main_cell(scenario)?;
-        let rows: Vec<Ratio> = results.lesser(verdict, Measure::CpuPerRequest).collect();
+        let told = |ratio: &Ratio| ratio.reading().told().is_some();
+        let rows: Vec<Ratio> = results.lesser(verdict, Measure::CpuPerRequest).filter(told).collect();
         (!rows.is_empty()).then_some(Section { load: &scenario.about, verdict, rows })
     };
     let sections: Vec<Section<'_>> = scenarios.filter_map(section).collect();
@@ -46,22 +47,21 @@ pub(crate) fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
 fn draw(canvas: &mut Canvas<'_>, sections: &[Section<'_>]) {
     let (frame, results) = (canvas.frame, canvas.results);
     let row = |ratio: &'_ Ratio| {
-        let differs = ratio.claim == Claim::Difference;
-        Row {
+        let (differs, estimate) = (ratio.claim == Claim::Difference, ratio.reading().told()?);
+        Some(Row {
             target: results.target(&ratio.above).map_or("", |target| &target.id),
-            estimate: ratio.estimate,
-            number: format!("{}×", wording::factor(ratio.estimate.value)),
-            tip: format!("{}: {}", results.label(&ratio.above), wording::ratio(&ratio.estimate)),
+            estimate,
+            number: format!("{}×", wording::factor(estimate.value)),
+            tip: format!("{}: {}", results.label(&ratio.above), wording::ratio(&estimate)),
             is_name_bold: false,
             is_number_bold: differs,
             number_class: if differs { "ink" } else { "muted" },
-        }
+        })
     };
     let marks: Vec<Vec<Row<'_>>> =
-        sections.iter().map(|section| section.rows.iter().map(row).collect()).collect();
+        sections.iter().map(|section| section.rows.iter().filter_map(row).collect()).collect();
     let columns = Columns::of(canvas, marks.iter().flatten(), if frame.narrow { 0.44 } else { 0.36 });
-    let ratios = sections.iter().flat_map(|section| &section.rows);
-    let scale = scale(ratios, columns.left, columns.right);
+    let scale = scale(marks.iter().flatten(), columns.left, columns.right);
     for (section, marks) in sections.iter().zip(&marks) {
         canvas.heading(section.load);
         let top = canvas.y + 4.0;
@@ -77,7 +77,7 @@ fn draw(canvas: &mut Canvas<'_>, sections: &[Section<'_>]) {
 }
 
 /// One scale for all sections; 1 is on it.
-fn scale<'a>(rows: impl Iterator<Item = &'a Ratio>, from: f64, to: f64) -> Scale {
+fn scale<'a>(rows: impl Iterator<Item = &'a Row<'a>>, from: f64, to: f64) -> Scale {
     let (mut low, mut high) = (0.9_f64, 1.1_f64);
     for row in rows {
         let value = row.estimate.value;

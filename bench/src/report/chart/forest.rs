@@ -17,7 +17,7 @@ pub(crate) fn sorted<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Re
     let mut rows: Vec<(&str, Estimate)> = verdict
         .targets
         .iter()
-        .filter_map(|figures| Some((figures.target.as_str(), *figures.estimate(measure)?)))
+        .filter_map(|figures| Some((figures.target.as_str(), figures.estimate(measure)?)))
         .collect();
     if rows.is_empty() {
         return Err(results.unmeasured(measure));

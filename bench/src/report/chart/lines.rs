@@ -82,7 +82,7 @@ fn of_measure(
             .iter()
             .filter_map(|(verdict, _)| {
                 let estimate = results.estimate(verdict, &target.id, measure)?;
-                Some(format!("{}: {}", verdict.cell.point, wording::value_with_interval(measure, estimate)))
+                Some(format!("{}: {}", verdict.cell.point, wording::value_with_interval(measure, &estimate)))
             })
             .collect();
         let points: Vec<(f64, f64)> = found.into_iter().map(|(_, point)| point).collect();

@@ -79,7 +79,7 @@ pub(crate) fn beside_cost<'a>(
         .targets
         .iter()
         .filter_map(|figures| {
-            let cost = *figures.estimate(verdict.measure)?;
+            let cost = figures.estimate(verdict.measure)?;
             Some(Bar { target: &figures.target, cost, traffic: figures.traffic.as_ref()? })
         })
         .collect();
