@@ -11,7 +11,6 @@ pub(crate) mod chapter;
 pub mod command;
 pub(crate) mod evidence;
 pub(crate) mod judge;
-pub(crate) mod nearest;
 pub(crate) mod quantity;
 pub(crate) mod rule;
 pub(crate) mod verdict;

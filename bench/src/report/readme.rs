@@ -289,7 +289,8 @@ fn name(results: &Results<'_>, id: &str) -> String {
         return format!("`{}`", target.label);
     }
     let version = target.version.as_deref().and_then(|version| version.split_whitespace().next());
-    match version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit())) {
+    let version = version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit()));
+    match version.filter(|_| !target.tells_version()) {
         None => target.label.clone(),
         Some(version) => match target.label.split_once(',') {
             Some((server, variant)) => format!("{server} {version},{variant}"),
