@@ -32,14 +32,14 @@ bench compares file servers on this machine.
 Here `bench` stands for: cargo run --release -p bench --
 
 First:
-  bench doctor               what will bias the numbers here, and what to do about it
+  bench doctor               what will bias the numbers on this machine
   bench targets              which servers were found
   bench targets --install    adds the newest nginx and caddy, in target/bench
 
 Then:
   bench run                  measures for about 5 minutes, and writes a report
-  bench claims               what is said about I/O models, and what is true here
-  bench load localhost:8080  loads any server, and says how long its answers took
+  bench claims               what is said about I/O models, and what is true
+  bench load localhost:8080  loads any server, and says how long answers took
 
 All commands: bench --help
 ";

