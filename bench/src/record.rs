@@ -100,6 +100,15 @@ pub(crate) struct TargetRecord {
     pub(crate) unavailable: Option<String>,
 }
 
+impl TargetRecord {
+    /// Whether its label has its version, as those of peers do; runs of earlier formats kept them apart.
+    pub(crate) fn tells_version(&self) -> bool {
+        let number = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+        let version = self.version.as_deref().and_then(|version| version.split([' ', ',']).find(number));
+        version.is_some_and(|version| self.label.split([' ', ',']).any(|word| word == version))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Family {

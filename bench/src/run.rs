@@ -18,7 +18,7 @@ mod warnings;
 
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
-use crate::machine::disturbance::Patience;
+use crate::machine::disturbance::{Disturbance, Patience};
 use crate::machine::environment::{Environment, Filesystem};
 use crate::machine::placement::{Placement, pin};
 use crate::machine::slow_disk::SlowDisk;
@@ -71,6 +71,8 @@ pub(crate) struct Finish {
     pub(crate) report: Report,
     /// Whether the user ended it: then the folder can be resumed.
     pub(crate) interrupted: bool,
+    /// What the trials give to warn of.
+    pub(crate) warnings: Vec<String>,
     /// Scenarios that were disturbed too often: resuming the finished run measures them again.
     pub(crate) disturbed: Vec<String>,
     /// Servers of this project that failed, a line each.
@@ -87,6 +89,7 @@ impl Run {
     /// fails at the gate.
     pub(crate) fn prepare(options: Options, plan: Plan, command: String) -> Result<Run> {
         if options.resume.is_none() {
+            options.check_targets(catalogue().iter().map(Target::id))?;
             build_program(&options, &plan.scenarios);
         }
         // The gate is part of a run's time.
@@ -108,7 +111,6 @@ impl Run {
     fn begin(options: Options, plan: Plan, command: String, session: Session) -> Result<Run> {
         let placement = session.placement;
         let scenarios = plan.scenarios;
-        options.check_targets(catalogue().iter().map(Target::id))?;
         let corpus = corpus(&options, &scenarios, options.seed)?;
         let environment = Environment::look(corpus.root(), repository());
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
@@ -207,14 +209,22 @@ impl Run {
     }
 
     pub(crate) fn announcement(&self) -> String {
-        let names: Vec<&str> = self.targets.iter().map(Target::id).collect();
+        let running = self.record.targets.iter().filter(|target| target.unavailable.is_none());
+        let names: Vec<&str> = running.map(|target| target.label.as_str()).collect();
+        let several =
+            |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         format!(
-            "{} comparisons of {}: {}; {}",
-            self.record.cells.len(),
-            names.len(),
-            names.join(", "),
+            "{} of {}: {}; {}",
+            several(self.record.cells.len(), "comparison"),
+            several(names.len(), "server"),
+            names.join("; "),
             self.record.placement
         )
+    }
+
+    /// What is known beforehand to make the results worth less.
+    pub(crate) fn warnings(&self) -> &[String] {
+        &self.record.warnings
     }
 
     /// Measures, judges, and writes everything into the results folder.
@@ -239,14 +249,15 @@ impl Run {
             let finished = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
             self.record.finished = Some(finished);
         }
-        self.record.warnings.extend(warnings::of_trials(&self.trials));
+        let found = warnings::of_trials(&self.trials);
+        self.record.warnings.extend(found.iter().cloned());
         self.record.unmeasured.extend(warnings::unmeasured(&self.trials));
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
         let report = report::write(self.folder.path(), &self.record, &self.trials)?;
         let disturbed =
             remeasure::disturbed(&self.record, &self.trials).into_iter().map(str::to_owned).collect();
-        Ok(Finish { report, interrupted, disturbed, failed })
+        Ok(Finish { report, interrupted, warnings: found, disturbed, failed })
     }
 
     fn measure(&mut self, index: usize) -> Result<Option<Ended>> {
@@ -377,7 +388,8 @@ impl Run {
             if self.session.interrupt.is_asked() {
                 return Ok(false);
             }
-            self.progress.begin(target.id(), &cell.id);
+            let label = self.record.targets.iter().find(|record| record.id == target.id());
+            self.progress.begin(label.map_or(target.id(), |record| &record.label), &cell.id);
             let begun = Instant::now();
             let place = TrialPosition { number: self.trials.len(), round, position, attempt };
             let setting = Setting {
@@ -405,9 +417,8 @@ impl Run {
             };
             self.folder.append(&trial)?;
             let again = trial.void.is_some();
-            if again && trial.disturbance.is_some_and(|found| found.is_large()) {
-                self.progress
-                    .wait("waiting for a quiet machine: other work, or the hypervisor, uses its CPUs");
+            if again && let Some(found) = trial.disturbance.filter(Disturbance::is_large) {
+                self.progress.wait(found.cause());
                 let Session { patience, interrupt, .. } = &mut self.session;
                 patience.await_calm(self.record.placement, || interrupt.is_asked());
             }

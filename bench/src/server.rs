@@ -16,10 +16,13 @@ mod ending;
 pub mod gate;
 #[cfg(feature = "hyper")]
 mod hyper;
+pub(crate) mod install;
 pub(crate) mod memory;
 mod order;
 mod peer;
 pub mod process;
+mod roster;
 pub mod serve;
+mod shelf;
 pub mod target;
 mod tree;

@@ -92,8 +92,38 @@ fn people_get_a_table_and_what_is_unknown_says_so() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("each answer has status 200 and 5 bytes\nclosed loop, 0.3"), "{text}");
     assert!(text.contains("hot, 2 connections: ") && text.contains("client busy for "), "{text}");
-    // A few hundred answers: 20 of them aren't above the quantile 0.999.
-    assert!(text.contains("n/a"), "{text}");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+    // A few hundred answers: 20 of them aren't above the quantile 0.99.
+    let missing = lines.iter().find(|line| line.contains("needs")).unwrap();
+    let answers = lines.iter().find_map(|line| line.strip_prefix("hot, 2 connections: ")?.split(' ').next());
+    let expected = format!("  p99 needs 2,000 answers, p99.9 20,000; there were {}", answers.unwrap());
+    assert_eq!(*missing, expected, "{text}");
+    assert!(!text.contains("n/a"), "{text}");
+    let begin = lines.iter().position(|line| *line == "  service times from").unwrap();
+    let rows: Vec<&&str> = lines[begin + 1..].iter().take_while(|line| line.ends_with(" %")).collect();
+    assert!((1..=12).contains(&rows.len()), "{text}");
+    assert!(rows.iter().any(|row| row.contains(&"█".repeat(40))), "the longest bar: {text}");
+    let counted: u64 = rows.iter().map(|row| count(row)).sum();
+    assert_eq!(counted.to_string(), answers.unwrap(), "every answer is in a row: {text}");
+    assert!(!text.contains('\u{1b}'), "no colours for a pipe");
+}
+
+/// "  1.1 ms ████ 123 61.0 %": the number before the share.
+fn count(row: &str) -> u64 {
+    row.split_whitespace().rev().nth(2).unwrap().replace(',', "").parse().unwrap()
+}
+
+/// It may have an address of IPv6 as well, which nobody listens on.
+#[test]
+fn an_address_without_a_scheme_is_a_url() {
+    let port = server(RIGHT).port();
+    for url in [format!("localhost:{port}"), format!("localhost:{port}/hello"), format!("127.0.0.1:{port}")] {
+        let output = load(&[&url, "-c", "1", "-d", "50ms", "--warm-up", "0s"]);
+        assert!(output.status.success(), "{url}: {}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(&format!("http://{}", &url[..9])), "{text}");
+    }
 }
 
 #[test]

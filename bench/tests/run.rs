@@ -167,6 +167,11 @@ fn a_run_measures_everything_and_draws_it() {
         assert!(fs::metadata(folder.join(file)).is_ok_and(|found| found.len() > 500), "{file}");
     }
     assert!(text(&output.stdout).contains("report.html"), "it says where the report lies");
+    let warnings = serde_json::to_value(&record).unwrap()["warnings"].clone();
+    for warning in warnings.as_array().unwrap() {
+        let line = format!("warning: {}\n", warning.as_str().unwrap());
+        assert!(text(&output.stderr).contains(&line), "{line}: {}", text(&output.stderr));
+    }
     // Drawing again changes nothing.
     let before = fs::read(folder.join("report.html")).unwrap();
     assert!(sandbox.run(&["report", folder.to_str().unwrap()]).status.success());
@@ -388,6 +393,38 @@ fn an_interrupted_run_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_run_says_what_it_waits_for() {
+    let sandbox = Sandbox::new();
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let busy = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut others: Vec<Child> = (0..cpus).map(|_| busy()).collect();
+    let output = sandbox.run(&[
+        "run",
+        "--targets",
+        "epoll",
+        "--only",
+        "hot-small",
+        "--rounds",
+        "1",
+        "--window-ms",
+        "400",
+        "--budget",
+        "20s",
+    ]);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    let said = text(&output.stderr);
+    let waits: Vec<&str> = said.lines().filter(|line| line.starts_with("waiting for ")).collect();
+    assert!(waits.contains(&"waiting for a quiet machine (another process uses the CPU)"), "{said}");
+    assert!(
+        waits.iter().collect::<std::collections::BTreeSet<_>>().len() == waits.len(),
+        "once each: {said}"
+    );
+}
+
+#[test]
 fn what_was_disturbed_is_measured_again() {
     let sandbox = Sandbox::new();
     assert!(sandbox.run(&short("common-rate,churn", &[])).status.success());
@@ -486,8 +523,8 @@ fn mistakes_are_one_line_and_leave_nothing() {
     fs::write(&file, "").unwrap();
     let below_a_file = file.join("results");
     let table: [(Vec<&str>, i32, &str); 8] = [
-        (vec!["run", "--targets", "apache"], 1, "no target \"apache\"; there are "),
-        (vec!["run", "--only", "hot"], 1, "no scenario \"hot\"; there are "),
+        (vec!["run", "--targets", "apache"], 1, "no target \"apache\"; the nearest are "),
+        (vec!["run", "--only", "hot"], 1, "no scenario \"hot\"; the nearest are "),
         (
             vec![
                 "run",
@@ -525,8 +562,7 @@ fn mistakes_are_one_line_and_leave_nothing() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {line}");
         assert!(line.contains(expected), "{arguments:?}: {line}");
     }
-    for arguments in [&["run", "--rounds", "0"][..], &["run", "--budget", "soon"], &["walk"], &["load"], &[]]
-    {
+    for arguments in [&["run", "--rounds", "0"][..], &["run", "--budget", "soon"], &["walk"], &["load"]] {
         assert_eq!(sandbox.run(arguments).status.code(), Some(2), "{arguments:?}");
     }
     assert!(!sandbox.results().exists(), "nothing was begun");

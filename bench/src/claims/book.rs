@@ -1,8 +1,8 @@
 //! The book of claims: `bench/claims.toml`, read and checked.
 
-use crate::claims::nearest::nearest;
 use crate::claims::rule::Rule;
 use crate::failure::{Failure, Result};
+use crate::nearest;
 use crate::run::scenario::{self, Scenario};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -129,8 +129,8 @@ impl Book {
     pub(crate) fn select(&self, names: &[String]) -> Result<Vec<&Claim>> {
         let is = |claim: &Claim, name: &str| claim.id.eq_ignore_ascii_case(name);
         if let Some(unknown) = names.iter().find(|name| !self.claims.iter().any(|claim| is(claim, name))) {
-            let near = nearest(unknown, self.claims.iter().map(|claim| claim.id.as_str())).join(", ");
-            return Err(Failure::new(format!("no claim {unknown:?}; the nearest are {near}")));
+            let names = self.claims.iter().map(|claim| claim.id.as_str());
+            return Err(nearest::unknown("claim", unknown, names));
         }
         let wanted = |claim: &&Claim| names.is_empty() || names.iter().any(|name| is(claim, name));
         Ok(self.claims.iter().filter(wanted).collect())

@@ -10,6 +10,7 @@ use crate::run::Run;
 use crate::run::options::Options;
 use crate::run::plan::Plan;
 use crate::run::scenario::Tier;
+use crate::terminal::{self, say};
 use clap::Args;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,7 +92,7 @@ pub fn run(options: &ClaimsOptions, program: &str) -> Result<ExitCode> {
     let shown = chapter.judge(None);
     let plan = Plan::of_claims(chapter, &options.options());
     if plan.scenarios.is_empty() {
-        return cli::say(&lines(&shown));
+        return say(&lines(&shown));
     }
     measure(options, plan, command)
 }
@@ -99,9 +100,11 @@ pub fn run(options: &ClaimsOptions, program: &str) -> Result<ExitCode> {
 fn measure(options: &ClaimsOptions, plan: Plan, command: String) -> Result<ExitCode> {
     let run = Run::prepare(options.options(), plan, command)?;
     eprintln!("{}", run.announcement());
+    terminal::warn(run.warnings());
     let finish = run.finish()?;
+    terminal::warn(&finish.warnings);
     let folder = finish.report.folder.display();
-    cli::say(&format!(
+    say(&format!(
         "{}\nIn {folder}: claims.json, SUMMARY.md and report.html.\n",
         lines(&finish.report.claims)
     ))?;
@@ -144,5 +147,5 @@ pub fn run_short() -> Result<ExitCode> {
     let is_short = |claim: &&Claim| claim.tier == Takes::Seconds;
     let names: Vec<String> =
         Book::read()?.claims.iter().filter(is_short).map(|claim| claim.id.clone()).collect();
-    cli::say(&lines(&Chapter::open(&names)?.judge(None)))
+    say(&lines(&Chapter::open(&names)?.judge(None)))
 }

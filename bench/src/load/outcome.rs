@@ -210,8 +210,19 @@ impl ClassOutcome {
 
 /// The quantile of a histogram, 0 to 1, in its unit; `None` with fewer than [`SAMPLES_ABOVE_MIN`] above it.
 pub(crate) fn quantile(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
-    let above = histogram.len() as f64 * (1.0 - quantile);
-    (above >= SAMPLES_ABOVE_MIN).then(|| histogram.value_at_quantile(quantile))
+    (histogram.len() >= samples_needed(quantile)).then(|| histogram.value_at_quantile(quantile))
+}
+
+/// How many samples it takes for a quantile: 2,000 for 0.99.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the cast saturates, and no quantile of the harness is so near to 1"
+)]
+pub(crate) fn samples_needed(quantile: f64) -> u64 {
+    // 1 - 0.9 is a little less than a tenth.
+    const TO_WHOLE: f64 = 1e-6;
+    (SAMPLES_ABOVE_MIN / (1.0 - quantile) - TO_WHOLE).ceil() as u64
 }
 
 pub(crate) fn histogram() -> Histogram<u64> {
@@ -247,6 +258,16 @@ mod tests {
         assert!(quantile(&class.service, 0.5).is_some() && quantile(&class.service, 0.9).is_some());
         assert_eq!((quantile(&class.service, 0.99), quantile(&class.service, 0.999)), (None, None));
         assert_eq!(class.service.max() / 1_000, 300);
+    }
+
+    #[test]
+    fn a_quantile_is_known_from_its_twentieth_sample_above_on() {
+        assert_eq!([0.5, 0.9, 0.99, 0.999].map(samples_needed), [40, 200, 2_000, 20_000]);
+        let mut histogram = histogram();
+        histogram.record_n(1_000, 199).unwrap();
+        assert_eq!(quantile(&histogram, 0.9), None);
+        histogram.record(1_000).unwrap();
+        assert!(quantile(&histogram, 0.9).is_some());
     }
 
     #[test]

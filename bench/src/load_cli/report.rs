@@ -1,8 +1,10 @@
 //! What a load has shown, for people and for programs.
 
+use super::histogram::Rows;
 use super::{Kind, LoadArguments};
-use crate::load::outcome::{ClassOutcome, Outcome, quantile};
+use crate::load::outcome::{ClassOutcome, Outcome, quantile, samples_needed};
 use crate::load::request::Expected;
+use crate::report::wording;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -39,6 +41,9 @@ struct ClassReport {
     service_us: Option<Times>,
     response_us: Option<Times>,
     lag_us: Option<Times>,
+    /// Of the response times; in a closed loop, where there are none, of the service times.
+    #[serde(skip)]
+    histogram: Option<Rows>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,9 +52,13 @@ struct ErrorReport {
     example: String,
 }
 
+/// What is shown of a histogram.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+
 /// Quantiles; none where fewer than 20 samples are above.
 #[derive(Debug, Serialize)]
 struct Times {
+    samples: u64,
     p50: Option<f64>,
     p90: Option<f64>,
     p99: Option<f64>,
@@ -99,6 +108,7 @@ fn class_report(class: &ClassOutcome, connections: usize, seconds: f64) -> Class
         service_us: times(&class.service),
         response_us: class.response.as_ref().and_then(times),
         lag_us: class.lag.as_ref().and_then(times),
+        histogram: Rows::of(class.response.as_ref().unwrap_or(&class.service)),
     }
 }
 
@@ -106,6 +116,7 @@ fn times(histogram: &Histogram<u64>) -> Option<Times> {
     let microseconds = |nanoseconds: u64| nanoseconds as f64 / 1e3;
     let at = |share| quantile(histogram, share).map(microseconds);
     (!histogram.is_empty()).then(|| Times {
+        samples: histogram.len(),
         p50: at(0.5),
         p90: at(0.9),
         p99: at(0.99),
@@ -154,7 +165,7 @@ impl fmt::Display for ClassReport {
             writeln!(
                 f,
                 "  {:12} {:>10} {:>10} {:>10} {:>10} {:>10}",
-                "", "p50", "p90", "p99", "p99.9", "max"
+                "", QUANTILES[0].0, QUANTILES[1].0, QUANTILES[2].0, QUANTILES[3].0, "max"
             )?;
         }
         for (what, times) in rows {
@@ -162,14 +173,41 @@ impl fmt::Display for ClassReport {
                 writeln!(f, "  {what:12} {times}")?;
             }
         }
+        if let Some(missing) = rows.iter().find_map(|(_, times)| times.as_ref()?.missing()) {
+            writeln!(f, "  {missing}")?;
+        }
+        if let Some(histogram) = &self.histogram {
+            let what = if self.response_us.is_some() { "response" } else { "service" };
+            write!(f, "\n  {what} times from\n{histogram}")?;
+        }
         Ok(())
+    }
+}
+
+impl Times {
+    /// "p99 needs 2,000 answers, p99.9 20,000; there were 812".
+    fn missing(&self) -> Option<String> {
+        let unknown: Vec<(&str, u64)> = QUANTILES
+            .into_iter()
+            .map(|(name, share)| (name, samples_needed(share)))
+            .filter(|(_, needed)| self.samples < *needed)
+            .collect();
+        let count = |count: u64| wording::thousands(count as f64);
+        let (name, needed) = unknown.first()?;
+        let mut text = format!("{name} needs {} answers", count(*needed));
+        for (name, needed) in &unknown[1..] {
+            text.push_str(&format!(", {name} {}", count(*needed)));
+        }
+        let between = if unknown.len() > 1 { "; " } else { ", " };
+        let were = if self.samples == 1 { "was" } else { "were" };
+        Some(format!("{text}{between}there {were} {}", count(self.samples)))
     }
 }
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for quantile in [self.p50, self.p90, self.p99, self.p999] {
-            write!(f, "{:>10} ", quantile.map_or_else(|| "n/a".to_owned(), time))?;
+            write!(f, "{:>10} ", quantile.map_or_else(|| "-".to_owned(), time))?;
         }
         write!(f, "{:>10}", time(self.max))
     }

@@ -32,6 +32,15 @@ impl Disturbance {
     pub(crate) fn is_large(&self) -> bool {
         self.others > OTHERS_MAX || self.stolen > STOLEN_MAX
     }
+
+    /// Who is to blame for a large one.
+    pub(crate) fn cause(&self) -> &'static str {
+        match (self.others > OTHERS_MAX, self.stolen > STOLEN_MAX) {
+            (true, true) => "another process uses the CPU, and so does another virtual machine",
+            (false, true) => "another virtual machine uses the CPU",
+            _ => "another process uses the CPU",
+        }
+    }
 }
 
 /// The account of the two CPUs at a moment.
@@ -190,6 +199,14 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_listed_is_unknown() {
         assert!(CpuAccount::parse("cpu0 1 1 1 1 1 1 1 1\n", &[7], 100, Instant::now()).is_none());
+    }
+
+    #[test]
+    fn who_is_to_blame() {
+        let cause = |others, stolen| Disturbance { others, stolen }.cause();
+        assert_eq!(cause(0.2, 0.0), "another process uses the CPU");
+        assert_eq!(cause(0.0, 0.2), "another virtual machine uses the CPU");
+        assert_eq!(cause(0.2, 0.2), "another process uses the CPU, and so does another virtual machine");
     }
 
     const CALM: Disturbance = Disturbance { others: 0.01, stolen: 0.0 };

@@ -208,7 +208,8 @@ fn peers(page: &mut String, results: &Results<'_>) {
     }
     page.push_str("<h2>Configurations, as used</h2>\n");
     for (target, configuration) in configured {
-        let version = target.version.as_ref().map_or_else(String::new, |version| format!(", {version}"));
+        let version = target.version.as_ref().filter(|_| !target.tells_version());
+        let version = version.map_or_else(String::new, |version| format!(", {version}"));
         page.push_str(&format!(
             "<details><summary>{}{}</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",
             escape(&target.label),

@@ -254,7 +254,8 @@ fn table(results: &Results<'_>) -> Table {
         .filter_map(|(scenario, head, unit)| Some((main_cell(results, scenario)?, head, unit)))
         .collect();
     let mut rows = Vec::new();
-    for id in ROWS {
+    for id in ROWS.map(|id| newest(results, id)) {
+        let id = id.as_str();
         let cells: Vec<String> =
             columns.iter().map(|(verdict, _, unit)| number(results, verdict, id, *unit)).collect();
         if cells.iter().any(|cell| cell != NOTHING) {
@@ -266,6 +267,13 @@ fn table(results: &Results<'_>) -> Table {
         heads: columns.iter().map(|(_, head, _)| (*head).to_owned()).collect(),
         rows,
     }
+}
+
+/// The newest copy of a server that ran in two, as the catalogue calls it.
+fn newest(results: &Results<'_>, id: &str) -> String {
+    let latest = format!("{id}-latest");
+    let has_run = results.target(&latest).is_some_and(|target| target.unavailable.is_none());
+    if has_run { latest } else { id.to_owned() }
 }
 
 fn number(results: &Results<'_>, verdict: &Verdict, id: &str, unit: f64) -> String {
@@ -294,7 +302,8 @@ fn name(results: &Results<'_>, id: &str) -> String {
         return format!("`{}`", target.label);
     }
     let version = target.version.as_deref().and_then(|version| version.split_whitespace().next());
-    match version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit())) {
+    let version = version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit()));
+    match version.filter(|_| !target.tells_version()) {
         None => target.label.clone(),
         Some(version) => match target.label.split_once(',') {
             Some((server, variant)) => format!("{server} {version},{variant}"),
@@ -383,6 +392,25 @@ mod tests {
         for cell in table.rows.iter().flat_map(|(_, cells)| cells) {
             assert!(cell.parse::<f64>().is_ok(), "a number and nothing else: {cell}");
         }
+    }
+
+    #[test]
+    fn the_table_has_the_newest_copy_of_a_server_and_its_version_once() {
+        let mut sample = asked(0.015);
+        let target = sample.record.targets.iter_mut().find(|target| target.id == "nginx").unwrap();
+        (target.id, target.label) = ("nginx-latest".to_owned(), "nginx 1.31.3".to_owned());
+        target.version = Some("1.31.3".to_owned());
+        sample.trials.iter_mut().filter(|trial| trial.target == "nginx").for_each(|trial| {
+            trial.target = "nginx-latest".to_owned();
+        });
+        for cell in &mut sample.record.cells {
+            cell.targets
+                .iter_mut()
+                .filter(|id| *id == "nginx")
+                .for_each(|id| *id = "nginx-latest".to_owned());
+        }
+        let names: Vec<String> = table(&sample.results()).rows.into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"nginx 1.31.3".to_owned()), "{names:?}");
     }
 
     #[test]

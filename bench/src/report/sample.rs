@@ -128,6 +128,8 @@ pub(crate) fn sample(plan: Plan) -> Sample {
 
 fn record(plan: Plan, scenarios: &[Scenario]) -> Record {
     let mut targets = catalogue();
+    // As on a machine whose servers are all from its distribution.
+    targets.retain(|target| target.system_s().is_none() && target.id() != "httpsd");
     targets.retain(|target| {
         plan.everybody || target.twin_of().is_some() || MODELS[..3].iter().any(|(id, _)| *id == target.id())
     });

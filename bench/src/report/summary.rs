@@ -316,7 +316,14 @@ pub(crate) fn facts(results: &Results<'_>) -> Vec<(String, String)> {
         .targets
         .iter()
         .filter(|target| target.unavailable.is_none())
-        .filter_map(|target| Some(format!("{} {}", target.label, target.version.as_ref()?)))
+        .filter_map(|target| {
+            let version = target.version.as_ref()?;
+            Some(if target.tells_version() {
+                target.label.clone()
+            } else {
+                format!("{} {version}", target.label)
+            })
+        })
         .collect();
     if !versions.is_empty() {
         fact("versions", Some(versions.join("; ")));

@@ -76,11 +76,13 @@ pub(crate) fn closing(results: &Results<'_>, folder: &Path) -> String {
         .targets
         .iter()
         .filter(|target| target.family == Family::Peer && target.unavailable.is_none());
-    let trust = format!(
-        "{twin}; {voids} of {trials} trials were void; peers: {}, warnings: {}.",
-        peers.count(),
-        results.record.warnings.len()
-    );
+    let warnings = match results.record.warnings.len() {
+        0 => "nothing to warn of".to_owned(),
+        1 => "a warning, which the report has".to_owned(),
+        count => format!("{count} warnings, which the report has"),
+    };
+    let trust =
+        format!("{twin}; {voids} of {trials} trials were void; peers: {}; {warnings}.", peers.count());
     format!("{found}\n{trust}\nThe report is {}.", folder.join("report.html").display())
 }
 

@@ -6,7 +6,7 @@ use crate::record::{Family as RecordFamily, TargetRecord};
 use crate::run::corpus::Corpus;
 use crate::run::group;
 use crate::run::options::Options;
-use crate::run::scenario::{Files, Group, Scenario};
+use crate::run::scenario::{Files, Group, Scenario, Tier};
 use crate::run::trial::request_for;
 use crate::server::availability::Availability;
 use crate::server::calls::Counting;
@@ -40,13 +40,20 @@ pub(crate) fn admit(
     placement: Placement,
 ) -> Result<Admission> {
     let all = catalogue();
+    let is_there = |target: &Target| matches!(target.find(), Availability::Found { .. });
+    // Who names targets has chosen among them.
+    let has_chosen = !options.targets.is_empty();
+    let left_out = if has_chosen { BTreeSet::new() } else { by_name_alone(options.tier, &all, is_there) };
+    let group_of =
+        |target: &Target| if left_out.contains(target.id()) { Group::ByNameAlone } else { group(target) };
     let mut admission = Admission { admitted: Vec::new(), records: Vec::new(), control: Control::Ours };
     let wanted = |target: &Target| {
         let named = options.targets.is_empty() || options.targets.iter().any(|name| name == target.id());
-        named && scenarios.iter().any(|scenario| scenario.asks_for(group(target), target.id()))
+        named && scenarios.iter().any(|scenario| scenario.asks_for(group_of(target), target.id()))
     };
     let mut constant = None;
     for target in all.into_iter().filter(wanted) {
+        let group = group_of(&target);
         let mut record = record(&target);
         let target = match (target.family(), target.find()) {
             (_, Availability::Missing { install }) => Err(format!("not installed: {install}")),
@@ -59,18 +66,19 @@ pub(crate) fn admit(
                 Ok(constant.clone().map_or(target.clone(), |constant| target.answering(constant)))
             }
             (_, Availability::Found { version }) => {
+                record.label = target.label_in(&version);
                 record.version = Some(version);
                 Ok(target)
             }
         };
         let admitted = target.and_then(|target| {
-            let asked = asked_for(scenarios, &target);
+            let asked = asked_for(scenarios, &target, group);
             enter(&target, &mut record, &mut admission, corpus, &asked, placement)
                 .map(|()| target)
                 .map_err(|failure| failure.to_string())
         });
         match admitted {
-            Ok(target) => admission.admitted.push(Admitted { group: group(&target), target }),
+            Ok(target) => admission.admitted.push(Admitted { group, target }),
             Err(reason)
                 if record.backend.is_some() && record.version.is_some() && !is_unavailable(&record) =>
             {
@@ -84,6 +92,27 @@ pub(crate) fn admit(
         return Err(Failure::new("none of the targets can run here; see `bench targets`"));
     }
     Ok(admission)
+}
+
+/// In the quick tier, which has minutes, servers stay away whose answer is that of another: httpsd's threads do what
+/// `blocking`'s do.
+const NOT_IN_QUICK: [&str; 1] = ["httpsd"];
+
+/// Which targets take part by name alone. Of a program that is there twice the newest copy takes part; in the longer tiers
+/// also the system's as most people run it, which shows what the versions in between have brought.
+pub(crate) fn by_name_alone(
+    tier: Tier,
+    all: &[Target],
+    is_there: impl Fn(&Target) -> bool,
+) -> BTreeSet<String> {
+    let newest = all.iter().filter(|target| target.system_s().is_some() && is_there(target));
+    let superseded: BTreeSet<&str> = newest.filter_map(Target::system_s).collect();
+    let is_left_out = |target: &&Target| {
+        let stays = tier > Tier::Quick && target.is_plain_peer();
+        let is_old = superseded.contains(target.id()) && !stays;
+        is_old || tier == Tier::Quick && NOT_IN_QUICK.contains(&target.id())
+    };
+    all.iter().filter(is_left_out).map(|target| target.id().to_owned()).collect()
 }
 
 pub(crate) fn record(target: &Target) -> TargetRecord {
@@ -110,8 +139,8 @@ fn is_unavailable(record: &TargetRecord) -> bool {
 }
 
 /// The files that a target's scenarios ask for, and the small one, which is always there. The lab has no files.
-fn asked_for(scenarios: &[Scenario], target: &Target) -> BTreeSet<Files> {
-    let its = scenarios.iter().filter(|scenario| scenario.asks_for(group(target), target.id()));
+fn asked_for(scenarios: &[Scenario], target: &Target, group: Group) -> BTreeSet<Files> {
+    let its = scenarios.iter().filter(|scenario| scenario.asks_for(group, target.id()));
     let classes = its.flat_map(|scenario| &scenario.classes);
     let always = if target.family() == Family::Lab { Files::Constant } else { Files::Small };
     classes.map(|class| class.files).chain([always]).collect()
@@ -158,4 +187,33 @@ fn constant_answer(corpus: &Corpus, placement: Placement) -> Result<Constant> {
     let constant = gate::learn(address, request_for(entry, address).bytes(false));
     server.stop()?;
     constant
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_copy_stands_for_its_program() {
+        let all = catalogue();
+        let left_out = |tier, there: &[&str]| {
+            let is_there = |target: &Target| there.contains(&target.id());
+            let mut ids: Vec<String> = by_name_alone(tier, &all, is_there).into_iter().collect();
+            ids.retain(|id| id != "httpsd");
+            ids
+        };
+        assert!(
+            left_out(Tier::Quick, &["nginx", "caddy"]).is_empty(),
+            "without a newer one the system's runs"
+        );
+        let there = ["nginx-latest", "nginx-latest-aio-threads", "caddy-latest-sidecars"];
+        assert_eq!(left_out(Tier::Quick, &there), ["caddy-sidecars", "nginx", "nginx-aio-threads"]);
+        for tier in [Tier::Standard, Tier::Full] {
+            assert_eq!(
+                left_out(tier, &there),
+                ["caddy-sidecars", "nginx-aio-threads"],
+                "nginx beside its newest"
+            );
+        }
+    }
 }

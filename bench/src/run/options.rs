@@ -1,6 +1,7 @@
 //! What the user wants of a run.
 
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
+use crate::nearest;
 use crate::run::scenario::Tier;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -73,10 +74,7 @@ impl Options {
     pub(crate) fn check_targets<'a>(&self, known: impl Iterator<Item = &'a str> + Clone) -> Result<()> {
         match self.targets.iter().find(|name| known.clone().all(|known| known != name.as_str())) {
             None => Ok(()),
-            Some(name) => {
-                let known: Vec<&str> = known.collect();
-                Err(Failure::new(format!("no target {name:?}; there are {}", known.join(", "))))
-            }
+            Some(name) => Err(nearest::unknown("target", name, known)),
         }
     }
 }
@@ -84,10 +82,12 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::admission::by_name_alone;
     use crate::run::group;
     use crate::run::rounds::LEAST;
     use crate::run::scenario::{self, Group, Scenario};
     use crate::server::catalogue::catalogue;
+    use crate::server::target::Target;
     use clap::Parser;
 
     #[derive(Parser)]
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!((options.tier, options.budget()), (Tier::Standard, Duration::from_secs(90)));
         assert_eq!(options.check_targets(["epoll", "nginx"].into_iter()), Ok(()));
         let failure = options.check_targets(["epoll", "h2o"].into_iter()).unwrap_err().to_string();
-        assert_eq!(failure, "no target \"nginx\"; there are epoll, h2o");
+        assert_eq!(failure, "no target \"nginx\"; the nearest are epoll, h2o");
     }
 
     /// How long a tier takes with every target of the catalogue, installed or not, when a comparison has so many rounds.
@@ -124,8 +124,14 @@ mod tests {
         const VOID: f64 = 0.1;
         let times = |count: usize, each: Duration| each * u32::try_from(count).unwrap();
         let scenarios = scenario::select(tier, &[]).unwrap();
+        let targets = catalogue();
+        let left_out = by_name_alone(tier, &targets, |_| true);
+        let group = |target: &Target| match left_out.contains(target.id()) {
+            true => Group::ByNameAlone,
+            false => group(target),
+        };
         let mut groups: Vec<(Group, String)> =
-            catalogue().iter().map(|target| (group(target), target.id().to_owned())).collect();
+            targets.iter().map(|target| (group(target), target.id().to_owned())).collect();
         groups.retain(|(group, id)| scenarios.iter().any(|scenario| scenario.asks_for(*group, id)));
         let trials: Duration = scenarios
             .iter()

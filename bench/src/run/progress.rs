@@ -1,12 +1,15 @@
-//! The progress line of a run; silent where standard error isn't a terminal.
+//! The progress line of a run. Where standard error isn't a terminal, nothing is said but why the run stands still, and
+//! that once.
 
 use crate::record::trial::{CellId, Trial};
 use crate::report::wording;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::time::Duration;
 
-const TEMPLATE: &str = "{bar:24} {pos}/{len} trials, {msg}";
+/// indicatif leaves the colours out where `NO_COLOR` is set.
+const TEMPLATE: &str = "{bar:24.cyan/dim} {pos}/{len} trials, {wide_msg}";
 
 /// The first estimate of what a trial takes besides warm-up and window; 30 to 140 ms were seen.
 const BESIDES_AT_FIRST: Duration = Duration::from_millis(60);
@@ -36,6 +39,8 @@ pub(crate) struct Progress {
     left: Left,
     bar: Option<ProgressBar>,
     last: String,
+    /// What it was said to wait for, where there is no bar.
+    waited_for: BTreeSet<&'static str>,
 }
 
 impl Progress {
@@ -44,7 +49,14 @@ impl Progress {
         let style = || ProgressStyle::with_template(TEMPLATE).expect("the template is a constant");
         let bar =
             std::io::stderr().is_terminal().then(|| ProgressBar::new(left.trials as u64).with_style(style()));
-        Progress { done: 0, besides: Duration::ZERO, left, bar, last: String::new() }
+        Progress {
+            done: 0,
+            besides: Duration::ZERO,
+            left,
+            bar,
+            last: String::new(),
+            waited_for: BTreeSet::new(),
+        }
     }
 
     /// This much is left, as far as known.
@@ -63,11 +75,14 @@ impl Progress {
         }
     }
 
-    /// The run stands still meanwhile.
-    pub(crate) fn wait(&self, why: &str) {
+    /// The run stands still until the machine is quiet.
+    pub(crate) fn wait(&mut self, cause: &'static str) {
+        let waiting = format!("waiting for a quiet machine ({cause})");
         if let Some(bar) = &self.bar {
-            bar.set_message(format!("{}{why}", self.time_left()));
+            bar.set_message(format!("{}{waiting}", self.time_left()));
             bar.tick();
+        } else if self.waited_for.insert(cause) {
+            eprintln!("{waiting}");
         }
     }
 

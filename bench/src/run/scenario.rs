@@ -4,6 +4,7 @@
 //! connections put the same load on every target.
 
 use crate::failure::{Failure, Result};
+use crate::nearest;
 use crate::record::trial::CellId;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,6 +126,9 @@ pub(crate) enum Group {
     Peers,
     /// The same, set up to send what was compressed beforehand.
     Sidecars,
+    /// What the run's tier leaves out of its own group, as older copies of a program that is there twice; scenarios name
+    /// them one by one.
+    ByNameAlone,
     /// The rungs of the lab; scenarios name them one by one.
     Lab,
     /// The backends without a technique, and peers that compress on the way; scenarios name them one by one.
@@ -279,12 +283,11 @@ fn parse(text: &str) -> Result<Vec<Scenario>> {
 pub(crate) fn select(tier: Tier, only: &[String]) -> Result<Vec<Scenario>> {
     let all = all()?;
     if let Some(unknown) = only.iter().find(|name| !all.iter().any(|scenario| scenario.is_called(name))) {
-        let mut names: Vec<&str> = Vec::new();
-        for scenario in &all {
-            names.extend(scenario.chapter.as_deref().filter(|chapter| !names.contains(chapter)));
-            names.push(&scenario.name);
-        }
-        return Err(Failure::new(format!("no scenario {unknown:?}; there are {}", names.join(", "))));
+        let names: BTreeSet<&str> = all
+            .iter()
+            .flat_map(|scenario| scenario.chapter.as_deref().into_iter().chain([scenario.name.as_str()]))
+            .collect();
+        return Err(nearest::unknown("scenario", unknown, names.into_iter()));
     }
     let wanted = |scenario: &Scenario| {
         if only.is_empty() {
@@ -515,7 +518,8 @@ mod tests {
     #[test]
     fn unknown_names_are_one_line() {
         let failure = select(Tier::Quick, &["hot-smal".to_owned()]).unwrap_err().to_string();
-        assert!(failure.starts_with("no scenario \"hot-smal\"; there are hot-small, "), "{failure}");
+        assert!(failure.starts_with("no scenario \"hot-smal\"; the nearest are hot-small, "), "{failure}");
+        assert_eq!(failure.split(", ").count(), 3, "{failure}");
         let chosen = select(Tier::Quick, &["overload".to_owned()]).unwrap();
         assert_eq!(chosen.len(), 1, "named, it runs in any tier");
         let chapter = select(Tier::Quick, &["ablation".to_owned()]).unwrap();

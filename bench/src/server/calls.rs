@@ -34,7 +34,7 @@ pub enum Counting {
 const NAMES: &str = "\
     accept accept4 clone clone3 close epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fadvise64 fcntl fstat futex \
     getdents64 getsockname io_getevents io_submit io_uring_enter lseek madvise mmap munmap nanosleep \
-    newfstatat openat openat2 poll ppoll pread64 preadv2 pselect6 read readlink readv recvfrom recvmsg select \
+    newfstatat open openat openat2 poll ppoll pread64 preadv2 pselect6 read readlink readv recvfrom recvmsg select \
     sendfile64 sendmsg sendto setsockopt shutdown splice statx tgkill write writev";
 
 /// Where tracefs is mounted, by itself or below debugfs.

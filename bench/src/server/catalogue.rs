@@ -1,10 +1,8 @@
 //! Everything that can be put under test, in the order in which it is always shown.
 
 use crate::server::availability::Availability;
-use crate::server::peer::{
-    CADDY, CADDY_ENCODE, CADDY_SIDECARS, H2O, H2O_SIDECARS, LIGHTTPD, LIGHTTPD_DEFLATE, MINISERVE, NGINX,
-    NGINX_CACHE, NGINX_GZIP, NGINX_SIDECARS, NGINX_THREADS, Peer, STATIC_WEB, STATIC_WEB_SIDECARS, TRIPTYCH,
-};
+use crate::server::peer::Peer;
+use crate::server::roster::{COMPRESSING, PLAIN, SIDECARS, TRIPTYCH};
 use crate::server::target::{Backend, Cache, Mechanism, Runs, Settings, Target};
 use common::Tune;
 use lab::rungs::{RUNGS, Rung};
@@ -20,16 +18,11 @@ pub fn catalogue() -> Vec<Target> {
     targets.extend(Backend::ALL.into_iter().flat_map(lesser));
     targets.push(target("null-epoll", "null server, epoll", Runs::Constant(Mechanism::Epoll)));
     targets.push(target("null-uring", "null server, io_uring", Runs::Constant(Mechanism::Uring)));
-    targets.extend(
-        [&NGINX, &NGINX_CACHE, &NGINX_THREADS, &LIGHTTPD, &H2O, &CADDY, &STATIC_WEB, &MINISERVE].map(program),
-    );
+    targets.extend(PLAIN.map(program));
     #[cfg(feature = "hyper")]
     targets.push(target("hyper", "hyper, tower-http", Runs::Hyper { sends_sidecars: false }));
-    targets.extend(
-        [&NGINX_SIDECARS, &LIGHTTPD_DEFLATE, &H2O_SIDECARS, &CADDY_SIDECARS, &STATIC_WEB_SIDECARS]
-            .map(program),
-    );
-    targets.extend([&NGINX_GZIP, &CADDY_ENCODE].map(program));
+    targets.extend(SIDECARS.map(program));
+    targets.extend(COMPRESSING.map(program));
     #[cfg(feature = "hyper")]
     targets.push(target("hyper-sidecars", "hyper, precompressed", Runs::Hyper { sends_sidecars: true }));
     targets.extend(rungs());
@@ -102,7 +95,7 @@ fn target(id: impl Into<Cow<'static, str>>, label: impl Into<Cow<'static, str>>,
 }
 
 fn program(peer: &'static Peer) -> Target {
-    target(peer.id, peer.label, Runs::Program(peer))
+    target(peer.id, peer.label(), Runs::Program(peer))
 }
 
 /// The target of that name.

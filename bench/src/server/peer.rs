@@ -1,35 +1,39 @@
-//! Servers that are programs of their own, other people's and this project's: where they are found, and how they are
-//! started.
+//! A server that is a program of its own, other people's or this project's: where it is found, and how it is started.
+//! `roster` has all of them.
 //!
 //! Their configurations are in `bench/peers/`, with the reason for each line, and are compiled in. What
 //! differs from start to start is a name between two `@`.
 
 use crate::failure::{Failure, Result};
 use crate::server::availability::Availability;
-use crate::server::built;
 use crate::server::ending::Farewell;
-use rustix::fs::{Access, access};
-use rustix::process::{Signal, geteuid};
+use crate::server::{built, shelf};
+use rustix::process::geteuid;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where distributions install servers, outside of an ordinary user's `PATH`.
-const SYSTEM_FOLDERS: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
-
 /// A server that may be installed here.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Peer {
     pub(crate) id: &'static str,
-    pub(crate) label: &'static str,
-    program: &'static str,
-    /// Makes it tell its version.
-    version: &'static [&'static str],
-    install: &'static str,
+    /// What people call it.
+    pub(crate) name: &'static str,
+    /// What its configuration is about, if there are several.
+    pub(crate) variant: &'static str,
+    pub(crate) program: &'static str,
+    pub(crate) origin: Origin,
+    /// Makes it tell its version; empty if nothing does.
+    pub(crate) version: &'static [&'static str],
+    pub(crate) install: &'static str,
     pub(crate) template: Option<&'static str>,
+    /// The name of the file that gets its configuration.
+    pub(crate) file: &'static str,
     /// Its command line; `@CONFIG@` is the file with its configuration. Empty: the template is the command line.
-    arguments: &'static [&'static str],
+    pub(crate) arguments: &'static [&'static str],
+    /// What it has to be built with, among what it tells with `-V`.
+    pub(crate) needs: &'static [&'static str],
     /// What ends it without waiting for its clients.
     pub(crate) farewell: Farewell,
     /// Whether it sends what was compressed beforehand, by somebody else or by itself.
@@ -38,171 +42,18 @@ pub(crate) struct Peer {
     pub(crate) compresses: bool,
 }
 
-/// This project's program, which chooses its I/O model itself.
-pub(crate) const TRIPTYCH: Peer = Peer {
-    id: built::NAME,
-    label: "triptych",
-    program: built::NAME,
-    version: &["--version"],
-    install: "cargo build --release -p triptych",
-    template: Some(include_str!("../../peers/triptych.args")),
-    arguments: &[],
-    farewell: Farewell::Drain(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-const NGINX_INSTALL: &str = "apt install nginx-core, or nginx";
-
-pub(crate) const NGINX: Peer = Peer {
-    id: "nginx",
-    label: "nginx",
-    program: "nginx",
-    version: &["-v"],
-    install: NGINX_INSTALL,
-    template: Some(include_str!("../../peers/nginx.conf")),
-    // Before it has read its configuration it would log into a file of the system's.
-    arguments: &["-p", "@RUN@", "-e", "stderr", "-c", "@CONFIG@"],
-    farewell: Farewell::Signal(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const NGINX_CACHE: Peer = Peer {
-    id: "nginx-open-file-cache",
-    label: "nginx, open_file_cache",
-    template: Some(include_str!("../../peers/nginx-open-file-cache.conf")),
-    ..NGINX
-};
-
-pub(crate) const NGINX_THREADS: Peer = Peer {
-    id: "nginx-aio-threads",
-    label: "nginx, aio threads",
-    template: Some(include_str!("../../peers/nginx-aio-threads.conf")),
-    ..NGINX
-};
-
-pub(crate) const LIGHTTPD: Peer = Peer {
-    id: "lighttpd",
-    label: "lighttpd",
-    program: "lighttpd",
-    version: &["-v"],
-    install: "apt install lighttpd",
-    template: Some(include_str!("../../peers/lighttpd.conf")),
-    arguments: &["-D", "-f", "@CONFIG@"],
-    farewell: Farewell::Signal(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const H2O: Peer = Peer {
-    id: "h2o",
-    label: "h2o",
-    program: "h2o",
-    version: &["-v"],
-    install: "apt install h2o",
-    template: Some(include_str!("../../peers/h2o.yaml")),
-    arguments: &["-c", "@CONFIG@"],
-    // Asked to end it waits for its clients, those of idle connections, too; of SIGINT some parents relieve it.
-    farewell: Farewell::Signal(Signal::KILL),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const CADDY: Peer = Peer {
-    id: "caddy",
-    label: "caddy",
-    program: "caddy",
-    version: &["version"],
-    install: "apt install caddy",
-    template: Some(include_str!("../../peers/caddy.Caddyfile")),
-    arguments: &["run", "--adapter", "caddyfile", "--config", "@CONFIG@"],
-    farewell: Farewell::Signal(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const STATIC_WEB: Peer = Peer {
-    id: "static-web-server",
-    label: "static-web-server",
-    program: "static-web-server",
-    version: &["--version"],
-    install: "cargo install --locked static-web-server",
-    template: Some(include_str!("../../peers/static-web-server.toml")),
-    arguments: &["--config-file", "@CONFIG@"],
-    farewell: Farewell::Signal(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const MINISERVE: Peer = Peer {
-    id: "miniserve",
-    label: "miniserve",
-    program: "miniserve",
-    version: &["--version"],
-    install: "cargo install --locked miniserve",
-    template: Some(include_str!("../../peers/miniserve.args")),
-    arguments: &[],
-    farewell: Farewell::Signal(Signal::TERM),
-    sends_sidecars: false,
-    compresses: false,
-};
-
-pub(crate) const NGINX_SIDECARS: Peer = Peer {
-    id: "nginx-sidecars",
-    label: "nginx, gzip_static",
-    template: Some(include_str!("../../peers/nginx-sidecars.conf")),
-    sends_sidecars: true,
-    ..NGINX
-};
-
-pub(crate) const LIGHTTPD_DEFLATE: Peer = Peer {
-    id: "lighttpd-deflate",
-    label: "lighttpd, mod_deflate",
-    template: Some(include_str!("../../peers/lighttpd-deflate.conf")),
-    sends_sidecars: true,
-    ..LIGHTTPD
-};
-
-pub(crate) const H2O_SIDECARS: Peer = Peer {
-    id: "h2o-sidecars",
-    label: "h2o, send-compressed",
-    template: Some(include_str!("../../peers/h2o-sidecars.yaml")),
-    sends_sidecars: true,
-    ..H2O
-};
-
-pub(crate) const CADDY_SIDECARS: Peer = Peer {
-    id: "caddy-sidecars",
-    label: "caddy, precompressed",
-    template: Some(include_str!("../../peers/caddy-sidecars.Caddyfile")),
-    sends_sidecars: true,
-    ..CADDY
-};
-
-pub(crate) const STATIC_WEB_SIDECARS: Peer = Peer {
-    id: "static-web-server-sidecars",
-    label: "static-web-server, static",
-    template: Some(include_str!("../../peers/static-web-server-sidecars.toml")),
-    sends_sidecars: true,
-    ..STATIC_WEB
-};
-
-pub(crate) const NGINX_GZIP: Peer = Peer {
-    id: "nginx-gzip",
-    label: "nginx, gzip",
-    template: Some(include_str!("../../peers/nginx-gzip.conf")),
-    compresses: true,
-    ..NGINX
-};
-
-pub(crate) const CADDY_ENCODE: Peer = Peer {
-    id: "caddy-encode",
-    label: "caddy, encode",
-    template: Some(include_str!("../../peers/caddy-encode.Caddyfile")),
-    compresses: true,
-    ..CADDY
-};
+/// Which copy of a program it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This project's own, built when it is asked for.
+    Built,
+    /// The system's; where it has none, that of the project's own environment.
+    System,
+    /// That of the project's own environment, if it is newer than the system's, which is the target `of`.
+    Latest { of: &'static str },
+    /// That of the project's own environment; where it has none, the system's.
+    Newest,
+}
 
 /// What differs from start to start.
 pub(crate) struct Instance<'a> {
@@ -224,18 +75,34 @@ pub(crate) struct PeerCommand {
 impl Peer {
     /// Whether it is this project's own.
     pub(crate) fn is_ours(&self) -> bool {
-        self.id == TRIPTYCH.id
+        self.origin == Origin::Built
     }
 
-    /// Its executable: built here, or in `PATH`, or where distributions put servers.
+    /// "nginx, aio threads": to be told apart while nobody knows its version.
+    pub(crate) fn label(&self) -> String {
+        let newest = if matches!(self.origin, Origin::Latest { .. }) { " (newest)" } else { "" };
+        self.called(newest)
+    }
+
+    /// "nginx 1.31.3, aio threads".
+    pub(crate) fn label_in(&self, version: &str) -> String {
+        self.called(&format!(" {version}"))
+    }
+
+    fn called(&self, which: &str) -> String {
+        let comma = if self.variant.is_empty() { "" } else { ", " };
+        format!("{}{which}{comma}{}", self.name, self.variant)
+    }
+
+    /// Its executable.
     pub(crate) fn locate(&self) -> Option<PathBuf> {
-        if self.is_ours() {
-            return built::program().ok();
+        let (installed, own) = (|| shelf::installed(self.program), || shelf::own(self.program));
+        match self.origin {
+            Origin::Built => built::program().ok(),
+            Origin::System => installed().or_else(own),
+            Origin::Latest { .. } => own(),
+            Origin::Newest => own().or_else(installed),
         }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain(SYSTEM_FOLDERS.map(PathBuf::from));
-        let mut candidates = folders.map(|folder| folder.join(self.program));
-        candidates.find(|program| program.is_file() && access(program, Access::EXEC_OK).is_ok())
     }
 
     pub(crate) fn find(&self) -> Availability {
@@ -247,24 +114,61 @@ impl Peer {
         let Some(program) = self.locate() else {
             return Availability::Missing { install: self.install.to_owned() };
         };
-        match Command::new(&program).args(self.version).output() {
-            Err(error) => Availability::Unavailable { reason: format!("{}: {error}", program.display()) },
-            // Some tell it as a result, some as an error.
-            Ok(output) => {
-                let told = [output.stdout, output.stderr].concat();
-                Availability::Found { version: version_in(&String::from_utf8_lossy(&told)) }
-            }
+        let found = self.version_of(&program).and_then(|version| {
+            self.check_age(&version)?;
+            self.check_build(&program)?;
+            Ok(version)
+        });
+        match found {
+            Ok(version) => Availability::Found { version },
+            Err(reason) => Availability::Unavailable { reason },
         }
+    }
+
+    pub(crate) fn version_of(&self, program: &Path) -> std::result::Result<String, String> {
+        if self.version.is_empty() {
+            return Ok(shelf::noted(self.program).unwrap_or_else(|| UNKNOWN.to_owned()));
+        }
+        let output = Command::new(program).args(self.version).output();
+        let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
+        // Some tell it as a result, some as an error.
+        let told = [output.stdout, output.stderr].concat();
+        Ok(version_in(&String::from_utf8_lossy(&told)))
+    }
+
+    /// The same version twice would only take time, and an older one isn't the newest.
+    fn check_age(&self, version: &str) -> std::result::Result<(), String> {
+        let Origin::Latest { of } = self.origin else {
+            return Ok(());
+        };
+        let Some(installed) = shelf::installed(self.program) else {
+            return Err(format!("it is what {of} runs, since the system has none"));
+        };
+        let installed = self.version_of(&installed)?;
+        if is_newer(version, &installed) {
+            return Ok(());
+        }
+        Err(format!("{version} isn't newer than the system's {installed}, which {of} runs"))
+    }
+
+    fn check_build(&self, program: &Path) -> std::result::Result<(), String> {
+        if self.needs.is_empty() {
+            return Ok(());
+        }
+        let output = Command::new(program).arg("-V").output();
+        let told = output.map_err(|error| format!("{}: {error}", program.display()))?.stderr;
+        let told = String::from_utf8_lossy(&told);
+        let missing = self.needs.iter().find(|need| !told.split_whitespace().any(|word| word == **need));
+        missing.map_or(Ok(()), |need| Err(format!("{} was built without {need}", program.display())))
     }
 
     /// Writes its configuration into the run folder, and says how to start it.
     pub(crate) fn prepare(&self, program: PathBuf, instance: &Instance<'_>) -> Result<PeerCommand> {
-        let brotli = if self.id == NGINX_SIDECARS.id { Brotli::of(&program) } else { Brotli::Missing };
+        let takes_brotli = self.template.is_some_and(|template| template.contains("@BROTLI_MODULE@"));
+        let brotli = if takes_brotli { Brotli::of(&program) } else { Brotli::Missing };
         let fill = |template| filled(template, instance, &brotli);
         let configuration = self.template.map(fill).transpose()?;
-        // static-web-server tells the format by the name's ending.
-        let file =
-            instance.run.join(if self.program == STATIC_WEB.program { "sws.toml" } else { "configuration" });
+        let file = instance.run.join(self.file);
         if self.template.is_some_and(|template| template.contains("@CACHE@")) {
             let cache = instance.cache();
             fs::create_dir_all(&cache).map_err(Failure::context(format!("make {}", cache.display())))?;
@@ -283,7 +187,7 @@ impl Peer {
             words => words.iter().map(argument).collect(),
         };
         // caddy keeps state in the user's home; Go's scheduler gets one thread for the one CPU.
-        let variables = if self.program == CADDY.program {
+        let variables = if self.name == "caddy" {
             let homes =
                 ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"].map(|name| (name.to_owned(), run.clone()));
             homes.into_iter().chain([("GOMAXPROCS".to_owned(), OsString::from("1"))]).collect()
@@ -372,17 +276,44 @@ fn arguments(text: &str) -> Vec<OsString> {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(OsString::from).collect()
 }
 
+/// The version of a program that doesn't tell.
+const UNKNOWN: &str = "unknown version";
+
 /// The first thing in what a program tells of itself that looks like a version.
 fn version_in(told: &str) -> String {
     let mut words =
         told.split(|c: char| c.is_whitespace() || c == '/').map(|word| word.trim_start_matches('v'));
     let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
-    words.find(is_version).unwrap_or("unknown version").to_owned()
+    words.find(is_version).unwrap_or(UNKNOWN).to_owned()
+}
+
+/// Whether a version is above another, number by number: "1.31.3" above "1.9".
+fn is_newer(version: &str, than: &str) -> bool {
+    let numbers = |version: &str| -> Vec<u64> {
+        version.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok()).collect()
+    };
+    numbers(version) > numbers(than)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::roster;
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        for (version, than, is) in [
+            ("1.31.3", "1.22.1", true),
+            ("1.31.3", "1.9", true),
+            ("1.31.3", "1.31.3", false),
+            ("1.22.1", "1.31.3", false),
+            ("2.11.7", "2.11", true),
+            ("2.0.0-beta", "1.9", true),
+            ("unknown version", "1.0", false),
+        ] {
+            assert_eq!(is_newer(version, than), is, "{version}, {than}");
+        }
+    }
 
     #[test]
     fn versions_as_programs_tell_them() {
@@ -399,29 +330,10 @@ mod tests {
         }
     }
 
-    const ALL: [&Peer; 16] = [
-        &NGINX_GZIP,
-        &CADDY_ENCODE,
-        &TRIPTYCH,
-        &NGINX,
-        &NGINX_CACHE,
-        &NGINX_THREADS,
-        &LIGHTTPD,
-        &H2O,
-        &CADDY,
-        &STATIC_WEB,
-        &MINISERVE,
-        &NGINX_SIDECARS,
-        &LIGHTTPD_DEFLATE,
-        &H2O_SIDECARS,
-        &CADDY_SIDECARS,
-        &STATIC_WEB_SIDECARS,
-    ];
-
     #[test]
     fn templates_are_filled() {
         let instance = Instance { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
-        for peer in ALL {
+        for peer in roster::all() {
             let text = filled(peer.template.unwrap(), &instance, &Brotli::Missing).unwrap();
             assert!(!text.contains('@'), "{}: {text}", peer.id);
             assert!(text.contains("/the root") && text.contains("40123"), "{}: {text}", peer.id);
@@ -445,7 +357,7 @@ mod tests {
         let run = tempfile::tempdir().unwrap();
         let root = run.path().join("srv");
         let instance = Instance { root: &root, run: run.path(), port: 40_123 };
-        for peer in ALL {
+        for peer in roster::all() {
             let command = peer.prepare(PathBuf::from(peer.program), &instance).unwrap();
             let words: Vec<&str> = command.arguments.iter().map(|word| word.to_str().unwrap()).collect();
             assert!(
@@ -457,7 +369,8 @@ mod tests {
             let is_a_command_line = peer.arguments.is_empty();
             assert_eq!(config.is_some(), !is_a_command_line, "{}: {words:?}", peer.id);
         }
-        let words = NGINX.prepare(PathBuf::new(), &instance).unwrap().arguments;
+        let nginx = roster::all().find(|peer| peer.id == "nginx").unwrap();
+        let words = nginx.prepare(PathBuf::new(), &instance).unwrap().arguments;
         assert_eq!(words[2..5], ["-e", "stderr", "-c"]);
     }
 
@@ -474,28 +387,11 @@ mod tests {
         let built_in = "--prefix=/x --add-module='/src/ngx_brotli'";
         assert_eq!(Brotli::among(built_in), Brotli::BuiltIn);
         let instance = Instance { root: Path::new("/srv"), run: Path::new("/run/x"), port: 1 };
-        let template = NGINX_SIDECARS.template.unwrap();
+        let sidecars = roster::all().find(|peer| peer.id == "nginx-sidecars").unwrap();
+        let template = sidecars.template.unwrap();
         let with = |brotli| filled(template, &instance, &brotli).unwrap();
         assert!(with(Brotli::BuiltIn).contains("\n    brotli_static on;"));
         assert!(with(Brotli::Module("/m.so".into())).contains("\nload_module \"/m.so\";"));
         assert!(!with(Brotli::Missing).contains("brotli_static on"));
-    }
-
-    /// A reader of the report sees why each line is there.
-    #[test]
-    fn every_line_has_a_reason() {
-        for peer in ALL {
-            let mut reason = false;
-            for line in peer.template.unwrap().lines().map(str::trim) {
-                let is_frame = line.ends_with('{') || line == "}";
-                if line.starts_with('#') {
-                    reason = true;
-                } else if line.is_empty() {
-                    reason = false;
-                } else if !is_frame {
-                    assert!(reason, "{}: no reason in front of {line:?}", peer.id);
-                }
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::server::availability::Availability;
 use crate::server::built;
-use crate::server::peer::Peer;
+use crate::server::peer::{Origin, Peer};
 use common::{CacheLevel, Tune};
 use lab::rungs::{RUNGS, Rung};
 use serde::{Deserialize, Serialize};
@@ -175,6 +175,36 @@ impl Target {
         &self.label
     }
 
+    /// Its label with the version that was found: "nginx 1.31.3, aio threads". Other people's servers alone have one.
+    pub(crate) fn label_in(&self, version: &str) -> String {
+        match self.runs {
+            Runs::Program(peer) if !peer.is_ours() => peer.label_in(version),
+            #[cfg(feature = "hyper")]
+            Runs::Hyper { .. } => {
+                let mut words = version.split([' ', ',']);
+                let number = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()));
+                with_version(&self.label, number.unwrap_or_default())
+            }
+            _ => self.label.to_string(),
+        }
+    }
+
+    /// The target that runs the system's copy of this program, where this one runs the newest.
+    pub(crate) fn system_s(&self) -> Option<&'static str> {
+        match self.runs {
+            Runs::Program(peer) => match peer.origin {
+                Origin::Latest { of } => Some(of),
+                Origin::Built | Origin::System | Origin::Newest => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it is somebody else's, set up as most people run it.
+    pub(crate) fn is_plain_peer(&self) -> bool {
+        matches!(self.runs, Runs::Program(peer) if !peer.is_ours() && peer.variant.is_empty())
+    }
+
     /// What kind of server it is.
     pub fn family(&self) -> Family {
         match self.runs {
@@ -261,6 +291,15 @@ impl Target {
             Runs::Hyper { .. } => Availability::Found { version: crate::server::hyper::version() },
             Runs::Program(peer) => peer.find(),
         }
+    }
+}
+
+/// "hyper 1.12.0, tower-http".
+#[cfg(feature = "hyper")]
+fn with_version(label: &str, version: &str) -> String {
+    match label.split_once(',') {
+        Some((server, variant)) => format!("{server} {version},{variant}"),
+        None => format!("{label} {version}"),
     }
 }
 
