@@ -49,7 +49,7 @@ fn compare(backend: Backend) -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR"))?;
     let corpus = Corpus::create(folder.path(), 11, [Files::Small])?;
     let placement = Placement::choose()?;
-    pin(placement.client)?;
+    pin(placement.client.first())?;
     let target = catalogue::ours(backend);
     let server = match Server::start(&target, corpus.root(), placement, Counting::Cost)? {
         Start::Running(server) => server,

@@ -1,5 +1,6 @@
 //! The command line: `cargo run --release -p bench -- COMMAND`.
 
+use crate::agent::listen::{self, AgentArguments};
 use crate::analysis::compare;
 use crate::claims;
 use crate::claims::command::ClaimsOptions;
@@ -52,6 +53,8 @@ enum Command {
     Claims(ClaimsOptions),
     /// Load any HTTP server, and say how long its answers took
     Load(LoadArguments),
+    /// Give load for a harness on another machine, which names it with --agent
+    Agent(AgentArguments),
     /// List the servers that can be compared, or install more
     Targets(TargetsArguments),
     /// Say what will bias the numbers of this machine
@@ -114,6 +117,9 @@ pub fn main() -> ExitCode {
         Command::Claims(options) => claims::command::run(&options, "cargo run --release -p bench --"),
         Command::Load(arguments) => {
             load_cli::run(&arguments, &mut anstream::stdout()).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Agent(arguments) => {
+            listen::run(&arguments, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS)
         }
         Command::Targets(arguments) => targets(&arguments),
         Command::Doctor(arguments) => examine(&arguments),

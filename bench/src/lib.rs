@@ -2,13 +2,14 @@
 //! and the statistics.
 //!
 //! Reading order: [`run`] is a run from beginning to end, and [`run::trial`] what it repeats. [`server`] is
-//! the process under test, from outside and from inside. [`load`] sends requests. [`machine`] is what both
+//! the process under test, from outside and from inside. [`load`] sends requests, [`agent`] from other machines. [`machine`] is what both
 //! run on. `analysis` judges, [`record`] stores, [`report`] draws. [`claims`] holds what is said about I/O models
 //! against a run.
 //!
 //! METHODOLOGY.md has the method and its biases.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod analysis;
 pub mod claims;
 pub mod cli;

@@ -5,6 +5,8 @@
 mod histogram;
 mod report;
 
+use crate::agent::fleet::{Elsewhere, Fleet, Trouble};
+use crate::agent::token::Token;
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Asks, Class, Life, Pacing, ReadPace};
 use crate::load::engine::Engine;
@@ -62,6 +64,9 @@ pub(crate) struct LoadArguments {
     /// What the arrivals are drawn from: the same seed, the same arrivals
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Takes the load from this agent (`bench agent`), mostly on another machine; several share it
+    #[arg(long = "agent", value_name = "HOST:PORT", conflicts_with = "threads")]
+    agents: Vec<String>,
     /// The results as JSON
     #[arg(long)]
     json: bool,
@@ -191,9 +196,14 @@ pub(crate) fn run(arguments: &LoadArguments, output: &mut impl Write) -> Result<
     let expected = Expected { status: head.status, body_bytes: head.body_bytes };
     let request = Request::new(authority, path, expected);
     let classes = arguments.chosen();
-    let outcome = measure(arguments, address, &classes, &request)?;
+    let (outcome, elsewhere) = if arguments.agents.is_empty() {
+        (measure(arguments, address, &classes, &request)?, None)
+    } else {
+        let (outcome, elsewhere) = measure_elsewhere(arguments, address, &classes, &request)?;
+        (outcome, Some(elsewhere))
+    };
     let connections = classes.iter().map(|(_, connections)| *connections).collect();
-    let report = LoadReport::new(arguments, expected, connections, &outcome);
+    let report = LoadReport::new(arguments, expected, connections, &outcome, elsewhere);
     let text = if arguments.json {
         serde_json::to_string_pretty(&report).map_err(Failure::context("write the results as JSON"))? + "\n"
     } else {
@@ -240,6 +250,28 @@ fn measure(
         }
     }
     merged.ok_or_else(|| Failure::new("no thread has asked"))
+}
+
+/// Agents share the classes; all begin to measure at the same time.
+fn measure_elsewhere(
+    arguments: &LoadArguments,
+    address: SocketAddr,
+    classes: &[(Kind, usize)],
+    request: &Request,
+) -> Result<(Outcome, Elsewhere)> {
+    let mut fleet = Fleet::gather(&arguments.agents, Token::of_harness()?)?;
+    fleet.check_reach(address.ip()).map_err(Failure::new)?;
+    let whole: Vec<Class> =
+        classes.iter().map(|(kind, count)| arguments.class(*kind, *count, classes, request)).collect();
+    let mut load = || {
+        fleet.connect(address, &whole, arguments.seed)?;
+        fleet.run(arguments.warm_up, None)?;
+        fleet.run(arguments.duration, None)
+    };
+    load().map_err(|trouble| match trouble {
+        Trouble::Agent(failure) => failure,
+        Trouble::Server(error) => Failure::context("load")(error),
+    })
 }
 
 impl LoadArguments {

@@ -1,5 +1,6 @@
 //! What server and client run on, and what else goes on there.
 
+pub mod cpus;
 pub mod disturbance;
 pub(crate) mod doctor;
 pub(crate) mod environment;

@@ -5,6 +5,7 @@
 
 pub mod trial;
 
+use crate::agent::fleet::AgentRecord;
 use crate::failure::{Failure, Result};
 use crate::machine::environment::{Environment, Source};
 use crate::machine::placement::Placement;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 /// Raised whenever a reader of older files would misunderstand newer ones.
@@ -49,6 +51,12 @@ pub struct Record {
     pub(crate) slow_disk: Option<SlowDiskRecord>,
     /// What this machine can't measure, by the field's name, with the reason.
     pub(crate) unmeasured: BTreeMap<String, String>,
+    /// The agents that gave the load; empty where the client was on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) agents: Vec<AgentRecord>,
+    /// Where the servers listened; null for the loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server_address: Option<Ipv4Addr>,
     /// What a reader has to know before he believes the numbers.
     pub(crate) warnings: Vec<String>,
 }
@@ -73,6 +81,9 @@ pub struct CellRecord {
     /// The number of the trial from which on its trials for times count: 0, unless it was measured again.
     #[serde(default)]
     pub(crate) trials_from: usize,
+    /// Where server and client ran, where that isn't what the run says: a server with several workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +273,7 @@ fn folder_name(started: &str, host: &str, source: Option<&Source>) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::machine::cpus::Cpus;
     use crate::machine::placement::Distance;
     use crate::record::trial::tests::trial;
     use crate::run::scenario;
@@ -296,6 +308,7 @@ pub(crate) mod tests {
             failures: BTreeMap::new(),
             ended: Some(Ended::Rounds),
             trials_from: 0,
+            placement: None,
         };
         Record {
             format: FORMAT,
@@ -307,7 +320,7 @@ pub(crate) mod tests {
             scenarios: scenario::all().unwrap().into_iter().filter(|one| one.name == "hot-small").collect(),
             cells: vec![cell],
             targets,
-            placement: Placement { server: 1, client: 0, distance: Distance::Cores },
+            placement: Placement { server: Cpus::one(1), client: Cpus::one(0), distance: Distance::Cores },
             congestion_control: Some("reno".to_owned()),
             environment: Environment::look(Path::new("/"), Path::new("/")),
             capacities: BTreeMap::from([(
@@ -316,6 +329,8 @@ pub(crate) mod tests {
             )]),
             slow_disk: None,
             unmeasured: BTreeMap::from([("calls".to_owned(), "tracepoints are not readable".to_owned())]),
+            agents: Vec::new(),
+            server_address: None,
             warnings: vec!["one".to_owned()],
         }
     }

@@ -3,6 +3,7 @@
 pub(crate) mod admission;
 pub mod corpus;
 pub(crate) mod interrupt;
+mod load;
 pub(crate) mod lock;
 pub(crate) mod newcomers;
 pub mod options;
@@ -16,11 +17,13 @@ pub(crate) mod site;
 pub mod trial;
 mod warnings;
 
+use crate::agent::fleet::Fleet;
+use crate::agent::token::Token;
 use crate::analysis::stats::median;
 use crate::failure::{Failure, Result};
 use crate::machine::disturbance::{Disturbance, Patience};
 use crate::machine::environment::{Environment, Filesystem};
-use crate::machine::placement::{Placement, pin};
+use crate::machine::placement::{Distance, LoadFrom, Topology, allowed_cpus, pin};
 use crate::machine::slow_disk::SlowDisk;
 use crate::random::Random;
 use crate::record::trial::{Pass, Trial, TrialPosition};
@@ -35,15 +38,17 @@ use crate::run::plan::Plan;
 use crate::run::progress::{Left, Progress};
 use crate::run::rounds::{Budget, Originals, enough};
 use crate::run::scenario::{Files, Group, Scenario, Tier, whole};
-use crate::run::trial::{ATTEMPTS_MAX, Setting};
+use crate::run::trial::{ATTEMPTS_MAX, Broken, Setting};
 use crate::server::built;
 use crate::server::calls::Tracepoints;
 use crate::server::catalogue::catalogue;
 use crate::server::congestion::{CONTROL, Control};
+use crate::server::seat::Seat;
 use crate::server::target::Target;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 pub(crate) struct Run {
@@ -59,7 +64,10 @@ pub(crate) struct Run {
 
 /// A run's hold on the machine, and its time.
 struct Session {
-    placement: Placement,
+    /// Where a server runs that has one worker.
+    seat: Seat,
+    topology: Topology,
+    fleet: Option<Fleet>,
     budget: Budget,
     patience: Patience,
     interrupt: Interrupt,
@@ -87,21 +95,29 @@ impl Run {
     ///
     /// An unknown name, a folder that can't be written, another run under way, or a server of this project that
     /// fails at the gate.
-    pub(crate) fn prepare(options: Options, plan: Plan, command: String) -> Result<Run> {
+    pub(crate) fn prepare(mut options: Options, plan: Plan, command: String) -> Result<Run> {
+        if let Some(folder) = &options.resume {
+            let record = record::read_record(folder)?;
+            options.agents = record.agents.into_iter().map(|agent| agent.agent).collect();
+            options.server_address = record.server_address.unwrap_or(options.server_address);
+        }
         if options.resume.is_none() {
             options.check_targets(catalogue().iter().map(Target::id))?;
             build_program(&options, &plan.scenarios);
         }
         // The gate is part of a run's time.
         let budget = Budget::new(options.budget());
+        let topology = Topology::look()?;
         let session = Session {
             _lock: Lock::take()?,
             interrupt: Interrupt::listen()?,
-            placement: Placement::choose()?,
+            seat: seat(&options, &topology)?,
+            topology,
+            fleet: fleet(&options)?,
             patience: Patience::of_run(budget.left()),
             budget,
         };
-        pin(session.placement.client)?;
+        pin(session.seat.placement.client.first())?;
         match options.resume.clone() {
             None => Run::begin(options, plan, command, session),
             Some(folder) => Run::resume(options, &folder, session),
@@ -109,19 +125,21 @@ impl Run {
     }
 
     fn begin(options: Options, plan: Plan, command: String, session: Session) -> Result<Run> {
-        let placement = session.placement;
-        let scenarios = plan.scenarios;
+        let seat = session.seat;
+        let (scenarios, left_out) = fitted(plan.scenarios, &session.topology, options.load())?;
         let corpus = corpus(&options, &scenarios, options.seed)?;
         let environment = Environment::look(corpus.root(), repository());
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let folder =
             Folder::create(&options.results(), &started, &environment.host, environment.source.as_ref())?;
-        let admission = admission::admit(&options, &scenarios, &corpus, placement);
+        let admission = admission::admit(&options, &scenarios, &corpus, seat);
         let admission = admission.inspect_err(|_| folder.remove_if_empty())?;
-        let cells = cells(&scenarios, options.tier, &admission.admitted);
+        let mut cells = cells(&scenarios, options.tier, &admission.admitted);
+        let shared = place(&mut cells, &scenarios, &session.topology, options.load());
         let Admission { admitted, records, control } = admission;
         let (slow_disk, slow_disk_record) = slow_disk(&scenarios, &corpus);
-        let mut warnings = warnings::of_machine(&environment, placement, control);
+        let mut warnings = warnings::of_machine(&environment, seat.placement, control);
+        warnings.extend(left_out.into_iter().chain(shared));
         warnings.extend(warnings::of_corpus(&corpus));
         let record = Record {
             format: FORMAT,
@@ -133,17 +151,19 @@ impl Run {
             scenarios,
             cells,
             targets: records,
-            placement,
+            placement: seat.placement,
             congestion_control: (control == Control::Ours).then(|| CONTROL.to_owned()),
             environment,
             capacities: BTreeMap::new(),
             slow_disk: slow_disk_record,
             unmeasured: BTreeMap::new(),
+            agents: session.fleet.as_ref().map(Fleet::records).unwrap_or_default(),
+            server_address: (!seat.address.is_loopback()).then_some(seat.address),
             warnings,
         };
         folder.write_record(&record)?;
         if let Some(mut chapter) = plan.chapter {
-            chapter.load(corpus.root(), placement, || session.interrupt.is_asked());
+            chapter.load(corpus.root(), seat, || session.interrupt.is_asked());
             chapter.write(folder.path())?;
         }
         let targets = admitted.into_iter().map(|admitted| admitted.target).collect();
@@ -155,7 +175,6 @@ impl Run {
     /// Goes on with the run in `path`, or measures again what was disturbed in it, if this is still the same
     /// comparison.
     fn resume(mut options: Options, path: &Path, session: Session) -> Result<Run> {
-        let placement = session.placement;
         let mut record = record::read_record(path)?;
         let name = path.display();
         let mut trials = record::read_trials(path)?;
@@ -175,14 +194,18 @@ impl Run {
         options.seed = record.seed;
         let corpus = corpus(&options, &record.scenarios, record.seed)?;
         let environment = Environment::look(corpus.root(), repository());
-        if environment.source != record.environment.source || placement != record.placement {
+        let allowed = allowed_cpus()?;
+        let mut placements = record.cells.iter().filter_map(|cell| cell.placement);
+        let is_away = placements.any(|placement| !placement.server.iter().all(|cpu| allowed.contains(&cpu)));
+        let is_elsewhere = session.seat.placement != record.placement || is_away;
+        if environment.source != record.environment.source || is_elsewhere {
             return Err(Failure::new(format!(
                 "the run in {name} was begun with another build or on other CPUs; start a new run"
             )));
         }
         let running = record.targets.iter().filter(|target| target.unavailable.is_none());
         options.targets = running.map(|target| target.id.clone()).collect();
-        let admission = admission::admit(&options, &record.scenarios, &corpus, placement)?;
+        let admission = admission::admit(&options, &record.scenarios, &corpus, session.seat)?;
         let version = |id: &str, records: &[record::TargetRecord]| {
             let known = records.iter().find(|target| target.id == id);
             known.map(|target| (target.version.clone(), target.unavailable.clone()))
@@ -348,15 +371,17 @@ impl Run {
                 if failed.contains_key(target.id()) {
                     continue;
                 }
-                let seen =
-                    trial::capacity(target, &self.corpus, self.record.placement, files, self.record.seed);
+                let (seat, seed) = (self.session.seat, self.record.seed);
+                let fleet = self.session.fleet.as_mut();
+                let seen = trial::capacity(target, fleet, &self.corpus, seat, files, seed);
                 // Ctrl-C reaches the servers as well.
                 if self.session.interrupt.is_asked() {
                     return Ok(false);
                 }
                 match seen {
                     Ok(capacity) => turns.entry((files, target.id())).or_default().push(capacity),
-                    Err(failure) => {
+                    Err(Broken::Agent(lost)) => return Err(self.without_agent(&lost.to_string())),
+                    Err(Broken::Server(failure)) => {
                         self.progress.say(&format!("{}: {failure}", scenario.name));
                         failed.insert(target.id(), failure.to_string());
                     }
@@ -398,13 +423,16 @@ impl Run {
                 cell: &cell.id,
                 value: cell.value,
                 corpus: &self.corpus,
-                placement: self.record.placement,
+                seat: Seat {
+                    placement: cell.placement.unwrap_or(self.record.placement),
+                    ..self.session.seat
+                },
                 slow_disk: self.slow_disk.as_ref(),
                 capacities: self.record.capacities.get(&scenario.name),
                 seed: self.record.seed.wrapping_add(round as u64),
                 spin_ns: self.usual_spin(),
             };
-            let trial = match trial::run(&setting, target, pass, place) {
+            let trial = match trial::run(&setting, self.session.fleet.as_mut(), target, pass, place) {
                 Ok(trial) => trial,
                 // Ctrl-C reaches the servers as well.
                 Err(_) if self.session.interrupt.is_asked() => return Ok(false),
@@ -417,10 +445,17 @@ impl Run {
             };
             self.folder.append(&trial)?;
             let again = trial.void.is_some();
+            if let Some(lost) = trial.lost_agent() {
+                if attempt + 1 == ATTEMPTS_MAX {
+                    return Err(self.without_agent(lost));
+                }
+                self.progress.say(&format!("{}: void: {lost}", cell.id));
+                thread::sleep(AGENT_PAUSE);
+            }
             if again && let Some(found) = trial.disturbance.filter(Disturbance::is_large) {
                 self.progress.wait(found.cause());
                 let Session { patience, interrupt, .. } = &mut self.session;
-                patience.await_calm(self.record.placement, || interrupt.is_asked());
+                patience.await_calm(cell.placement.unwrap_or(self.record.placement), || interrupt.is_asked());
             }
             self.progress.end(&trial, self.length(scenario), begun.elapsed());
             self.trials.push(trial);
@@ -429,6 +464,14 @@ impl Run {
             }
         }
         Ok(true)
+    }
+
+    /// What ends a run whose agent doesn't come back.
+    fn without_agent(&self, lost: &str) -> Failure {
+        let folder = self.folder.path().display();
+        Failure::new(format!(
+            "{lost}; to go on when it is back: cargo run --release -p bench -- run --resume {folder}"
+        ))
     }
 
     /// How long the spin has taken up to now, in the median; `None` while too few have been made.
@@ -483,6 +526,7 @@ impl Run {
                 && trial.pass == pass
                 && trial.place.round == round
                 && (trial.place.number >= cell.trials_from || pass == Pass::Counting)
+                && trial.lost_agent().is_none()
                 && (trial.void.is_none() || trial.place.attempt + 1 == ATTEMPTS_MAX || pass == Pass::Counting)
         })
     }
@@ -501,6 +545,78 @@ impl Run {
         });
         failures.collect()
     }
+}
+
+/// Between two attempts to get an agent to work.
+const AGENT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The agents that the options name, if any.
+fn fleet(options: &Options) -> Result<Option<Fleet>> {
+    if options.agents.is_empty() {
+        return Ok(None);
+    }
+    let fleet = Fleet::gather(&options.agents, Token::of_harness()?)?;
+    fleet.check_reach(options.server_address.into()).map_err(|why| {
+        Failure::new(format!("{why}; name an address of this machine with --server-address"))
+    })?;
+    Ok(Some(fleet))
+}
+
+/// Where servers with one worker run and listen.
+fn seat(options: &Options, topology: &Topology) -> Result<Seat> {
+    let placement = topology.place(1, options.load());
+    let placement = placement.ok_or_else(|| Failure::new("this process may run on no CPU"))?;
+    Ok(Seat { placement, address: options.server_address })
+}
+
+/// The scenarios as this machine can run them, and why some of them are left out.
+///
+/// # Errors
+///
+/// None is left.
+fn fitted(
+    scenarios: Vec<Scenario>,
+    topology: &Topology,
+    load: LoadFrom,
+) -> Result<(Vec<Scenario>, Vec<String>)> {
+    let most = topology.workers_max(load);
+    let is_pointless = |scenario: &Scenario| scenario.workers.is_some() && most < 2;
+    let (pointless, rest): (Vec<Scenario>, Vec<Scenario>) = scenarios.into_iter().partition(is_pointless);
+    let reason = |scenario: Scenario| {
+        format!(
+            "{}: this machine has one CPU to give: nothing to compare (--share-cpus lets server and client share, and \
+             --agent takes the load from another machine)",
+            scenario.name
+        )
+    };
+    let reasons: Vec<String> = pointless.into_iter().map(reason).collect();
+    match reasons.first() {
+        Some(reason) if rest.is_empty() => Err(Failure::new(reason)),
+        _ => Ok((rest.into_iter().map(|scenario| scenario.with_workers_max(most)).collect(), reasons)),
+    }
+}
+
+/// Gives the servers of scenarios with several workers their CPUs. Says which have to share them with the client; their
+/// points are named after that.
+fn place(
+    cells: &mut [CellRecord],
+    scenarios: &[Scenario],
+    topology: &Topology,
+    load: LoadFrom,
+) -> Vec<String> {
+    let mut shared = Vec::new();
+    for cell in cells {
+        let scenario = scenarios.iter().find(|scenario| scenario.name == cell.id.scenario);
+        let Some(workers) = scenario.and_then(|scenario| scenario.workers) else {
+            continue;
+        };
+        cell.placement = topology.place(whole(workers.at(cell.value)), load);
+        if let Some(placement) = cell.placement.filter(|placement| placement.distance == Distance::Same) {
+            cell.id.point.push_str(", shared");
+            shared.push(format!("{}: {placement}; its rates and times say little", cell.id));
+        }
+    }
+    shared
 }
 
 /// Builds this project's program where it takes part, before the run's time begins. What comes of it is told when it is
@@ -537,7 +653,9 @@ pub(crate) fn cells(scenarios: &[Scenario], tier: Tier, admitted: &[Admitted]) -
             admitted.iter().filter(takes_part).map(|admitted| admitted.target.id().to_owned()).collect();
         for (id, value) in scenario.points(tier) {
             let (targets, failures) = (targets.clone(), BTreeMap::new());
-            cells.push(CellRecord { id, value, targets, failures, ended: None, trials_from: 0 });
+            let cell =
+                CellRecord { id, value, targets, failures, ended: None, trials_from: 0, placement: None };
+            cells.push(cell);
         }
     }
     cells.retain(|cell| !cell.targets.is_empty());

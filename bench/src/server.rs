@@ -22,6 +22,7 @@ mod order;
 mod peer;
 pub mod process;
 mod roster;
+pub mod seat;
 pub mod serve;
 mod shelf;
 pub mod target;

@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 /// Starts a server, tells its process number, and waits to be killed.
 const ORPHAN: &str = "orphan";
 
+/// Servers that are compared with several workers.
+const SCALE: [&str; 5] = ["epoll", "uring", "triptych", "nginx", "h2o"];
+
 fn main() -> ExitCode {
     if let Some(code) = serve_if_asked() {
         return code;
@@ -85,6 +88,10 @@ fn tests(corpus: &Arc<Corpus>) -> Vec<Trial> {
         }
         for (name, test) in FOR_COUNTED {
             add(name, test, &missing.clone().or_else(servers::uncounted));
+        }
+        if SCALE.contains(&target.id()) {
+            let few = servers::too_few_cpus();
+            add("has_a_worker_for_each_cpu", servers::has_a_worker_for_each_cpu, &missing.clone().or(few));
         }
         if target.id() == "nginx" {
             let missing = missing.clone().or_else(servers::uncounted);

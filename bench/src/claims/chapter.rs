@@ -9,9 +9,9 @@ use crate::claims::evidence::{Evidence, Reason};
 use crate::claims::verdict::Judged;
 use crate::claims::{rule::Test, wrk};
 use crate::failure::{Failure, Result};
-use crate::machine::placement::Placement;
 use crate::record::trial::Trial;
 use crate::record::{Record, write_file};
+use crate::server::seat::Seat;
 use lab::show::Outcome;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,13 +90,13 @@ impl Chapter {
     }
 
     /// Lets wrk load the server that a claim wants loaded by it.
-    pub(crate) fn load(&mut self, root: &Path, placement: Placement, is_over: impl Fn() -> bool) {
+    pub(crate) fn load(&mut self, root: &Path, seat: Seat, is_over: impl Fn() -> bool) {
         let claims = self.claims();
         let target = claims.iter().flat_map(|claim| &claim.rules).find_map(|rule| match &rule.test {
             Test::Wrk { target, .. } => Some(target.clone()),
             _ => None,
         });
-        self.asked.wrk = target.map(|target| wrk::load(&target, root, placement, is_over));
+        self.asked.wrk = target.map(|target| wrk::load(&target, root, seat, is_over));
     }
 
     /// Writes down what is asked, before anything is measured.

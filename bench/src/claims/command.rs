@@ -12,6 +12,7 @@ use crate::run::plan::Plan;
 use crate::run::scenario::Tier;
 use crate::terminal::{self, say};
 use clap::Args;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -71,6 +72,9 @@ impl ClaimsOptions {
             resume: self.resume.clone(),
             corpus: self.corpus.clone(),
             results: self.out.clone(),
+            agents: Vec::new(),
+            server_address: Ipv4Addr::LOCALHOST,
+            share_cpus: false,
         }
     }
 }

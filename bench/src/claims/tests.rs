@@ -42,6 +42,7 @@ impl Stage {
                 failures: BTreeMap::new(),
                 ended: None,
                 trials_from: 0,
+                placement: None,
             })
             .to_vec();
         Stage { record, trials: Vec::new(), random: Random::new(11), rounds, noise }

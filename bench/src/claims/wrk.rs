@@ -14,11 +14,11 @@ use crate::claims::wording;
 use crate::failure::{Failure, Result};
 use crate::load::descriptors;
 use crate::machine::disturbance::CpuAccount;
-use crate::machine::placement::Placement;
 use crate::selftest::cpu_of_children;
 use crate::server::calls::Counting;
 use crate::server::catalogue;
 use crate::server::process::Server;
+use crate::server::seat::Seat;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,7 +42,7 @@ const OTHERS_MAX: usize = 64;
 pub(crate) fn load(
     target: &str,
     root: &Path,
-    placement: Placement,
+    seat: Seat,
     is_over: impl Fn() -> bool,
 ) -> std::result::Result<Loads, Reason> {
     match Command::new("wrk").arg("--version").output() {
@@ -57,7 +57,7 @@ pub(crate) fn load(
         if is_over() {
             return Err("it was interrupted".to_owned());
         }
-        let found = round(target, root, placement).map_err(|failure| failure.to_string())?;
+        let found = round(target, root, seat).map_err(|failure| failure.to_string())?;
         if let Some((rate, busy)) = found {
             loads.rates.push(rate);
             loads.client_busy = loads.client_busy.max(busy);
@@ -70,12 +70,12 @@ pub(crate) fn load(
 }
 
 /// Requests per second, and the share of its CPU that wrk used; `None` if something disturbed them.
-fn round(target: &str, root: &Path, placement: Placement) -> Result<Option<(f64, f64)>> {
+fn round(target: &str, root: &Path, seat: Seat) -> Result<Option<(f64, f64)>> {
     let found = catalogue::named(target).ok_or_else(|| Failure::new(format!("there is no {target}")))?;
-    let server = Server::running(&found, root, placement, Counting::Cost)?;
-    let (before, cost, account) = (cpu_of_children()?, server.cost()?, CpuAccount::read(placement));
+    let server = Server::running(&found, root, seat, Counting::Cost)?;
+    let (before, cost, account) = (cpu_of_children()?, server.cost()?, CpuAccount::read(seat.placement));
     let output = command(server.address()).output().map_err(Failure::context("run wrk"))?;
-    let later = CpuAccount::read(placement);
+    let later = CpuAccount::read(seat.placement);
     let (used, cost) = (cpu_of_children()? - before, server.cost()? - cost);
     server.stop()?;
     let disturbance = account.zip(later).and_then(|(account, later)| account.until(later, used + cost.cpu));

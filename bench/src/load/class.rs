@@ -2,6 +2,7 @@
 
 use crate::load::request::Request;
 use crate::random::Random;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,8 @@ impl Class {
 }
 
 /// When a class asks.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Pacing {
     /// Each connection sends its next request when it is answered: measures service time and capacity.
     Closed,
@@ -71,7 +73,8 @@ impl Pacing {
 }
 
 /// How the arrivals of an open loop are spread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Arrivals {
     /// Independent of each other: the gaps are exponentially distributed.
     Poisson,
@@ -80,7 +83,8 @@ pub enum Arrivals {
 }
 
 /// How long a connection of a class lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Life {
     /// As long as the engine.
     KeepAlive,
@@ -100,7 +104,8 @@ impl Life {
 }
 
 /// How fast a class reads its answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ReadPace {
     /// As fast as they come.
     AtOnce,
@@ -125,7 +130,8 @@ pub struct Asks {
 }
 
 /// In which order a class asks for its requests.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Order {
     /// One after another, then from the beginning.
     InTurn,
@@ -194,6 +200,29 @@ impl Asks {
 
     pub(crate) fn requests(&self) -> &[Request] {
         &self.requests
+    }
+
+    pub(crate) fn order(&self) -> &Order {
+        &self.order
+    }
+
+    /// The share of the requests that ask with validators.
+    pub(crate) fn conditional(&self) -> f64 {
+        self.conditional
+    }
+
+    /// Whether each request is for one client alone, where several share a load: once is once, and new is new.
+    pub(crate) fn is_shared_out(&self) -> bool {
+        matches!(self.order, Order::Introduced { .. } | Order::Once)
+    }
+
+    /// What the `part`-th of `parts` clients asks for: every request, or every `parts`-th of them where they are shared out.
+    pub(crate) fn part(&self, part: usize, parts: usize) -> Asks {
+        if !self.is_shared_out() {
+            return self.clone();
+        }
+        let requests: Vec<Request> = self.requests.iter().skip(part).step_by(parts).cloned().collect();
+        Asks { conditional: self.conditional, ..Asks::new(requests, self.order.clone()) }
     }
 }
 

@@ -33,6 +33,8 @@ use rustix::io::Errno;
 use rustix::thread::set_current_timer_slack;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// A server that owes an answer and sends nothing for this long hangs.
@@ -65,7 +67,6 @@ pub struct Engine {
     groups: Vec<Group>,
     slots: Vec<Slot>,
     buffers: Buffers,
-    events: Vec<Event>,
     timers: Timers,
     pause: Option<PollPause>,
     seed: u64,
@@ -80,6 +81,8 @@ pub struct Engine {
     stall: Duration,
     /// Whether it busy-polls while an open loop runs.
     busy_polls: bool,
+    /// Set from elsewhere when nobody wants to know any more.
+    stop: Option<Arc<AtomicBool>>,
     last_event: Instant,
     last_answer: Instant,
     next_sweep: Instant,
@@ -102,7 +105,6 @@ impl Engine {
             groups: Vec::new(),
             slots: Vec::new(),
             buffers: Buffers::new(),
-            events: Vec::with_capacity(EVENTS_MAX),
             timers: Timers::new(),
             pause: PollPause::for_classes(&classes),
             seed,
@@ -114,6 +116,7 @@ impl Engine {
             refusals: 0,
             stall: STALL,
             busy_polls: false,
+            stop: None,
             last_event: now,
             last_answer: now,
             next_sweep: now,
@@ -136,6 +139,7 @@ impl Engine {
         if !kept {
             return Ok(());
         }
+        let mut events = Vec::with_capacity(EVENTS_MAX);
         for first in slots.clone().step_by(OPENED_AT_ONCE) {
             let batch = first..slots.end.min(first + OPENED_AT_ONCE);
             for index in batch.clone() {
@@ -143,7 +147,7 @@ impl Engine {
             }
             self.last_event = Instant::now();
             while batch.clone().any(|index| self.slots[index].is_connecting()) {
-                self.turn()?;
+                self.turn(&mut events)?;
             }
             if idle {
                 for index in batch {
@@ -175,6 +179,21 @@ impl Engine {
     #[must_use]
     pub fn with_busy_polling(mut self) -> Engine {
         self.busy_polls = true;
+        self
+    }
+
+    /// Ends a run with [`LoadError::Stopped`] soon after this has been set.
+    #[must_use]
+    pub(crate) fn with_stop(mut self, stop: Arc<AtomicBool>) -> Engine {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// One of several engines with constant arrivals: its requests are due this share of a gap earlier, 0 to 1, so that they
+    /// fall between the others'.
+    #[must_use]
+    pub(crate) fn with_phase(mut self, phase: f64) -> Engine {
+        self.groups.iter_mut().for_each(|group| group.phase = phase);
         self
     }
 
@@ -218,6 +237,8 @@ impl Engine {
             client_cpu: thread_cpu().saturating_sub(cpu_before),
             client_spun: self.poller.take_spun(),
             classes: self.groups.iter_mut().map(|group| group.finish(end)).collect(),
+            skew: Duration::ZERO,
+            bound: None,
         })
     }
 
@@ -247,8 +268,12 @@ impl Engine {
     fn turns(&mut self) -> Result<(), LoadError> {
         self.last_event = Instant::now();
         self.next_sweep = self.last_event + self.stall / 4;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             let now = Instant::now();
+            if self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Err(LoadError::Stopped);
+            }
             if self.next_due.is_some_and(|due| due <= now) {
                 self.release(now)?;
             }
@@ -261,7 +286,7 @@ impl Engine {
             if self.is_over(now) {
                 return Ok(());
             }
-            self.turn()?;
+            self.turn(&mut events)?;
         }
     }
 
@@ -279,25 +304,22 @@ impl Engine {
         foreground.peek().is_some() && foreground.all(|group| group.shown.used_up && group.waiting.is_empty())
     }
 
-    /// Waits for events or the next timer, and handles the events.
-    fn turn(&mut self) -> Result<(), LoadError> {
+    /// Waits for events or the next timer, and handles the events, for which there is room in `events`.
+    fn turn(&mut self, events: &mut Vec<Event>) -> Result<(), LoadError> {
         let before = Instant::now();
         let wake = self.next_wake(before);
         let awake = self.awake_from(before, wake);
-        let woken = self.poller.until(wake, awake, &mut self.events)?;
+        let woken = self.poller.until(wake, awake, events)?;
         let now = Instant::now();
         if woken {
             self.last_event = now;
         } else if now.saturating_duration_since(self.last_event) > self.stall && self.is_waiting() {
             return Err(LoadError::Stalled { waited: self.stall, owed: self.owed });
         }
-        // The list leaves `self` for the turn: what an event starts may touch every connection.
-        let events = std::mem::take(&mut self.events);
         self.ready = 0;
-        for event in &events {
+        for event in &*events {
             self.on_ready(event)?;
         }
-        self.events = events;
         if let Some(pause) = self.pause {
             pause.after(self.ready);
         }

@@ -10,21 +10,70 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadError {
     Head(HeadError),
-    Status { got: u16, want: u16 },
-    Length { got: u64, want: u64 },
-    Short { got: u64, want: u64 },
+    Status {
+        got: u16,
+        want: u16,
+    },
+    Length {
+        got: u64,
+        want: u64,
+    },
+    Short {
+        got: u64,
+        want: u64,
+    },
     Surplus,
     Closed,
     Content,
     Coding,
     Chunks,
     Tag,
-    Stalled { waited: Duration, owed: usize },
-    Timeout { waited: Duration },
-    Refused { attempts: u32, errno: Errno },
-    Descriptors { needed: u64, limit: u64 },
-    System { doing: &'static str, errno: Errno },
+    Stalled {
+        waited: Duration,
+        owed: usize,
+    },
+    Timeout {
+        waited: Duration,
+    },
+    Refused {
+        attempts: u32,
+        errno: Errno,
+    },
+    Descriptors {
+        needed: u64,
+        limit: u64,
+    },
+    System {
+        doing: &'static str,
+        errno: Errno,
+    },
+    Stopped,
+    /// An error of an engine on another machine: the name under which it is counted there, and what it said.
+    Told {
+        kind: &'static str,
+        line: String,
+    },
 }
+
+/// The names under which errors are counted.
+const KINDS: [&str; 16] = [
+    "head",
+    "status",
+    "length",
+    "short",
+    "surplus",
+    "closed",
+    "content",
+    "coding",
+    "chunks",
+    "tag",
+    "timeout",
+    "refused",
+    "descriptors",
+    "reset",
+    "stopped",
+    "system",
+];
 
 impl LoadError {
     /// The name under which it is counted.
@@ -43,6 +92,8 @@ impl LoadError {
             LoadError::Stalled { .. } | LoadError::Timeout { .. } => "timeout",
             LoadError::Refused { .. } => "refused",
             LoadError::Descriptors { .. } => "descriptors",
+            LoadError::Stopped => "stopped",
+            LoadError::Told { kind, .. } => kind,
             LoadError::System { errno, .. } => match *errno {
                 Errno::CONNREFUSED => "refused",
                 Errno::CONNRESET | Errno::PIPE => "reset",
@@ -50,6 +101,12 @@ impl LoadError {
                 _ => "system",
             },
         }
+    }
+
+    /// What an engine on another machine has said. A kind that isn't known here counts as the system's.
+    pub(crate) fn told(kind: &str, line: String) -> LoadError {
+        let kind = KINDS.into_iter().find(|known| *known == kind).unwrap_or("system");
+        LoadError::Told { kind, line }
     }
 
     /// Whether this machine is at a limit, so that a new connection wouldn't help.
@@ -118,6 +175,8 @@ impl fmt::Display for LoadError {
                 )
             }
             LoadError::System { doing, errno } => write!(f, "{doing}: {errno}"),
+            LoadError::Stopped => f.write_str("it was stopped"),
+            LoadError::Told { line, .. } => f.write_str(line),
         }
     }
 }

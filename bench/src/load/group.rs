@@ -85,6 +85,8 @@ pub(crate) struct Group {
     pub(crate) waiting: VecDeque<Instant>,
     start: Instant,
     slice: Option<Duration>,
+    /// Constant arrivals are this share of a gap earlier.
+    pub(crate) phase: f64,
     /// Whether it keeps still, whatever the others do.
     pub(crate) is_held_back: bool,
     /// Of a class that introduces what it asks for.
@@ -111,6 +113,7 @@ impl Group {
             waiting: VecDeque::new(),
             start: Instant::now(),
             slice: None,
+            phase: 0.0,
             is_held_back: false,
             introductions: None,
         }
@@ -127,7 +130,7 @@ impl Group {
         self.picker.begin(picks);
         self.schedule = match &self.class.pacing {
             Pacing::Open { per_second, arrivals, steps } if !self.is_held_back => {
-                Some(Schedule::new(*per_second, *arrivals, steps, window, times))
+                Some(Schedule::new(*per_second, *arrivals, steps, window, times).earlier(self.phase))
             }
             Pacing::Open { .. } | Pacing::Closed | Pacing::Idle => None,
         };

@@ -22,6 +22,18 @@ pub struct Introduction {
     pub visits: Vec<Sent>,
 }
 
+impl Introduction {
+    /// Adds what has come of other files.
+    pub(crate) fn merge(&mut self, other: &Introduction) {
+        self.files += other.files;
+        self.coded += other.coded;
+        self.all_coded_ns = self.all_coded_ns.zip(other.all_coded_ns).map(|(ours, theirs)| ours.max(theirs));
+        for (ours, theirs) in self.visits.iter_mut().zip(&other.visits) {
+            ours.add(*theirs);
+        }
+    }
+}
+
 /// What is known of each file.
 #[derive(Debug)]
 pub(crate) struct Introductions {
@@ -87,6 +99,12 @@ mod tests {
         let shown = note(1, Coding::Br, 900, 8);
         assert_eq!(shown.visits[VISITS_MAX - 1], sent(4, 1_800), "the last one is all later ones, too");
         assert_eq!(shown.all_coded_ns, Some(5_000_000_000), "once is enough");
+        let mut both = shown.clone();
+        both.merge(&Introduction { all_coded_ns: Some(6_000_000_000), ..shown.clone() });
+        assert_eq!((both.files, both.coded, both.all_coded_ns), (4, 4, Some(6_000_000_000)));
+        assert_eq!(both.visits[0], sent(4, 8_000));
+        both.merge(&Introduction { all_coded_ns: None, ..shown.clone() });
+        assert_eq!(both.all_coded_ns, None, "some haven't come");
         let written = serde_json::to_string(&shown).unwrap();
         assert_eq!(serde_json::from_str::<Introduction>(&written).unwrap(), shown);
     }

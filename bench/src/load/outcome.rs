@@ -53,6 +53,10 @@ pub struct Outcome {
     pub client_spun: Duration,
     /// Per class, in the order in which the engine got them.
     pub classes: Vec<ClassOutcome>,
+    /// Of several clients: how far apart their beginnings may have been. A request is late by this, too.
+    pub skew: Duration,
+    /// Of several clients: what the first of them was the limit by. Together they may look as if none was.
+    pub(crate) bound: Option<ClientBound>,
 }
 
 /// What one class has shown. All histograms are in nanoseconds.
@@ -67,8 +71,7 @@ pub struct ClassOutcome {
     pub wire_bytes: u64,
     /// How they were coded, where requests leave a choice.
     pub traffic: Option<Traffic>,
-    /// What has come of files that were new, for a class that introduces them. Of several engines, that of the first: each
-    /// has introduced all of them.
+    /// What has come of files that were new, for a class that introduces them. Each of several engines has files of its own.
     pub introduction: Option<Introduction>,
     /// Open loop: requests that were due in the window. Else: requests that were sent.
     pub offered: u64,
@@ -111,17 +114,26 @@ impl Outcome {
         self.client_cpu.saturating_sub(self.client_spun)
     }
 
-    /// Why the client was the limit, if it was: then the numbers say nothing about the server.
+    /// Why the client was the limit, if it was: then the numbers say nothing about the server. Of several clients, one
+    /// at its limit is enough.
     pub(crate) fn client_bound(&self) -> Option<ClientBound> {
+        if self.bound.is_some() {
+            return self.bound.clone();
+        }
         if self.client_busy() > BUSY_MAX {
             return Some(ClientBound::Busy(self.client_busy()));
         }
         self.classes.iter().find_map(|class| {
             let p99 = |histogram: &Histogram<u64>| Duration::from_nanos(histogram.value_at_quantile(0.99));
-            let (lag, response) = (p99(class.lag.as_ref()?), p99(class.response.as_ref()?));
+            let (lag, response) = (p99(class.lag.as_ref()?) + self.skew, p99(class.response.as_ref()?));
             let late = lag > LAG_MAX.max(response.mul_f64(LAG_SHARE_MAX));
             late.then(|| ClientBound::Late { class: class.name.clone(), lag })
         })
+    }
+
+    /// Whether the client was the limit.
+    pub fn is_client_bound(&self) -> bool {
+        self.client_bound().is_some()
     }
 
     /// The outcome of the class of that name.
@@ -132,12 +144,41 @@ impl Outcome {
     /// Adds the outcome of another engine with the same classes. Elapsed time is the longer one, CPU time
     /// that of the busier client.
     pub(crate) fn merge(&mut self, other: &Outcome) {
+        self.merge_client(other);
+        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
+            class.merge(other);
+        }
+    }
+
+    /// All that engines have shown that each had a part of `classes`, by their numbers in rising order; `None` if a class
+    /// was no engine's.
+    pub(crate) fn gather(parts: &[(Vec<usize>, Outcome)], classes: usize) -> Option<Outcome> {
+        let (_, first) = parts.first()?;
+        let mut whole = Outcome { classes: Vec::new(), ..first.clone() };
+        let mut gathered: Vec<Option<ClassOutcome>> = (0..classes).map(|_| None).collect();
+        for (position, (numbers, part)) in parts.iter().enumerate() {
+            if position > 0 {
+                whole.merge_client(part);
+            }
+            for (number, class) in numbers.iter().zip(&part.classes) {
+                match gathered.get_mut(*number)? {
+                    Some(ours) => ours.merge(class),
+                    none => *none = Some(class.clone()),
+                }
+            }
+        }
+        whole.bound = parts.iter().find_map(|(_, part)| part.client_bound());
+        whole.classes = gathered.into_iter().collect::<Option<_>>()?;
+        Some(whole)
+    }
+
+    /// Of two clients: the longer time, and the CPU time of the one that was busier.
+    fn merge_client(&mut self, other: &Outcome) {
+        self.bound = self.client_bound().or_else(|| other.client_bound());
+        self.skew = self.skew.max(other.skew);
         self.elapsed = self.elapsed.max(other.elapsed);
         if other.client_worked() > self.client_worked() {
             (self.client_cpu, self.client_spun) = (other.client_cpu, other.client_spun);
-        }
-        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
-            class.merge(other);
         }
     }
 }
@@ -181,6 +222,9 @@ impl ClassOutcome {
         self.answers += other.answers;
         self.wire_bytes += other.wire_bytes;
         if let (Some(ours), Some(theirs)) = (&mut self.traffic, &other.traffic) {
+            ours.merge(theirs);
+        }
+        if let (Some(ours), Some(theirs)) = (&mut self.introduction, &other.introduction) {
             ours.merge(theirs);
         }
         self.offered += other.offered;
@@ -283,6 +327,8 @@ mod tests {
                 client_cpu: Duration::from_millis(busy_ms + spun_ms),
                 client_spun: Duration::from_millis(spun_ms),
                 classes: vec![class],
+                skew: Duration::ZERO,
+                bound: None,
             }
         };
         assert_eq!(outcome(49, 100, 840, 0).client_bound(), None);
@@ -302,6 +348,8 @@ mod tests {
             client_cpu: Duration::from_millis(400 + spun_ms),
             client_spun: Duration::from_millis(spun_ms),
             classes: vec![class],
+            skew: Duration::ZERO,
+            bound: None,
         };
         let mut ours = class(&[1, 2]);
         ours.timeline = vec![2];
@@ -318,5 +366,61 @@ mod tests {
         assert_eq!((class.answers, class.service.len(), class.error_count()), (3, 3, 3));
         assert_eq!((class.errors["closed"].count, &class.timeline[..]), (2, &[2, 1][..]));
         assert!((merged.client_busy() - 0.5).abs() < 1e-9);
+    }
+
+    /// A lag of one in a hundred of all requests wouldn't show in the p99 of all.
+    #[test]
+    fn one_client_at_its_limit_marks_all() {
+        let outcome = |lag_us, count: u64| {
+            let mut class = ClassOutcome::new("a", true);
+            for (histogram, time) in [(&mut class.lag, lag_us), (&mut class.response, 100)] {
+                let time = Duration::from_micros(time);
+                (0..count).for_each(|_| record(histogram.as_mut().unwrap(), time));
+            }
+            Outcome {
+                elapsed: Duration::from_secs(1),
+                client_cpu: Duration::ZERO,
+                client_spun: Duration::ZERO,
+                classes: vec![class],
+                skew: Duration::ZERO,
+                bound: None,
+            }
+        };
+        let (quiet, late) = (outcome(10, 100_000), outcome(400, 100));
+        assert_eq!(quiet.client_bound(), None);
+        for parts in [[quiet.clone(), late.clone()], [late.clone(), quiet.clone()]] {
+            let parts = parts.map(|part| (vec![0], part));
+            let whole = Outcome::gather(&parts, 1).unwrap();
+            assert_eq!(whole.classes[0].lag.as_ref().unwrap().value_at_quantile(0.99) / 1_000, 10);
+            assert!(matches!(whole.client_bound(), Some(ClientBound::Late { .. })), "{:?}", whole.bound);
+        }
+        let mut merged = quiet.clone();
+        merged.merge(&late);
+        assert!(merged.client_bound().is_some());
+        // Clients that didn't begin together are late by as much.
+        let mut apart = quiet;
+        apart.skew = Duration::from_micros(45);
+        assert!(matches!(apart.client_bound(), Some(ClientBound::Late { .. })));
+    }
+
+    #[test]
+    fn engines_with_a_part_of_the_classes_are_gathered() {
+        let outcome = |classes: &[&str]| Outcome {
+            elapsed: Duration::from_secs(1),
+            client_cpu: Duration::from_millis(400),
+            client_spun: Duration::ZERO,
+            classes: classes
+                .iter()
+                .map(|name| ClassOutcome { name: (*name).to_owned(), ..class(&[1, 2, 3]) })
+                .collect(),
+            skew: Duration::ZERO,
+            bound: None,
+        };
+        let parts = [(vec![0, 1], outcome(&["hot", "cold"])), (vec![1], outcome(&["cold"]))];
+        let whole = Outcome::gather(&parts, 2).unwrap();
+        let shown: Vec<_> = whole.classes.iter().map(|class| (class.name.as_str(), class.answers)).collect();
+        assert_eq!(shown, [("hot", 3), ("cold", 6)]);
+        assert_eq!(whole.class("cold").unwrap().service.len(), 6);
+        assert!(Outcome::gather(&parts, 3).is_none() && Outcome::gather(&[], 1).is_none());
     }
 }

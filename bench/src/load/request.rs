@@ -79,11 +79,34 @@ impl Request {
         if is_known { bytes.into() } else { Box::default() }
     }
 
+    /// What it was made of: host, path and fields.
+    pub(crate) fn parts(&self) -> Option<(&str, &str, &str)> {
+        let (path, rest) =
+            std::str::from_utf8(&self.kept).ok()?.strip_prefix("GET ")?.split_once(" HTTP/1.1\r\nHost: ")?;
+        let (host, fields) = rest.split_once("\r\n")?;
+        Some((host, path, fields.strip_suffix("\r\n")?))
+    }
+
     pub(crate) fn choice(&self) -> Option<Negotiated> {
         self.negotiated
     }
 
     pub(crate) fn expected(&self) -> Expected {
         self.expected
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_knows_what_it_was_made_of() {
+        let expected = Expected { status: 200, body_bytes: 1 };
+        let plain = Request::new("localhost:80", "/a?b", expected);
+        assert_eq!(plain.parts(), Some(("localhost:80", "/a?b", "")));
+        let fields = "Accept: */*\r\nAccept-Encoding: br\r\n";
+        let negotiated = Request::negotiated("[::1]:81", "/", fields, true, expected);
+        assert_eq!(negotiated.parts(), Some(("[::1]:81", "/", fields)));
     }
 }

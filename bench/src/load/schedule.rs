@@ -13,6 +13,8 @@ pub(crate) struct Schedule {
     window: Duration,
     random: Random,
     count: u64,
+    /// Constant arrivals are this share of a gap earlier.
+    phase: f64,
     /// In seconds since the start of the run, on a clock that runs by each stretch's factor.
     last: f64,
     next: Option<Duration>,
@@ -29,10 +31,29 @@ impl Schedule {
         assert!(steps.iter().all(|(_, factor)| *factor > 0.0), "a stretch has a rate");
         assert!(per_second > 0.0 && per_second.is_finite(), "an open loop has a rate");
         let steps = steps.iter().map(|(length, factor)| (length.as_secs_f64(), *factor)).collect();
-        let mut schedule =
-            Schedule { per_second, arrivals, steps, window, random, count: 0, last: 0.0, next: None };
+        let mut schedule = Schedule {
+            per_second,
+            arrivals,
+            steps,
+            window,
+            random,
+            count: 0,
+            phase: 0.0,
+            last: 0.0,
+            next: None,
+        };
         schedule.next = schedule.draw();
         schedule
+    }
+
+    /// The same with constant arrivals this share of a gap earlier, 0 to 1; Poisson's fall where they fall.
+    #[must_use]
+    pub(crate) fn earlier(mut self, phase: f64) -> Schedule {
+        if self.arrivals == Arrivals::Constant && phase > 0.0 {
+            (self.phase, self.count) = (phase, 0);
+            self.next = self.draw();
+        }
+        self
     }
 
     /// When the next request is due, since the start of the run; `None` after the window's last one.
@@ -49,7 +70,7 @@ impl Schedule {
         self.count += 1;
         self.last = match self.arrivals {
             // From the count, not from the last one: a sum of many gaps would drift.
-            Arrivals::Constant => self.count as f64 / self.per_second,
+            Arrivals::Constant => (self.count as f64 - self.phase) / self.per_second,
             // A gap by inversion; 1 − u is never 0.
             Arrivals::Poisson => self.last - (1.0 - self.random.fraction()).ln() / self.per_second,
         };
@@ -92,6 +113,25 @@ mod tests {
         let gaps = gaps(Arrivals::Constant, 1);
         assert_eq!(gaps.len(), 99_999);
         assert!(gaps.iter().all(|gap| (gap - 0.001).abs() < 2e-9));
+    }
+
+    /// Four schedules of a quarter of the rate, each a quarter of a gap earlier, are one schedule.
+    #[test]
+    fn shared_constant_arrivals_are_even() {
+        let mut all = Vec::new();
+        for part in 0..4_u32 {
+            let window = Duration::from_millis(100);
+            let schedule = Schedule::new(250.0, Arrivals::Constant, &[], window, Random::new(1));
+            let mut schedule = schedule.earlier(f64::from(part) / 4.0);
+            while let Some(due) = schedule.next() {
+                all.push(due);
+                schedule.advance();
+            }
+        }
+        all.sort();
+        let even = (1..100).map(Duration::from_millis);
+        let off = all.iter().zip(even).map(|(due, even)| due.abs_diff(even)).max();
+        assert!(all.len() == 99 && off < Some(Duration::from_nanos(10)), "{all:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::histogram::Rows;
 use super::{Kind, LoadArguments};
+use crate::agent::fleet::{AgentFigures, Elsewhere};
 use crate::load::outcome::{ClassOutcome, Outcome, quantile, samples_needed};
 use crate::load::request::Expected;
 use crate::report::wording;
@@ -25,6 +26,9 @@ pub(super) struct LoadReport {
     client_busy: f64,
     client_bound: Option<String>,
     classes: Vec<ClassReport>,
+    /// What each agent has shown, where the load came from agents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    elsewhere: Option<Elsewhere>,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,6 +76,7 @@ impl LoadReport {
         expected: Expected,
         connections: Vec<usize>,
         outcome: &Outcome,
+        elsewhere: Option<Elsewhere>,
     ) -> LoadReport {
         let seconds = outcome.elapsed.as_secs_f64();
         let classes = outcome.classes.iter().zip(connections);
@@ -86,6 +91,7 @@ impl LoadReport {
             client_busy: outcome.client_busy(),
             client_bound: outcome.client_bound().map(|reason| reason.to_string()),
             classes: classes.map(|(class, connections)| class_report(class, connections, seconds)).collect(),
+            elsewhere,
         }
     }
 }
@@ -135,12 +141,36 @@ impl fmt::Display for LoadReport {
         for class in &self.classes {
             write!(f, "\n{class}")?;
         }
-        writeln!(f, "\nclient busy for {:.0} % of the time", self.client_busy * 100.0)?;
+        match &self.elsewhere {
+            None => writeln!(f, "\nclient busy for {:.0} % of the time", self.client_busy * 100.0)?,
+            Some(elsewhere) => agents(f, elsewhere)?,
+        }
         if let Some(reason) = &self.client_bound {
             writeln!(f, "THE CLIENT WAS THE LIMIT: {reason}. This says nothing about the server.")?;
         }
         Ok(())
     }
+}
+
+fn agents(f: &mut fmt::Formatter<'_>, elsewhere: &Elsewhere) -> fmt::Result {
+    let micros = |ns: u64| time(ns as f64 / 1e3);
+    writeln!(
+        f,
+        "\n{} agents, which began within {} of each other",
+        elsewhere.agents.len(),
+        micros(elsewhere.skew_ns)
+    )?;
+    for agent in &elsewhere.agents {
+        let (busy, round_trip) = (agent.busy * 100.0, micros(agent.round_trip_ns));
+        let limit = agent.client_bound.as_ref().map(|reason| format!("; IT WAS THE LIMIT: {reason}"));
+        let AgentFigures { agent, answers, .. } = agent;
+        let limit = limit.unwrap_or_default();
+        writeln!(
+            f,
+            "  {agent}: {answers} answers, busy for {busy:.0} % of the time, {round_trip} away{limit}"
+        )?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for ClassReport {

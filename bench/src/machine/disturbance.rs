@@ -1,4 +1,4 @@
-//! Disturbances: what else ran on the two CPUs of a measurement, and waiting for its end. On a shared host the
+//! Disturbances: what else ran on the CPUs of a measurement, and waiting for its end. On a shared host the
 //! hypervisor may take half of a CPU for a minute; a trial that is repeated at once falls into the same minute.
 
 use crate::machine::placement::{Placement, pin};
@@ -43,28 +43,29 @@ impl Disturbance {
     }
 }
 
-/// The account of the two CPUs at a moment.
+/// The account of these CPUs at a moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CpuAccount {
     at: Instant,
     cpus: u32,
     idle: Duration,
     stolen: Duration,
+    /// What interrupts took, the network's among them (irq, softirq).
+    interrupts: Duration,
 }
 
 impl CpuAccount {
     /// Reads it; `None` where the kernel doesn't tell.
     pub(crate) fn read(placement: Placement) -> Option<CpuAccount> {
         let table = fs::read_to_string("/proc/stat").ok()?;
-        let mut cpus = vec![placement.server, placement.client];
-        cpus.dedup();
+        let cpus: Vec<usize> = placement.measured().iter().collect();
         let ticks_per_second = rustix::param::clock_ticks_per_second();
         CpuAccount::parse(&table, &cpus, ticks_per_second, Instant::now())
     }
 
     /// Lines of proc_stat(5): "cpu1 user nice system idle iowait irq softirq steal …".
     fn parse(table: &str, cpus: &[usize], ticks_per_second: u64, at: Instant) -> Option<CpuAccount> {
-        let (mut idle, mut stolen) = (0, 0);
+        let (mut idle, mut stolen, mut interrupts) = (0, 0, 0);
         for cpu in cpus {
             let name = format!("cpu{cpu}");
             let mut fields = table
@@ -74,11 +75,18 @@ impl CpuAccount {
                 .map(str::parse::<u64>);
             // Waiting for a disk is idleness, too.
             idle += fields.nth(3)?.ok()? + fields.next()?.ok()?;
-            stolen += fields.nth(2)?.ok()?;
+            interrupts += fields.next()?.ok()? + fields.next()?.ok()?;
+            stolen += fields.next()?.ok()?;
         }
         let time = |ticks: u64| Duration::from_secs_f64(ticks as f64 / ticks_per_second as f64);
         let cpus = u32::try_from(cpus.len()).ok()?;
-        Some(CpuAccount { at, cpus, idle: time(idle), stolen: time(stolen) })
+        let (idle, stolen, interrupts) = (time(idle), time(stolen), time(interrupts));
+        Some(CpuAccount { at, cpus, idle, stolen, interrupts })
+    }
+
+    /// What interrupts took until `later`.
+    pub(crate) fn interrupts_until(self, later: CpuAccount) -> Duration {
+        later.interrupts.saturating_sub(self.interrupts)
     }
 
     /// What went elsewhere until `later`, when `measured` went to server and client; `None` if the time is
@@ -138,14 +146,12 @@ impl Patience {
     }
 }
 
-/// What others take while both CPUs are kept busy: the hypervisor steals nothing from an idle CPU.
+/// What others take while the CPUs are kept busy: the hypervisor steals nothing from an idle CPU.
 fn look(placement: Placement) -> Option<Disturbance> {
-    let mut cpus = vec![placement.server, placement.client];
-    cpus.dedup();
     let before = (CpuAccount::read(placement)?, process_cpu());
     let until = Instant::now() + LOOK;
     thread::scope(|scope| {
-        for cpu in cpus {
+        for cpu in placement.measured().iter() {
             scope.spawn(move || {
                 // It was possible for the servers.
                 let _pinned = pin(cpu);
@@ -180,6 +186,9 @@ mod tests {
         let disturbance = before.until(after, Duration::from_millis(1_200)).unwrap();
         assert!((disturbance.others - 0.4).abs() < 1e-6, "{disturbance:?}");
         assert!((disturbance.stolen - 0.1).abs() < 1e-6 && disturbance.is_large());
+        assert_eq!(before.interrupts_until(after), Duration::ZERO);
+        let interrupted = CpuAccount::parse("cpu0 1 1 1 1 1 30 40 1\n", &[0], 100, end).unwrap();
+        assert_eq!(before.interrupts_until(interrupted), Duration::from_millis(660), "two of 4 were before");
     }
 
     /// A tick more or less would be most of it.
@@ -191,6 +200,7 @@ mod tests {
             cpus: 2,
             idle: Duration::ZERO,
             stolen: Duration::ZERO,
+            interrupts: Duration::ZERO,
         };
         assert_eq!(at(0).until(at(199), Duration::ZERO), None);
         assert!(at(0).until(at(200), Duration::ZERO).is_some_and(|found| found.is_large()));

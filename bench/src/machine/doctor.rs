@@ -91,7 +91,7 @@ pub(crate) fn examine(corpus: &Path, repository: &Path) -> Result<Vec<Finding>> 
     let placement = Placement::choose()?;
     let environment = Environment::look(corpus, repository);
     let mut findings = glance(&environment, placement);
-    pin(placement.client)?;
+    pin(placement.client.first())?;
     findings.extend(listen(placement));
     findings.push(steadiness(placement)?);
     findings.push(counting());
@@ -101,7 +101,7 @@ pub(crate) fn examine(corpus: &Path, repository: &Path) -> Result<Vec<Finding>> 
 
 fn cores(placement: Placement) -> Finding {
     match placement.distance {
-        Distance::Cores | Distance::Packages => fine("cores", placement.to_string()),
+        Distance::Machines | Distance::Cores | Distance::Packages => fine("cores", placement.to_string()),
         Distance::HyperThreads => bias(
             "cores",
             format!("{placement}: two threads of one core, each slows the other down; {SLEEPY}"),
@@ -228,7 +228,7 @@ fn listen(placement: Placement) -> Vec<Finding> {
 
 fn steadiness(placement: Placement) -> Result<Finding> {
     let spins: Vec<f64> =
-        (0..SPINS).map(|_| Ok(spin(placement.server)?.as_secs_f64())).collect::<Result<_>>()?;
+        (0..SPINS).map(|_| Ok(spin(placement.server.first())?.as_secs_f64())).collect::<Result<_>>()?;
     let least = spins.iter().copied().fold(f64::INFINITY, f64::min);
     let most = spins.iter().copied().fold(0.0, f64::max);
     let spread = most / least - 1.0;
@@ -259,6 +259,7 @@ fn slow_disk(corpus: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::cpus::Cpus;
     use crate::machine::placement::allowed_cpus;
 
     #[test]
@@ -270,7 +271,7 @@ mod tests {
         environment.cpu.online = Some("0".to_owned());
         environment.load_average = Some("9.00".to_owned());
         environment.filesystem = Some(Filesystem { kind: "tmpfs".to_owned(), options: String::new() });
-        let placement = Placement { server: 0, client: 0, distance: Distance::Same };
+        let placement = Placement { server: Cpus::one(0), client: Cpus::one(0), distance: Distance::Same };
         let findings = glance(&environment, placement);
         let of = |subject: &str| findings.iter().find(|finding| finding.subject == subject).unwrap();
         for subject in ["cores", "CPU frequency", "build", "load", "corpus"] {
@@ -310,7 +311,7 @@ mod tests {
         environment.limits.descriptors = None;
         environment.load_average = Some("0.00".to_owned());
         environment.filesystem = Some(Filesystem { kind: "ext4".to_owned(), options: String::new() });
-        let placement = Placement { server: 1, client: 0, distance: Distance::Cores };
+        let placement = Placement { server: Cpus::one(1), client: Cpus::one(0), distance: Distance::Cores };
         let findings = glance(&environment, placement);
         for finding in findings.iter().filter(|finding| finding.subject != "io_uring") {
             assert_eq!((finding.weight, finding.advice.as_str()), (Weight::Fine, ""), "{finding}");

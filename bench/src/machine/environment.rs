@@ -89,12 +89,9 @@ const SYSCTLS: [&str; 12] = [
 impl Environment {
     /// Looks around. `corpus` is the folder that is served, `repository` the checkout.
     pub(crate) fn look(corpus: &Path, repository: &Path) -> Environment {
-        let sysctl = |name: &str| read(&format!("/proc/sys/{}", name.replace('.', "/")));
-        let release = sysctl("kernel.osrelease");
-        let version = sysctl("kernel.version");
         Environment {
-            host: sysctl("kernel.hostname").unwrap_or_else(|| "unknown".to_owned()),
-            kernel: release.zip(version).map(|(release, version)| format!("{release} {version}")),
+            host: name(),
+            kernel: kernel(),
             cpu: Cpu::look(),
             mitigations: mitigations(),
             sysctls: SYSCTLS.iter().map(|name| ((*name).to_owned(), sysctl(name))).collect(),
@@ -119,8 +116,23 @@ impl Environment {
     }
 }
 
+fn sysctl(name: &str) -> Option<String> {
+    read(&format!("/proc/sys/{}", name.replace('.', "/")))
+}
+
+/// The machine's name in the network.
+pub(crate) fn name() -> String {
+    sysctl("kernel.hostname").unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// `uname -r` and `-v`.
+pub(crate) fn kernel() -> Option<String> {
+    let (release, version) = (sysctl("kernel.osrelease"), sysctl("kernel.version"));
+    release.zip(version).map(|(release, version)| format!("{release} {version}"))
+}
+
 impl Cpu {
-    fn look() -> Cpu {
+    pub(crate) fn look() -> Cpu {
         let info = read("/proc/cpuinfo").unwrap_or_default();
         let field = |name: &str| {
             info.lines()

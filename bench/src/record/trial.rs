@@ -2,6 +2,7 @@
 //!
 //! Times are in nanoseconds, sizes in bytes. What this machine can't measure is `None`, and `unmeasured` says why.
 
+use crate::agent::fleet::Elsewhere;
 use crate::load::introduction::Introduction;
 use crate::load::traffic::Traffic;
 use crate::machine::disturbance::Disturbance;
@@ -117,6 +118,9 @@ pub struct Trial {
     /// What couldn't be measured, by the field's name, with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unmeasured: BTreeMap<String, String>,
+    /// Of load from other machines: what each of these has shown; null where the client was here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// What one class of connections met with.
@@ -229,6 +233,11 @@ impl Trial {
         (answers > 0).then(|| self.cost.cpu_ns as f64 / answers as f64)
     }
 
+    /// The agent that failed in it, and how.
+    pub(crate) fn lost_agent(&self) -> Option<&str> {
+        self.elsewhere.as_ref()?.lost.as_deref()
+    }
+
     /// Whether it counts: made for its times, and not void.
     pub fn counts(&self) -> bool {
         self.pass == Pass::Timing && self.void.is_none()
@@ -302,6 +311,7 @@ pub(crate) mod tests {
             disturbance: Some(Disturbance { others: 0.01, stolen: 0.0 }),
             spin_ns: Some(1_000_000),
             unmeasured: BTreeMap::new(),
+            elsewhere: None,
         }
     }
 

@@ -302,6 +302,17 @@ pub(crate) fn facts(results: &Results<'_>) -> Vec<(String, String)> {
     fact("processor", Some(cpu));
     fact("governor", Some(environment.cpu.governor.clone().unwrap_or_else(|| "none".to_owned())));
     fact("placement", Some(record.placement.to_string()));
+    if !record.agents.is_empty() {
+        let agents: Vec<String> = record.agents.iter().map(ToString::to_string).collect();
+        fact("load from", Some(agents.join("; ")));
+        let skews = results.trials.iter().filter_map(|trial| Some(trial.elsewhere.as_ref()?.skew_ns));
+        let most = skews.max().map(|ns| format!("at most {} apart", wording::duration(ns as f64)));
+        fact("beginnings of the agents", most);
+        fact(
+            "servers listen on",
+            record.server_address.map(|address| address.to_string()).or(Some("the loopback".to_owned())),
+        );
+    }
     fact("memory", environment.memory_kib.map(|kib| wording::size(kib as f64 * 1024.0)));
     let filesystem = environment.filesystem.as_ref();
     fact("file system of the corpus", filesystem.map(|found| format!("{} ({})", found.kind, found.options)));

@@ -1,7 +1,6 @@
 //! Which targets take part: those that this machine has and that pass the gate.
 
 use crate::failure::{Failure, Result};
-use crate::machine::placement::Placement;
 use crate::record::{Family as RecordFamily, TargetRecord};
 use crate::run::corpus::Corpus;
 use crate::run::group;
@@ -14,6 +13,7 @@ use crate::server::catalogue::{self, catalogue};
 use crate::server::congestion::Control;
 use crate::server::gate;
 use crate::server::process::{Server, Start};
+use crate::server::seat::Seat;
 use crate::server::target::{Backend, Constant, Family, Target};
 use std::collections::BTreeSet;
 
@@ -37,7 +37,7 @@ pub(crate) fn admit(
     options: &Options,
     scenarios: &[Scenario],
     corpus: &Corpus,
-    placement: Placement,
+    seat: Seat,
 ) -> Result<Admission> {
     let all = catalogue();
     let is_there = |target: &Target| matches!(target.find(), Availability::Found { .. });
@@ -61,7 +61,7 @@ pub(crate) fn admit(
             (Family::Null(_), Availability::Found { version }) => {
                 record.version = Some(version);
                 if constant.is_none() {
-                    constant = Some(constant_answer(corpus, placement)?);
+                    constant = Some(constant_answer(corpus, seat)?);
                 }
                 Ok(constant.clone().map_or(target.clone(), |constant| target.answering(constant)))
             }
@@ -73,7 +73,7 @@ pub(crate) fn admit(
         };
         let admitted = target.and_then(|target| {
             let asked = asked_for(scenarios, &target, group);
-            enter(&target, &mut record, &mut admission, corpus, &asked, placement)
+            enter(&target, &mut record, &mut admission, corpus, &asked, seat)
                 .map(|()| target)
                 .map_err(|failure| failure.to_string())
         });
@@ -152,9 +152,9 @@ fn enter(
     admission: &mut Admission,
     corpus: &Corpus,
     asked: &BTreeSet<Files>,
-    placement: Placement,
+    seat: Seat,
 ) -> Result<()> {
-    let server = match Server::start(target, corpus.root(), placement, Counting::Cost)? {
+    let server = match Server::start(target, corpus.root(), seat, Counting::Cost)? {
         Start::Running(server) => server,
         Start::Unavailable(reason) => {
             record.unavailable = Some(reason.clone());
@@ -178,9 +178,9 @@ fn enter(
 }
 
 /// What the null servers send: what `epoll` answers for the small file, byte for byte.
-fn constant_answer(corpus: &Corpus, placement: Placement) -> Result<Constant> {
+fn constant_answer(corpus: &Corpus, seat: Seat) -> Result<Constant> {
     let epoll = catalogue::ours(Backend::Epoll);
-    let server = Server::running(&epoll, corpus.root(), placement, Counting::Cost)?;
+    let server = Server::running(&epoll, corpus.root(), seat, Counting::Cost)?;
     let address = server.address();
     let entry =
         corpus.entries(Files::Small).first().ok_or_else(|| Failure::new("the corpus has no small file"))?;

@@ -1,9 +1,11 @@
 //! What the user wants of a run.
 
 use crate::failure::Result;
+use crate::machine::placement::LoadFrom;
 use crate::nearest;
 use crate::run::scenario::Tier;
 use clap::Args;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ pub struct Options {
     #[arg(long, value_name = "N", env = "TRIPTYCH_BENCH_SEED", default_value_t = SEED)]
     pub(crate) seed: u64,
     /// Goes on with an interrupted run, or measures again what was disturbed in a finished one: its folder
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tier", "only", "targets", "rounds", "window_ms", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tier", "only", "targets", "rounds", "window_ms", "seed", "agents", "server_address", "share_cpus"])]
     pub(crate) resume: Option<PathBuf>,
     /// Where the files to serve are written: a folder on a disk [default: target/bench]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_CORPUS")]
@@ -43,6 +45,15 @@ pub struct Options {
     /// Where the results go [default: results]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_RESULTS")]
     pub results: Option<PathBuf>,
+    /// Takes the load from this agent (`bench agent`), mostly on another machine; several share it
+    #[arg(long = "agent", value_name = "HOST:PORT")]
+    pub agents: Vec<String>,
+    /// The IPv4 address of this machine on which the servers listen: one that the agents reach
+    #[arg(long, value_name = "ADDR", default_value_t = Ipv4Addr::LOCALHOST)]
+    pub server_address: Ipv4Addr,
+    /// Lets a server with several workers share CPUs with the client where there are too few, and marks that
+    #[arg(long, conflicts_with = "agents")]
+    pub share_cpus: bool,
 }
 
 /// The checkout that the harness was built from.
@@ -59,6 +70,15 @@ impl Options {
     /// The folder that the results go below.
     pub(crate) fn results(&self) -> PathBuf {
         self.results.clone().unwrap_or_else(|| repository().join("results"))
+    }
+
+    /// Where the load comes from.
+    pub(crate) fn load(&self) -> LoadFrom {
+        match (self.agents.is_empty(), self.share_cpus) {
+            (false, _) => LoadFrom::Elsewhere,
+            (true, true) => LoadFrom::HereShared,
+            (true, false) => LoadFrom::Here,
+        }
     }
 
     /// Time for the whole run.
@@ -161,9 +181,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for line in
-            ["--rounds 0", "--window-ms none", "--budget soon", "--tier huge", "--resume x --only churn"]
-        {
+        for line in [
+            "--rounds 0",
+            "--window-ms none",
+            "--budget soon",
+            "--tier huge",
+            "--resume x --only churn",
+            "--agent a:1 --share-cpus",
+        ] {
             let arguments = ["run"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
         }

@@ -54,6 +54,9 @@ pub(crate) struct Scenario {
     /// Which take part besides, by their names, for a scenario that is about them and not about a group.
     #[serde(default)]
     pub(crate) servers: Vec<String>,
+    /// How many workers a server has, each with a CPU; one without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) workers: Option<Number>,
     /// What varies; none for a scenario of a single point.
     #[serde(default)]
     pub(crate) axis: Option<Axis>,
@@ -310,11 +313,12 @@ impl Scenario {
 
     /// Whether its parts fit together.
     pub(crate) fn check(&self) -> std::result::Result<(), &'static str> {
-        let uses_axis = self.classes.iter().any(|class| {
-            let numbers =
-                [Some(class.connections), class.requests_per_connection, class.rate.map(Rate::number)];
-            numbers.into_iter().flatten().any(|number| matches!(number, Number::Axis(_)))
-        });
+        let is_axis = |number: Option<Number>| matches!(number, Some(Number::Axis(_)));
+        let uses_axis = is_axis(self.workers)
+            || self.classes.iter().any(|class| {
+                let rate = class.rate.map(Rate::number);
+                [Some(class.connections), class.requests_per_connection, rate].into_iter().any(is_axis)
+            });
         let open = self.classes.first().is_some_and(|class| class.rate.is_some());
         if self.classes.is_empty() {
             Err("it has no class")
@@ -363,6 +367,21 @@ impl Scenario {
         for effort in self.tiers.values_mut() {
             effort.window_ms = window_ms;
         }
+        self
+    }
+
+    /// The same on a machine that has CPUs for at most so many workers: the points up to there, and this one.
+    pub(crate) fn with_workers_max(mut self, most: usize) -> Scenario {
+        if !matches!(self.workers, Some(Number::Axis(_))) {
+            return self;
+        }
+        let most = most as f64;
+        let fit = |values: &mut Vec<f64>| {
+            values.retain(|value| *value < most);
+            values.push(most);
+        };
+        self.axis.iter_mut().for_each(|axis| fit(&mut axis.values));
+        self.tiers.values_mut().filter_map(|effort| effort.values.as_mut()).for_each(fit);
         self
     }
 
@@ -513,6 +532,22 @@ mod tests {
         assert_eq!((lengths, overload.window_ms(Tier::Full)), (vec![100, 200, 300], 600));
         assert_eq!(find("overload").with_window_ms(1).window_ms(Tier::Full), 3, "each phase takes place");
         assert_eq!(find("mix").with_window_ms(30).window_ms(Tier::Standard), 30);
+    }
+
+    #[test]
+    fn workers_are_as_many_as_the_machine_has_room_for() {
+        let find = |name: &str| all().unwrap().into_iter().find(|scenario| scenario.name == name).unwrap();
+        let points = |tier, most| {
+            let fitted = find("scaling").with_workers_max(most);
+            fitted.check().unwrap();
+            fitted.points(tier).into_iter().filter_map(|(_, value)| value).map(whole).collect::<Vec<_>>()
+        };
+        assert_eq!(points(Tier::Full, 1), [1]);
+        assert_eq!(points(Tier::Full, 2), [1, 2]);
+        assert_eq!(points(Tier::Full, 3), [1, 2, 3]);
+        assert_eq!(points(Tier::Full, 63), [1, 2, 4, 8, 16, 32, 63]);
+        assert_eq!(points(Tier::Standard, 63), [1, 2, 4, 63]);
+        assert_eq!(find("churn").with_workers_max(1), find("churn"));
     }
 
     #[test]

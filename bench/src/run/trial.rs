@@ -1,5 +1,7 @@
 //! One trial: a fresh server, a warm-up, a window.
 
+use crate::agent::fleet::{Elsewhere, Fleet, Trouble};
+use crate::agent::outcome::encoded;
 use crate::analysis::figures::ERROR_SHARE_MAX;
 use crate::failure::{Failure, Result};
 use crate::load::class::{Arrivals, Asks, Class, Life, Order, Pacing, ReadPace};
@@ -7,7 +9,7 @@ use crate::load::engine::Engine;
 use crate::load::outcome::{BUSY_MAX, ClassOutcome, LAG_MAX, LAG_SHARE_MAX, Outcome, quantile};
 use crate::load::request::{Expected, Request};
 use crate::machine::disturbance::{CpuAccount, Disturbance};
-use crate::machine::placement::{Placement, Thread};
+use crate::machine::placement::Thread;
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::{SPIN_OFF_MAX, spin};
 use crate::machine::threads;
@@ -17,15 +19,14 @@ use crate::record::trial::{
     TrialPosition,
 };
 use crate::run::corpus::{Corpus, CorpusFile};
+use crate::run::load::{Load, Shown};
 use crate::run::readings;
 use crate::run::scenario::{self, Files, Rate, Scenario, Tier, whole};
 use crate::server::calls::Counting;
 use crate::server::process::{Server, Start};
+use crate::server::seat::Seat;
 use crate::server::target::{Family, Target};
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,7 +61,7 @@ pub(crate) struct Setting<'a> {
     pub(crate) cell: &'a CellId,
     pub(crate) value: Option<f64>,
     pub(crate) corpus: &'a Corpus,
-    pub(crate) placement: Placement,
+    pub(crate) seat: Seat,
     /// What slows reads down, if the scenario wants it.
     pub(crate) slow_disk: Option<&'a SlowDisk>,
     /// Requests per second that each target can do, where the scenario's rates relate to them.
@@ -71,15 +72,44 @@ pub(crate) struct Setting<'a> {
     pub(crate) spin_ns: Option<f64>,
 }
 
-/// Runs one trial of `target`.
-pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
+/// Why there is no trial.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// An agent on another machine failed; this says nothing about the server.
+    Agent(Failure),
+    /// The server, or this machine.
+    Server(Failure),
+}
+
+impl From<Failure> for Broken {
+    fn from(failure: Failure) -> Broken {
+        Broken::Server(failure)
+    }
+}
+
+/// What trouble with the load of `target` means.
+fn broken(target: &Target) -> impl Fn(Trouble) -> Broken {
+    move |trouble| match trouble {
+        Trouble::Agent(failure) => Broken::Agent(failure),
+        Trouble::Server(error) => Broken::Server(Failure::context(target)(error)),
+    }
+}
+
+/// Runs one trial of `target`, with load from the agents, if there are any. If one of them fails the trial is void.
+pub(crate) fn run(
+    setting: &Setting<'_>,
+    fleet: Option<&mut Fleet>,
+    target: &Target,
+    pass: Pass,
+    place: TrialPosition,
+) -> Result<Trial> {
     if target.has_a_thread_per_connection()
         && let Some(shortage) = threads::shortage(setting.all_connections())
     {
         return Err(Failure::new(format!("{target}: {shortage}")));
     }
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-    let spun = spin(setting.placement.server).ok();
+    let spun = spin(setting.seat.placement.server.first()).ok();
     for files in setting.cold() {
         setting.corpus.evict(files)?;
     }
@@ -88,20 +118,23 @@ pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Tri
         Pass::Timing => Counting::Cost,
         Pass::Counting => Counting::Calls,
     };
-    let server = match Server::start(target, setting.corpus.root(), setting.placement, counting)? {
+    let server = match Server::start(target, setting.corpus.root(), setting.seat, counting)? {
         Start::Running(server) => server,
         Start::Unavailable(reason) => {
             return Err(Failure::new(format!("{target} started before, and doesn't now: {reason}")));
         }
     };
-    let measured = measure(setting, target, pass, &server);
+    let measured = measure(setting, fleet, target, pass, &server);
     let stopped = server.stop();
     // If the server died in mid-load, its end says more than the reset that the client saw.
     let mut measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
-        (Err(error), Ok(())) => return Err(Failure::new(format!("{target}: {error}"))),
+        (Err(Broken::Agent(lost)), Ok(())) => Measured::lost(&lost),
+        (Err(Broken::Server(error)), Ok(())) => return Err(Failure::new(format!("{target}: {error}"))),
         (Ok(_), Err(end)) => return Err(end),
-        (Err(error), Err(end)) => return Err(Failure::new(format!("{end} ({error})"))),
+        (Err(Broken::Agent(error) | Broken::Server(error)), Err(end)) => {
+            return Err(Failure::new(format!("{end} ({error})")));
+        }
     };
     measured.unmeasured.extend(names.err().map(|reason| (FORGOTTEN_NAMES.to_owned(), reason)));
     Ok(measured.into_trial(setting, target, pass, place, started, spun))
@@ -126,9 +159,16 @@ struct Measured {
     threads: Vec<Thread>,
     disturbance: Option<Disturbance>,
     unmeasured: BTreeMap<String, String>,
+    elsewhere: Option<Elsewhere>,
 }
 
-fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) -> Result<Measured> {
+fn measure(
+    setting: &Setting<'_>,
+    fleet: Option<&mut Fleet>,
+    target: &Target,
+    pass: Pass,
+    server: &Server,
+) -> std::result::Result<Measured, Broken> {
     let scenario = setting.scenario;
     let effort = scenario.effort(setting.tier);
     if scenario.slow_disk
@@ -139,46 +179,47 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
     let base = scenario.memory.then(|| server.memory());
     let classes = setting.classes(target, server.address())?;
     let offered = classes.iter().map(|class| class.pacing.mean_rate()).collect();
-    let error = Failure::context(target);
-    let mut engine = Engine::connect(server.address(), classes, setting.seed).map_err(error)?;
-    if setting.placement.is_apart() {
-        engine = engine.with_busy_polling();
-    }
+    let (placement, broken) = (setting.seat.placement, broken(target));
+    let mut load =
+        Load::connect(fleet, placement, server.address(), classes, setting.seed).map_err(&broken)?;
     if let Some((class, entries)) = setting.class_of(Files::Site) {
         // From here on the client has seen every file once, as a browser that returns.
-        let all: Vec<usize> = (0..entries.len()).collect();
-        engine.ask_once(class, &all).map_err(Failure::context(target))?;
+        load.visit_all(class, entries.len()).map_err(&broken)?;
     }
     let warm_up = Duration::from_millis(effort.warm_up_ms);
     let window = Duration::from_millis(scenario.window_ms(setting.tier));
     let window = if pass == Pass::Counting { window.min(COUNTING_WINDOW_MAX) } else { window };
     let new = setting.class_of(Files::New).map(|(class, _)| class);
-    new.into_iter().for_each(|class| engine.hold_back(class, true));
-    engine.run(warm_up, None).map_err(Failure::context(target))?;
-    new.into_iter().for_each(|class| engine.hold_back(class, false));
+    new.into_iter().try_for_each(|class| load.hold_back(class, true)).map_err(&broken)?;
+    load.run(warm_up, None).map_err(&broken)?;
+    new.into_iter().try_for_each(|class| load.hold_back(class, false)).map_err(&broken)?;
     let reads_before = server.device_reads();
     let calls_before = (pass == Pass::Counting).then(|| server.calls());
     let before = server.cost()?;
-    let account = CpuAccount::read(setting.placement);
+    let account = CpuAccount::read(placement);
     let slice = (!scenario.phases.is_empty()).then_some(SLICE);
-    let outcome = engine.run(window, slice).map_err(Failure::context(target))?;
-    let later = CpuAccount::read(setting.placement);
+    let Shown { outcome, cpu_here, mut elsewhere } = load.run(window, slice).map_err(&broken)?;
+    let later = CpuAccount::read(placement);
     let cost = server.cost()? - before;
     let calls = calls_before.map(|before| server.calls() - &before);
     let device_read_bytes =
         reads_before.zip(server.device_reads()).map(|(before, later)| later.saturating_sub(before));
-    let busy = cost.cpu + outcome.client_cpu;
-    let disturbance = account.zip(later).and_then(|(account, later)| account.until(later, busy));
-    for (class, entries) in setting.negotiated() {
-        let popular = 0..LOOKED_AT.min(entries.len());
-        let others = (popular.end..entries.len()).step_by(LOOKED_AT_ONE_IN);
-        let numbers: Vec<usize> = popular.chain(others).collect();
-        check_bodies(&mut engine, class, entries, &numbers).map_err(Failure::context(target))?;
+    let accounts = account.zip(later);
+    let mut busy = cost.cpu + cpu_here;
+    if let (Some(elsewhere), Some((account, later))) = (&mut elsewhere, accounts) {
+        // The network's interrupts on the server's CPUs are its clients' doing, and nobody else's.
+        let interrupts = account.interrupts_until(later);
+        elsewhere.interrupts_ns = Some(nanoseconds(interrupts));
+        busy += interrupts;
     }
+    let disturbance = accounts.and_then(|(account, later)| account.until(later, busy));
+    look_at_bodies(setting, target, server, &mut load)?;
     let mut unmeasured = BTreeMap::new();
     let mut memory = |memory| readings::memory(memory, &mut unmeasured);
     let memory = base.map(|base| MemoryFigures { base: memory(base), loaded: memory(server.memory()) });
     let calls = calls.map(|calls| readings::calls(calls, &mut unmeasured));
+    let threads = server.threads()?;
+    load.close().map_err(&broken)?;
     Ok(Measured {
         outcome,
         offered,
@@ -186,10 +227,39 @@ fn measure(setting: &Setting<'_>, target: &Target, pass: Pass, server: &Server) 
         calls,
         memory,
         device_read_bytes,
-        threads: server.threads()?,
+        threads,
         disturbance,
         unmeasured,
+        elsewhere,
     })
+}
+
+/// Looks at bodies where the server chooses their coding: over the client's connections, or over some of its own where the
+/// client isn't a single one here.
+fn look_at_bodies(
+    setting: &Setting<'_>,
+    target: &Target,
+    server: &Server,
+    load: &mut Load<'_>,
+) -> std::result::Result<(), Broken> {
+    for (class, entries) in setting.negotiated() {
+        let popular = 0..LOOKED_AT.min(entries.len());
+        let others = (popular.end..entries.len()).step_by(LOOKED_AT_ONE_IN);
+        let numbers: Vec<usize> = popular.chain(others).collect();
+        let looked = if let Load::One(engine) = load {
+            check_bodies(engine, class, entries, &numbers)
+        } else {
+            let files = setting.present().find(|(number, _)| *number == class);
+            let files = files.map_or(Files::Site, |(_, files)| files);
+            let asks = asks(entries, files, server.address());
+            let class = Class::closed("look", LOOKED_AT, asks);
+            let mut engine = Engine::connect(server.address(), vec![class], setting.seed)
+                .map_err(Failure::context(target))?;
+            check_bodies(&mut engine, 0, entries, &numbers)
+        };
+        looked.map_err(Failure::context(target))?;
+    }
+    Ok(())
 }
 
 impl Setting<'_> {
@@ -335,6 +405,30 @@ pub(crate) fn check_bodies(
 }
 
 impl Measured {
+    /// Nothing, because of an agent.
+    fn lost(agent: &Failure) -> Measured {
+        let outcome = Outcome {
+            elapsed: Duration::ZERO,
+            client_cpu: Duration::ZERO,
+            client_spun: Duration::ZERO,
+            classes: Vec::new(),
+            skew: Duration::ZERO,
+            bound: None,
+        };
+        Measured {
+            outcome,
+            offered: Vec::new(),
+            cost: CostRecord { cpu_ns: 0, user_ns: None, system_ns: None, page_faults: None },
+            calls: None,
+            memory: None,
+            device_read_bytes: None,
+            threads: Vec::new(),
+            disturbance: None,
+            unmeasured: BTreeMap::new(),
+            elsewhere: Some(Elsewhere { lost: Some(agent.to_string()), ..Elsewhere::default() }),
+        }
+    }
+
     fn into_trial(
         self,
         setting: &Setting<'_>,
@@ -353,7 +447,8 @@ impl Measured {
         };
         let classes: Vec<ClassFigures> =
             self.outcome.classes.iter().zip(&self.offered).map(figures).collect();
-        let misplaced = |thread: &&Thread| !thread.is_pinned_to(setting.placement.server);
+        let cpus = setting.seat.placement.server;
+        let misplaced = |thread: &&Thread| !thread.is_pinned_to(cpus);
         let mut trial = Trial {
             started,
             target: target.id().to_owned(),
@@ -376,8 +471,13 @@ impl Measured {
             disturbance: self.disturbance,
             spin_ns: spun.map(nanoseconds),
             unmeasured: self.unmeasured,
+            elsewhere: self.elsewhere,
         };
-        trial.limiter = limiter(&trial);
+        trial.limiter = limiter(&trial, cpus.count(), &self.outcome);
+        if let Some(lost) = trial.lost_agent() {
+            trial.void = Some(lost.to_owned());
+            return trial;
+        }
         // Counts don't depend on how quiet the machine is.
         if pass == Pass::Timing {
             let last = place.attempt + 1 == ATTEMPTS_MAX;
@@ -434,19 +534,21 @@ impl Setting<'_> {
     }
 }
 
-fn limiter(trial: &Trial) -> Limiter {
+/// What bounded the rate of a trial on so many CPUs.
+fn limiter(trial: &Trial, cpus: usize, outcome: &Outcome) -> Limiter {
     let main = trial.main_class();
     let answers = trial.answers().max(1) as f64;
     let late = main.and_then(|class| {
-        let lag = class.lag_p99_ns? as f64;
+        let lag = class.lag_p99_ns? as f64 + outcome.skew.as_nanos() as f64;
         let response = class.response.as_ref()?.p99_ns? as f64;
         Some(lag > (LAG_MAX.as_nanos() as f64).max(LAG_SHARE_MAX * response))
     });
-    let server_busy = trial.cost.cpu_ns as f64 / trial.elapsed_ns.max(1) as f64;
+    let server_busy = trial.cost.cpu_ns as f64 / (trial.elapsed_ns.max(1) as f64 * cpus as f64);
+    let one_was_the_limit = outcome.bound.is_some();
     let is_open = main.is_some_and(|class| class.offered_per_second.is_some());
     if trial.errors() as f64 > ERROR_SHARE_MAX * answers {
         Limiter::Errors
-    } else if trial.client_busy > BUSY_MAX || late == Some(true) {
+    } else if trial.client_busy > BUSY_MAX || late == Some(true) || one_was_the_limit {
         Limiter::ClientCpu
     } else if server_busy > BUSY_MIN {
         Limiter::ServerCpu
@@ -495,7 +597,7 @@ pub(crate) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
         p999_ns: quantile(histogram, 0.999),
         max_ns: histogram.max(),
         mean_ns: histogram.mean(),
-        histogram: encoded(histogram),
+        histogram: encoded(&coarse(histogram)),
     })
 }
 
@@ -503,16 +605,14 @@ pub(crate) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
 /// space. The quantiles beside it are those of the whole histogram.
 const RECORDED_DIGITS: u8 = 2;
 
-fn encoded(histogram: &Histogram<u64>) -> String {
+fn coarse(histogram: &Histogram<u64>) -> Histogram<u64> {
     let mut coarse = Histogram::<u64>::new_with_bounds(histogram.low(), histogram.high(), RECORDED_DIGITS)
         .expect("bounds that a histogram already has");
     for step in histogram.iter_recorded() {
         // A value that was recorded lies within the bounds.
         coarse.saturating_record_n(step.value_iterated_to(), step.count_since_last_iteration());
     }
-    let mut bytes = Vec::new();
-    V2DeflateSerializer::new().serialize(&coarse, &mut bytes).expect("a vector takes what is written to it");
-    BASE64_STANDARD.encode(bytes)
+    coarse
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -522,32 +622,29 @@ fn nanoseconds(duration: Duration) -> u64 {
 /// How many requests for `files` per second `target` answers (closed loop, 64 connections).
 pub(crate) fn capacity(
     target: &Target,
+    fleet: Option<&mut Fleet>,
     corpus: &Corpus,
-    placement: Placement,
+    seat: Seat,
     files: Files,
     seed: u64,
-) -> Result<f64> {
-    let server = Server::running(target, corpus.root(), placement, Counting::Cost)?;
-    let answered = answers_per_second(target, &server, corpus, files, seed);
+) -> std::result::Result<f64, Broken> {
+    const CONNECTIONS: usize = 64;
+    let server = Server::running(target, corpus.root(), seat, Counting::Cost)?;
+    let address = server.address();
+    let class = Class::closed("hot", CONNECTIONS, asks(corpus.entries(files), files, address));
+    let answered = Load::connect(fleet, seat.placement, address, vec![class], seed)
+        .and_then(answers_per_second)
+        .map_err(broken(target));
     server.stop()?;
     answered
 }
 
-fn answers_per_second(
-    target: &Target,
-    server: &Server,
-    corpus: &Corpus,
-    files: Files,
-    seed: u64,
-) -> Result<f64> {
-    const CONNECTIONS: usize = 64;
+fn answers_per_second(mut load: Load<'_>) -> std::result::Result<f64, Trouble> {
     const WARM_UP: Duration = Duration::from_millis(100);
     const WINDOW: Duration = Duration::from_millis(300);
-    let class = Class::closed("hot", CONNECTIONS, asks(corpus.entries(files), files, server.address()));
-    let mut engine =
-        Engine::connect(server.address(), vec![class], seed).map_err(Failure::context(target))?;
-    engine.run(WARM_UP, None).map_err(Failure::context(target))?;
-    let outcome = engine.run(WINDOW, None).map_err(Failure::context(target))?;
+    load.run(WARM_UP, None)?;
+    let outcome = load.run(WINDOW, None)?.outcome;
+    load.close()?;
     let answers: u64 = outcome.classes.iter().map(|class| class.answers).sum();
     Ok(answers as f64 / outcome.elapsed.as_secs_f64())
 }
@@ -563,6 +660,8 @@ mod tests {
     use super::*;
     use crate::load::coding::Coding;
     use crate::run::site::Kind;
+    use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
     use hdrhistogram::serialization::Deserializer;
     use std::io::{Read, Write};
     use std::net::TcpListener;
@@ -605,11 +704,7 @@ mod tests {
             assert!((near as f64 / exact as f64 - 1.0).abs() < 0.01, "{quantile}: {near} for {exact}");
         }
         assert_eq!(recorded.p99_ns, quantile(&whole, 0.99), "what stands beside it is exact");
-        let as_it_was = {
-            let mut bytes = Vec::new();
-            V2DeflateSerializer::new().serialize(&whole, &mut bytes).unwrap();
-            BASE64_STANDARD.encode(bytes)
-        };
+        let as_it_was = encoded(&whole);
         assert!(2 * recorded.histogram.len() < as_it_was.len(), "{}", recorded.histogram.len());
     }
 

@@ -149,7 +149,7 @@ impl Bench {
         let corpus = Corpus::create(folder.path(), SEED, [Files::Small])?;
         let placement = Placement::choose()?;
         // Children inherit it; servers move on to their own.
-        pin(placement.client)?;
+        pin(placement.client.first())?;
         Ok(Bench { corpus, placement, _folder: folder })
     }
 

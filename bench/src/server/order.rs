@@ -1,9 +1,10 @@
 //! What the harness tells the process that it starts: one argument, in JSON.
 
+use crate::machine::cpus::Cpus;
 use crate::server::target::{Backend, Mechanism, Settings};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::{fmt, str};
 
@@ -11,8 +12,10 @@ pub(crate) const SUBCOMMAND: &str = "serve-under-test";
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LaunchOrder {
-    /// Its one CPU.
-    pub(crate) cpu: usize,
+    /// Its CPUs, one for each worker that it is to have.
+    pub(crate) cpus: Cpus,
+    /// Where it listens, on a port that is free.
+    pub(crate) address: Ipv4Addr,
     /// The harness: the process doesn't outlive it.
     pub(crate) parent: i32,
     pub(crate) work: Work,
@@ -104,7 +107,7 @@ mod tests {
     fn only_the_harness_s_own_call() {
         let settings = Settings { without: vec!["unbatched".to_owned()], ..Cache::Off.into() };
         let work = Work::Backend { backend: Backend::Uring, settings, root: PathBuf::from("/srv") };
-        let order = LaunchOrder { cpu: 1, parent: 77, work };
+        let order = LaunchOrder { cpus: Cpus::one(1), address: Ipv4Addr::LOCALHOST, parent: 77, work };
         let json = serde_json::to_string(&order).unwrap();
         let parse = |line: &[&str]| LaunchOrder::parse(line.iter().map(OsString::from));
         assert_eq!(parse(&[SUBCOMMAND, &json]), Some(order));

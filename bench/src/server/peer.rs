@@ -7,6 +7,7 @@
 use crate::failure::{Failure, Result};
 use crate::server::availability::Availability;
 use crate::server::ending::Farewell;
+use crate::server::seat::Seat;
 use crate::server::{built, shelf};
 use rustix::process::geteuid;
 use std::ffi::OsString;
@@ -61,7 +62,9 @@ pub(crate) struct Instance<'a> {
     pub(crate) root: &'a Path,
     /// A folder of its own, for what it writes.
     pub(crate) run: &'a Path,
-    /// The port of the loopback to listen on.
+    /// Where it runs and listens.
+    pub(crate) seat: Seat,
+    /// The port to listen on.
     pub(crate) port: u16,
 }
 
@@ -186,11 +189,14 @@ impl Peer {
             [] => arguments(configuration.as_deref().unwrap_or_default()),
             words => words.iter().map(argument).collect(),
         };
-        // caddy keeps state in the user's home; Go's scheduler gets one thread for the one CPU.
+        // caddy keeps state in the user's home; Go's scheduler gets a thread for each CPU.
         let variables = if self.name == "caddy" {
             let homes =
                 ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"].map(|name| (name.to_owned(), run.clone()));
-            homes.into_iter().chain([("GOMAXPROCS".to_owned(), OsString::from("1"))]).collect()
+            homes
+                .into_iter()
+                .chain([("GOMAXPROCS".to_owned(), instance.seat.workers().to_string().into())])
+                .collect()
         } else {
             Vec::new()
         };
@@ -204,6 +210,17 @@ impl Instance<'_> {
         let mut name = self.root.file_name().unwrap_or_default().to_owned();
         name.push(".lighttpd");
         self.root.with_file_name(name)
+    }
+
+    /// The line that gives each of nginx's workers a CPU of its own: without the mask it would take any of the machine.
+    fn nginx_affinity(&self) -> String {
+        let cpus = self.seat.placement.server;
+        if cpus.count() == 1 {
+            return "# One has the one CPU anyway.".to_owned();
+        }
+        let last = cpus.iter().last().unwrap_or_default();
+        let mask = (0..=last).rev().map(|cpu| if cpus.contains(cpu) { '1' } else { '0' });
+        format!("worker_cpu_affinity auto {};", mask.collect::<String>())
     }
 }
 
@@ -262,7 +279,11 @@ fn filled(template: &str, instance: &Instance<'_>, brotli: &Brotli) -> Result<St
         ("@BROTLI_STATIC@", brotli_static),
         ("@ROOT@", path(instance.root)?),
         ("@RUN@", path(instance.run)?),
+        ("@ADDRESS@", instance.seat.address.to_string()),
         ("@PORT@", instance.port.to_string()),
+        ("@WORKERS@", instance.seat.workers().to_string()),
+        ("@NGINX_AFFINITY@", instance.nginx_affinity()),
+        ("@NGINX_REUSEPORT@", if instance.seat.workers() > 1 { " reuseport" } else { "" }.to_owned()),
         // Started by root, these two would go on as nobody, who may not be allowed to read the files.
         ("@NGINX_USER@", if is_root { "user root;" } else { "# not started by root" }.to_owned()),
         ("@H2O_USER@", if is_root { "user: root" } else { "# not started by root" }.to_owned()),
@@ -298,7 +319,10 @@ fn is_newer(version: &str, than: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::cpus::Cpus;
+    use crate::machine::placement::{Distance, Placement};
     use crate::server::roster;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn versions_are_compared_by_number() {
@@ -332,17 +356,55 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        let instance = Instance { root: Path::new("/the root"), run: Path::new("/run/x"), port: 40_123 };
+        let instance = Instance {
+            root: Path::new("/the root"),
+            run: Path::new("/run/x"),
+            seat: seat(1..2),
+            port: 40_123,
+        };
         for peer in roster::all() {
             let text = filled(peer.template.unwrap(), &instance, &Brotli::Missing).unwrap();
             assert!(!text.contains('@'), "{}: {text}", peer.id);
             assert!(text.contains("/the root") && text.contains("40123"), "{}: {text}", peer.id);
+            assert!(text.contains("10.1.2.3"), "{} listens elsewhere: {text}", peer.id);
         }
+    }
+
+    fn seat(cpus: std::ops::Range<usize>) -> Seat {
+        let (server, client) = (Cpus::of(cpus).unwrap(), Cpus::one(0));
+        let placement = Placement { server, client, distance: Distance::Cores };
+        Seat { placement, address: Ipv4Addr::new(10, 1, 2, 3) }
+    }
+
+    #[test]
+    fn servers_that_scale_have_a_worker_for_each_cpu() {
+        let (root, run) = (Path::new("/srv"), tempfile::tempdir().unwrap());
+        let named = |id| roster::all().find(|peer| peer.id == id).unwrap();
+        let with = |cpus: std::ops::Range<usize>, id| {
+            let instance = Instance { root, run: run.path(), seat: seat(cpus), port: 1 };
+            filled(named(id).template.unwrap(), &instance, &Brotli::Missing).unwrap()
+        };
+        for (peer, one, three) in [
+            ("nginx", "\nworker_processes 1;", "\nworker_processes 3;"),
+            ("h2o", "\nnum-threads: 1\n", "\nnum-threads: 3\n"),
+            ("triptych", "\n--workers=1\n", "\n--workers=3\n"),
+        ] {
+            let (alone, together) = (with(1..2, peer), with(1..4, peer));
+            assert!(alone.contains(one) && together.contains(three), "{peer}: {together}");
+        }
+        let (alone, together) = (with(1..2, "nginx"), with(1..4, "nginx"));
+        assert!(!alone.contains("\nworker_cpu_affinity") && !alone.contains("16384 reuseport"), "{alone}");
+        assert!(together.contains("\nworker_cpu_affinity auto 1110;"), "{together}");
+        assert!(together.contains("16384 reuseport;"), "{together}");
+        let instance = Instance { root, run: run.path(), seat: seat(1..4), port: 1 };
+        let command = named("caddy").prepare(PathBuf::from("caddy"), &instance).unwrap();
+        assert!(command.variables.contains(&("GOMAXPROCS".to_owned(), "3".into())));
     }
 
     #[test]
     fn a_path_that_would_end_a_string_is_refused() {
-        let instance = Instance { root: Path::new("/a\"b"), run: Path::new("/run/x"), port: 1 };
+        let instance =
+            Instance { root: Path::new("/a\"b"), run: Path::new("/run/x"), seat: seat(1..2), port: 1 };
         let failure = filled("@ROOT@", &instance, &Brotli::Missing).unwrap_err().to_string();
         assert!(failure.contains("use another folder"), "{failure}");
     }
@@ -356,7 +418,7 @@ mod tests {
     fn command_lines_are_filled_and_configurations_written() {
         let run = tempfile::tempdir().unwrap();
         let root = run.path().join("srv");
-        let instance = Instance { root: &root, run: run.path(), port: 40_123 };
+        let instance = Instance { root: &root, run: run.path(), seat: seat(1..2), port: 40_123 };
         for peer in roster::all() {
             let command = peer.prepare(PathBuf::from(peer.program), &instance).unwrap();
             let words: Vec<&str> = command.arguments.iter().map(|word| word.to_str().unwrap()).collect();
@@ -386,7 +448,8 @@ mod tests {
         assert_eq!(Brotli::among(&dynamic), Brotli::Module(module));
         let built_in = "--prefix=/x --add-module='/src/ngx_brotli'";
         assert_eq!(Brotli::among(built_in), Brotli::BuiltIn);
-        let instance = Instance { root: Path::new("/srv"), run: Path::new("/run/x"), port: 1 };
+        let instance =
+            Instance { root: Path::new("/srv"), run: Path::new("/run/x"), seat: seat(1..2), port: 1 };
         let sidecars = roster::all().find(|peer| peer.id == "nginx-sidecars").unwrap();
         let template = sidecars.template.unwrap();
         let with = |brotli| filled(template, &instance, &brotli).unwrap();

@@ -6,7 +6,7 @@
 //! that, the thread that starts a server has to live as long as the server (prctl(2), `PR_SET_PDEATHSIG`).
 
 use crate::failure::{Failure, Result};
-use crate::machine::placement::{Placement, Thread, threads_of};
+use crate::machine::placement::{Thread, threads_of};
 use crate::server::availability::Availability;
 use crate::server::built::Told;
 use crate::server::calls::{Calls, Counters, Counting};
@@ -16,7 +16,8 @@ use crate::server::ending::{self, Farewell, wait_readable};
 use crate::server::memory::{self, Memory};
 use crate::server::order::{Announcement, LaunchOrder, SUBCOMMAND, Work};
 use crate::server::peer::{Instance, Peer};
-use crate::server::serve::{LOOPBACK, RELEASE};
+use crate::server::seat::Seat;
+use crate::server::serve::RELEASE;
 use crate::server::target::{Runs, Target};
 use crate::server::tree;
 use rustix::fd::OwnedFd;
@@ -66,9 +67,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `target` over the files below `root` on its CPU, and waits until it accepts. A null server has to
+    /// Starts `target` over the files below `root` on its CPUs, and waits until it accepts. A null server has to
     /// know its [`Constant`](crate::server::target::Constant), and looks at no file.
-    pub fn start(target: &Target, root: &Path, placement: Placement, counting: Counting) -> Result<Start> {
+    ///
+    /// # Errors
+    ///
+    /// It doesn't start, or ends before it accepts.
+    pub fn start(target: &Target, root: &Path, seat: impl Into<Seat>, counting: Counting) -> Result<Start> {
+        let seat = seat.into();
         let name = target.id();
         let run = tempfile::Builder::new()
             .prefix("triptych-")
@@ -93,9 +99,9 @@ impl Server {
                 Work::Constant { mechanism, answer }
             }
             Runs::Rung(name) => Work::Rung { rung: name.to_owned() },
-            Runs::Program(peer) => return start_peer(peer, &root, run, placement, counting),
+            Runs::Program(peer) => return start_peer(peer, &root, run, seat, counting),
         };
-        match Started::spawn(name, stub(placement, work)?, counting)?.announced(run)? {
+        match Started::spawn(name, stub(seat, work)?, counting)?.announced(run)? {
             Start::Running(server) => server.controlled().map(Start::Running),
             unavailable @ Start::Unavailable(_) => Ok(unavailable),
         }
@@ -105,10 +111,10 @@ impl Server {
     pub(crate) fn running(
         target: &Target,
         root: &Path,
-        placement: Placement,
+        seat: impl Into<Seat>,
         counting: Counting,
     ) -> Result<Server> {
-        match Server::start(target, root, placement, counting)? {
+        match Server::start(target, root, seat, counting)? {
             Start::Running(server) => Ok(server),
             Start::Unavailable(reason) => Err(Failure::new(reason)),
         }
@@ -235,10 +241,10 @@ impl Drop for Server {
 }
 
 /// The command that becomes the server.
-fn stub(placement: Placement, work: Work) -> Result<Command> {
+fn stub(seat: Seat, work: Work) -> Result<Command> {
     let program = std::env::current_exe().map_err(Failure::context("find this executable"))?;
     let parent = rustix::process::getpid().as_raw_nonzero().get();
-    let order = LaunchOrder { cpu: placement.server, parent, work };
+    let order = LaunchOrder { cpus: seat.placement.server, address: seat.address, parent, work };
     let order = serde_json::to_string(&order).map_err(Failure::context("tell the server its folders"))?;
     let mut command = Command::new(program);
     command.args([SUBCOMMAND, &order]);
@@ -250,7 +256,7 @@ fn start_peer(
     peer: &'static Peer,
     root: &Path,
     run: TempDir,
-    placement: Placement,
+    seat: Seat,
     counting: Counting,
 ) -> Result<Start> {
     let name = peer.id;
@@ -264,8 +270,8 @@ fn start_peer(
         .map_err(Failure::context(format!("start {name}: open the root {}", root.display())))?;
     let log = run.path().join(LOG);
     for _ in 0..PORTS_MAX {
-        let address = free_address().map_err(Failure::context("find a free port"))?;
-        let instance = Instance { root: &root, run: run.path(), port: address.port() };
+        let address = free_address(seat).map_err(Failure::context("find a free port"))?;
+        let instance = Instance { root: &root, run: run.path(), seat, port: address.port() };
         let call = peer.prepare(program.clone(), &instance)?;
         let work = Work::Program {
             program: call.program,
@@ -273,7 +279,7 @@ fn start_peer(
             variables: call.variables,
             log: log.clone(),
         };
-        let started = Started::spawn(name, stub(placement, work)?, counting)?;
+        let started = Started::spawn(name, stub(seat, work)?, counting)?;
         if let Some(started) = started.answered(address, run.path())? {
             let mut server = started.into_server(address, run);
             server.farewell = peer.farewell;
@@ -286,8 +292,8 @@ fn start_peer(
 /// The file in the run folder that gets a peer's output.
 const LOG: &str = "log";
 
-fn free_address() -> std::io::Result<SocketAddr> {
-    TcpListener::bind(LOOPBACK)?.local_addr()
+fn free_address(seat: Seat) -> std::io::Result<SocketAddr> {
+    TcpListener::bind(seat.any_port())?.local_addr()
 }
 
 /// ": " and the last line of a peer's output, or nothing.

@@ -1,12 +1,12 @@
 //! The hidden subcommand: this executable as a server under test.
 //!
-//! The process pins itself first, so that every thread and child inherits the CPU. It raises its limit of
+//! The process pins itself first, so that every thread and child inherits its CPUs. It raises its limit of
 //! descriptors, asks the kernel to end it when the harness dies, and waits until the harness has attached its
 //! counters. Then it serves, or becomes another program (execve(2) keeps all of this).
 //!
 //! Servers of this executable announce where they listen, and end with their standard input.
 
-use crate::machine::placement::pin;
+use crate::machine::placement::confine;
 use crate::server::constant;
 #[cfg(feature = "hyper")]
 use crate::server::hyper;
@@ -21,7 +21,7 @@ use rustix::process::{getppid, getrlimit, set_parent_process_death_signal, setrl
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -31,9 +31,6 @@ use std::time::Duration;
 
 /// What the harness writes to let the process go on.
 pub(crate) const RELEASE: &[u8] = b"go\n";
-
-/// Any free port of the loopback.
-pub(crate) const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Serves, if that is what this process was started for; `None` when it is the harness.
 pub fn serve_if_asked() -> Option<ExitCode> {
@@ -47,25 +44,26 @@ pub fn serve_if_asked() -> Option<ExitCode> {
     })
 }
 
-fn obey(LaunchOrder { cpu, parent, work }: LaunchOrder) -> Result<(), Announcement> {
-    pin(cpu).map_err(failed)?;
+fn obey(LaunchOrder { cpus, address, parent, work }: LaunchOrder) -> Result<(), Announcement> {
+    confine(cpus).map_err(failed)?;
+    let (workers, address) = (cpus.count(), SocketAddr::from((address, 0)));
     raise_descriptor_limit()?;
     // The main process of a peer passes SIGTERM on to its workers, which SIGKILL would leave behind.
     die_with(parent, if let Work::Program { .. } = work { Signal::TERM } else { Signal::KILL })?;
     announce(&Announcement::Ready);
     await_release()?;
     match work {
-        Work::Backend { backend, settings, root } => serve(backend, &settings, &root),
+        Work::Backend { backend, settings, root } => serve(backend, &settings, &root, workers, address),
         Work::Constant { mechanism, answer } => {
             let answer = std::fs::read(answer).map_err(failed)?;
-            let listener = listen()?;
+            let listener = listen(address)?;
             exit_at_end_of_input()?;
             constant::serve(mechanism, listener, answer).map_err(failed)
         }
-        Work::Rung { rung } => climb(&rung),
+        Work::Rung { rung } => climb(&rung, address),
         #[cfg(feature = "hyper")]
         Work::Hyper { root, sends_sidecars } => {
-            let listener = listen()?;
+            let listener = listen(address)?;
             exit_at_end_of_input()?;
             hyper::serve(listener, &root, sends_sidecars).map_err(failed)
         }
@@ -77,8 +75,14 @@ fn obey(LaunchOrder { cpu, parent, work }: LaunchOrder) -> Result<(), Announceme
     }
 }
 
-/// Serves with one worker until the standard input ends.
-fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Announcement> {
+/// Serves with so many workers until the standard input ends.
+fn serve(
+    backend: Backend,
+    settings: &Settings,
+    root: &Path,
+    workers: usize,
+    address: SocketAddr,
+) -> Result<(), Announcement> {
     if let (Backend::Uring, Err(reason)) = (backend, uring::available()) {
         return Err(Announcement::Unavailable(reason));
     }
@@ -89,10 +93,10 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
     let copy = if settings.copies { common::CopyMode::Read } else { common::CopyMode::Sendfile };
     // Without a grace period a drain drops what is left at once: the client has let go of its connections.
     let grace = Duration::ZERO;
-    let config = Config { workers: 1, grace, cache, copy, tune: settings.tune(), ..Config::default() };
+    let config = Config { workers, grace, cache, copy, tune: settings.tune(), ..Config::default() };
     let compress = if settings.is_uncompressed { Compress::Off } else { Compress::default() };
     let site = Site::open_root(root, SiteOptions { compress, ..SiteOptions::default() }).map_err(failed)?;
-    let listeners = Listeners::bind(&[LOOPBACK.into()], &config).map_err(failed)?;
+    let listeners = Listeners::bind(&[address.into()], &config).map_err(failed)?;
     let address = listeners.endpoints()[0].address().ok_or_else(|| failed("not a TCP address"))?;
     let service = Arc::new(Service::new(site, config).map_err(failed)?);
     let draining = Arc::clone(&service);
@@ -107,7 +111,7 @@ fn serve(backend: Backend, settings: &Settings, root: &Path) -> Result<(), Annou
 }
 
 /// Serves as a rung of the lab does, until the standard input ends. Where workers are the point it has two.
-fn climb(name: &str) -> Result<(), Announcement> {
+fn climb(name: &str, address: SocketAddr) -> Result<(), Announcement> {
     const WORKERS: usize = 2;
     let rung = rung(name).ok_or_else(|| failed("no such rung"))?;
     (rung.available)().map_err(Announcement::Unavailable)?;
@@ -116,7 +120,7 @@ fn climb(name: &str) -> Result<(), Announcement> {
         Workers::Serve => (WORKERS, 1),
         Workers::Accept => (WORKERS, WORKERS),
     };
-    let (listeners, address) = lab::listen_on(LOOPBACK, sockets).map_err(failed)?;
+    let (listeners, address) = lab::listen_on(address, sockets).map_err(failed)?;
     let end = Arc::new(End::default());
     let ending = Arc::clone(&end);
     at_end_of_input(move || ending.begin())?;
@@ -126,8 +130,8 @@ fn climb(name: &str) -> Result<(), Announcement> {
 }
 
 /// Listens, and says where: from here on connections wait until they are accepted.
-fn listen() -> Result<TcpListener, Announcement> {
-    let socket = common::service::listen::listen_socket(LOOPBACK, None).map_err(failed)?;
+fn listen(address: SocketAddr) -> Result<TcpListener, Announcement> {
+    let socket = common::service::listen::listen_socket(address, None).map_err(failed)?;
     let listener = TcpListener::from(socket);
     announce(&Announcement::Listening(listener.local_addr().map_err(failed)?));
     Ok(listener)

@@ -2,7 +2,7 @@
 
 use bench::load::class::{Class, Life, Pacing, ReadPace};
 use bench::load::engine::Engine;
-use bench::machine::placement::Placement;
+use bench::machine::placement::{LoadFrom, Placement, Topology};
 use bench::run::corpus::Corpus;
 use bench::run::scenario::Files;
 use bench::run::trial::asks;
@@ -85,6 +85,32 @@ fn passes_the_gate_on_its_cpu_and_ends(target: &Target, corpus: &Corpus) -> Resu
     while TcpStream::connect(address).is_ok() {
         assert!(begun.elapsed() < Duration::from_secs(10), "somebody still listens");
     }
+    Ok(())
+}
+
+/// Why no server can have two CPUs here.
+pub(crate) fn too_few_cpus() -> Option<String> {
+    let most = Topology::look().map_or(0, |topology| topology.workers_max(LoadFrom::HereShared));
+    (most < 2).then(|| "this process may run on one CPU alone".to_owned())
+}
+
+/// As many workers as CPUs, and all of its threads on these.
+pub(crate) fn has_a_worker_for_each_cpu(target: &Target, corpus: &Corpus) -> Result<(), Failed> {
+    let topology = Topology::look()?;
+    let mut counts = Vec::new();
+    for workers in [1, 2] {
+        let placement = topology.place(workers, LoadFrom::HereShared).ok_or("too few CPUs")?;
+        assert_eq!(placement.server.count(), workers);
+        let server = Server::start(target, corpus.root(), placement, Counting::Cost)?;
+        let Start::Running(server) = server else { return Err("it doesn't run".into()) };
+        gate::pass(target, server.address(), corpus, |_| true)?;
+        let threads = server.threads()?;
+        let astray: Vec<_> = threads.iter().filter(|thread| !thread.is_pinned_to(placement.server)).collect();
+        assert!(astray.is_empty(), "{astray:?}");
+        counts.push(threads.len());
+        server.stop()?;
+    }
+    assert!(counts[1] > counts[0], "threads with one and with two workers: {counts:?}");
     Ok(())
 }
 
