@@ -18,6 +18,13 @@ fn main() {
         println!("cargo::rustc-env={name}={value}");
     }
     println!("cargo::rustc-env=BENCH_LOAD_SOURCES={}", load_sources());
+    // The report's page is tested where there is a browser; elsewhere these tests are ignored.
+    let path = env::var_os("PATH").unwrap_or_default();
+    println!("cargo::rustc-check-cfg=cfg(has_chromium)");
+    if env::split_paths(&path).any(|folder| folder.join("chromium").is_file()) {
+        println!("cargo::rustc-cfg=has_chromium");
+    }
+    println!("cargo::rerun-if-env-changed=PATH");
     println!("cargo::rerun-if-changed=build.rs");
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod chart;
+mod heat;
 pub(crate) mod html;
 pub(crate) mod overview;
 pub(crate) mod pairs;
@@ -13,6 +14,7 @@ pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod sample;
 mod scorecard;
+mod still;
 pub(crate) mod summary;
 pub(crate) mod svg;
 pub(crate) mod terminal;
@@ -53,7 +55,7 @@ pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<
         ("SUMMARY.md".to_owned(), summary::markdown(&results, &gallery)),
     ];
     files.push(("report.html".to_owned(), html::page(&results, &gallery)?));
-    files.extend(gallery.pictures.iter().map(|picture| (picture.file_name(), picture.file.clone())));
+    files.extend(gallery.stills().map(|(picture, still)| (picture.file_name(), still.to_owned())));
     for (name, content) in &files {
         write_file(folder, name, content)?;
     }

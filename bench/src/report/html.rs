@@ -1,62 +1,57 @@
 //! `report.html`: the whole run in one file that loads nothing from elsewhere.
 //!
-//! Without JavaScript it shows verdicts, charts and tables. With it, each scenario has an explorer for other
-//! measures, points, servers and baselines. Everything from outside (labels, versions, configurations,
+//! The page has its numbers once, as JSON, and a program that draws the charts from them. Without the program there are
+//! the answers, the heat map and a table for each chart. Everything from outside (labels, versions, configurations,
 //! reasons) is escaped.
 
 use crate::analysis::measure::Measure;
-use crate::analysis::verdict::{COMPARED, Verdict};
 use crate::failure::{Failure, Result};
 use crate::record::Family;
-use crate::record::trial::Trial;
-use crate::report::chart::{Gallery, Picture, STYLE};
+use crate::report::chart::{Gallery, Picture};
 use crate::report::overview::{self, Table};
-use crate::report::results::Results;
-use crate::report::scorecard;
-use crate::report::summary;
+use crate::report::results::{Finding, Results};
 use crate::report::svg::escape;
-use crate::report::wording;
+use crate::report::{heat, readme, scorecard, still, summary};
 use crate::run::scenario::Scenario;
 use serde_json::{Map, Value, json};
 
 const CSS: &str = include_str!("../../assets/report.css");
 const JS: &str = include_str!("../../assets/report.js");
+const TITLE: &str = "Three I/O models, one HTTP core: a comparison";
+/// Sentences on the first screen.
+const TOLD_MAX: usize = 3;
+
+/// The links of the contents, as they are met: where to, and the text.
+type Contents = Vec<(String, String)>;
 
 pub(crate) fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
-    let mut page = String::with_capacity(1 << 20);
-    let title = "Three I/O models, one HTTP core: a comparison";
-    page.push_str(&format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{CSS}{STYLE}</style>\n</head>\n<body>\n"
-    ));
-    head(&mut page, results, title);
-    page.push_str("<main>\n");
-    page.push_str(&scorecard::html(results, gallery));
-    findings(&mut page, results);
-    trust(&mut page, results);
-    numbers(&mut page, results);
-    page.push_str(
-        "<div id=\"controls\" class=\"controls\" role=\"group\" aria-label=\"what is shown\" hidden></div>\n",
-    );
+    let mut body = String::with_capacity(1 << 20);
+    let mut contents = Contents::new();
+    let mut charts: Vec<&Picture> = Vec::new();
+    first_screen(&mut body, &mut contents, results, gallery);
+    trust(&mut body, &mut contents, results);
     for scenario in results.scenarios() {
-        section(&mut page, results, gallery, scenario);
+        question(&mut body, &mut contents, results, gallery, scenario, &mut charts);
     }
     let whole: Vec<&Picture> = gallery.pictures.iter().filter(|picture| picture.scenario.is_none()).collect();
-    if !whole.is_empty() {
-        page.push_str("<h2>The whole run</h2>\n");
-        whole.iter().for_each(|picture| figure(&mut page, picture));
+    for picture in whole {
+        begin(&mut body, &mut contents, &format!("run-{}", picture.name), &picture.title);
+        figure(&mut body, picture, "h2", &mut charts);
+        body.push_str("</section>\n");
     }
-    page.push_str(
-        "<h2>All trials</h2>\n<p>Every trial with its histograms is a line of <code>trials.jsonl</code> beside \
-         this page.</p>\n<details id=\"trials\"><summary>The raw numbers</summary></details>\n",
+    numbers(&mut body, &mut contents, results);
+    missing(&mut body, &mut contents, results, gallery);
+    peers(&mut body, &mut contents, results);
+    environment(&mut body, &mut contents, results)?;
+    let mut page = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{TITLE}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{CSS}</style>\n</head>\n<body>\n\
+         <a class=\"skip\" href=\"#main\">Skip the contents</a>\n"
     );
-    missing(&mut page, results, gallery);
-    peers(&mut page, results);
-    environment(&mut page, results)?;
-    page.push_str("</main>\n");
-    embed(&mut page, "data", &data(results))?;
-    embed(&mut page, "raw", &raw(results))?;
+    navigation(&mut page, &contents);
+    page.push_str(&format!("<main class=\"page\" id=\"main\">\n{body}</main>\n"));
+    embed(&mut page, "data", &data(results, &charts))?;
     page.push_str(&format!("<script>\n{JS}</script>\n</body>\n</html>\n"));
     Ok(page)
 }
@@ -73,51 +68,97 @@ fn item(page: &mut String, text: &str) {
     page.push_str(&format!("<li>{}</li>\n", escape(text)));
 }
 
-fn head(page: &mut String, results: &Results<'_>, title: &str) {
+fn navigation(page: &mut String, contents: &Contents) {
+    page.push_str(
+        "<nav id=\"contents\" aria-label=\"Contents\"><details open><summary>Contents</summary>\n<ol>\n",
+    );
+    for (id, text) in contents {
+        page.push_str(&format!("<li><a href=\"#{}\">{}</a></li>\n", escape(id), escape(text)));
+    }
+    page.push_str(
+        "</ol>\n<details hidden><summary>Servers</summary><div id=\"servers\" role=\"group\" \
+         aria-label=\"servers that are shown\"></div></details>\n</details></nav>\n",
+    );
+}
+
+/// A section that the contents lead to.
+fn begin(page: &mut String, contents: &mut Contents, id: &str, text: &str) {
+    contents.push((id.to_owned(), text.to_owned()));
+    page.push_str(&format!("<section id=\"{}\">\n", escape(id)));
+}
+
+fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_>, gallery: &Gallery) {
     let record = results.record;
     let tier = format!("{:?}", record.tier).to_lowercase();
+    begin(page, contents, "overview", "At a glance");
+    page.push_str(&format!("<h1>{TITLE}</h1>\n<ul class=\"told\">\n"));
+    for sentence in told(results) {
+        page.push_str(&format!("<li>{}</li>\n", marked(&sentence)));
+    }
+    page.push_str(
+        "</ul>\n<noscript><p class=\"warning\">The charts are drawn by JavaScript. Below each answer, the table has \
+         the same numbers.</p></noscript>\n<div class=\"card\">\n<h2>How far is each server from the best?</h2>\n",
+    );
+    page.push_str(&heat::html(results));
     page.push_str(&format!(
-        "<header>\n<h1>{title}</h1>\n<p class=\"muted\">{} · {} · {tier} · repeat it: <code>{}</code></p>\n</header>\n",
+        "</div>\n<p class=\"muted\"><small>{} · {} · {tier} · repeat it: <code>{}</code></small></p>\n</section>\n",
         escape(&record.started),
         escape(&results.source()),
         escape(&record.command)
     ));
-}
-
-fn findings(page: &mut String, results: &Results<'_>) {
-    page.push_str("<h2>What it found</h2>\n<ul class=\"verdicts\">\n");
-    for finding in results.findings() {
-        page.push_str(&format!(
-            "<li><strong>{}</strong> <span class=\"muted\">({})</span> {}.",
-            escape(&finding.scenario.question),
-            escape(&finding.cell.to_string()),
-            escape(&finding.numbers)
-        ));
-        if !finding.sentences.is_empty() {
-            page.push_str("<ul>\n");
-            finding.sentences.iter().for_each(|sentence| item(page, sentence));
-            page.push_str("</ul>");
-        }
-        page.push_str("</li>\n");
+    let claims = scorecard::html(results, gallery);
+    if !claims.is_empty() {
+        contents.push(("claims".to_owned(), "What is claimed".to_owned()));
+        page.push_str(&format!("<div class=\"claims\">\n{claims}</div>\n"));
     }
-    page.push_str("</ul>\n");
 }
 
-fn trust(page: &mut String, results: &Results<'_>) {
+/// What the README would say; else the first verdicts that there are.
+fn told(results: &Results<'_>) -> Vec<String> {
+    let mut told = readme::findings(results);
+    for finding in results.findings() {
+        let sentence = finding.sentences.last().or(Some(&finding.numbers)).filter(|text| !text.is_empty());
+        if let Some(sentence) = sentence.filter(|_| told.len() < TOLD_MAX) {
+            told.push(format!("{}: {sentence}.", finding.cell));
+        }
+    }
+    told.truncate(TOLD_MAX);
+    told
+}
+
+/// Text with Markdown's bold and code.
+fn marked(text: &str) -> String {
+    let between = |text: &str, mark: &str, tag: &str| {
+        let parts = text.split(mark).enumerate();
+        let part = |(index, part)| {
+            if index % 2 == 1 { format!("<{tag}>{part}</{tag}>") } else { String::from(part) }
+        };
+        parts.map(part).collect::<String>()
+    };
+    between(&between(&escape(text), "**", "strong"), "`", "code")
+}
+
+fn trust(page: &mut String, contents: &mut Contents, results: &Results<'_>) {
+    begin(page, contents, "trust", "How far it can be trusted");
     page.push_str("<h2>How far it can be trusted</h2>\n");
     for warning in &results.record.warnings {
         page.push_str(&format!("<p class=\"warning\"><strong>Warning:</strong> {}.</p>\n", escape(warning)));
     }
     page.push_str("<ul>\n");
     summary::reservations(results).iter().for_each(|text| item(page, text));
-    page.push_str("</ul>\n");
+    page.push_str("</ul>\n</section>\n");
 }
 
 fn table(page: &mut String, table: &Table, about: &str) {
     page.push_str(&format!(
-        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table>\n<thead><tr><th>{}</th>",
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{}\"><table>\n<thead><tr>{}",
         escape(about),
-        rich(&table.corner)
+        // A cell without text is no heading.
+        if table.corner.is_empty() {
+            "<td></td>".to_owned()
+        } else {
+            format!("<th>{}</th>", rich(&table.corner))
+        }
     ));
     for head in &table.heads {
         page.push_str(&format!("<th scope=\"col\">{}</th>", rich(head)));
@@ -140,11 +181,12 @@ fn rich(text: &str) -> String {
     }
 }
 
-fn numbers(page: &mut String, results: &Results<'_>) {
-    page.push_str("<h2>Everybody's numbers</h2>\n");
-    table(page, &overview::numbers(results), "everybody's numbers");
+fn numbers(page: &mut String, contents: &mut Contents, results: &Results<'_>) {
+    begin(page, contents, "numbers", "Everybody’s numbers");
+    page.push_str("<h2>Everybody’s numbers</h2>\n");
+    table(page, &overview::numbers(results), "everybody’s numbers");
     page.push_str(
-        "<p class=\"muted\">Medians; the best of each column is bold, what isn't ranked is in parentheses.</p>\n",
+        "<p class=\"muted\">Medians; the best of each column is bold, what isn’t ranked is in parentheses.</p>\n",
     );
     for id in ["uring", "epoll", "blocking"] {
         if let Some(against) = overview::against_peers(results, id) {
@@ -153,50 +195,83 @@ fn numbers(page: &mut String, results: &Results<'_>) {
             table(page, &against, &heading);
         }
     }
+    page.push_str("</section>\n");
 }
 
-fn figure(page: &mut String, picture: &Picture) {
-    page.push_str(&format!(
-        "<figure id=\"picture-{}\"><div class=\"wide\">{}</div><div class=\"narrow\">{}</div></figure>\n",
-        escape(&picture.name),
-        picture.wide,
-        picture.narrow
-    ));
-}
-
-fn section(page: &mut String, results: &Results<'_>, gallery: &Gallery, scenario: &Scenario) {
-    page.push_str(&format!(
-        "<section aria-label=\"{}\">\n<h2>{}</h2>\n",
-        escape(&scenario.question),
-        escape(&scenario.name)
-    ));
-    let mine = |picture: &&Picture| picture.scenario.as_deref() == Some(scenario.name.as_str());
-    gallery.pictures.iter().filter(mine).take(1).for_each(|picture| figure(page, picture));
-    page.push_str(&format!(
-        "<details class=\"explorer\" data-scenario=\"{}\" hidden><summary>Explore: other measures, ratios, other \
-         servers</summary></details>\n",
-        escape(&scenario.name)
-    ));
-    gallery.pictures.iter().filter(mine).skip(1).for_each(|picture| figure(page, picture));
-    page.push_str("<details><summary>The numbers</summary>\n");
-    for (heading, numbers) in summary::tables(results, scenario) {
-        page.push_str(&format!("<h3>{}</h3>\n", escape(&heading)));
-        table(page, &numbers, &heading);
+/// Everything about one scenario; its question is the heading, and that of its first chart.
+fn question<'g>(
+    page: &mut String,
+    contents: &mut Contents,
+    results: &Results<'_>,
+    gallery: &'g Gallery,
+    scenario: &Scenario,
+    charts: &mut Vec<&'g Picture>,
+) {
+    begin(page, contents, &format!("question-{}", scenario.name), &scenario.question);
+    let is_mine = |picture: &&Picture| picture.scenario.as_deref() == Some(scenario.name.as_str());
+    let mine: Vec<&Picture> = gallery.pictures.iter().filter(is_mine).collect();
+    // The heading is the main chart's own, unless that couldn't be drawn.
+    let is_main = |picture: &&Picture| picture.name == scenario.name;
+    if !mine.first().is_some_and(is_main) {
+        page.push_str(&format!("<h2>{}</h2>\n", escape(&scenario.question)));
     }
-    page.push_str("</details>\n</section>\n");
+    for picture in mine {
+        figure(page, picture, if is_main(&picture) { "h2" } else { "h3" }, charts);
+        if is_main(&picture) {
+            verdicts(page, &results.findings(), scenario);
+        }
+    }
+    page.push_str("</section>\n");
 }
 
-fn missing(page: &mut String, results: &Results<'_>, gallery: &Gallery) {
+fn verdicts(page: &mut String, findings: &[Finding<'_>], scenario: &Scenario) {
+    let Some(finding) = findings.iter().find(|finding| finding.scenario.name == scenario.name) else {
+        return;
+    };
+    if finding.sentences.is_empty() {
+        return;
+    }
+    page.push_str(&format!(
+        "<details><summary>The verdicts</summary>\n<p>{}: {}.</p>\n<ul>\n",
+        escape(&finding.cell.to_string()),
+        escape(&finding.numbers)
+    ));
+    finding.sentences.iter().for_each(|sentence| item(page, sentence));
+    page.push_str("</ul>\n</details>\n");
+}
+
+/// A chart with its question, its answer, what it shows, and its numbers.
+fn figure<'g>(page: &mut String, picture: &'g Picture, heading: &str, charts: &mut Vec<&'g Picture>) {
+    let name = escape(&picture.name);
+    page.push_str(&format!(
+        "<figure id=\"picture-{name}\" aria-labelledby=\"title-{name}\">\n\
+         <{heading} id=\"title-{name}\">{}</{heading}>\n<p class=\"answer\">{}</p>\n\
+         <div class=\"chart\" data-title=\"title-{name}\"></div>\n<figcaption>{} <small>[{name}]</small></figcaption>\n\
+         <details class=\"numbers\"><summary>The numbers</summary>\n",
+        escape(&picture.title),
+        escape(&picture.answer),
+        escape(&picture.reading)
+    ));
+    for (about, numbers) in &picture.tables {
+        page.push_str(&format!("<p class=\"about\"><strong>{}</strong></p>\n", escape(about)));
+        table(page, numbers, &format!("{about}: {name}"));
+    }
+    page.push_str("</details>\n</figure>\n");
+    charts.push(picture);
+}
+
+fn missing(page: &mut String, contents: &mut Contents, results: &Results<'_>, gallery: &Gallery) {
     let missing = summary::missing(results, &gallery.undrawn);
     if missing.is_empty() {
         return;
     }
+    begin(page, contents, "missing", "What is missing");
     page.push_str("<h2>What is missing</h2>\n<ul>\n");
     missing.iter().for_each(|text| item(page, text));
-    page.push_str("</ul>\n");
+    page.push_str("</ul>\n</section>\n");
 }
 
-fn peers(page: &mut String, results: &Results<'_>) {
+fn peers(page: &mut String, contents: &mut Contents, results: &Results<'_>) {
     let configured: Vec<_> = results
         .record
         .targets
@@ -206,6 +281,7 @@ fn peers(page: &mut String, results: &Results<'_>) {
     if configured.is_empty() {
         return;
     }
+    begin(page, contents, "configurations", "Configurations, as used");
     page.push_str("<h2>Configurations, as used</h2>\n");
     for (target, configuration) in configured {
         let version = target.version.as_ref().filter(|_| !target.tells_version());
@@ -217,9 +293,11 @@ fn peers(page: &mut String, results: &Results<'_>) {
             escape(configuration)
         ));
     }
+    page.push_str("</section>\n");
 }
 
-fn environment(page: &mut String, results: &Results<'_>) -> Result<()> {
+fn environment(page: &mut String, contents: &mut Contents, results: &Results<'_>) -> Result<()> {
+    begin(page, contents, "where", "Where");
     page.push_str("<h2>Where</h2>\n<dl>\n");
     for (name, value) in summary::facts(results) {
         page.push_str(&format!("<dt>{}</dt><dd>{}</dd>\n", escape(&name), escape(&value)));
@@ -227,126 +305,49 @@ fn environment(page: &mut String, results: &Results<'_>) -> Result<()> {
     let all = serde_json::to_string_pretty(&results.record.environment)
         .map_err(Failure::context("write report.html"))?;
     page.push_str(&format!(
-        "</dl>\n<details><summary>All of the environment</summary>\n<pre tabindex=\"0\">{}</pre></details>\n",
+        "</dl>\n<details><summary>All of the environment</summary>\n<pre tabindex=\"0\">{}</pre></details>\n\
+         </section>\n",
         escape(&all)
     ));
     Ok(())
 }
 
-fn data(results: &Results<'_>) -> Value {
-    let targets: Vec<Value> = results
-        .record
-        .targets
-        .iter()
-        .map(|target| {
-            json!({
-                "id": target.id,
-                "label": target.label,
-                "class": results.class(&target.id),
-                "variant": results.is_variant(&target.id),
-                "main": target.family == Family::Ours && !results.is_variant(&target.id),
-            })
+/// What the page's program knows: the targets, the measures, and a chart for each place that waits for one.
+fn data(results: &Results<'_>, charts: &[&Picture]) -> Value {
+    let target = |target: &crate::record::TargetRecord| {
+        let ran = results.verdicts.iter().any(|verdict| verdict.figures(&target.id).is_some());
+        // What is drawn last lies on top: peers below, then variants, then the three models.
+        let rank = match target.family {
+            Family::Ours if !results.is_variant(&target.id) => 2,
+            Family::Ours | Family::Lab => 1,
+            Family::Peer | Family::Null => 0,
+        };
+        json!({
+            "id": target.id,
+            "name": results.name(&target.id),
+            "class": still::classes(results, &target.id),
+            "shape": results.class(&target.id),
+            "variant": results.is_variant(&target.id),
+            "shown": results.is_shown(&target.id),
+            "rank": rank,
+            "took": ran,
         })
-        .collect();
+    };
     let measures: Map<String, Value> = Measure::ALL
         .into_iter()
         .map(|measure| {
-            let kind = match measure {
+            let unit = match measure {
                 Measure::Rate => "rate",
                 Measure::MemoryPerConnection => "size",
                 Measure::CpuPerRequest | Measure::P50 | Measure::P99 | Measure::P999 => "time",
             };
-            let about = json!({"label": measure.label(), "lower": measure.lower_is_better(), "kind": kind});
-            (measure.name().to_owned(), about)
+            let better = if measure.lower_is_better() { "less" } else { "more" };
+            (measure.name().to_owned(), json!({"label": measure.label(), "better": better, "unit": unit}))
         })
         .collect();
-    let baseline = results.verdicts.first().and_then(|verdict| results.baseline(verdict));
-    let cells: Vec<Value> = results.verdicts.iter().map(cell).collect();
-    json!({"targets": targets, "measures": measures, "cells": cells, "baseline": baseline})
-}
-
-/// Five significant digits: more than any picture shows.
-fn rounded(value: f64) -> f64 {
-    format!("{value:.4e}").parse().unwrap_or(value)
-}
-
-fn ends(estimate: crate::analysis::stats::Estimate) -> [Option<f64>; 3] {
-    let interval = estimate.interval;
-    [Some(estimate.value), interval.map(|found| found.low), interval.map(|found| found.high)]
-        .map(|number| number.map(rounded))
-}
-
-fn cell(verdict: &Verdict) -> Value {
-    let (mut values, mut unranked) = (Map::new(), Map::new());
-    for figures in &verdict.targets {
-        let estimates: Map<String, Value> = Measure::ALL
-            .into_iter()
-            .filter_map(|measure| Some((measure.name().to_owned(), json!(ends(figures.estimate(measure)?)))))
-            .collect();
-        values.insert(figures.target.clone(), Value::Object(estimates));
-        let reasons: Map<String, Value> = Measure::ALL
-            .into_iter()
-            .filter(|measure| figures.estimate(*measure).is_some())
-            .filter_map(|measure| Some((measure.name().to_owned(), json!(figures.unranked(measure)?))))
-            .collect();
-        if !reasons.is_empty() {
-            unranked.insert(figures.target.clone(), Value::Object(reasons));
-        }
-    }
-    let bands: Map<String, Value> =
-        verdict.bands.iter().map(|(measure, band)| (measure.name().to_owned(), json!(band.margin))).collect();
-    let mut ratios: Map<String, Value> = Map::new();
-    for measure in COMPARED.into_iter().chain([verdict.measure]) {
-        let pairs: Vec<Value> = verdict
-            .ratios
-            .iter()
-            .filter(|ratio| ratio.measure == measure)
-            .filter_map(|ratio| {
-                let [value, low, high] = ends(ratio.reading().told()?);
-                Some(json!([ratio.above, ratio.below, value, low, high, ratio.claim, ratio.because]))
-            })
-            .collect();
-        ratios.insert(measure.name().to_owned(), Value::Array(pairs));
-    }
     json!({
-        "scenario": verdict.cell.scenario,
-        "point": verdict.cell.point,
-        "measure": verdict.measure,
-        "rounds": verdict.rounds,
-        "values": values,
-        "unranked": unranked,
-        "bands": bands,
-        "ratios": ratios,
+        "targets": results.record.targets.iter().map(target).collect::<Vec<_>>(),
+        "measures": measures,
+        "charts": charts.iter().map(|picture| &picture.spec).collect::<Vec<_>>(),
     })
-}
-
-fn raw(results: &Results<'_>) -> Value {
-    type Column = (&'static str, fn(&Trial) -> Value);
-    fn measured(trial: &Trial, measure: Measure) -> Value {
-        json!(measure.of_trial(trial).map(rounded))
-    }
-    let columns: [Column; 19] = [
-        ("number", |trial| json!(trial.place.number)),
-        ("started", |trial| json!(trial.started)),
-        ("scenario", |trial| json!(trial.cell.scenario)),
-        ("point", |trial| json!(trial.cell.point)),
-        ("round", |trial| json!(trial.place.round)),
-        ("position", |trial| json!(trial.place.position)),
-        ("attempt", |trial| json!(trial.place.attempt)),
-        ("pass", |trial| json!(trial.pass)),
-        ("target", |trial| json!(trial.target)),
-        ("void", |trial| json!(trial.void)),
-        ("cpu_per_request_ns", |trial| measured(trial, Measure::CpuPerRequest)),
-        ("answers_per_second", |trial| measured(trial, Measure::Rate)),
-        ("p50_ns", |trial| measured(trial, Measure::P50)),
-        ("p99_ns", |trial| measured(trial, Measure::P99)),
-        ("p999_ns", |trial| measured(trial, Measure::P999)),
-        ("answers", |trial| json!(trial.answers())),
-        ("faults", |trial| json!(trial.errors())),
-        ("limiter", |trial| json!(wording::limiter(trial.limiter))),
-        ("client_busy", |trial| json!(rounded(trial.client_busy))),
-    ];
-    let row = |trial| -> Vec<Value> { columns.iter().map(|(_, of)| of(trial)).collect() };
-    let trials: Vec<Vec<Value>> = results.trials.iter().map(row).collect();
-    json!({"columns": columns.map(|(name, _)| name), "trials": trials})
 }

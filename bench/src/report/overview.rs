@@ -14,7 +14,7 @@ pub(crate) const NOTHING: &str = "–";
 
 /// The scenarios that ran, each with the cell that tells most; those about techniques only if there is nothing else,
 /// because nobody else takes part in them.
-fn columns<'b>(results: &'b Results<'_>) -> Vec<(&'b Scenario, &'b Verdict)> {
+pub(crate) fn columns<'b>(results: &'b Results<'_>) -> Vec<(&'b Scenario, &'b Verdict)> {
     let cell = |scenario| Some((scenario, results.main_cell(scenario)?));
     let all: Vec<(&Scenario, &Verdict)> = results.scenarios().filter_map(cell).collect();
     let plain: Vec<_> = all.iter().copied().filter(|(scenario, _)| scenario.lesser.is_empty()).collect();

@@ -188,7 +188,7 @@ fn item(sentence: &str) -> String {
 }
 
 /// The first [`FINDINGS_MAX`] that the run shows clearly.
-fn findings(results: &Results<'_>) -> Vec<String> {
+pub(crate) fn findings(results: &Results<'_>) -> Vec<String> {
     TELLINGS.iter().filter_map(|telling| telling.sentence(results)).take(FINDINGS_MAX).collect()
 }
 
@@ -239,12 +239,10 @@ fn times(ratio: f64) -> String {
     wording::thousands((ratio / step).round() * step)
 }
 
-/// The picture's name, and what it shows: of cost and tail if both were measured, else of the first scenario.
-fn picture<'a>(results: &Results<'a>) -> Option<(&'a str, &'a str)> {
-    if ["hot-small", "hot-under-cold"].into_iter().all(|name| main_cell(results, name).is_some()) {
-        return Some(("cost-and-tail", "CPU time against tail latency, of each server"));
-    }
-    results.scenarios().next().map(|scenario| (scenario.name.as_str(), scenario.question.as_str()))
+/// The picture's name, and what it shows, if both of its measures are there.
+fn picture(results: &Results<'_>) -> Option<(&'static str, &'static str)> {
+    let is_there = ["hot-small", "hot-under-cold"].into_iter().all(|name| main_cell(results, name).is_some());
+    is_there.then_some(("cost-and-tail", "CPU time against tail latency, of each server"))
 }
 
 /// A row for each of [`ROWS`], a column for each of [`COLUMNS`].
@@ -298,18 +296,7 @@ fn name(results: &Results<'_>, id: &str) -> String {
     let Some(target) = results.target(id) else {
         return id.to_owned();
     };
-    if target.family != Family::Peer {
-        return format!("`{}`", target.label);
-    }
-    let version = target.version.as_deref().and_then(|version| version.split_whitespace().next());
-    let version = version.filter(|version| version.starts_with(|first: char| first.is_ascii_digit()));
-    match version.filter(|_| !target.tells_version()) {
-        None => target.label.clone(),
-        Some(version) => match target.label.split_once(',') {
-            Some((server, variant)) => format!("{server} {version},{variant}"),
-            None => format!("{} {version}", target.label),
-        },
-    }
+    if target.family == Family::Peer { results.name(id) } else { format!("`{}`", target.label) }
 }
 
 /// The folder as a link in the readme: relative to the readme's own folder.

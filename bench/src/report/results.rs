@@ -2,7 +2,7 @@
 
 use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
-use crate::analysis::reading::{Reading, TOO_NOISY};
+use crate::analysis::reading::TOO_NOISY;
 use crate::analysis::stats::Estimate;
 use crate::analysis::verdict::{Claim, Ratio, Verdict, judge, sure};
 use crate::claims::verdict::Judged;
@@ -13,6 +13,9 @@ use crate::report::{pairs, readme, wording};
 use crate::run::scenario::Scenario;
 use crate::server::built;
 use std::collections::BTreeMap;
+
+/// So many peers are shown at first.
+const PEERS_SHOWN: usize = 6;
 
 #[derive(Debug)]
 pub(crate) struct Results<'a> {
@@ -84,6 +87,48 @@ impl<'a> Results<'a> {
         'a: 'b,
     {
         self.target(id).map_or(id, |target| target.label.as_str())
+    }
+
+    /// A server with its version: "epoll", "nginx 1.22.1, aio threads".
+    pub(crate) fn name(&self, id: &str) -> String {
+        let Some(target) = self.target(id).filter(|target| target.family == Family::Peer) else {
+            return self.label(id).to_owned();
+        };
+        let version = target.version.as_deref().and_then(|version| version.split_whitespace().next());
+        let is_number = |version: &&str| version.starts_with(|first: char| first.is_ascii_digit());
+        match version.filter(is_number).filter(|_| !target.tells_version()) {
+            None => target.label.clone(),
+            Some(version) => match target.label.split_once(',') {
+                Some((server, variant)) => format!("{server} {version},{variant}"),
+                None => format!("{} {version}", target.label),
+            },
+        }
+    }
+
+    /// Its place among the record's targets.
+    pub(crate) fn index(&self, id: &str) -> Option<usize> {
+        self.record.targets.iter().position(|target| target.id == id)
+    }
+
+    /// Whether charts show it at first: the three models, and [`PEERS_SHOWN`] peers as they come. The others are a
+    /// button away.
+    pub(crate) fn is_shown(&self, id: &str) -> bool {
+        match self.target(id).map(|target| target.family) {
+            Some(Family::Ours) => !self.is_variant(id),
+            Some(Family::Peer) => self.plain_peers().take(PEERS_SHOWN).any(|peer| peer.id == id),
+            Some(Family::Null | Family::Lab) | None => false,
+        }
+    }
+
+    /// Peers that took part, without those that are another one in other settings ("nginx-aio-threads").
+    fn plain_peers(&self) -> impl Iterator<Item = &'a TargetRecord> {
+        let took_part =
+            |target: &&TargetRecord| target.family == Family::Peer && target.unavailable.is_none();
+        let peers: Vec<&TargetRecord> = self.record.targets.iter().filter(took_part).collect();
+        let is_other = |id: &str, peer: &TargetRecord| {
+            id.strip_prefix(&peer.id).is_some_and(|rest| rest.starts_with('-'))
+        };
+        peers.clone().into_iter().filter(move |target| !peers.iter().any(|peer| is_other(&target.id, peer)))
     }
 
     /// Scenarios with at least one trial that counts, in the order of the run.
@@ -308,7 +353,7 @@ impl<'a> Results<'a> {
     /// Why a measure is missing.
     pub(crate) fn unmeasured(&self, measure: Measure) -> String {
         let mut all = self.verdicts.iter().flat_map(|verdict| &verdict.targets);
-        if all.any(|figures| figures.reading(measure) == Reading::TooNoisy) {
+        if all.any(|figures| figures.reading(measure).is_too_noisy()) {
             return format!("{} is {TOO_NOISY} here", measure.label());
         }
         let reason = self.record.unmeasured.get(measure.name());

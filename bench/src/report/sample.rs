@@ -14,6 +14,7 @@ use crate::record::trial::{
     TrialPosition,
 };
 use crate::record::{CellRecord, Ended, Family, Record, SlowDiskRecord};
+use crate::report::chart::overload::mean_factor;
 use crate::report::results::Results;
 use crate::run::admission::{self, Admitted};
 use crate::run::scenario::{self, Class, Files, Rate, Scenario, Tier, all};
@@ -334,7 +335,7 @@ impl Maker {
             answers,
             errors: if fails { BTreeMap::from([("reset".to_owned(), 900)]) } else { BTreeMap::new() },
             unanswered: if busy >= 1.0 { 200 } else { 0 },
-            offered_per_second: offered,
+            offered_per_second: offered.map(|rate| rate * mean_factor(&load.scenario.phases)),
             answers_per_second: rate,
             wire_bytes_per_answer: (answers > 0).then(|| wire_bytes / answers as f64),
             traffic,

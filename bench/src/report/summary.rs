@@ -5,7 +5,7 @@ use crate::analysis::measure::Measure;
 use crate::analysis::reading::{Reading, TOO_NOISY};
 use crate::analysis::verdict::Verdict;
 use crate::record::Ended;
-use crate::report::chart::{Gallery, Picture};
+use crate::report::chart::Gallery;
 use crate::report::overview::{self, NOTHING, Table};
 use crate::report::results::Results;
 use crate::report::scorecard;
@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 pub(crate) fn markdown(results: &Results<'_>, gallery: &Gallery) -> String {
-    let Gallery { pictures, undrawn } = gallery;
+    let undrawn = &gallery.undrawn;
     let record = results.record;
     let mut page = String::from("# Three I/O models, one HTTP core: a comparison\n\n");
     line(&mut page, &format!("`{}`, {}, {}.", record.command, record.started, results.source()));
@@ -43,9 +43,9 @@ pub(crate) fn markdown(results: &Results<'_>, gallery: &Gallery) -> String {
         "\nRatios with their 95 % intervals; ≈ alike (within 5 %), ? can't be told apart here, unmarked: a difference.",
     );
     for scenario in results.scenarios() {
-        section(&mut page, results, scenario, pictures);
+        section(&mut page, results, scenario);
     }
-    for picture in pictures.iter().filter(|picture| picture.scenario.is_none()) {
+    for (picture, _) in gallery.stills() {
         line(&mut page, &format!("\n![{}]({})", picture.title, picture.file_name()));
     }
     missing_list(&mut page, results, undrawn);
@@ -122,7 +122,7 @@ fn unranked(results: &Results<'_>) -> Vec<String> {
     let mut found: BTreeMap<(&str, String), BTreeMap<&str, Vec<&str>>> = BTreeMap::new();
     for verdict in &results.verdicts {
         for figures in &verdict.targets {
-            let is_noisy = figures.reading(verdict.measure) == Reading::TooNoisy;
+            let is_noisy = figures.reading(verdict.measure).is_too_noisy();
             let noise = is_noisy.then(|| format!("the {} is {TOO_NOISY}", verdict.measure.label()));
             if let Some(why) = figures.unranked(verdict.measure).or(noise) {
                 let mine = found.entry((verdict.cell.scenario.as_str(), why)).or_default();
@@ -143,12 +143,8 @@ fn unranked(results: &Results<'_>) -> Vec<String> {
     found.into_iter().map(line).collect()
 }
 
-fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario, pictures: &[Picture]) {
+fn section(page: &mut String, results: &Results<'_>, scenario: &Scenario) {
     line(page, &format!("\n## {}\n\n{}\n", scenario.question, scenario.about));
-    let mine = |picture: &&Picture| picture.scenario.as_deref() == Some(scenario.name.as_str());
-    for picture in pictures.iter().filter(mine) {
-        line(page, &format!("![{}]({})\n", picture.title, picture.file_name()));
-    }
     for (heading, table) in tables(results, scenario) {
         line(page, &format!("**{heading}**\n"));
         page.push_str(&table.markdown());

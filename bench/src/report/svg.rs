@@ -71,16 +71,6 @@ impl Svg {
         self.element(&format!("<circle cx=\"{x}\" cy=\"{y}\" r=\"{radius}\" class=\"{class}\"/>"));
     }
 
-    pub(crate) fn path(&mut self, data: &str, class: &str) {
-        self.element(&format!("<path d=\"{data}\" class=\"{class}\"/>"));
-    }
-
-    pub(crate) fn polyline(&mut self, points: &[(f64, f64)], class: &str) {
-        let points: Vec<String> =
-            points.iter().map(|(x, y)| format!("{},{}", number(*x), number(*y))).collect();
-        self.element(&format!("<polyline points=\"{}\" class=\"{class}\"/>", points.join(" ")));
-    }
-
     /// What belongs to a target: begins a group that ends with [`Svg::end`]. `tip` is what a reader sees who
     /// points at it.
     pub(crate) fn begin(&mut self, target: &str, tip: &str) {
@@ -105,27 +95,17 @@ impl Svg {
 
     /// The whole document, `height` pixels high, on paper of its own (class "paper").
     pub(crate) fn finish(self, height: f64) -> String {
-        let style = format!("<style>\n{}</style>\n", self.style);
-        self.document(height, "", &style)
-    }
-
-    /// The same for a page that has the style already. `id` is unique on it.
-    pub(crate) fn finish_inline(self, height: f64, id: &str) -> String {
-        self.document(height, &format!("{id}-"), "")
-    }
-
-    fn document(self, height: f64, prefix: &str, style: &str) -> String {
         let (width, height) = (number(self.width), number(height));
         let mut document = String::new();
         let _infallible = write!(
             document,
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-             width=\"{width}\" height=\"{height}\" role=\"img\" \
-             aria-labelledby=\"{prefix}title {prefix}description\">\n\
-             <title id=\"{prefix}title\">{}</title>\n<desc id=\"{prefix}description\">{}</desc>\n{style}\
+             width=\"{width}\" height=\"{height}\" role=\"img\" aria-labelledby=\"title description\">\n\
+             <title id=\"title\">{}</title>\n<desc id=\"description\">{}</desc>\n<style>\n{}</style>\n\
              <rect width=\"{width}\" height=\"{height}\" rx=\"14\" class=\"paper\"/>\n{}</svg>\n",
             escape(&self.title),
             escape(&self.description),
+            self.style,
             self.body,
         );
         document

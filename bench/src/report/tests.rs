@@ -1,15 +1,16 @@
 //! The report of a run, as files in a folder.
 
-use crate::analysis::reading::Reading;
 use crate::analysis::verdict::Claim;
 use crate::record::Folder;
-use crate::report::chart::labels::Area;
 use crate::report::sample::{Plan, Sample, sample};
+use crate::report::still::labels::Area;
 use crate::report::svg::{Font, text_width};
 use crate::report::{chart, html, overview, readme, redraw, summary, terminal, write};
 use crate::run::scenario::Tier;
+use serde_json::json;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Writes a run as the harness does.
 fn folder(results: &Path, sample: &Sample) -> PathBuf {
@@ -173,30 +174,123 @@ fn problems_of_names(name: &str, document: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_picture_is_well_formed_and_its_labels_keep_apart() {
+fn every_still_is_well_formed_and_its_labels_keep_apart() {
     let mut found = Vec::new();
+    let small = Plan { everybody: false, ..Plan::default() };
+    for (plan, stills) in [(Plan::default(), 1), (small, 1), (quick(), 1), (ablation(), 2)] {
+        let sample = sample(plan);
+        let gallery = chart::draw(&sample.results());
+        for (picture, still) in gallery.stills() {
+            found.extend(problems(&picture.name, still));
+            if picture.name == "cost-and-tail" {
+                found.extend(problems_of_names(&picture.name, still));
+            }
+        }
+        assert_eq!(gallery.stills().count(), stills);
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// What each axis of a chart says, as far as its data hold it.
+fn axes(spec: &serde_json::Value) -> Vec<String> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let list = |name: &str| spec[name].as_array().cloned().unwrap_or_default();
+    match spec["kind"].as_str().unwrap() {
+        // The measure's own label and unit, which `data` has for all charts.
+        "measured" => vec![text(&spec["start"]["measure"])],
+        "lines" => {
+            let views = list("views").into_iter().flat_map(|view| [text(&view["axis"]), text(&view["unit"])]);
+            views.chain([text(&spec["x"]["name"])]).collect()
+        }
+        "bars" => {
+            list("panels").iter().flat_map(|panel| [text(&panel["label"]), text(&panel["unit"])]).collect()
+        }
+        "rows" => vec![text(&spec["axis"]), text(&spec["unit"])],
+        "scatter" => ["x", "y"]
+            .iter()
+            .flat_map(|axis| [text(&spec[axis]["axis"]), text(&spec[axis]["unit"])])
+            .collect(),
+        "time" | "trials" => vec![text(&spec["axis"])],
+        other => panic!("a kind that nobody draws: {other}"),
+    }
+}
+
+#[test]
+fn every_chart_has_a_title_an_answer_units_and_a_table() {
     let compression = Plan { tier: Tier::Full, only: COMPRESSION, ..Plan::default() };
     let small = Plan { everybody: false, ..Plan::default() };
     for plan in [Plan::default(), small, quick(), ablation(), compression] {
         let sample = sample(plan);
-        let gallery = chart::draw(&sample.results());
+        let results = sample.results();
+        let gallery = chart::draw(&results);
         assert!(plan.only == COMPRESSION || gallery.undrawn.is_empty(), "{:?}", gallery.undrawn);
         let mut names: Vec<&str> = gallery.pictures.iter().map(|picture| picture.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), gallery.pictures.len(), "no name twice");
         for picture in &gallery.pictures {
-            assert!(picture.title.ends_with('?'), "{}", picture.title);
-            found.extend(problems(&picture.name, &picture.file));
-            found.extend(problems(&picture.name, &picture.wide));
-            found.extend(problems(&format!("{}, narrow", picture.name), &picture.narrow));
-            if picture.name == "cost-and-tail" {
-                found.extend(problems_of_names(&picture.name, &picture.wide));
-                found.extend(problems_of_names(&format!("{}, narrow", picture.name), &picture.narrow));
-            }
+            let name = &picture.name;
+            assert!(picture.title.ends_with('?'), "{name}: {}", picture.title);
+            assert!(picture.answer.ends_with('.') && picture.answer.len() > 20, "{name}: {}", picture.answer);
+            assert!(picture.answer.chars().count() < 300, "{name}: one line, not {}", picture.answer);
+            assert!(!picture.answer.contains("NaN") && !picture.answer.contains("inf"), "{}", picture.answer);
+            let axes = axes(&picture.spec);
+            assert!(!axes.is_empty() && axes.iter().all(|axis| !axis.is_empty()), "{name}: {axes:?}");
+            let rows = picture.tables.iter().map(|(_, table)| table.rows.len()).sum::<usize>();
+            assert!(rows > 0 && picture.tables.iter().all(|(about, _)| !about.is_empty()), "{name}: a table");
         }
     }
-    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn noise_has_no_number_in_a_chart_and_no_name_in_an_answer() {
+    let sample = sample(Plan { noise: 1.5, only: &["hot-small", "hot-under-cold"], ..quick() });
+    let results = sample.results();
+    let gallery = chart::draw(&results);
+    let verdict = &results.verdicts[0];
+    let noisy: Vec<&str> = verdict
+        .targets
+        .iter()
+        .filter(|figures| figures.reading(verdict.measure).is_too_noisy())
+        .map(|figures| figures.target.as_str())
+        .collect();
+    assert!(!noisy.is_empty());
+    let picture = picture_of(&gallery, "hot-small");
+    let rows = picture.spec["cells"][0]["values"][verdict.measure.name()].as_array().unwrap();
+    for id in noisy {
+        let row =
+            rows.iter().find(|row| row[0].as_u64() == results.index(id).map(|index| index as u64)).unwrap();
+        assert_eq!(row[4], 1, "{id} is marked: {row}");
+        let ranking = picture.answer.split(" Too noisy ").next().unwrap();
+        assert!(!ranking.contains(&format!("{} ", results.name(id))), "{id}: {}", picture.answer);
+    }
+}
+
+#[test]
+fn before_the_overload_a_server_answers_what_is_offered() {
+    let sample = sample(Plan { only: &["overload"], histograms: false, ..Plan::default() });
+    let gallery = chart::draw(&sample.results());
+    let spec = &gallery.pictures[0].spec;
+    assert_eq!(spec["kind"], "time");
+    for row in spec["rows"].as_array().unwrap() {
+        let values: Vec<f64> =
+            row["values"].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+        for slice in 0..10 {
+            let offered = spec["offered"][slice].as_f64().unwrap();
+            assert!((values[slice] - offered).abs() < 5.0, "{}: {values:?}", row["says"]);
+        }
+    }
+    assert!(gallery.pictures[0].answer.starts_with("Offered 150\u{a0}% of its capacity, "));
+}
+
+#[test]
+fn the_page_of_a_run_as_large_as_the_reference_is_small() {
+    // The scenarios of the standard tier and every server: the reference run has 1,800 trials.
+    let sample = sample(Plan::default());
+    assert!(sample.trials.len() > 2_000, "{}", sample.trials.len());
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
 }
 
 #[test]
@@ -218,7 +312,8 @@ fn techniques_are_compared_with_the_server_that_has_them() {
     assert!(finding.sentences.iter().any(|sentence| sentence.starts_with("uring, unbatched uses 1.5")));
     let gallery = chart::draw(&results);
     let picture = gallery.pictures.iter().find(|picture| picture.name == "ablation").unwrap();
-    assert!(picture.file.contains("uring, plain"), "a row per server");
+    assert!(picture.still.as_ref().unwrap().contains("uring, plain"), "a row per server");
+    assert!(picture.answer.contains("“uring, unbatched”, which takes 1.5"), "{}", picture.answer);
 }
 
 /// A report of many comparisons tells fewer of them as differences than their cells do, and says why.
@@ -255,7 +350,7 @@ fn what_is_too_noisy_is_told_nowhere() {
     }
     let results = sample.results();
     let verdict = &results.verdicts[0];
-    assert_eq!(verdict.figures("uring").unwrap().reading(verdict.measure), Reading::TooNoisy);
+    assert!(verdict.figures("uring").unwrap().reading(verdict.measure).is_too_noisy());
     for finding in results.findings() {
         assert!(finding.numbers.contains("uring too noisy"), "{}", finding.numbers);
         let about = |sentence: &&String| sentence.contains("uring");
@@ -284,13 +379,25 @@ fn what_is_too_noisy_is_told_nowhere() {
     let page = html::page(&results, &gallery).unwrap();
     let json = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
     let data: serde_json::Value = serde_json::from_str(json).unwrap();
-    let cell = &data["cells"][0];
-    assert!(
-        cell["values"]["uring"]["cpu-per-request"].is_null() && !cell["values"]["uring"]["p50"].is_null()
+    // The page's program draws what is marked with 1 as a hatched interval without a number.
+    let cell = &data["charts"][0]["cells"][0];
+    let uring = results.index("uring").unwrap() as u64;
+    let flag = |rows: &serde_json::Value| {
+        let mine = rows.as_array().unwrap().iter().find(|row| row[0].as_u64() == Some(uring)).unwrap();
+        mine[4].clone()
+    };
+    assert_eq!(
+        (flag(&cell["values"]["cpu-per-request"]), flag(&cell["values"]["p50"])),
+        (json!(1), json!(0))
     );
-    for ratio in cell["ratios"]["cpu-per-request"].as_array().unwrap() {
-        assert!(ratio[0] != "uring" && ratio[1] != "uring", "{ratio}");
+    for base in ["blocking", "epoll"] {
+        assert_eq!(flag(&cell["ratios"]["cpu-per-request"][base]), 1, "{base}");
     }
+    assert_eq!(picture_of(&gallery, "hot-small").answer.matches("uring").count(), 1, "as too noisy to rank");
+}
+
+fn picture_of<'a>(gallery: &'a chart::Gallery, name: &str) -> &'a chart::Picture {
+    gallery.pictures.iter().find(|picture| picture.name == name).unwrap()
 }
 
 const COMPRESSION: &[&str] = &["compress", "compress-cold"];
@@ -390,6 +497,8 @@ fn the_page_asks_nobody_for_anything() {
     let sample = sample(quick());
     let results = sample.results();
     let page = html::page(&results, &chart::draw(&results)).unwrap();
+    // A pattern of the same page isn't fetched either.
+    let page = page.replace("url(#", "");
     for fetch in [
         "src=",
         "url(",
@@ -406,7 +515,42 @@ fn the_page_asks_nobody_for_anything() {
     let elsewhere = page.replace("http://www.w3.org/2000/svg", "");
     assert!(!elsewhere.contains("http://") && !elsewhere.contains("https://"));
     for (index, _) in page.match_indices("href=\"") {
-        assert!(page[index..].starts_with("href=\"data:,\""), "{}", &page[index..index + 60]);
+        let inside = ["href=\"data:,\"", "href=\"#"].iter().any(|begin| page[index..].starts_with(begin));
+        assert!(inside, "{}", &page[index..index + 60]);
+    }
+}
+
+/// What [`inspect.js`](inspect.js) finds wrong with a page that is so many pixels wide.
+fn faults(page: &str, width: usize) -> String {
+    let home = tempfile::tempdir().unwrap();
+    let inspected =
+        page.replace("</body>", concat!("<script>", include_str!("inspect.js"), "</script></body>"));
+    let file = home.path().join("report.html");
+    fs::write(&file, inspected).unwrap();
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=20000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", home.path().join("profile").display()))
+        .arg(format!("--window-size={width},900"))
+        .arg(format!("file://{}", file.display()))
+        .output()
+        .unwrap();
+    let document = String::from_utf8(output.stdout).unwrap();
+    let found = document.split("<pre id=\"found\">").nth(1).and_then(|rest| rest.split("</pre>").next());
+    found
+        .unwrap_or_else(|| panic!("it wasn't inspected: {}", String::from_utf8_lossy(&output.stderr)))
+        .to_owned()
+}
+
+#[test]
+#[cfg_attr(not(has_chromium), ignore = "no chromium")]
+fn a_browser_draws_every_chart() {
+    for plan in [Plan { tier: Tier::Standard, ..quick() }, ablation()] {
+        let sample = sample(plan);
+        let results = sample.results();
+        let page = html::page(&results, &chart::draw(&results)).unwrap();
+        for width in [1280, 500] {
+            assert_eq!(faults(&page, width), "", "{width} pixels");
+        }
     }
 }
 
@@ -420,8 +564,11 @@ fn no_name_on_the_page_is_given_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), count);
-    for wanted in ["controls", "data", "raw", "trials"] {
+    for wanted in ["contents", "data", "heat", "heat-tools", "servers"] {
         assert!(ids.contains(&wanted), "the program looks for {wanted}");
+    }
+    for link in page.split(" href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+        assert!(ids.contains(&link), "{link} leads nowhere");
     }
 }
 
@@ -441,17 +588,13 @@ fn the_page_escapes_what_comes_from_outside() {
     let gallery = chart::draw(&results);
     let page = html::page(&results, &gallery).unwrap();
     assert!(!page.contains("<script>alert") && !page.contains("<b>"), "unescaped");
-    assert_eq!(page.matches("<script").count(), 3, "the data, the trials and the program");
-    assert_eq!(page.matches("</script").count(), 3);
-    for id in ["data", "raw"] {
-        let begin = page.find(&format!("id=\"{id}\">")).unwrap();
-        let json = &page[begin + id.len() + 6..];
-        let json = &json[..json.find("</script>").unwrap()];
-        let value: serde_json::Value = serde_json::from_str(json).unwrap();
-        assert!(value.to_string().contains("alert('x')"), "it is all there: {id}");
-    }
-    for picture in &gallery.pictures {
-        roxmltree::Document::parse(&picture.file).unwrap();
+    assert_eq!(page.matches("<script").count(), 2, "the data and the program");
+    assert_eq!(page.matches("</script").count(), 2);
+    let json = page.split("id=\"data\">").nth(1).unwrap();
+    let value: serde_json::Value = serde_json::from_str(json.split("</script>").next().unwrap()).unwrap();
+    assert!(value.to_string().contains("alert('x')"), "it is all there");
+    for (_, still) in gallery.stills() {
+        roxmltree::Document::parse(still).unwrap();
     }
 }
 

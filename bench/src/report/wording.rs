@@ -39,6 +39,20 @@ pub fn duration(nanoseconds: f64) -> String {
     format!("{}{SPACE}{name}", three_digits(nanoseconds / unit))
 }
 
+/// A duration that may be much shorter: "24 ns", "6.91 µs".
+pub fn nanoseconds(nanoseconds: f64) -> String {
+    if nanoseconds < 999.5 { format!("{nanoseconds:.0}{SPACE}ns") } else { duration(nanoseconds) }
+}
+
+/// A round duration, without the zeros behind the point: "50 µs".
+pub fn round_duration(nanoseconds: f64) -> String {
+    let text = duration(nanoseconds);
+    let (number, unit) = text.split_once(SPACE).unwrap_or((&text, ""));
+    let number =
+        if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number };
+    format!("{number}{SPACE}{unit}")
+}
+
 /// The unit that a duration is told in, in nanoseconds and by name.
 fn time_unit(nanoseconds: f64) -> (f64, &'static str) {
     if nanoseconds < 999_500.0 {
@@ -256,6 +270,8 @@ mod tests {
         assert_eq!(duration(6_914.0), "6.91\u{a0}µs");
         assert_eq!(duration(999_499.0), "999\u{a0}µs");
         assert_eq!(duration(999_501.0), "1.00\u{a0}ms");
+        assert_eq!((nanoseconds(23.6), nanoseconds(999.6)), ("24\u{a0}ns".into(), "1.00\u{a0}µs".into()));
+        assert_eq!((round_duration(1e5), round_duration(2e6)), ("100\u{a0}µs".into(), "2\u{a0}ms".into()));
         assert_eq!(
             (rate(12.34), rate(99.96), rate(121_204.2)),
             ("12.3".into(), "100".into(), "121,204".into())

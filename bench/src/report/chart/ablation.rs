@@ -2,93 +2,115 @@
 
 use crate::analysis::measure::Measure;
 use crate::analysis::verdict::{Claim, Ratio, Verdict};
-use crate::report::chart::rows::{self, Columns, Row};
-use crate::report::chart::scale::Scale;
-use crate::report::chart::{Canvas, Sketch, axis};
+use crate::report::chart::{INTERVALS, Picture, number, row, spec};
+use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
+use crate::report::still::ablation::Section;
+use crate::report::still::{self, Heading};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
-
-/// From this ratio of the largest to the smallest on, equal steps are equal ratios.
-const LOGARITHMIC_FROM: f64 = 4.0;
-
-/// A scenario: its load in words, and a row for each server.
-struct Section<'a> {
-    load: &'a str,
-    verdict: &'a Verdict,
-    rows: Vec<Ratio>,
-}
+use serde_json::{Value, json};
 
 /// All scenarios that ask for servers without a technique, one below the other on one scale.
-pub(crate) fn of<'a>(results: &'a Results<'a>) -> Result<Sketch<'a>, String> {
+pub(super) fn of(results: &Results<'_>) -> Result<Picture, String> {
     let scenarios = results.scenarios().filter(|scenario| !scenario.lesser.is_empty());
-    let section = |scenario: &'a Scenario| {
+    let section = |scenario: &'_ Scenario| {
         let verdict = results.main_cell(scenario)?;
-        let told = |ratio: &Ratio| ratio.reading().told().is_some();
-        let rows: Vec<Ratio> = results.lesser(verdict, Measure::CpuPerRequest).filter(told).collect();
-        (!rows.is_empty()).then_some(Section { load: &scenario.about, verdict, rows })
+        let rows: Vec<Ratio> = results.lesser(verdict, Measure::CpuPerRequest).collect();
+        (!rows.is_empty()).then(|| Section { load: scenario.about.clone(), verdict, rows })
     };
     let sections: Vec<Section<'_>> = scenarios.filter_map(section).collect();
     if sections.is_empty() {
         return Err("no server ran both with a technique and without it".to_owned());
     }
-    Ok(Sketch::new(
-        "ablation",
-        "What does each technique buy?",
-        format!(
-            "{} of a server without the technique, divided by that of the same server with it: dots are medians, \
-             lines 95 % intervals. Right of 1, the technique pays. The band is what can’t be told from noise.",
-            wording::capitalised(Measure::CpuPerRequest.label())
-        ),
-        move |canvas| draw(canvas, &sections),
-    ))
+    let groups: Vec<Value> = sections.iter().map(|section| group(results, section)).collect();
+    let title = "What does each technique buy?";
+    let answer = said(results, &sections);
+    let reading = format!(
+        "{} of a server without the technique, divided by that of the same server with it: right of 1, the technique \
+         pays. The band is what can’t be told from noise.",
+        wording::capitalised(Measure::CpuPerRequest.label())
+    );
+    let ids = sections.iter().flat_map(|section| &section.rows).map(|ratio| ratio.above.as_str());
+    let rest = json!({
+        "unit": "ratio",
+        "axis": "CPU time ÷ that with the technique, logarithmic",
+        "groups": groups,
+    });
+    Ok(Picture {
+        name: "ablation".to_owned(),
+        title: title.to_owned(),
+        scenario: None,
+        still: Some(still::ablation::draw(
+            results,
+            Heading { title, answer: &answer, reading: &reading },
+            &sections,
+        )),
+        answer,
+        reading: format!("{reading} {INTERVALS}"),
+        spec: spec(results, "rows", true, ids, rest),
+        tables: sections.iter().map(|section| table(results, section)).collect(),
+    })
 }
 
-fn draw(canvas: &mut Canvas<'_>, sections: &[Section<'_>]) {
-    let (frame, results) = (canvas.frame, canvas.results);
-    let row = |ratio: &'_ Ratio| {
-        let (differs, estimate) = (ratio.claim == Claim::Difference, ratio.reading().told()?);
-        Some(Row {
-            target: results.target(&ratio.above).map_or("", |target| &target.id),
-            estimate,
-            number: format!("{}×", wording::factor(estimate.value)),
-            tip: format!("{}: {}", results.label(&ratio.above), wording::ratio(&estimate)),
-            is_name_bold: false,
-            is_number_bold: differs,
-            number_class: if differs { "ink" } else { "muted" },
-        })
+fn band(verdict: &Verdict) -> [f64; 2] {
+    let band = verdict.band(Measure::CpuPerRequest).interval();
+    [band.low, band.high].map(super::rounded)
+}
+
+fn group(results: &Results<'_>, section: &Section<'_>) -> Value {
+    let rows = section.rows.iter().filter_map(|ratio| {
+        let mut row = row(results, &ratio.above, number(ratio.reading(), ratio.because.clone())?)?;
+        row.push(json!(format!(
+            "{}, {}: {}",
+            results.name(&ratio.above),
+            section.load.trim_end_matches('.'),
+            told(ratio)
+        )));
+        Some(row)
+    });
+    json!({
+        "label": section.load,
+        "band": band(section.verdict),
+        "note": "two copies of one server may differ by this",
+        "one": 1,
+        "rows": rows.collect::<Vec<_>>(),
+    })
+}
+
+fn told(ratio: &Ratio) -> String {
+    let claim = match ratio.claim {
+        Claim::Difference => "",
+        Claim::Alike => ", alike",
+        Claim::NoVerdict => ", can’t be told apart",
     };
-    let marks: Vec<Vec<Row<'_>>> =
-        sections.iter().map(|section| section.rows.iter().filter_map(row).collect()).collect();
-    let columns = Columns::of(canvas, marks.iter().flatten(), if frame.narrow { 0.44 } else { 0.36 });
-    let scale = scale(marks.iter().flatten(), columns.left, columns.right);
-    for (section, marks) in sections.iter().zip(&marks) {
-        canvas.heading(section.load);
-        let top = canvas.y + 4.0;
-        let bottom = top + rows::height(canvas, marks.len());
-        let band = section.verdict.band(Measure::CpuPerRequest).interval();
-        let (low, high) = (scale.at(band.low), scale.at(band.high));
-        canvas.svg.rectangle((low, top), ((high - low).max(1.0), bottom - top), 0.0, "band");
-        canvas.svg.line((scale.at(1.0), top), (scale.at(1.0), bottom), "axis");
-        rows::draw(canvas, marks, &columns, scale, top);
-        axis::below_rows(canvas, scale, 1.0, |tick| format!("{}×", wording::factor(tick)), bottom);
-        canvas.y += 8.0;
-    }
+    ratio.reading().text(NOTHING, |estimate| format!("{}{claim}", wording::ratio(estimate)))
 }
 
-/// One scale for all sections; 1 is on it.
-fn scale<'a>(rows: impl Iterator<Item = &'a Row<'a>>, from: f64, to: f64) -> Scale {
-    let (mut low, mut high) = (0.9_f64, 1.1_f64);
-    for row in rows {
-        let value = row.estimate.value;
-        // An interval of few rounds may reach anywhere; the mark shows that it goes on.
-        let interval = row.estimate.interval.map_or((value, value), |found| (found.low, found.high));
-        low = low.min(interval.0.max(value * 0.8));
-        high = high.max(interval.1.min(value * 1.25));
-    }
-    if high / low > LOGARITHMIC_FROM {
-        Scale::logarithmic(low / 1.05, high * 1.05, from, to)
-    } else {
-        Scale::linear(low - 0.02, high + 0.02, from, to)
+fn table(results: &Results<'_>, section: &Section<'_>) -> (String, Table) {
+    let rows = section.rows.iter().map(|ratio| (results.name(&ratio.above), vec![told(ratio)])).collect();
+    (section.load.clone(), Table { corner: String::new(), heads: vec!["÷ with it".to_owned()], rows })
+}
+
+/// The technique that buys the most, and how many buy anything.
+fn said(results: &Results<'_>, sections: &[Section<'_>]) -> String {
+    let all = sections.iter().flat_map(|section| section.rows.iter().map(move |ratio| (section, ratio)));
+    // Doing without any at all isn't one technique.
+    let single: Vec<_> = all.filter(|(_, ratio)| !ratio.above.ends_with("-plain")).collect();
+    let gain = |ratio: &Ratio| match (ratio.claim, ratio.reading().told()) {
+        (Claim::Difference, Some(estimate)) if estimate.value > 1.0 => Some(estimate.value),
+        _ => None,
+    };
+    let gains = single.iter().filter_map(|(section, ratio)| Some((section, ratio, gain(ratio)?)));
+    let (total, count) = (single.len(), gains.clone().count());
+    let most = gains.max_by(|one, other| one.2.total_cmp(&other.2));
+    match most {
+        None => format!("None of {total} comparisons shows a gain beyond noise."),
+        Some((section, ratio, gain)) => format!(
+            "{count} of {total} comparisons show a gain, most of all “{}”, which takes {}× the CPU time ({}).",
+            results.label(&ratio.above),
+            wording::factor(gain),
+            section.load.trim_end_matches('.')
+        ),
     }
 }

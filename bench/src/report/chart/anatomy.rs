@@ -1,12 +1,12 @@
 //! The anatomy of a request: where the time goes, and what is asked of the kernel for it.
 
-use crate::analysis::figures::{CallsPerRequest, Figures};
-use crate::report::chart::scale::Scale;
-use crate::report::chart::{Canvas, Sketch};
+use crate::analysis::figures::CallsPerRequest;
+use crate::report::chart::{Picture, answer, rounded, spec};
+use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
+use serde_json::{Value, json};
 
 /// System calls by what they are for: the class of the colour, its name, and the calls. What isn't listed belongs
 /// to the last.
@@ -34,159 +34,164 @@ fn purpose(call: &str) -> usize {
     listed.unwrap_or(PURPOSES.len() - 1)
 }
 
-struct Row {
-    target: String,
+struct Row<'b> {
+    target: &'b str,
     user: f64,
     system: f64,
-    calls: Option<CallsPerRequest>,
+    calls: Option<&'b CallsPerRequest>,
     switches: Option<f64>,
 }
 
-pub(crate) fn of<'a>(results: &'a Results<'a>, scenario: &'a Scenario) -> Result<Sketch<'a>, String> {
+pub(super) fn of(results: &Results<'_>, scenario: &Scenario) -> Result<Picture, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
-    let row = |figures: &Figures| {
-        Some(Row {
-            target: figures.target.clone(),
-            user: figures.user_ns?,
-            system: figures.system_ns?,
-            calls: figures.calls.clone(),
-            switches: figures.context_switches,
-        })
-    };
-    let mut rows: Vec<Row> = verdict.targets.iter().filter_map(row).collect();
+    let mut rows: Vec<Row<'_>> = Vec::new();
+    for figures in &verdict.targets {
+        if let (Some(user), Some(system)) = (figures.user_ns, figures.system_ns) {
+            let (calls, switches) = (figures.calls.as_ref(), figures.context_switches);
+            rows.push(Row { target: &figures.target, user, system, calls, switches });
+        }
+    }
     rows.sort_by(|one, other| (one.user + one.system).total_cmp(&(other.user + other.system)));
     if rows.is_empty() {
         let unmeasured = &results.record.unmeasured;
         let reason = unmeasured.get("user_ns").or_else(|| unmeasured.get("system_ns"));
         return Err(reason.cloned().unwrap_or_else(|| "user and system time weren't told apart".to_owned()));
     }
-    Ok(Sketch::new(format!("anatomy-{}", scenario.name), "What is a request made of?".to_owned(), format!(
-            "{} Above, CPU time in the server's own code and in the kernel on its behalf; below, system calls per \
-             request, counted in a pass of their own, and ring operations, which need no call.",
+    let mut panels = vec![json!({
+        "label": "CPU time per request",
+        "unit": "time",
+        "parts": [["user", "the server’s own code"], ["system", "the kernel, on its behalf"]],
+        "rows": rows.iter().map(|row| time_bar(results, row)).collect::<Vec<_>>(),
+    })];
+    let counted: Vec<Value> = rows.iter().filter_map(|row| call_bar(results, row)).collect();
+    let uncounted = if counted.is_empty() {
+        let reason = results.record.unmeasured.get("calls");
+        reason.map_or_else(|| " System calls weren’t counted.".to_owned(), |why| format!(" Calls: {why}."))
+    } else {
+        let mut parts = PURPOSES.map(|(class, label, _)| [class, label]).to_vec();
+        parts.push(["ring", "ring operations (no call)"]);
+        panels.push(
+            json!({"label": "system calls per request", "unit": "count", "parts": parts, "rows": counted}),
+        );
+        String::new()
+    };
+    let is_about_others = !scenario.lesser.is_empty() || !scenario.servers.is_empty();
+    let ids = rows.iter().map(|row| row.target);
+    Ok(Picture {
+        name: format!("anatomy-{}", scenario.name),
+        title: "What is a request made of?".to_owned(),
+        scenario: Some(scenario.name.clone()),
+        answer: said(results, &rows),
+        reading: format!(
+            "{} CPU time per request in the server’s own code and in the kernel; and system calls, counted in a pass of \
+             their own, with ring operations, which need no call.{uncounted}",
             scenario.about
-        ), move |canvas| {
-            times(canvas, &rows);
-            calls(canvas, &rows);
-        }).within(scenario))
+        ),
+        spec: spec(results, "bars", is_about_others, ids, json!({"panels": panels})),
+        tables: vec![("Per request".to_owned(), table(results, &rows))],
+        still: None,
+    })
 }
 
-/// A name for each colour, in lines as long as fit.
-fn legend(canvas: &mut Canvas<'_>, colours: &[(&str, &str)]) {
-    let frame = canvas.frame;
-    let (mut x, size) = (frame.margin, frame.axis.size);
-    canvas.y += size * 1.3;
-    for (class, label) in colours {
-        let width = size + 5.0 + text_width(label, frame.axis) + 14.0;
-        if x + width > frame.width - frame.margin + 14.0 {
-            x = frame.margin;
-            canvas.y += size * 1.6;
-        }
-        canvas.svg.rectangle((x, canvas.y - size * 0.85), (size, size), 2.0, class);
-        canvas.svg.text(x + size + 5.0, canvas.y, frame.axis, Anchor::Start, "muted", label);
-        x += width;
-    }
-    canvas.y += size;
-}
-
-struct Bar<'a> {
-    target: &'a str,
-    /// Classes and lengths, from left to right.
-    parts: Vec<(&'static str, f64)>,
-    text: String,
-    /// What a reader sees who points at it.
-    tip: String,
-}
-
-fn bars(canvas: &mut Canvas<'_>, bars: &[Bar<'_>]) {
-    let frame = canvas.frame;
-    let bold = Font { bold: true, ..frame.label };
-    let names: Vec<String> = bars.iter().map(|bar| canvas.results.label(bar.target).to_owned()).collect();
-    let widest = names.iter().map(|name| text_width(name, frame.label)).fold(0.0, f64::max);
-    let name_width = widest.min(frame.inner() * if frame.narrow { 0.46 } else { 0.4 });
-    let value_width = bars.iter().map(|bar| text_width(&bar.text, bold)).fold(0.0, f64::max);
-    let left = frame.margin + name_width + 10.0;
-    let right = frame.width - frame.margin - value_width - 10.0;
-    let sum = |parts: &[(&str, f64)]| parts.iter().map(|(_, value)| value).sum::<f64>();
-    let largest = bars.iter().map(|bar| sum(&bar.parts)).fold(f64::MIN_POSITIVE, f64::max);
-    let scale = Scale::linear(0.0, largest, left, right);
-    let height = frame.row() * 0.66;
-    for (Bar { target, parts, text, tip }, name) in bars.iter().zip(&names) {
-        canvas.svg.begin(target, tip);
-        let baseline = canvas.y + height * 0.5 + frame.label.size * 0.35;
-        let shown = shortened(name, frame.label, name_width);
-        canvas.svg.text(left - 10.0, baseline, frame.label, Anchor::End, "ink", &shown);
-        let mut begun = 0.0;
-        for (class, value) in parts.iter().filter(|(_, value)| *value > 0.0) {
-            let (from, to) = (scale.at(begun), scale.at(begun + value));
-            canvas.svg.rectangle((from, canvas.y), ((to - from).max(0.6), height), 0.0, class);
-            begun += value;
-        }
-        canvas.svg.text(scale.at(begun) + 8.0, baseline, bold, Anchor::Start, "ink", text);
-        canvas.svg.end();
-        canvas.y += frame.row();
-    }
-}
-
-fn times(canvas: &mut Canvas<'_>, rows: &[Row]) {
-    canvas.heading("CPU time per request");
-    legend(canvas, &[("user", "user"), ("system", "system")]);
-    let rows: Vec<Bar<'_>> = rows.iter().map(time_bar).collect();
-    bars(canvas, &rows);
-}
-
-fn time_bar(row: &Row) -> Bar<'_> {
+fn time_bar(results: &Results<'_>, row: &Row<'_>) -> Value {
     let (user, system) = (row.user, row.system);
     let switches = row.switches.map_or_else(String::new, |count| {
         format!("; {} context switches per request", wording::factor(count))
     });
-    Bar {
-        target: &row.target,
-        parts: vec![("user", user), ("system", system)],
-        text: wording::duration(user + system),
-        tip: format!(
-            "{}: user {}, system {}{switches}",
-            row.target,
+    json!({
+        "t": results.index(row.target),
+        "values": [rounded(user), rounded(system)],
+        "text": wording::duration(user + system),
+        "says": format!(
+            "{}: own code {}, kernel {}{switches}",
+            results.name(row.target),
             wording::duration(user),
             wording::duration(system)
         ),
-    }
+    })
 }
 
-fn calls(canvas: &mut Canvas<'_>, rows: &[Row]) {
-    let counted: Vec<(&Row, &CallsPerRequest)> =
-        rows.iter().filter_map(|row| Some((row, row.calls.as_ref()?))).collect();
-    canvas.heading("System calls and ring operations per request");
-    if counted.iter().all(|(_, calls)| calls.system_calls.is_none()) {
-        let reason = canvas.results.record.unmeasured.get("calls");
-        let text =
-            reason.map_or_else(|| "Not counted.".to_owned(), |reason| format!("Not counted: {reason}."));
-        canvas.paragraph(&text, canvas.frame.note, "muted");
-        return;
-    }
-    let mut colours = PURPOSES.map(|(class, label, _)| (class, label)).to_vec();
-    colours.push(("ring", "ring operations (no call)"));
-    legend(canvas, &colours);
-    let rows: Vec<Bar<'_>> = counted.into_iter().map(|(row, calls)| call_bar(row, calls)).collect();
-    bars(canvas, &rows);
-}
-
-fn call_bar<'a>(row: &'a Row, calls: &CallsPerRequest) -> Bar<'a> {
-    let mut parts = PURPOSES.map(|(class, _, _)| (class, 0.0)).to_vec();
+fn call_bar(results: &Results<'_>, row: &Row<'_>) -> Option<Value> {
+    let calls = row.calls.filter(|calls| calls.system_calls.is_some())?;
+    let mut values = vec![0.0; PURPOSES.len()];
     for (name, count) in calls.system_calls.iter().flatten() {
-        parts[purpose(name)].1 += count;
+        values[purpose(name)] += count;
     }
     let ring = calls.ring_submissions.unwrap_or(0.0);
-    parts.push(("ring", ring));
-    let number = calls.system_calls_sum().map_or_else(|| "n/a".to_owned(), wording::factor);
-    let text = if ring > 0.0 { format!("{number} + {}", wording::factor(ring)) } else { number };
-    Bar { target: &row.target, parts, text, tip: breakdown(&row.target, calls) }
+    values.push(ring);
+    Some(json!({
+        "t": results.index(row.target),
+        "values": values.into_iter().map(rounded).collect::<Vec<_>>(),
+        "text": number_of(calls),
+        "says": breakdown(&results.name(row.target), calls),
+    }))
+}
+
+/// System calls, and ring operations where there are any: "0.03 + 1.03".
+fn number_of(calls: &CallsPerRequest) -> String {
+    let number = calls.system_calls_sum().map_or_else(|| NOTHING.to_owned(), wording::factor);
+    match calls.ring_submissions {
+        Some(ring) if ring > 0.0 => format!("{number} + {}", wording::factor(ring)),
+        _ => number,
+    }
+}
+
+fn table(results: &Results<'_>, rows: &[Row<'_>]) -> Table {
+    let row = |row: &Row<'_>| {
+        let factor = |count: Option<f64>| count.map_or_else(|| NOTHING.to_owned(), wording::factor);
+        let cells = vec![
+            wording::duration(row.user),
+            wording::duration(row.system),
+            factor(row.calls.and_then(CallsPerRequest::system_calls_sum)),
+            factor(row.calls.and_then(|calls| calls.ring_submissions)),
+            factor(row.switches),
+        ];
+        (results.name(row.target), cells)
+    };
+    let heads = ["own code", "kernel", "system calls", "ring operations", "context switches"];
+    Table {
+        corner: String::new(),
+        heads: heads.map(str::to_owned).to_vec(),
+        rows: rows.iter().map(row).collect(),
+    }
+}
+
+/// The kernel's share, and who makes how many calls.
+fn said(results: &Results<'_>, rows: &[Row<'_>]) -> String {
+    let mut shown: Vec<&Row<'_>> = rows.iter().filter(|row| results.is_shown(row.target)).collect();
+    if shown.is_empty() {
+        shown = rows.iter().collect();
+    }
+    let shares = shown.iter().map(|row| row.system / (row.user + row.system));
+    let (least, most) =
+        shares.fold((1.0_f64, 0.0_f64), |(low, high), share| (low.min(share), high.max(share)));
+    let mut text = format!(
+        "{} to {} of a request’s CPU time is the kernel’s",
+        wording::percent(least),
+        wording::percent(most)
+    );
+    let calls = |row: &&Row<'_>| Some((row.target.to_owned(), row.calls?.system_calls_sum()?));
+    let mut counted: Vec<(String, f64)> = shown.iter().filter_map(calls).collect();
+    counted.sort_by(|one, other| one.1.total_cmp(&other.1));
+    if let [(few, least), .., (many, most)] = counted.as_slice() {
+        let names = |id: &String| answer::names(results, &[id]);
+        text.push_str(&format!(
+            "; system calls for one: {} in {}, {} in {}",
+            wording::factor(*least),
+            names(few),
+            wording::factor(*most),
+            names(many)
+        ));
+    }
+    text.push('.');
+    text
 }
 
 /// Every call by name, the most frequent first.
-fn breakdown(target: &str, calls: &CallsPerRequest) -> String {
+fn breakdown(name: &str, calls: &CallsPerRequest) -> String {
     let mut by_name: Vec<(&String, &f64)> = calls.system_calls.iter().flatten().collect();
     by_name.sort_by(|one, other| other.1.total_cmp(one.1));
-    let mut lines = vec![format!("{target}, per request:")];
+    let mut lines = vec![format!("{name}, per request:")];
     lines.extend(by_name.iter().map(|(name, count)| format!("{name} {}", wording::factor(**count))));
     let ring = [
         ("ring submissions", calls.ring_submissions),

@@ -1,82 +1,111 @@
 //! Memory by the number of connections.
 
-use crate::analysis::figures::MemorySummary;
+use crate::analysis::figures::{Figures, MemorySummary};
 use crate::analysis::verdict::Verdict;
-use crate::record::TargetRecord;
-use crate::report::chart::Sketch;
-use crate::report::chart::lines::{drawing_order, x_positions};
-use crate::report::chart::plot::{self, Plot, Series};
+use crate::report::chart::measured::{axis_name, is_logarithmic, point};
+use crate::report::chart::{Picture, rounded, spec};
+use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
 use crate::report::wording;
 use crate::run::scenario::Scenario;
+use serde_json::{Value, json};
 
-type MemoryKind = fn(&MemorySummary) -> Option<f64>;
+type Kind = fn(&MemorySummary) -> Option<f64>;
+const KINDS: [(&str, Kind); 2] = [
+    ("user memory (proportional set size)", |memory| memory.loaded_user),
+    ("in the kernel: stacks of its threads, page tables", |memory| memory.loaded_kernel),
+];
 
-/// User memory, and the kernel's for the server's threads: thread stacks and page tables.
-pub(crate) fn by_connections<'a>(
-    results: &'a Results<'a>,
-    scenario: &'a Scenario,
-) -> Result<Sketch<'a>, String> {
-    let kinds: [(&str, MemoryKind); 2] = [
-        ("User memory (proportional set size)", |memory| memory.loaded_user),
-        ("In the kernel: stacks of its threads, and page tables", |memory| memory.loaded_kernel),
-    ];
-    let plots: Vec<(&str, Plot)> = kinds
-        .into_iter()
-        .filter_map(|(name, kind)| Some((name, of_kind(results, scenario, kind)?)))
-        .collect();
-    if plots.is_empty() {
+/// User memory, and the kernel's for the server's threads.
+pub(super) fn by_connections(results: &Results<'_>, scenario: &Scenario) -> Result<Picture, String> {
+    let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
+    let (mut views, mut tables) = (Vec::new(), Vec::new());
+    for (label, kind) in KINDS {
+        let series = series(results, &verdicts, kind);
+        if !series.is_empty() {
+            views.push(json!({"label": label, "unit": "size", "axis": "memory, logarithmic; less is better",
+                              "series": series}));
+            tables.push((wording::capitalised(label), table(results, scenario, &verdicts, kind)));
+        }
+    }
+    if views.is_empty() {
         let reason = results.record.unmeasured.get("memory");
         return Err(reason.cloned().unwrap_or_else(|| "memory wasn't measured".to_owned()));
     }
-    Ok(Sketch::new(
-        format!("memory-{}", scenario.name),
-        format!(
-            "How much memory do {} take?",
-            scenario.axis.as_ref().map_or("connections", |axis| &axis.name)
-        ),
-        format!("{} All of the server's processes together; less is better.", scenario.about),
-        move |canvas| {
-            for (name, plot) in &plots {
-                canvas.heading(name);
-                plot.draw(canvas);
-            }
-        },
-    )
-    .within(scenario))
+    let axis = axis_name(scenario);
+    let ticks: Vec<Value> = verdicts.iter().map(|verdict| json!([verdict.value, point(verdict)])).collect();
+    let rest = json!({
+        "x": {"name": axis, "ticks": ticks, "log": is_logarithmic(&verdicts)},
+        "views": views,
+        "values": true,
+    });
+    let ids = verdicts.iter().flat_map(|verdict| &verdict.targets).map(|figures| figures.target.as_str());
+    Ok(Picture {
+        name: format!("memory-{}", scenario.name),
+        title: format!("How much memory do {axis} take?"),
+        scenario: Some(scenario.name.clone()),
+        answer: said(results, verdicts.last().copied().ok_or("no trial counts")?, &axis),
+        reading: format!("{} All of the server’s processes together; medians.", scenario.about),
+        spec: spec(results, "lines", !scenario.servers.is_empty(), ids, rest),
+        tables,
+        still: None,
+    })
 }
 
-fn of_kind(results: &Results<'_>, scenario: &Scenario, kind: MemoryKind) -> Option<Plot> {
-    let verdicts: Vec<&Verdict> = results.of_scenario(scenario).collect();
-    let xs = x_positions(&verdicts);
-    let series = |target: &TargetRecord| {
-        let points: Vec<(f64, f64)> = verdicts
+fn bytes(figures: &Figures, kind: Kind) -> Option<f64> {
+    kind(figures.memory.as_ref()?).filter(|bytes| *bytes > 0.0)
+}
+
+fn series(results: &Results<'_>, verdicts: &[&Verdict], kind: Kind) -> Vec<Value> {
+    let targets = results.record.targets.iter().enumerate();
+    let series = targets.filter_map(|(index, target)| {
+        let points: Vec<Value> = verdicts
             .iter()
-            .zip(&xs.values)
-            .filter_map(|(verdict, x)| Some((*x, kind(verdict.figures(&target.id)?.memory.as_ref()?)?)))
-            .filter(|(_, bytes)| *bytes > 0.0)
+            .filter_map(|verdict| {
+                let bytes = bytes(verdict.figures(&target.id)?, kind)?;
+                let says =
+                    format!("{} at {}: {}", results.name(&target.id), point(verdict), wording::size(bytes));
+                Some(json!([verdict.value, rounded(bytes), null, null, 0, says]))
+            })
             .collect();
-        let (_, last) = points.last()?;
-        let lines: Vec<String> = points.iter().map(|(_, bytes)| wording::size(*bytes)).collect();
-        Some(Series {
-            target: target.id.clone(),
-            value: wording::size(*last),
-            tip: format!("{}\n{}", target.label, lines.join(" → ")),
-            points,
-        })
-    };
-    let series: Vec<Series> = drawing_order(results).into_iter().filter_map(series).collect();
-    if series.is_empty() {
-        return None;
+        (!points.is_empty()).then(|| json!({"t": index, "points": points}))
+    });
+    series.collect()
+}
+
+fn table(results: &Results<'_>, scenario: &Scenario, verdicts: &[&Verdict], kind: Kind) -> Table {
+    let rows = results.record.targets.iter().filter_map(|target| {
+        let number =
+            |verdict: &&Verdict| verdict.figures(&target.id).and_then(|figures| bytes(figures, kind));
+        let numbers: Vec<Option<f64>> = verdicts.iter().map(number).collect();
+        let cells =
+            numbers.iter().map(|bytes| bytes.map_or_else(|| NOTHING.to_owned(), wording::size)).collect();
+        numbers.iter().any(Option::is_some).then(|| (results.name(&target.id), cells))
+    });
+    Table {
+        corner: axis_name(scenario),
+        heads: verdicts.iter().map(|verdict| point(verdict)).collect(),
+        rows: rows.collect(),
     }
-    let label = |verdict: &&Verdict| wording::thousands(verdict.value.unwrap_or(0.0));
-    Some(Plot {
-        series,
-        x_name: scenario.axis.as_ref()?.name.clone(),
-        x_ticks: xs.values.iter().copied().zip(verdicts.iter().map(label)).collect(),
-        x_range: xs.range,
-        y_label: Box::new(plot::bytes),
-        y_unit: 1_048_576.0,
-        height: 330.0,
-    })
+}
+
+/// The least and the most at the far end.
+fn said(results: &Results<'_>, verdict: &Verdict, axis: &str) -> String {
+    let all =
+        |figures: &Figures| Some(bytes(figures, KINDS[0].1)? + bytes(figures, KINDS[1].1).unwrap_or(0.0));
+    let shown = verdict.targets.iter().filter(|figures| results.is_shown(&figures.target));
+    let mut found: Vec<(&str, f64)> =
+        shown.filter_map(|figures| Some((figures.target.as_str(), all(figures)?))).collect();
+    found.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let told = |(id, bytes): &(&str, f64)| format!("{} in {}", wording::size(*bytes), results.name(id));
+    match found.as_slice() {
+        [] => "Nothing can be told here.".to_owned(),
+        [only] => format!("{} {axis} take {}, user and kernel together.", point(verdict), told(only)),
+        [least, .., most] => format!(
+            "{} {axis} take {} and {}, user and kernel together.",
+            point(verdict),
+            told(least),
+            told(most)
+        ),
+    }
 }

@@ -1,18 +1,13 @@
-//! What a server's answers cost it, beside what they put on the wire.
+//! What a server's answers put on the wire, and of what kind that is.
 
 use crate::analysis::figures::TrafficSummary;
-use crate::analysis::measure::Measure;
-use crate::analysis::stats::Estimate;
-use crate::analysis::verdict::Verdict;
 use crate::load::coding::Coding;
-use crate::report::chart::forest::{background, notes};
-use crate::report::chart::rows::{self, Columns, Row};
-use crate::report::chart::scale::Scale;
-use crate::report::chart::{Canvas, Sketch, axis, classes, plot};
+use crate::report::chart::{Picture, rounded, spec};
+use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
-use crate::report::svg::{Anchor, Font, shortened, text_width};
 use crate::report::wording;
 use crate::run::scenario::Scenario;
+use serde_json::{Value, json};
 
 /// What bytes on the wire are, from the left to the right of a bar: first what is the same for all servers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,191 +58,78 @@ impl Part {
     }
 }
 
-/// A server, by both measures.
-struct Bar<'a> {
-    target: &'a str,
-    cost: Estimate,
-    traffic: &'a TrafficSummary,
-}
-
-pub(crate) fn beside_cost<'a>(
-    results: &'a Results<'a>,
-    scenario: &'a Scenario,
-) -> Result<Sketch<'a>, String> {
+pub(super) fn of(results: &Results<'_>, scenario: &Scenario) -> Result<Picture, String> {
     let verdict = results.main_cell(scenario).ok_or("no trial counts")?;
-    let mut bars: Vec<Bar<'_>> = verdict
+    let mut sent: Vec<(&str, &TrafficSummary)> = verdict
         .targets
         .iter()
-        .filter_map(|figures| {
-            let cost = figures.estimate(verdict.measure)?;
-            Some(Bar { target: &figures.target, cost, traffic: figures.traffic.as_ref()? })
-        })
+        .filter_map(|figures| Some((figures.target.as_str(), figures.traffic.as_ref()?)))
         .collect();
-    if bars.is_empty() {
-        return Err(results.unmeasured(verdict.measure));
+    if sent.is_empty() {
+        return Err("the bytes of answers weren't told apart".to_owned());
     }
-    bars.sort_by(|one, other| one.cost.value.total_cmp(&other.cost.value));
-    let reading = format!(
-        "{} Shown is {}, dots are medians of {} rounds, lines 95 % intervals; and what an answer puts on the wire, \
-         304s among them. Less is better in both.",
-        scenario.about,
-        verdict.measure.label(),
-        verdict.rounds
-    );
-    Ok(Sketch::of_scenario(scenario, reading, move |canvas| draw(canvas, verdict, &bars)))
-}
-
-const COST: &str = "CPU time per request";
-const WIRE: &str = "Bytes on the wire per answer";
-
-fn draw(canvas: &mut Canvas<'_>, verdict: &Verdict, bars: &[Bar<'_>]) {
-    let (frame, results) = (canvas.frame, canvas.results);
-    let rows: Vec<Row<'_>> = bars.iter().map(|bar| row(results, verdict, bar)).collect();
-    let bold = Font { bold: true, ..frame.label };
-    let gap = frame.margin;
-    let costs: Vec<f64> = bars.iter().map(|bar| bar.cost.value).collect();
-    if frame.narrow {
-        canvas.heading(COST);
-        let columns = Columns::of(canvas, rows.iter(), 0.46);
-        let top = canvas.y + frame.axis.size * 1.5;
-        costs_of(canvas, verdict, &rows, &costs, &columns, top);
-        canvas.heading(WIRE);
-        legend(canvas, bars, frame.margin, frame.width - frame.margin);
-        let names = Columns::of(canvas, rows.iter(), 0.46);
-        let top = canvas.y + 4.0;
-        let font = |is_bold| Font { bold: is_bold, ..frame.label };
-        for (index, row) in rows.iter().enumerate() {
-            let baseline = top + frame.row() * (index as f64 + 0.5) + frame.label.size * 0.35;
-            let name = shortened(
-                results.label(row.target),
-                font(row.is_name_bold),
-                names.left - frame.margin - 12.0,
-            );
-            canvas.svg.text(names.left - 12.0, baseline, font(row.is_name_bold), Anchor::End, "ink", &name);
-        }
-        let below = wire_of(canvas, bars, names.left, top);
-        canvas.y = below;
-    } else {
-        let middle = frame.margin + frame.inner() * 0.6;
-        let columns = Columns::within(canvas, rows.iter(), 0.26, middle);
-        canvas.y += frame.label.size;
-        let heading = canvas.y;
-        canvas.svg.text(columns.left, heading, bold, Anchor::Start, "ink", COST);
-        canvas.svg.text(middle + gap, heading, bold, Anchor::Start, "ink", WIRE);
-        canvas.y += 6.0;
-        legend(canvas, bars, middle + gap, frame.width - frame.margin);
-        let top = canvas.y + frame.axis.size * 1.7;
-        let after_costs = costs_of(canvas, verdict, &rows, &costs, &columns, top);
-        let after_wire = wire_of(canvas, bars, middle + gap, top);
-        canvas.y = after_costs.max(after_wire);
-    }
-    let ranked: Vec<(&str, Estimate)> = bars.iter().map(|bar| (bar.target, bar.cost)).collect();
-    let notes = notes(results, verdict, &ranked);
-    if !notes.is_empty() {
-        canvas.y += 4.0;
-        canvas.paragraph(&notes.join(" "), frame.axis, "muted");
-    }
-}
-
-fn row<'a>(results: &Results<'_>, verdict: &Verdict, bar: &Bar<'a>) -> Row<'a> {
-    let is_main = classes(results, bar.target).ends_with("main");
-    let text = wording::spoken(verdict.measure, bar.cost.value);
-    let is_ranked =
-        verdict.figures(bar.target).is_some_and(|figures| figures.unranked(verdict.measure).is_none());
-    Row {
-        target: bar.target,
-        estimate: bar.cost,
-        number: if is_ranked { text } else { format!("({text})") },
-        tip: format!(
-            "{}: {}",
-            results.label(bar.target),
-            wording::value_with_interval(verdict.measure, &bar.cost)
+    sent.sort_by(|one, other| one.1.wire_bytes().total_cmp(&other.1.wire_bytes()));
+    let occurs = |part: &Part| sent.iter().any(|(_, traffic)| part.bytes(traffic) > 0.0);
+    let parts: Vec<Part> = PARTS.into_iter().filter(occurs).collect();
+    let rows: Vec<Value> = sent.iter().map(|(id, traffic)| bar(results, &parts, id, traffic)).collect();
+    let panel = json!({
+        "label": "bytes on the wire per answer",
+        "unit": "size",
+        "parts": parts.iter().map(|part| [part.class().to_owned(), part.label()]).collect::<Vec<_>>(),
+        "rows": rows,
+    });
+    Ok(Picture {
+        name: format!("wire-{}", scenario.name),
+        title: "How much goes over the wire?".to_owned(),
+        scenario: Some(scenario.name.clone()),
+        answer: said(results, &sent),
+        reading: format!(
+            "{} What an answer puts on the wire, 304s among them; less is better.",
+            scenario.about
         ),
-        is_name_bold: is_main,
-        is_number_bold: is_main,
-        number_class: "ink",
+        spec: spec(results, "bars", false, sent.iter().map(|(id, _)| *id), json!({"panels": [panel]})),
+        tables: vec![("Bytes per answer".to_owned(), table(results, &parts, &sent))],
+        still: None,
+    })
+}
+
+fn bar(results: &Results<'_>, parts: &[Part], id: &str, traffic: &TrafficSummary) -> Value {
+    let size = wording::size(traffic.wire_bytes());
+    let kinds = parts.iter().filter(|part| part.bytes(traffic) > 0.0);
+    let kinds: Vec<String> =
+        kinds.map(|part| format!("{} {}", part.label(), wording::size(part.bytes(traffic)))).collect();
+    json!({
+        "t": results.index(id),
+        "values": parts.iter().map(|part| rounded(part.bytes(traffic))).collect::<Vec<_>>(),
+        "text": size,
+        "says": format!(
+            "{}: {size} per answer\n{}\n{:.0} % of the answers are 304",
+            results.name(id),
+            kinds.join(", "),
+            traffic.not_modified_share * 100.0
+        ),
+    })
+}
+
+fn table(results: &Results<'_>, parts: &[Part], sent: &[(&str, &TrafficSummary)]) -> Table {
+    let size = |bytes: f64| if bytes > 0.0 { wording::size(bytes) } else { NOTHING.to_owned() };
+    let row = |(id, traffic): &(&str, &TrafficSummary)| {
+        let mut cells: Vec<String> = parts.iter().map(|part| size(part.bytes(traffic))).collect();
+        cells.push(size(traffic.wire_bytes()));
+        (results.name(id), cells)
+    };
+    let mut heads: Vec<String> = parts.iter().map(|part| part.label()).collect();
+    heads.push("all".to_owned());
+    Table { corner: String::new(), heads, rows: sent.iter().map(row).collect() }
+}
+
+fn said(results: &Results<'_>, sent: &[(&str, &TrafficSummary)]) -> String {
+    let shown: Vec<_> = sent.iter().filter(|(id, _)| results.is_shown(id)).collect();
+    let text = |(id, traffic): &(&str, &TrafficSummary)| {
+        format!("{} in {}", wording::size(traffic.wire_bytes()), results.name(id))
+    };
+    match shown.as_slice() {
+        [least, .., most] => format!("From {} to {}.", text(least), text(most)),
+        _ => sent.first().map_or_else(String::new, |only| format!("{}.", text(only))),
     }
-}
-
-/// Names, dots, intervals and numbers; returns where they end.
-fn costs_of(
-    canvas: &mut Canvas<'_>,
-    verdict: &Verdict,
-    rows: &[Row<'_>],
-    costs: &[f64],
-    columns: &Columns,
-    top: f64,
-) -> f64 {
-    let measure: Measure = verdict.measure;
-    let scale = Scale::of(costs, columns.left, columns.right);
-    let bottom = top + rows::height(canvas, rows.len());
-    background(canvas, verdict, scale, (top, bottom));
-    rows::draw(canvas, rows, columns, scale, top);
-    axis::below_rows(canvas, scale, plot::unit(measure), |tick| plot::tick(measure, tick), bottom);
-    canvas.y
-}
-
-/// What the colours of the bars mean, as far as they occur.
-fn legend(canvas: &mut Canvas<'_>, bars: &[Bar<'_>], left: f64, right: f64) {
-    let font = canvas.frame.axis;
-    let side = font.size * 0.8;
-    let (mut x, mut baseline) = (left, canvas.y + font.size * 1.3);
-    let occurs = |part: &&Part| bars.iter().any(|bar| part.bytes(bar.traffic) > 0.0);
-    for part in PARTS.iter().filter(occurs) {
-        let label = part.label();
-        let width = side + 5.0 + text_width(&label, font);
-        if x + width > right && x > left {
-            (x, baseline) = (left, baseline + font.size * 1.4);
-        }
-        canvas.svg.rectangle((x, baseline - side), (side, side), 2.0, part.class());
-        canvas.svg.text(x + side + 5.0, baseline, font, Anchor::Start, "muted", &label);
-        x += width + 14.0;
-    }
-    canvas.y = baseline + font.size * 0.4;
-}
-
-/// Bars and their numbers; returns where they end.
-fn wire_of(canvas: &mut Canvas<'_>, bars: &[Bar<'_>], left: f64, top: f64) -> f64 {
-    let (frame, results) = (canvas.frame, canvas.results);
-    let total = |bar: &Bar<'_>| PARTS.iter().map(|part| part.bytes(bar.traffic)).sum::<f64>();
-    let bold = Font { bold: true, ..frame.label };
-    let numbers: Vec<String> = bars.iter().map(|bar| wording::size(total(bar))).collect();
-    let number_width = numbers.iter().map(|number| text_width(number, bold)).fold(0.0, f64::max);
-    let right = frame.width - frame.margin - number_width - 12.0;
-    let largest = bars.iter().map(total).fold(f64::MIN_POSITIVE, f64::max);
-    let scale = Scale::linear(0.0, largest, left, right);
-    let thickness = frame.row() * 0.58;
-    for (index, (bar, number)) in bars.iter().zip(&numbers).enumerate() {
-        let middle = top + frame.row() * (index as f64 + 0.5);
-        canvas.svg.begin(bar.target, &tip(results.label(bar.target), number, bar.traffic));
-        let mut sum = 0.0;
-        for part in PARTS {
-            let bytes = part.bytes(bar.traffic);
-            if bytes > 0.0 {
-                let (from, to) = (scale.at(sum), scale.at(sum + bytes));
-                canvas.svg.rectangle(
-                    (from, middle - thickness / 2.0),
-                    (to - from, thickness),
-                    0.0,
-                    part.class(),
-                );
-                sum += bytes;
-            }
-        }
-        let font = Font { bold: classes(results, bar.target).ends_with("main"), ..frame.label };
-        let baseline = middle + frame.label.size * 0.35;
-        canvas.svg.text(frame.width - frame.margin, baseline, font, Anchor::End, "ink", number);
-        canvas.svg.end();
-    }
-    let bottom = top + rows::height(canvas, bars.len());
-    axis::below_rows(canvas, scale, 1_024.0, plot::bytes, bottom);
-    canvas.y
-}
-
-fn tip(label: &str, number: &str, traffic: &TrafficSummary) -> String {
-    let parts = PARTS.iter().filter(|part| part.bytes(traffic) > 0.0);
-    let parts: Vec<String> =
-        parts.map(|part| format!("{} {}", part.label(), wording::size(part.bytes(traffic)))).collect();
-    let share = traffic.not_modified_share * 100.0;
-    format!("{label}: {number} per answer\n{}\n{share:.0} % of the answers are 304", parts.join(", "))
 }

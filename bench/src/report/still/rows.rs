@@ -1,9 +1,9 @@
 //! Rows of a chart: a name, a dot with its interval, a number.
 
 use crate::analysis::stats::Estimate;
-use crate::report::chart::scale::Scale;
-use crate::report::chart::{Canvas, classes};
-use crate::report::svg::{Anchor, Font, shortened, text_width};
+use crate::report::still::scale::Scale;
+use crate::report::still::{BOLD, Canvas, INNER, LABEL, MARGIN, ROW, WIDTH, classes};
+use crate::report::svg::{Anchor, shortened, text_width};
 
 pub(crate) struct Row<'a> {
     pub(crate) target: &'a str,
@@ -12,10 +12,8 @@ pub(crate) struct Row<'a> {
     pub(crate) number: String,
     /// What a reader sees who points at it.
     pub(crate) tip: String,
-    pub(crate) is_name_bold: bool,
     /// Whether the number is bold and black, or plain and grey.
     pub(crate) is_number_bold: bool,
-    pub(crate) number_class: &'static str,
 }
 
 /// Where names end and marks begin and end.
@@ -23,57 +21,37 @@ pub(crate) struct Columns {
     name_width: f64,
     pub(crate) left: f64,
     pub(crate) right: f64,
-    /// Where numbers end.
-    end: f64,
 }
 
 impl Columns {
     /// For these rows. Names take at most this share of the width.
-    pub(crate) fn of<'a>(
+    pub(super) fn of<'a>(
         canvas: &Canvas<'_>,
         rows: impl Iterator<Item = &'a Row<'a>> + Clone,
         share: f64,
     ) -> Columns {
-        Columns::within(canvas, rows, share, canvas.frame.width - canvas.frame.margin)
-    }
-
-    /// The same where something else stands right of `end`.
-    pub(crate) fn within<'a>(
-        canvas: &Canvas<'_>,
-        rows: impl Iterator<Item = &'a Row<'a>> + Clone,
-        share: f64,
-        end: f64,
-    ) -> Columns {
-        let frame = canvas.frame;
-        let bold = Font { bold: true, ..frame.label };
-        let name = |row: &Row<'_>| {
-            let font = if rows.clone().any(|row| row.is_name_bold) { bold } else { frame.label };
-            text_width(canvas.results.label(row.target), font)
-        };
-        let name_width = rows.clone().map(name).fold(0.0, f64::max).min(frame.inner() * share);
-        let number_width = rows.clone().map(|row| text_width(&row.number, bold)).fold(0.0, f64::max);
-        Columns { name_width, left: frame.margin + name_width + 12.0, right: end - number_width - 12.0, end }
+        let name = |row: &Row<'_>| text_width(&canvas.results.name(row.target), LABEL);
+        let name_width = rows.clone().map(name).fold(0.0, f64::max).min(INNER * share);
+        let number_width = rows.map(|row| text_width(&row.number, BOLD)).fold(0.0, f64::max);
+        Columns { name_width, left: MARGIN + name_width + 12.0, right: WIDTH - MARGIN - number_width - 12.0 }
     }
 }
 
 /// The height of this many rows.
-pub(crate) fn height(canvas: &Canvas<'_>, count: usize) -> f64 {
-    canvas.frame.row() * count as f64
+pub(crate) fn height(count: usize) -> f64 {
+    ROW * count as f64
 }
 
-pub(crate) fn draw(canvas: &mut Canvas<'_>, rows: &[Row<'_>], columns: &Columns, scale: Scale, top: f64) {
-    let (frame, results) = (canvas.frame, canvas.results);
-    let font = |bold| Font { bold, ..frame.label };
+pub(super) fn draw(canvas: &mut Canvas<'_>, rows: &[Row<'_>], columns: &Columns, scale: Scale, top: f64) {
     for (index, row) in rows.iter().enumerate() {
-        let middle = top + frame.row() * (index as f64 + 0.5);
-        let baseline = middle + frame.label.size * 0.35;
+        let middle = top + ROW * (index as f64 + 0.5);
+        let baseline = middle + LABEL.size * 0.35;
         canvas.svg.begin(row.target, &row.tip);
-        let name = shortened(results.label(row.target), font(row.is_name_bold), columns.name_width);
-        let (x, name_font) = (columns.left - 12.0, font(row.is_name_bold));
-        canvas.svg.text(x, baseline, name_font, Anchor::End, "ink", &name);
-        mark(canvas, scale, &row.estimate, middle, &classes(results, row.target));
-        let number_font = font(row.is_number_bold);
-        canvas.svg.text(columns.end, baseline, number_font, Anchor::End, row.number_class, &row.number);
+        let name = shortened(&canvas.results.name(row.target), LABEL, columns.name_width);
+        canvas.svg.text(columns.left - 12.0, baseline, LABEL, Anchor::End, "ink", &name);
+        mark(canvas, scale, &row.estimate, middle, &classes(canvas.results, row.target));
+        let (font, class) = if row.is_number_bold { (BOLD, "ink") } else { (LABEL, "muted") };
+        canvas.svg.text(WIDTH - MARGIN, baseline, font, Anchor::End, class, &row.number);
         canvas.svg.end();
     }
 }

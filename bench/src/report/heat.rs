@@ -1,0 +1,202 @@
+//! The heat map: every server and every question, each cell as many times worse than the best.
+
+use crate::analysis::reading::Reading;
+use crate::analysis::verdict::Verdict;
+use crate::record::Family;
+use crate::report::overview::columns;
+use crate::report::results::Results;
+use crate::report::svg::escape;
+use crate::report::wording;
+use crate::run::scenario::Scenario;
+use std::fmt::Write;
+
+/// Up to how many times the best value each colour reaches; what is beyond has the last.
+const STEPS: [(f64, &str); 6] = [
+    (1.02, "the best, or within 2\u{a0}%"),
+    (1.25, "to 1.25×"),
+    (1.6, "to 1.6×"),
+    (2.5, "to 2.5×"),
+    (5.0, "to 5×"),
+    (20.0, "to 20×"),
+];
+
+#[derive(Clone, Debug, PartialEq)]
+enum Cell {
+    /// How many times worse than the best, and the value itself.
+    Ratio(f64, String),
+    TooNoisy,
+    Unranked(String),
+    NotMeasured,
+}
+
+/// As a table that is read without colours, too; the page's program sorts it.
+pub(crate) fn html(results: &Results<'_>) -> String {
+    let columns = columns(results);
+    if columns.is_empty() {
+        return String::new();
+    }
+    let mut page = String::from(
+        "<div class=\"tools\" id=\"heat-tools\"></div>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
+         aria-label=\"the heat map\">\n<table id=\"heat\"><caption class=\"unseen\">Each server by each question, as \
+         many times worse than the best</caption>\n<thead><tr><th scope=\"col\">server</th>",
+    );
+    for (scenario, verdict) in &columns {
+        let _infallible = write!(
+            page,
+            "<th scope=\"col\" aria-sort=\"none\"><span>{} <small>{}, {}</small></span></th>",
+            escape(&scenario.question),
+            escape(&verdict.cell.to_string()),
+            verdict.measure.label()
+        );
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for (index, target) in results.record.targets.iter().enumerate() {
+        // Null servers parse nothing: they are the floor, and take part in no race.
+        let cells: Vec<Cell> = columns.iter().map(|column| cell(results, *column, &target.id)).collect();
+        if target.family == Family::Null || cells.iter().all(|cell| *cell == Cell::NotMeasured) {
+            continue;
+        }
+        let ours = if results.is_shown(&target.id) && target.family == Family::Ours {
+            " class=\"ours\""
+        } else {
+            ""
+        };
+        let name = escape(&results.name(&target.id));
+        let _infallible = write!(page, "<tr data-t=\"{index}\"><th scope=\"row\"{ours}>{name}</th>");
+        cells.iter().for_each(|cell| page.push_str(&cell.html()));
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody></table></div>\n");
+    page.push_str(&key());
+    page
+}
+
+impl Cell {
+    fn html(&self) -> String {
+        match self {
+            Cell::Ratio(ratio, value) => {
+                let step = STEPS.iter().position(|(end, _)| ratio <= end).unwrap_or(STEPS.len());
+                let text = if step == 0 { "1".to_owned() } else { format!("{}×", short(*ratio)) };
+                format!(
+                    "<td class=\"heat{step}\" data-v=\"{ratio:.4}\" title=\"{}\">{text}</td>",
+                    escape(value)
+                )
+            }
+            Cell::TooNoisy => {
+                "<td class=\"heat-noisy\"><span class=\"unseen\">too noisy here</span></td>".to_owned()
+            }
+            Cell::Unranked(why) => {
+                format!("<td class=\"heat-unranked\" title=\"not ranked: {}\">n/r</td>", escape(why))
+            }
+            Cell::NotMeasured => "<td></td>".to_owned(),
+        }
+    }
+}
+
+/// Two digits are enough for a colour.
+fn short(ratio: f64) -> String {
+    match ratio {
+        near if near < 1.095 => format!("{near:.2}"),
+        small if small < 9.95 => format!("{small:.1}").trim_end_matches(".0").to_owned(),
+        large if large < 99.5 => format!("{large:.0}"),
+        huge => {
+            let step = 10_f64.powf(huge.log10().floor() - 1.0);
+            wording::thousands((huge / step).round() * step)
+        }
+    }
+}
+
+fn cell(results: &Results<'_>, (_, verdict): (&Scenario, &Verdict), id: &str) -> Cell {
+    let Some(figures) = verdict.figures(id) else {
+        return Cell::NotMeasured;
+    };
+    let reading = figures.reading(verdict.measure);
+    if reading == Reading::Unmeasured {
+        return Cell::NotMeasured;
+    }
+    if let Some(why) = figures.unranked(verdict.measure) {
+        return Cell::Unranked(why);
+    }
+    let Some(estimate) = reading.told() else {
+        return Cell::TooNoisy;
+    };
+    let Some(best) = best(results, verdict) else {
+        return Cell::TooNoisy;
+    };
+    let worse = if verdict.measure.lower_is_better() { estimate.value / best } else { best / estimate.value };
+    Cell::Ratio(worse.max(1.0), wording::value_with_interval(verdict.measure, &estimate))
+}
+
+/// The best value of those that are shown at first, are ranked and can be told.
+fn best(results: &Results<'_>, verdict: &Verdict) -> Option<f64> {
+    let measure = verdict.measure;
+    let shown = verdict.targets.iter().filter(|figures| results.is_shown(&figures.target));
+    let ranked = shown.filter(|figures| figures.unranked(measure).is_none());
+    let values = ranked.filter_map(|figures| figures.estimate(measure)).map(|estimate| estimate.value);
+    if measure.lower_is_better() { values.reduce(f64::min) } else { values.reduce(f64::max) }
+}
+
+fn key() -> String {
+    let mut key = String::from("<ul class=\"key\">\n");
+    for (step, (_, text)) in STEPS.iter().enumerate() {
+        let _infallible = writeln!(key, "<li><i class=\"heat{step}\"></i>{text}</li>");
+    }
+    let _infallible = writeln!(
+        key,
+        "<li><i class=\"heat{}\"></i>more</li>\n<li><i class=\"heat-noisy\"></i>too noisy here: the 95\u{a0}% interval \
+         spans more than a factor of three</li>\n<li>n/r: not ranked</li>\n<li>empty: not measured</li>\n</ul>",
+        STEPS.len()
+    );
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::sample::{Plan, sample};
+    use crate::run::scenario::Tier;
+
+    fn table(noise: f64) -> String {
+        let only = &["hot-small", "common-rate"];
+        html(
+            &sample(Plan { tier: Tier::Standard, only, noise, histograms: false, ..Plan::default() })
+                .results(),
+        )
+    }
+
+    #[test]
+    fn each_cell_is_so_many_times_worse_than_the_best() {
+        let page = table(0.015);
+        let row = |name: &str| {
+            let begin = page.find(&format!(">{name}</th>")).unwrap_or_else(|| panic!("{name}: {page}"));
+            page[begin..].split("</tr>").next().unwrap().to_owned()
+        };
+        assert!(row("uring").contains("<td class=\"heat0\""), "{}", row("uring"));
+        assert!(row("nginx 1.22.1").contains(">2×</td>"), "{}", row("nginx 1.22.1"));
+        assert!(row("caddy 1.22.1").contains("<td class=\"heat5\""), "{}", row("caddy 1.22.1"));
+        assert!(row("uring, cache off").ends_with("<td></td>"), "not measured at the common rate");
+        assert!(!page.contains("heat-noisy\"><span"), "{page}");
+        assert!(!page.contains("null server"), "a floor is no contender");
+    }
+
+    #[test]
+    fn noise_has_no_number() {
+        let page = table(1.5);
+        let cells: Vec<&str> =
+            page.split("<td").skip(1).filter(|cell| cell.contains("heat-noisy\"")).collect();
+        assert!(!cells.is_empty(), "{page}");
+        for cell in cells {
+            let text = cell.split("</td>").next().unwrap();
+            assert!(!text.contains(|c: char| c.is_ascii_digit()), "{text}");
+        }
+    }
+
+    #[test]
+    fn ratios_are_short() {
+        let table =
+            [(1.04, "1.04"), (1.26, "1.3"), (9.96, "10"), (45.67, "46"), (1_234.0, "1,200"), (349.4, "350")];
+        for (ratio, text) in table {
+            assert_eq!(short(ratio), text);
+        }
+    }
+}
