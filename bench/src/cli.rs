@@ -6,6 +6,7 @@ use crate::claims::command::ClaimsOptions;
 use crate::failure::{Failure, Result};
 use crate::load_cli::{self, LoadArguments};
 use crate::machine::doctor::{self, Weight};
+use crate::race::{self, RaceArguments};
 use crate::report::{self, readme};
 use crate::run::options::{Options, repository};
 use crate::run::plan::Plan;
@@ -13,6 +14,7 @@ use crate::run::scenario::{self, Scenario};
 use crate::run::{Finish, Run};
 use crate::selftest;
 use crate::server::catalogue;
+use crate::website::{self, SiteArguments};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -34,6 +36,8 @@ enum Command {
     Claims(ClaimsOptions),
     /// Loads any HTTP server and says how long each answer took
     Load(LoadArguments),
+    /// Shows servers side by side under the same load, live on a page of its own
+    Race(RaceArguments),
     /// Lists what can be put under test here, and how to install the rest
     Targets,
     /// Says what will bias the numbers of this machine, and what to do about it
@@ -54,6 +58,8 @@ enum Command {
     },
     /// Puts a run's table and picture into README.md, between its markers
     Readme(ReadmeArguments),
+    /// Puts verdicts on claims, and a run's findings, into the pages of www
+    Site(SiteArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Load(arguments) => {
             load_cli::run(&arguments, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Race(arguments) => race::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Targets => say(&catalogue::report()),
         Command::Doctor(arguments) => examine(&arguments),
         Command::Selftest => selftest::run(&mut std::io::stdout()).map(|()| ExitCode::SUCCESS),
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
         }
         Command::Compare { before, after } => compare_runs(&before, &after),
         Command::Readme(arguments) => splice(&arguments),
+        Command::Site(arguments) => website::run(&arguments).and_then(|said| say(&said)),
     };
     done.unwrap_or_else(|failure| fail(&failure))
 }

@@ -17,10 +17,12 @@
     return made;
   };
 
-  const item = ([who, kind, name, note, client], before, isMany) => {
+  // `isBeside`: somebody else sleeps meanwhile.
+  const item = ([who, kind, name, note, client], before, isMany, isBeside) => {
     const made = document.createElement("li");
+    const beside = isBeside && (who === "client" || who === "pool") ? '<use href="#asleep"/>' : "";
     made.className = `${kind} ${who}`;
-    made.innerHTML = `<svg viewBox="0 0 104 34" aria-hidden="true"><use href="#${kind}"/></svg>`;
+    made.innerHTML = `<svg viewBox="0 0 104 34" aria-hidden="true">${beside}<use href="#${kind}"/></svg>`;
     const words = document.createElement("span");
     if (isMany && client) words.append(element("i", `${who === "client" ? "client " : "for "}${client} `));
     else if (who !== before && who !== "machine") words.append(element("i", who), " ");
@@ -40,13 +42,19 @@
     const isMany = clients === "many";
     const recording = recordings[chosen().join("-")];
     places = [];
+    const sleeping = lanes.map(() => new Set());
     stages.forEach((stage, index) => {
       stage.querySelector("h3").textContent = (isMany ? NAMES_OF_MANY : NAMES)[index];
       let longest = 0;
-      lanes.forEach((lane) => {
+      lanes.forEach((lane, which) => {
         const list = stage.querySelector(`.${lane}`);
         const own = recording[lane][index].map((number) => rows[number]);
-        list.replaceChildren(...own.map((row, nth) => item(row, nth ? own[nth - 1][0] : "", isMany)));
+        list.replaceChildren(...own.map((row, nth) => {
+          const [who, kind] = row;
+          if (kind === "sleeps") sleeping[which].add(who);
+          else sleeping[which].delete(who);
+          return item(row, nth ? own[nth - 1][0] : "", isMany, sleeping[which].size > 0);
+        }));
         longest = Math.max(longest, own.length);
       });
       stage.classList.toggle("empty", longest === 0);

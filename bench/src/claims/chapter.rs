@@ -75,6 +75,11 @@ impl Chapter {
         self.book.claims.iter().filter(is_asked).collect()
     }
 
+    /// What the scene of that claim has shown.
+    pub(crate) fn scene(&self, claim: &str) -> Option<&Scene> {
+        self.asked.scenes.get(claim)
+    }
+
     /// Writes down what is asked, before anything is measured.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         write_file(folder, BOOK, TEXT)?;

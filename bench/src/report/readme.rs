@@ -191,7 +191,7 @@ fn item(sentence: &str) -> String {
 }
 
 /// The first [`FINDINGS_MAX`] that the run shows clearly.
-fn findings(results: &Results<'_>) -> Vec<String> {
+pub(crate) fn findings(results: &Results<'_>) -> Vec<String> {
     TELLINGS.iter().filter_map(|telling| telling.sentence(results)).take(FINDINGS_MAX).collect()
 }
 
@@ -240,7 +240,7 @@ fn picture<'a>(results: &Results<'a>) -> Option<(&'a str, &'a str)> {
 }
 
 /// A row for each of [`ROWS`], a column for each of [`COLUMNS`].
-fn table(results: &Results<'_>) -> Table {
+pub(crate) fn table(results: &Results<'_>) -> Table {
     let columns: Vec<(&Verdict, &str, f64)> = COLUMNS
         .into_iter()
         .filter_map(|(scenario, head, unit)| Some((main_cell(results, scenario)?, head, unit)))

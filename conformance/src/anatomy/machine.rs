@@ -139,8 +139,8 @@ fn describe(step: &Step<'_>) -> (&'static str, String) {
             let (pieces, file) = chunks.front();
             let memory: usize = pieces.iter().map(|piece| piece.bytes().len()).sum();
             let note = match file {
-                Some(range) => format!("{memory} bytes of memory, {} of the file", range.length),
-                None => format!("{memory} bytes of memory"),
+                Some(range) => format!("{memory} bytes, {} of the file", range.length),
+                None => format!("{memory} bytes, all in memory"),
             };
             ("Send", note)
         }

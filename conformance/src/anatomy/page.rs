@@ -1,6 +1,6 @@
 //! The page: recordings as data for its script, and one of them as a drawing for who has none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,14 +152,20 @@ fn row_of(stage: usize, value: &Value) -> Option<Row> {
 /// One recording, as the script draws them all.
 fn drawing(all: &BTreeMap<Backend, Recordings>) -> String {
     let mut html = String::new();
+    let mut sleeping: BTreeMap<Backend, BTreeSet<&str>> = BTreeMap::new();
     for (stage, title) in STAGES.iter().enumerate() {
         let _infallible = writeln!(html, "<section class=\"stage\"><h3>{title}</h3>");
         for (backend, recordings) in all {
             let rows = recordings.get(DRAWN).into_iter().flatten().filter(|row| row.stage == stage);
             let _infallible = writeln!(html, "<ol class=\"lane {backend}\" aria-label=\"{backend}\">");
             let mut before = "";
+            let sleeping = sleeping.entry(*backend).or_default();
             for row in rows {
-                html.push_str(&item(row, before));
+                match row.kind {
+                    Kind::Sleeps => sleeping.insert(row.who),
+                    _ => sleeping.remove(row.who),
+                };
+                html.push_str(&item(row, before, !sleeping.is_empty()));
                 before = row.who;
             }
             html.push_str("</ol>\n");
@@ -169,7 +175,8 @@ fn drawing(all: &BTreeMap<Backend, Recordings>) -> String {
     html
 }
 
-fn item(row: &Row, before: &str) -> String {
+/// `is_beside`: somebody else sleeps meanwhile.
+fn item(row: &Row, before: &str, is_beside: bool) -> String {
     let Row { who, kind, name, note, .. } = row;
     let kind = kind.name();
     let whose = if *who == before || *who == "machine" { String::new() } else { format!("<i>{who}</i> ") };
@@ -180,8 +187,12 @@ fn item(row: &Row, before: &str) -> String {
         "wakes" => " wakes:",
         _ => "",
     };
+    let beside = match (is_beside, *who) {
+        (true, "client" | "pool") => "<use href=\"#asleep\"/>",
+        _ => "",
+    };
     format!(
-        "<li class=\"{kind} {who}\"><svg viewBox=\"0 0 104 34\" aria-hidden=\"true\"><use href=\"#{kind}\"/></svg>\
+        "<li class=\"{kind} {who}\"><svg viewBox=\"0 0 104 34\" aria-hidden=\"true\">{beside}<use href=\"#{kind}\"/></svg>\
          <span>{whose}{name}{verb}{note}</span></li>\n"
     )
 }

@@ -352,7 +352,7 @@ fn note_of(name: &str, result: i64, only_memory: bool, about: &[String]) -> Stri
         "preadv2" | "READ" => count("byte"),
         "openat2" if only_memory => "from memory only".to_owned(),
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "poll" | "ppoll" => count("event"),
-        "io_uring_enter" => format!("{result} submitted"),
+        "io_uring_enter" if result > 0 => format!("{result} submitted"),
         "accept4" | "ACCEPT" => "a client".to_owned(),
         "write" => "wakes the loop".to_owned(),
         "close" if about.iter().any(|about| about.starts_with("socket:")) => "the socket".to_owned(),
