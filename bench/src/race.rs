@@ -174,7 +174,7 @@ fn race(
             let rows: Result<Vec<_>> = racers.iter_mut().map(Racer::sample).collect();
             match rows {
                 Ok(rows) => board.add(Sample {
-                    seconds: begun.elapsed().as_secs_f64(),
+                    seconds: (begun.elapsed().as_secs_f64() * 100.0).round() / 100.0,
                     is_disk_slow: board.is_on(Switch::Disk),
                     are_readers_slow: board.is_on(Switch::Readers),
                     rows,

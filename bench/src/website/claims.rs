@@ -82,7 +82,7 @@ fn introduction(told: &Told) -> String {
                 escape(source)
             )
         }
-        None => "<p class=\"unrun\">Verdicts that need no measurement are here. The others come from a run of all claims, \
+        None => "<p class=\"notice\">Verdicts that need no measurement are here. The others come from a run of all claims, \
                  25 minutes on a quiet machine: <code>cargo run --release -p bench -- claims</code>. Then \
                  <code>cargo run --release -p bench -- site RUN</code> puts them into this page.</p>\n"
             .to_owned(),
