@@ -27,7 +27,7 @@
     if (isMany && client) words.append(element("i", `${who === "client" ? "client " : "for "}${client} `));
     else if (who !== before && who !== "machine") words.append(element("i", who), " ");
     words.append(kind === "client" ? name : element("code", name));
-    words.append({ sleeps: " sleeps", slept: " sleeps", wakes: " wakes:" }[kind] ?? "", note && ` ${note}`);
+    words.append({ sleeps: " sleeps", slept: " sleeps", wakes: note ? " wakes:" : " wakes" }[kind] ?? "", note && ` ${note}`);
     made.append(words);
     return made;
   };
@@ -142,5 +142,8 @@
     keys[event.key]();
   });
   player.hidden = false;
+  const measure = () => player.style.setProperty("--above", `${find("play").parentElement.offsetTop - 8}px`);
+  addEventListener("resize", measure);
+  measure();
   draw();
 }

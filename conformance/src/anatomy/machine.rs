@@ -10,7 +10,7 @@ use common::{Close, Config, Connection, Service, Site, SiteOptions, Step, Worker
 use libtest_mimic::Failed;
 
 use super::REQUESTS_TO_BE_CACHED;
-use super::recording::Row;
+use super::recording::{Row, grouped};
 
 /// What was reported to a connection.
 #[derive(Clone, Copy, Debug)]
@@ -139,8 +139,8 @@ fn describe(step: &Step<'_>) -> (&'static str, String) {
             let (pieces, file) = chunks.front();
             let memory: usize = pieces.iter().map(|piece| piece.bytes().len()).sum();
             let note = match file {
-                Some(range) => format!("{memory} bytes, {} of the file", range.length),
-                None => format!("{memory} bytes, all in memory"),
+                Some(range) => format!("{memory} bytes, {} of the file", grouped(range.length)),
+                None => format!("{} bytes, all in memory", grouped(memory as u64)),
             };
             ("Send", note)
         }

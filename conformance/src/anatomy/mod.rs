@@ -382,7 +382,7 @@ fn what_the_drawings_say_was_recorded() -> Result<(), Failed> {
     for backend in Backend::ALL {
         for (name, rows) in page::shown(backend)? {
             let is_of_file = |row: &Row| of_files.contains(&row.name.as_str());
-            if rows.iter().any(is_of_file) != !name.starts_with("cache-") {
+            if rows.iter().any(is_of_file) == name.starts_with("cache-") {
                 return Err(
                     format!("{backend}, {name}: a cached file and no other is sent from memory").into()
                 );

@@ -184,6 +184,7 @@ fn item(row: &Row, before: &str, is_beside: bool) -> String {
     let name = if kind == "client" { name.clone() } else { format!("<code>{name}</code>") };
     let verb = match kind {
         "sleeps" | "slept" => " sleeps",
+        "wakes" if note.is_empty() => " wakes",
         "wakes" => " wakes:",
         _ => "",
     };

@@ -343,7 +343,7 @@ fn note_of(name: &str, result: i64, only_memory: bool, about: &[String]) -> Stri
     }
     let count = |what: &str| match result {
         1 => format!("1 {what}"),
-        many => format!("{many} {what}s"),
+        many => format!("{} {what}s", grouped(many.unsigned_abs())),
     };
     match name {
         "recv" | "RECV" if result == 0 => "the end".to_owned(),
@@ -363,5 +363,13 @@ fn note_of(name: &str, result: i64, only_memory: bool, about: &[String]) -> Stri
         "shutdown" => "both sides".to_owned(),
         "fadvise64" => "will be needed".to_owned(),
         _ => String::new(),
+    }
+}
+
+/// With commas between thousands.
+pub(super) fn grouped(number: u64) -> String {
+    match number {
+        0..1_000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1_000), number % 1_000),
     }
 }
