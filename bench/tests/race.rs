@@ -8,7 +8,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// They share a CPU and a folder of files to serve.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn race(folder: &Path, arguments: &[&str]) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bench"));
@@ -25,6 +29,7 @@ fn footage(folder: &Path) -> Value {
 
 #[test]
 fn a_race_shows_answers_and_leaves_a_file() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let mut child = race(folder.path(), &["--for", "4s", "--tour"]);
     let mut output = String::new();
@@ -52,6 +57,7 @@ fn a_race_shows_answers_and_leaves_a_file() {
 /// Ctrl-C ends all that it has started, and keeps what there is.
 #[test]
 fn a_signal_ends_it() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let mut child = race(folder.path(), &["--for", "5m"]);
     let mut line = String::new();
