@@ -8,7 +8,7 @@ mod chunked;
 pub mod class;
 pub mod coding;
 pub(crate) mod connection;
-mod descriptors;
+pub(crate) mod descriptors;
 pub mod engine;
 pub mod error;
 pub(crate) mod group;

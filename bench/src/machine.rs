@@ -6,3 +6,4 @@ pub(crate) mod environment;
 pub mod placement;
 pub(crate) mod slow_disk;
 pub(crate) mod spin;
+pub(crate) mod threads;

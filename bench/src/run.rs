@@ -140,7 +140,8 @@ impl Run {
             warnings,
         };
         folder.write_record(&record)?;
-        if let Some(chapter) = &plan.chapter {
+        if let Some(mut chapter) = plan.chapter {
+            chapter.load(corpus.root(), placement, || session.interrupt.is_asked());
             chapter.write(folder.path())?;
         }
         let targets = admitted.into_iter().map(|admitted| admitted.target).collect();

@@ -23,6 +23,8 @@ use std::fmt;
 use std::time::Duration;
 use watch::Watch;
 
+pub(crate) use peers::cpu_of_children;
+
 /// Attempts before a busy machine fails a check.
 const ATTEMPTS_MAX: u32 = 6;
 /// How long a check waits in all for the machine to be quiet.

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -128,6 +129,58 @@ fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(trials().unwrap().lines().count() > before);
     assert!(lines(&output)[0].starts_with("C21  "));
+}
+
+/// The same command under a limit that prlimit(1) sets; not as root, for whom some limits don't hold. None where that can't
+/// be had.
+fn limited(folder: &TempDir, limit: &str, arguments: &[&str]) -> Option<Command> {
+    let whole = command(folder, arguments);
+    let mut limited = Command::new("prlimit");
+    limited.arg(limit);
+    if rustix::process::getuid().is_root() {
+        limited.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    limited.arg(whole.get_program());
+    let mut probe = Command::new(limited.get_program());
+    probe.args(limited.get_args()).arg("--version");
+    let changed = whole.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    limited.args(whole.get_args()).envs(changed);
+    limited.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    probe.output().is_ok_and(|output| output.status.success()).then_some(limited)
+}
+
+/// What a machine doesn't allow is no failure of a server: it is measured as far as it goes, and the verdict says so.
+#[test]
+fn limits_of_the_machine_are_told_in_the_verdicts() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
+    let table = [
+        ("--nofile=256", "C22", " descriptors are needed, and 256 allowed", 100),
+        ("--nofile=1024", "C22", " descriptors are needed, and 1024 allowed", 900),
+        ("--nproc=700", "C1", " threads are needed, and 700 allowed (ulimit -u)", 100),
+    ];
+    for (limit, claim, told, reached) in table {
+        let folder = folder();
+        let options = [claim, "--tier", "quick", "--rounds", "3", "--window-ms", "20"];
+        let Some(mut run) = limited(&folder, limit, &options) else {
+            eprintln!(
+                "not tried: prlimit(1) or setpriv(1) isn't there, or the program can't be run by somebody else"
+            );
+            return;
+        };
+        let output = run.output().unwrap();
+        assert!(output.status.success(), "{limit}: {}", text(&output.stderr));
+        let line = lines(&output).remove(0);
+        assert!(
+            line.starts_with(&format!("{claim} ")) && line.contains(" can't be told here "),
+            "{limit}: {line}"
+        );
+        assert!(line.contains(told), "{limit}: {line}");
+        let judged = claims(&result(&folder)).remove(0);
+        let findings = judged["findings"].as_array().unwrap();
+        let found = findings.iter().find(|finding| finding["number"]["unit"] == "count");
+        assert_eq!(found.unwrap()["number"]["value"], f64::from(reached), "{limit}: {line}");
+    }
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub use machine::step::{Close, Step};
 pub use service::config::Config;
 pub use service::endpoint::Endpoint;
 pub use service::idles::Idles;
+pub use service::keeper_counts::KeeperCounts;
 pub use service::listen::{Bound, Listeners, Names, listen_socket};
 pub use service::places::{Places, Seat};
 pub use service::shared::Service;

@@ -100,10 +100,7 @@ impl Family {
             None => (key, ""),
             Some((name, rest)) => (name, rest.strip_suffix('}').ok_or("the labels have no end")?),
         };
-        let labels: Vec<(&str, &str)> = match labels {
-            "" => Vec::new(),
-            labels => labels.split(',').map(label).collect::<Option<_>>().ok_or("no label")?,
-        };
+        let labels: Vec<(&str, &str)> = self::labels(labels).ok_or("no label")?;
         if self.kind != "histogram" {
             return if name == self.name { Ok(()) } else { Err("of another family") };
         }
@@ -146,14 +143,63 @@ impl Family {
     }
 }
 
-/// `name="value"`
-fn label(text: &str) -> Option<(&str, &str)> {
-    let (name, value) = text.split_once('=')?;
-    let value = value.strip_prefix('"')?.strip_suffix('"')?;
-    (is_name(name) && !name.contains(':') && !value.contains(['"', '\\'])).then_some((name, value))
+/// `name="value",other="value"`: in a value a backslash, a quote and a line feed are escaped, and nothing else is.
+fn labels(mut text: &str) -> Option<Vec<(&str, &str)>> {
+    let mut labels = Vec::new();
+    while !text.is_empty() {
+        let (name, rest) = text.split_once("=\"")?;
+        let end = end_of_value(rest)?;
+        let (value, rest) = (&rest[..end], &rest[end + 1..]);
+        if !is_name(name) || name.contains(':') {
+            return None;
+        }
+        labels.push((name, value));
+        text = match rest.strip_prefix(',') {
+            Some(more) if !more.is_empty() => more,
+            Some(_) => return None,
+            None if rest.is_empty() => "",
+            None => return None,
+        };
+    }
+    Some(labels)
+}
+
+/// Where the quote is behind a value.
+fn end_of_value(text: &str) -> Option<usize> {
+    let mut bytes = text.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match byte {
+            b'"' => return Some(at),
+            b'\\' if !matches!(bytes.next()?.1, b'\\' | b'"' | b'n') => return None,
+            _ => {}
+        }
+    }
+    None
 }
 
 fn is_name(name: &str) -> bool {
     let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_' || letter == ':';
     name.chars().all(is_letter) && name.starts_with(|first: char| !first.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_labels_are_escaped() {
+        for (text, expected) in [
+            ("", Some(vec![])),
+            (r#"a="1""#, Some(vec![("a", "1")])),
+            (r#"a="x,y=\"z\"",b="\\""#, Some(vec![("a", r#"x,y=\"z\""#), ("b", r"\\")])),
+            (r#"a="1","#, None),
+            (r#"a="1"b="2""#, None),
+            (r#"a="\t""#, None),
+            (r#"a="1"#, None),
+            (r#"1="1""#, None),
+            (r#"a:b="1""#, None),
+        ] {
+            assert_eq!(labels(text), expected, "{text}");
+        }
+    }
 }

@@ -107,9 +107,9 @@ pub(crate) fn print_every_second(service: Arc<Service>) -> io::Result<()> {
     Ok(())
 }
 
-fn print_lines(service: &Service, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{HEADER}")?;
+pub(crate) fn print_lines(service: &Service, out: &mut impl Write) -> io::Result<()> {
     let (mut before, mut then) = (service.stats.read(), Instant::now());
+    writeln!(out, "{HEADER}")?;
     loop {
         thread::sleep((then + Duration::from_secs(1)).saturating_duration_since(Instant::now()));
         let (reading, now) = (service.stats.read(), Instant::now());

@@ -6,11 +6,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use common::KeeperCounts;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// Descriptors that one message carries, at most; the kernel takes 253 (`SCM_MAX_FD`).
 const DESCRIPTORS_MAX: usize = 128;
@@ -44,6 +46,12 @@ pub(crate) enum Message {
     Closed,
     /// From a server: its root's path leads elsewhere.
     Moved,
+    /// What the keeper has done so far: to a server before it serves and whenever that changes, and to the keeper's next
+    /// incarnation.
+    Counts(Counts),
+    /// What a program of another version says, and this one doesn't know.
+    #[serde(skip)]
+    Unknown,
     /// To the keeper's next incarnation: what others see while it lives, and the paths of unix sockets with what tells
     /// them from others that may be there later.
     Names(Vec<(PathBuf, (u64, u64, i64, u64))>),
@@ -56,9 +64,38 @@ pub(crate) enum Message {
     },
 }
 
+/// [`KeeperCounts`], as they are sent. Those of another version may lack some.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Counts {
+    pub(crate) starts: u64,
+    pub(crate) restarts: u64,
+    pub(crate) upgrades: u64,
+    pub(crate) failed_upgrades: u64,
+    pub(crate) switches: u64,
+    pub(crate) failed_switches: u64,
+    /// The keeper's.
+    version: String,
+}
+
+impl Counts {
+    /// As this program says them.
+    pub(crate) fn as_own(&self) -> Counts {
+        Counts { version: env!("CARGO_PKG_VERSION").to_owned(), ..self.clone() }
+    }
+}
+
+impl From<Counts> for KeeperCounts {
+    fn from(counts: Counts) -> KeeperCounts {
+        let Counts { starts, restarts, upgrades, failed_upgrades, switches, failed_switches, version } =
+            counts;
+        KeeperCounts { version, starts, restarts, upgrades, failed_upgrades, switches, failed_switches }
+    }
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    message: Message,
+struct Line<M> {
+    message: M,
     descriptors: usize,
 }
 
@@ -145,7 +182,9 @@ impl Channel {
             return if self.bytes.len() > LINE_BYTES_MAX { Err(wrong()) } else { Ok(None) };
         };
         let line: Vec<u8> = self.bytes.drain(..=end).collect();
-        let Line { message, descriptors } = serde_json::from_slice(&line).map_err(|_| wrong())?;
+        let line = serde_json::from_slice::<Line<Value>>(&line).map_err(|_| wrong())?;
+        let Line { message, descriptors } = line;
+        let message = serde_json::from_value(message).unwrap_or(Message::Unknown);
         if descriptors > self.descriptors.len() {
             return Err(wrong());
         }
@@ -174,7 +213,7 @@ fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[BorrowedFd<'_>
     let mut parts = descriptors.chunks(DESCRIPTORS_MAX);
     let mut part = parts.next().unwrap_or_default();
     loop {
-        let mut line = serde_json::to_vec(&Line { message: message.clone(), descriptors: part.len() })?;
+        let mut line = serde_json::to_vec(&Line { message, descriptors: part.len() })?;
         line.push(b'\n');
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -233,6 +272,21 @@ mod tests {
         drop(ours);
         assert!(theirs.receive().expect("received").is_none());
         assert_eq!(theirs.pending().expect("the end"), (Vec::new(), false));
+    }
+
+    /// An upgrade may come from a program that says less, or go to one that says more.
+    #[test]
+    fn what_other_versions_say_ends_nothing() {
+        let (mut ours, theirs) = Channel::pair().expect("a pair");
+        let lines = br#"{"message":{"Hue":7},"descriptors":0}
+{"message":"Hue","descriptors":0,"more":1}
+{"message":{"Counts":{"starts":3,"hues":1}},"descriptors":0}
+"#;
+        rustix::io::write(&theirs, lines).expect("written");
+        let mut next = || ours.receive().expect("received").expect("not the end").0;
+        assert_eq!((next(), next()), (Message::Unknown, Message::Unknown));
+        let counts = Counts { starts: 3, ..Counts::default() };
+        assert_eq!(next(), Message::Counts(counts));
     }
 
     #[test]

@@ -35,8 +35,9 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
-use crate::channel::{Channel, Message};
+use crate::channel::{Channel, Counts, Message};
 use crate::kept::CLOSE_MAX;
+use crate::pid_file::PidFile;
 use crate::user::{self, Identity};
 
 /// Says to a process of this program what it is to be. Its channel is its standard input.
@@ -97,10 +98,14 @@ pub(crate) struct Keeper<'a> {
     /// Where the program is, as it was called.
     path: PathBuf,
     identity: Option<Identity>,
+    /// Says to others which process this is, once a server serves.
+    pid_file: Option<PidFile>,
     outside: Outside,
     /// What other servers see while this one lives.
     names: Names,
     servers: Vec<Server>,
+    /// What has been done so far, for those who look after the server.
+    counts: Counts,
     signals: UnixStream,
     /// When the new server accepts, whether or not the one before has said that it doesn't any more.
     accepts_at: Option<Instant>,
@@ -126,6 +131,7 @@ impl<'a> Keeper<'a> {
     ) -> Result<Keeper<'a>, StartError> {
         let identity = flags.user().map(user::look_up).transpose()?;
         let path = program_path(&arguments)?;
+        let pid_file = flags.pid_file().map(PidFile::prepare).transpose()?;
         let (outside, names) = if takes_over {
             (Outside { bound: Vec::new(), log: None, admin: None }, Names::default())
         } else {
@@ -141,9 +147,11 @@ impl<'a> Keeper<'a> {
             arguments,
             path,
             identity,
+            pid_file,
             outside,
             names,
             servers: Vec::new(),
+            counts: Counts::default(),
             signals,
             accepts_at: takes_over.then(|| Instant::now() + CLOSE_MAX + KILL_DELAY),
             is_ending: false,
@@ -156,6 +164,7 @@ impl<'a> Keeper<'a> {
         };
         if takes_over {
             keeper.take_over()?;
+            keeper.publish_id();
         } else {
             keeper.start(Cause::Start).map_err(|error| cannot_start(&keeper.path, &error))?;
         }
@@ -233,6 +242,7 @@ impl<'a> Keeper<'a> {
         }
         if self.restart_at.is_some_and(|at| now >= at) {
             self.restart_at = None;
+            self.counts.restarts += 1;
             if let Err(error) = self.start(Cause::Start) {
                 self.program.say(format_args!("error: {}", cannot_start(&self.path, &error)));
                 self.start_later();
@@ -257,6 +267,8 @@ impl<'a> Keeper<'a> {
         }
         let child = command.spawn()?;
         drop(command);
+        self.counts.starts += 1;
+        self.tell_counts();
         let pid = Pid::from_child(&child);
         // One that ends at once is told apart by its exit, not by a broken channel.
         let _sent = self.hand_outside(&channel);
@@ -268,7 +280,16 @@ impl<'a> Keeper<'a> {
 
     fn hand_outside(&self, channel: &Channel) -> io::Result<()> {
         self.hand_sockets(channel)?;
+        channel.send(&Message::Counts(self.counts.as_own()), &[])?;
         channel.send(&Message::Serve, &[])
+    }
+
+    /// Tells whoever answers the admin listener what has been done by now.
+    fn tell_counts(&self) {
+        let message = Message::Counts(self.counts.as_own());
+        for server in self.servers.iter().filter(|server| server.stage != Stage::Leaving) {
+            let _gone = server.channel.send(&message, &[]);
+        }
     }
 
     fn hand_sockets(&self, channel: &Channel) -> io::Result<()> {
@@ -325,11 +346,19 @@ impl<'a> Keeper<'a> {
         } else {
             self.accepts_at = Some(now + CLOSE_MAX + KILL_DELAY);
         }
-        self.has_served = true;
+        if !std::mem::replace(&mut self.has_served, true) {
+            self.publish_id();
+        }
         self.moves_interval = RESTART_MIN;
         notify(&[NotifyState::Ready]);
         if cause == Cause::Upgrade {
             self.become_new_program();
+        }
+    }
+
+    fn publish_id(&self) {
+        if let Some(Err(error)) = self.pid_file.as_ref().map(PidFile::publish) {
+            self.program.say(format_args!("error: {error}"));
         }
     }
 
@@ -351,11 +380,27 @@ impl<'a> Keeper<'a> {
 
     /// Starts another server; if that can't be, the one that serves goes on.
     fn replace(&mut self, cause: Cause) {
+        match cause {
+            Cause::Start => {}
+            Cause::Moved => self.counts.switches += 1,
+            Cause::Upgrade => self.counts.upgrades += 1,
+        }
         if let Err(error) = self.start(cause) {
             let error = cannot_start(&self.path, &error);
             self.program.say(format_args!("error: {error}; the old server goes on"));
+            self.count_failed(cause);
             self.move_later();
         }
+    }
+
+    /// What was tried has failed.
+    fn count_failed(&mut self, cause: Cause) {
+        match cause {
+            Cause::Start => {}
+            Cause::Moved => self.counts.failed_switches += 1,
+            Cause::Upgrade => self.counts.failed_upgrades += 1,
+        }
+        self.tell_counts();
     }
 
     fn is_starting(&self) -> bool {
@@ -398,7 +443,8 @@ impl<'a> Keeper<'a> {
                 self.program.say(format_args!("error: no server has started: {status}"));
                 self.start_later();
             }
-            Stage::Starting(Cause::Moved | Cause::Upgrade) => {
+            Stage::Starting(cause @ (Cause::Moved | Cause::Upgrade)) => {
+                self.count_failed(cause);
                 self.program.say(format_args!(
                     "error: the new server has not started ({status}); the old server goes on"
                 ));
@@ -493,12 +539,13 @@ impl Keeper<'_> {
 impl Keeper<'_> {
     /// Becomes the program that the new server is: the same process, so whoever looks after it needn't know. What is held
     /// waits in a channel that is the new program's standard input.
-    fn become_new_program(&self) {
+    fn become_new_program(&mut self) {
         let error = match self.hand_everything() {
             Ok(channel) => self.execute(channel),
             Err(error) => error,
         };
         self.program.say(format_args!("the new server serves, but the keeper stays as it was: {error}"));
+        self.count_failed(Cause::Upgrade);
     }
 
     fn hand_everything(&self) -> io::Result<OwnedFd> {
@@ -508,6 +555,7 @@ impl Keeper<'_> {
         let paths = self.names.paths().iter().map(SocketPath::parts);
         let paths = paths.map(|(path, identity)| (path.to_owned(), identity)).collect();
         channel.send(&Message::Names(paths), &names)?;
+        channel.send(&Message::Counts(self.counts.as_own()), &[])?;
         for server in &self.servers {
             let pid = server.pid.as_raw_pid();
             let serves = server.stage == Stage::Serving;
@@ -587,16 +635,18 @@ impl Keeper<'_> {
                     let since = Instant::now();
                     self.servers.push(Server { pid, channel, is_open: true, stage, since, kill_at: None });
                 }
+                Message::Counts(counts) => self.counts = counts,
                 Message::Serve => break,
                 _ => {}
             }
         }
+        // The version is another one.
+        self.tell_counts();
         self.program.say(format_args!("upgraded"));
         Ok(())
     }
 }
 
-/// One byte for each signal that comes: its number.
 /// Gives the unix sockets to who serves: a proxy's user joins that group.
 fn own(names: &Names, Identity { user, group }: Identity) -> Result<(), StartError> {
     for path in names.paths() {
@@ -607,6 +657,7 @@ fn own(names: &Names, Identity { user, group }: Identity) -> Result<(), StartErr
     Ok(())
 }
 
+/// One byte for each signal that comes: its number.
 fn signals() -> io::Result<UnixStream> {
     let mut signals = Signals::new(SIGNALS)?;
     let mask: SigSet = SIGNALS.iter().filter_map(|signal| Blocked::try_from(*signal).ok()).collect();

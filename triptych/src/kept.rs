@@ -12,7 +12,7 @@ use common::service::cli::{Around, Flags, Io, Outside, Program};
 use common::{Bound, Service, StartError};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::channel::{Channel, Message, Sender};
+use crate::channel::{Channel, Counts, Message, Sender};
 use crate::sandbox::{Mode, Sandbox};
 
 /// So long may a server take to close its listeners.
@@ -27,6 +27,8 @@ pub(crate) struct Kept {
     /// Tells when connections are to be accepted, or that this will never be said.
     may_accept: Option<Receiver<()>>,
     outside: Option<Outside>,
+    /// What the keeper has done so far.
+    counts: Counts,
     sandbox: Sandbox,
     inside: fn(),
 }
@@ -44,6 +46,7 @@ impl Kept {
             sender: None,
             may_accept: None,
             outside: None,
+            counts: Counts::default(),
             sandbox: Sandbox::new(mode),
             inside,
         })
@@ -73,6 +76,8 @@ impl Around for Kept {
                     outside.admin = address.parse().ok().zip(socket.pop());
                 }
                 (Message::Log, mut file) => outside.log = file.pop().map(Into::into),
+                (Message::Counts(counts), _) => self.counts = counts,
+                (Message::Unknown, _) => {}
                 (Message::Serve, _) => break,
                 // It wants to end before this has begun.
                 (_, _) => return Err(lost(&io::ErrorKind::Interrupted.into())),
@@ -93,6 +98,7 @@ impl Around for Kept {
 
     fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
         let Some(channel) = self.channel.take() else { return Ok(()) };
+        service.set_keeper(std::mem::take(&mut self.counts).into());
         let (program, service) = (self.program, Arc::clone(service));
         let (accept, may_accept) = mpsc::channel();
         self.may_accept = Some(may_accept);
@@ -144,6 +150,7 @@ fn obey(
                 service.wait_until_closed(CLOSE_MAX);
                 let _gone = sender.map(|sender| sender.send(&Message::Closed));
             }
+            Message::Counts(counts) => service.set_keeper(counts.into()),
             Message::Reload => {
                 if let (Some(log), Some(file)) = (&service.log, descriptors.pop()) {
                     log.reopen_with(file.into());

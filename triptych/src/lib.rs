@@ -9,6 +9,7 @@
 mod channel;
 mod keeper;
 mod kept;
+mod pid_file;
 mod sandbox;
 mod user;
 
@@ -36,7 +37,7 @@ pub fn run_with(inside: fn()) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let flags = match program.parse(&arguments) {
         Ok(flags) => flags,
-        Err(error) => error.exit(),
+        Err(error) => return program.answer(&error),
     };
     if let Some(code) = program.instead(&flags) {
         return code;

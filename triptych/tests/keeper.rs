@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use conformance::client::Client;
+use conformance::client::{Client, Heard};
+use conformance::exposition::Exposition;
 use conformance::load::{Download, join_all};
 use conformance::program::Running;
 use conformance::site::Sites;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         }
-        let tests: [(&str, Test); 16] = [
+        let tests: [(&str, Test); 21] = [
             ("a_download_outlasts_an_upgrade", a_download_outlasts_an_upgrade),
             ("a_download_outlasts_the_grace_period", a_download_outlasts_the_grace_period),
             (
@@ -53,14 +54,19 @@ fn main() -> ExitCode {
             ("a_switch_that_fails_is_tried_again", a_switch_that_fails_is_tried_again),
             ("other_signals_have_their_meaning", other_signals_have_their_meaning),
             ("a_unix_socket_is_its_users", a_unix_socket_is_its_users),
+            ("a_user_may_be_a_number", a_user_may_be_a_number),
             ("an_upgrade_that_fails_changes_nothing", an_upgrade_that_fails_changes_nothing),
+            ("a_pid_file_is_there_while_it_serves", a_pid_file_is_there_while_it_serves),
             ("the_keeper_is_upgraded_too", the_keeper_is_upgraded_too),
             ("a_server_that_is_killed_is_replaced", a_server_that_is_killed_is_replaced),
             ("a_server_that_is_ended_is_replaced", a_server_that_is_ended_is_replaced),
             ("without_its_keeper_a_server_ends", without_its_keeper_a_server_ends),
             ("a_release_is_switched_under_load", a_release_is_switched_under_load),
+            ("a_switch_closes_idle_connections", a_switch_closes_idle_connections),
+            ("a_switch_after_an_upgrade_closes_idle_ones", a_switch_after_an_upgrade_closes_idle_ones),
             ("a_unix_socket_outlasts_an_upgrade", a_unix_socket_outlasts_an_upgrade),
             ("an_inherited_socket_outlasts_upgrades", an_inherited_socket_outlasts_upgrades),
+            ("what_the_keeper_does_is_counted", what_the_keeper_does_is_counted),
             ("the_log_is_rotated_across_an_upgrade", the_log_is_rotated_across_an_upgrade),
         ];
         trials.extend(tests.map(|(name, test)| Trial::ignorable_test(name, test)));
@@ -353,6 +359,23 @@ fn a_unix_socket_is_its_users() -> Outcome {
     if path.exists() { Err("the socket is still there".into()) } else { DONE }
 }
 
+/// As in a container, where no file knows its name; the group has the same number then.
+fn a_user_may_be_a_number() -> Outcome {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(Completion::ignored_with("only root can become another user"));
+    }
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let mut running = serve(Path::new(TRIPTYCH), &["--user", "64321"], folder.path())?;
+    running.addresses(1)?;
+    let server = fs::metadata(format!("/proc/{}", running.server_id()?))?;
+    if (server.uid(), server.gid()) != (64321, 64321) {
+        return Err(format!("it serves as {}:{}", server.uid(), server.gid()).into());
+    }
+    running.end()?;
+    DONE
+}
+
 fn an_upgrade_that_fails_changes_nothing() -> Outcome {
     let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
     let program = folder.path().join("triptych");
@@ -404,6 +427,45 @@ fn an_upgrade_that_fails_changes_nothing() -> Outcome {
         return Err("the server is the old one".into());
     }
     running.end()?;
+    DONE
+}
+
+/// Whichever server there is, and whichever program the keeper is.
+fn a_pid_file_is_there_while_it_serves() -> Outcome {
+    let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
+    let (path, program) = (folder.path().join("a.pid"), folder.path().join("triptych"));
+    fs::copy(TRIPTYCH, &program)?;
+    let flag = format!("--pid-file={}", path.display());
+    let files = || -> Result<usize, Failed> { Ok(fs::read_dir(folder.path())?.count() - 1) };
+    let ended = serve(&program, &[&flag], &sites.main().join("nowhere"))?.wait(PATIENCE)?;
+    if ended.status.code() != Some(1) || files()? != 0 {
+        return Err(format!("{} files; {ended:?}", files()?).into());
+    }
+    // As a process leaves it that was killed.
+    fs::write(&path, "99999999\n")?;
+    let mut running = serve(&program, &[&flag], &sites.main())?;
+    running.addresses(1)?;
+    let is_right = || fs::read_to_string(&path).is_ok_and(|text| text == format!("{}\n", running.id()));
+    deadline::within(PATIENCE, "the file", is_right)?;
+    let server = running.server_id()?;
+    signal(server, Signal::KILL)?;
+    let is_replaced = || running.server_id().is_ok_and(|other| other != server && other != running.id());
+    deadline::within(PATIENCE, "another server", is_replaced)?;
+    deadline::within(PATIENCE, "it to serve", || running.errors().matches(": serving ").count() == 2)?;
+    upgrade(&running)?;
+    if !is_right() || files()? != 1 {
+        return Err(format!("{} files, {:?}", files()?, fs::read_to_string(&path)).into());
+    }
+    running.end()?;
+    if files()? != 0 {
+        return Err("something is left behind".into());
+    }
+    fs::write(&path, "important")?;
+    let refused = serve(&program, &[&flag], &sites.main())?.wait(PATIENCE)?;
+    let line = format!("triptych: error: pid file {}: something else is there than", path.display());
+    if refused.status.code() != Some(1) || !refused.errors.starts_with(&line) {
+        return Err(format!("{refused:?}").into());
+    }
     DONE
 }
 
@@ -540,6 +602,75 @@ fn a_release_is_switched_under_load() -> Outcome {
     DONE
 }
 
+/// A root that is a link, first to the site with files of all sizes.
+struct Switched {
+    _sites: Sites,
+    outer: tempfile::TempDir,
+    running: Running,
+    address: SocketAddr,
+}
+
+impl Switched {
+    fn serve() -> Result<Switched, Failed> {
+        let (sites, outer) = (Sites::build()?, tempfile::tempdir()?);
+        let current = outer.path().join("current");
+        std::os::unix::fs::symlink(sites.main(), &current)?;
+        let mut running = serve(Path::new(TRIPTYCH), &[], &current)?;
+        let address = running.addresses(1)?[0];
+        Ok(Switched { _sites: sites, outer, running, address })
+    }
+
+    /// Leads it elsewhere, and waits until that is served.
+    fn switch(&self) -> Result<(), Failed> {
+        let next = self.outer.path().join("two");
+        fs::create_dir(&next)?;
+        fs::write(next.join("digits.txt"), "two")?;
+        std::os::unix::fs::symlink("two", self.outer.path().join("next"))?;
+        fs::rename(self.outer.path().join("next"), self.outer.path().join("current"))?;
+        let served = || Some(Client::connect(self.address).ok()?.get("/digits.txt").ok()?.content);
+        deadline::within(PATIENCE, "the other release", || served().as_deref() == Some(b"two"))
+    }
+}
+
+/// An idle client must find that out in a second, in order, and not after half of `--grace` (30 s).
+fn expect_end(client: &mut Client, max: Duration) -> Result<(), Failed> {
+    match client.hear(Instant::now() + max)? {
+        Heard::End => Ok(()),
+        other => Err(format!("not closed: {other:?}").into()),
+    }
+}
+
+/// What they would be answered is of the old release. An answer under way is finished.
+fn a_switch_closes_idle_connections() -> Outcome {
+    deadline::in_one_of_three(|| {
+        let switched = Switched::serve()?;
+        let mut idle = Client::connect(switched.address)?;
+        idle.get("/digits.txt")?;
+        let mut download = Download::begin(switched.address)?;
+        switched.switch()?;
+        expect_end(&mut idle, Duration::from_secs(1))?;
+        download.finish()?;
+        switched.running.end()
+    })?;
+    DONE
+}
+
+/// The server before the upgrade keeps idle connections for half of `--grace`, but not for a root that is gone.
+fn a_switch_after_an_upgrade_closes_idle_ones() -> Outcome {
+    deadline::in_one_of_three(|| {
+        let switched = Switched::serve()?;
+        let mut idle = Client::connect(switched.address)?;
+        idle.get("/digits.txt")?;
+        let mut download = Download::begin(switched.address)?;
+        upgrade(&switched.running)?;
+        switched.switch()?;
+        expect_end(&mut idle, Duration::from_secs(2))?;
+        download.finish()?;
+        switched.running.end()
+    })?;
+    DONE
+}
+
 fn a_unix_socket_outlasts_an_upgrade() -> Outcome {
     let (sites, folder) = (Sites::build()?, tempfile::tempdir()?);
     let path = folder.path().join("www.sock");
@@ -590,6 +721,97 @@ fn an_inherited_socket_outlasts_upgrades() -> Outcome {
         upgrade(&running)?;
     }
     Client::connect(address)?.get("/digits.txt")?;
+    running.end()?;
+    DONE
+}
+
+/// Waits until the admin listener has told these of the keeper: starts, restarts, upgrades, failed ones, switches, failed
+/// ones. Then the rest of the page.
+fn expect_counts(admin: SocketAddr, expected: [f64; 6]) -> Result<Exposition, Failed> {
+    const NAMES: [&str; 6] = [
+        "server_starts",
+        "server_restarts",
+        "upgrades",
+        "upgrades_failed",
+        "root_switches",
+        "root_switches_failed",
+    ];
+    let read = || -> Result<(Exposition, [f64; 6]), Failed> {
+        let response = Client::connect(admin)?.get("/metrics")?;
+        let page = Exposition::read(&String::from_utf8(response.content)?)?;
+        let mut told = [0.0; 6];
+        for (told, name) in told.iter_mut().zip(NAMES) {
+            *told = page.value(&format!("triptych_keeper_{name}_total"))?;
+        }
+        Ok((page, told))
+    };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let (page, told) = read()?;
+        if told == expected {
+            return Ok(page);
+        }
+        if Instant::now() > until {
+            return Err(format!("{told:?}, not {expected:?}").into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whichever server answers, and whichever program the keeper is.
+fn what_the_keeper_does_is_counted() -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let (program, current) = (outer.path().join("triptych"), outer.path().join("current"));
+    fs::copy(TRIPTYCH, &program)?;
+    for name in ["one", "two"] {
+        fs::create_dir(outer.path().join(name))?;
+    }
+    std::os::unix::fs::symlink("one", &current)?;
+    let mut running = serve(&program, &["--admin", "127.0.0.1:0"], &current)?;
+    running.addresses(1)?;
+    let said = running.errors();
+    let admin = said.lines().find_map(|line| line.split_once(": admin on http://")?.1.strip_suffix('/'));
+    let admin: SocketAddr = admin.ok_or("no admin listener")?.parse()?;
+    let page = expect_counts(admin, [1.0, 0.0, 0.0, 0.0, 0.0, 0.0])?;
+    let version = format!("triptych_keeper_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    page.value(&version)?;
+    signal(running.server_id()?, Signal::KILL)?;
+    expect_counts(admin, [2.0, 1.0, 0.0, 0.0, 0.0, 0.0])?;
+    let put = |content: &[u8]| -> Result<(), Failed> {
+        let next = outer.path().join("next");
+        fs::write(&next, content)?;
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o755))?;
+        Ok(fs::rename(next, &program)?)
+    };
+    put(b"#!/bin/sh\nexit 3\n")?;
+    running.signal(Signal::USR2)?;
+    expect_counts(admin, [3.0, 1.0, 1.0, 1.0, 0.0, 0.0])?;
+    put(b"nonsense")?;
+    running.signal(Signal::USR2)?;
+    expect_counts(admin, [3.0, 1.0, 2.0, 2.0, 0.0, 0.0])?;
+    put(&fs::read(TRIPTYCH)?)?;
+    upgrade(&running)?;
+    let page = expect_counts(admin, [4.0, 1.0, 3.0, 2.0, 0.0, 0.0])?;
+    page.value(&version)?;
+    let info = |name: &str| -> Result<String, Failed> {
+        let directory = fs::canonicalize(outer.path())?.join(name);
+        let (root, directory) = (current.display(), directory.display());
+        Ok(format!("triptych_root_info{{root=\"{root}\",directory=\"{directory}\"}}"))
+    };
+    page.value(&info("one")?)?;
+    fs::write(outer.path().join("two/_redirects"), "nonsense\n/a\n")?;
+    std::os::unix::fs::symlink("two", outer.path().join("next"))?;
+    fs::rename(outer.path().join("next"), &current)?;
+    let is_served = || {
+        let page = expect_counts(admin, [5.0, 1.0, 3.0, 2.0, 1.0, 0.0]).ok();
+        let faults = page.as_ref().and_then(|page| page.value("triptych_rule_faults").ok());
+        faults == Some(2.0)
+            && info("two").is_ok_and(|info| page.is_some_and(|page| page.value(&info).is_ok()))
+    };
+    deadline::within(PATIENCE, "the other release to be told", || {
+        thread::sleep(Duration::from_millis(20));
+        is_served()
+    })?;
     running.end()?;
     DONE
 }

@@ -1,13 +1,15 @@
 //! What a run keeps of the claims in its folder.
 //!
 //! `claims.toml` is the book as it was before the run, `scenes.json` which of its claims were asked and what their scenes
-//! have shown. Both are written before anything is measured. `claims.json` has the verdicts; it follows from those two
+//! have shown, and what wrk found. Both are written before the first trial. `claims.json` has the verdicts; it follows from those two
 //! and the trials, so a report that is drawn anew judges by the rules that stood there before.
 
 use crate::claims::book::{Book, Claim, TEXT};
 use crate::claims::evidence::{Evidence, Reason};
 use crate::claims::verdict::Judged;
+use crate::claims::{rule::Test, wrk};
 use crate::failure::{Failure, Result};
+use crate::machine::placement::Placement;
 use crate::record::trial::Trial;
 use crate::record::{Record, write_file};
 use lab::show::Outcome;
@@ -44,10 +46,22 @@ pub(crate) struct Chapter {
     asked: Asked,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What another load generator found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Loads {
+    /// Requests per second, round by round.
+    pub(crate) rates: Vec<f64>,
+    /// The largest share of its CPU that it used in a round.
+    pub(crate) client_busy: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Asked {
     claims: Vec<String>,
     scenes: BTreeMap<String, Scene>,
+    /// What wrk found, or why it didn't; nothing where no claim asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wrk: Option<std::result::Result<Loads, Reason>>,
 }
 
 impl Chapter {
@@ -63,7 +77,7 @@ impl Chapter {
             chosen.iter().flat_map(|claim| &claim.rules).filter_map(|rule| rule.test.scene()).collect();
         let scenes = scenes.into_iter().map(|name| (name.to_owned(), show(name))).collect();
         let claims = chosen.iter().map(|claim| claim.id.clone()).collect();
-        Ok(Chapter { asked: Asked { claims, scenes }, book })
+        Ok(Chapter { asked: Asked { claims, scenes, wrk: None }, book })
     }
 
     pub(crate) fn book(&self) -> &Book {
@@ -78,6 +92,16 @@ impl Chapter {
     /// What the scene of that claim has shown.
     pub(crate) fn scene(&self, claim: &str) -> Option<&Scene> {
         self.asked.scenes.get(claim)
+    }
+
+    /// Lets wrk load the server that a claim wants loaded by it.
+    pub(crate) fn load(&mut self, root: &Path, placement: Placement, is_over: impl Fn() -> bool) {
+        let claims = self.claims();
+        let target = claims.iter().flat_map(|claim| &claim.rules).find_map(|rule| match &rule.test {
+            Test::Wrk { target, .. } => Some(target.clone()),
+            _ => None,
+        });
+        self.asked.wrk = target.map(|target| wrk::load(&target, root, placement, is_over));
     }
 
     /// Writes down what is asked, before anything is measured.
@@ -102,7 +126,9 @@ impl Chapter {
 
     /// The verdicts on what was measured; without a run those of the scenes.
     pub(crate) fn judge(&self, run: Option<(&Record, &[Trial])>) -> Vec<Judged> {
-        let judged = |claim: &&Claim| Judged::of(claim, Evidence { run }, &self.asked.scenes);
+        let judged = |claim: &&Claim| {
+            Judged::of(claim, Evidence { run, wrk: self.asked.wrk.as_ref() }, &self.asked.scenes)
+        };
         self.claims().iter().map(judged).collect()
     }
 

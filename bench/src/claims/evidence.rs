@@ -3,11 +3,13 @@
 use crate::analysis::figures::{ERROR_SHARE_MAX, is_client_bound};
 use crate::analysis::stats::ratio_estimate;
 use crate::analysis::verdict::Band;
+use crate::claims::chapter::Loads;
 use crate::claims::quantity::Quantity;
 use crate::record::trial::{Pass, Trial};
 use crate::record::{CellRecord, Record};
 use crate::run::rounds::LEAST;
 use crate::run::scenario::Scenario;
+use crate::run::trial::FORGOTTEN_NAMES;
 use std::collections::BTreeMap;
 
 /// Values of one server in one cell, by their rounds.
@@ -20,6 +22,8 @@ pub(crate) type Reason = String;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Evidence<'a> {
     pub(crate) run: Option<(&'a Record, &'a [Trial])>,
+    /// What wrk found, or why it didn't.
+    pub(crate) wrk: Option<&'a Result<Loads, Reason>>,
 }
 
 /// Whether a server served a cell.
@@ -77,6 +81,10 @@ impl<'a> Evidence<'a> {
         let trials = self.trials(cell, target, quantity.pass());
         if trials.is_empty() {
             return Err(self.not_counted(target, cell, quantity));
+        }
+        let remembered = trials.iter().find_map(|trial| trial.unmeasured.get(FORGOTTEN_NAMES));
+        if let Some(reason) = remembered {
+            return Err(reason.clone());
         }
         if let Some(share) = error_share(&trials) {
             return Err(format!("{:.2} % of {target}'s requests failed in {}", share * 100.0, cell.id));
@@ -161,9 +169,11 @@ impl<'a> Evidence<'a> {
             return Served::Unknown(reason);
         }
         if let Some(line) = cell.failures.get(target) {
-            // Both sides of each connection are of this machine.
-            let is_ours = line.contains("descriptors");
-            return if is_ours { Served::Unknown(line.clone()) } else { Served::No(line.clone()) };
+            return if is_of_the_machine(line) {
+                Served::Unknown(line.clone())
+            } else {
+                Served::No(line.clone())
+            };
         }
         let trials = self.trials(cell, target, Pass::Timing);
         match error_share(&trials) {
@@ -172,6 +182,11 @@ impl<'a> Evidence<'a> {
             None => Served::Yes,
         }
     }
+}
+
+/// Whether what a server failed for is a limit of this machine or user: both sides of each connection are of this machine.
+pub(crate) fn is_of_the_machine(line: &str) -> bool {
+    line.contains(" are needed, and ")
 }
 
 /// The share of the requests that failed, if it is too large.

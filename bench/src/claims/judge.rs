@@ -4,9 +4,10 @@ use crate::analysis::stats::{Estimate, Interval, mean_estimate, ratio_estimate};
 use crate::claims::bound::{Bound, Decision, Scale};
 use crate::claims::chapter::{Scene, Shown};
 use crate::claims::evidence::{Evidence, Reason, Rounds, Served, paired};
-use crate::claims::quantity::{Quantity, Unit};
+use crate::claims::field::{self, Field};
+use crate::claims::quantity::Unit;
 use crate::claims::rule::{Of, Pair, Rule, Test, Turning};
-use crate::claims::wording;
+use crate::claims::{wording, wrk};
 use crate::record::CellRecord;
 use crate::run::rounds::LEAST;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub(crate) struct Finding {
     pub(crate) points: Vec<Point>,
     /// Where it was measured.
     pub(crate) scenario: Option<String>,
+    /// The place in the claim's matrix, and what stands there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<Field>,
 }
 
 /// One value of an axis.
@@ -64,11 +68,12 @@ pub(crate) struct Point {
 
 /// What a rule's test gives: an outcome, and a number or a turn for the sentence.
 #[derive(Debug)]
-struct Found {
-    outcome: Outcome,
-    number: Option<Number>,
-    turn: Option<String>,
-    points: Vec<Point>,
+pub(super) struct Found {
+    pub(super) outcome: Outcome,
+    pub(super) number: Option<Number>,
+    pub(super) turn: Option<String>,
+    pub(super) points: Vec<Point>,
+    pub(super) field: Option<Field>,
 }
 
 impl Found {
@@ -76,11 +81,11 @@ impl Found {
         Found::without_number(Outcome::Open(reason))
     }
 
-    fn without_number(outcome: Outcome) -> Found {
-        Found { outcome, number: None, turn: None, points: Vec::new() }
+    pub(super) fn without_number(outcome: Outcome) -> Found {
+        Found { outcome, number: None, turn: None, points: Vec::new(), field: None }
     }
 
-    fn of(outcome: Outcome, number: Number) -> Found {
+    pub(super) fn of(outcome: Outcome, number: Number) -> Found {
         Found { number: Some(number), ..Found::without_number(outcome) }
     }
 }
@@ -104,8 +109,8 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
         Outcome::Holds | Outcome::Fails | Outcome::Turns(_) | Outcome::Told => text,
     };
     let scenario = rule.test.scenario().map(str::to_owned);
-    let Found { outcome, number, points, .. } = result;
-    Finding { text, outcome, number, bound: rule.test.bound(), points, scenario }
+    let Found { outcome, number, points, field, .. } = result;
+    Finding { text, outcome, number, bound: rule.test.bound(), points, scenario, field }
 }
 
 fn shown(scene: Option<&Scene>, name: &str) -> Found {
@@ -137,9 +142,10 @@ fn measured(test: &Test, evidence: Evidence<'_>) -> Result<Found, Reason> {
         Test::Limit { scenario, target, bound } => limit(scenario, target, *bound, evidence),
         Test::Cheapest { scenario, at, among, expected, tolerance } => {
             let rivals = among.iter().filter(|target| *target != expected);
-            cheapest(scenario, *at, rivals, expected, *tolerance, evidence)
+            field::cheapest(scenario, *at, rivals, expected, *tolerance, evidence)
         }
-        Test::Field { scenario, at, among } => Ok(field(scenario, *at, among, evidence)),
+        Test::Field(rule) => Ok(field::told(rule, evidence)),
+        Test::Wrk { bound, .. } => Ok(wrk::judge(evidence.wrk, *bound)),
         Test::Shown { .. } | Test::Untold { .. } => Err("it isn't measured".to_owned()),
     }
 }
@@ -152,7 +158,7 @@ fn decided(bound: Bound, number: Number, scale: Scale) -> Found {
     Found::of(outcome(bound, number, scale), number)
 }
 
-fn outcome(bound: Bound, Number { value, interval, unit }: Number, scale: Scale) -> Outcome {
+pub(super) fn outcome(bound: Bound, Number { value, interval, unit }: Number, scale: Scale) -> Outcome {
     let bounds = || wording::number(&Number { value: bound.value(), interval: None, unit });
     match bound.decide(&Estimate { value, interval }, scale) {
         Decision::Kept => Outcome::Holds,
@@ -188,7 +194,7 @@ fn enough<T>(rounds: &[T]) -> Result<&[T], Reason> {
     Err(format!("{} common rounds, where {LEAST} are needed", rounds.len()))
 }
 
-fn ratio(of: &Pair, cell: &CellRecord, evidence: Evidence<'_>) -> Result<Number, Reason> {
+pub(super) fn ratio(of: &Pair, cell: &CellRecord, evidence: Evidence<'_>) -> Result<Number, Reason> {
     let rounds = |target: &str| evidence.rounds(cell, target, of.measure);
     let pairs = paired(&rounds(&of.above)?, &rounds(&of.below)?);
     if let Some(zero) = pairs.iter().find(|(above, below)| *above <= 0.0 || *below <= 0.0) {
@@ -288,7 +294,7 @@ fn turns(of: &Turning, bound: Bound, evidence: Evidence<'_>) -> Result<Found, Re
         Outcome::Turns(_) | Outcome::Open(_) | Outcome::Told => None,
     };
     let points = points.iter().map(|(value, outcome)| Point { value: *value, kept: kept(outcome) });
-    Ok(Found { outcome, number: last, turn: Some(turn), points: points.collect() })
+    Ok(Found { outcome, number: last, turn: Some(turn), points: points.collect(), field: None })
 }
 
 /// Where a bound begins, or ceases, to be kept along an axis; and that in words.
@@ -375,70 +381,5 @@ fn limit(scenario: &str, target: &str, bound: Bound, evidence: Evidence<'_>) -> 
         (Bound::AtMost(most), _) if served > most => Outcome::Fails,
         _ => Outcome::Open(unknown.unwrap_or_else(|| "more weren't tried".to_owned())),
     };
-    Ok(Found { outcome, number: Some(number), turn: Some(turn), points })
-}
-
-/// What the expected server's CPU time is of its cheapest rival's.
-fn cheapest<'a>(
-    scenario: &str,
-    at: Option<f64>,
-    rivals: impl Iterator<Item = &'a String>,
-    expected: &str,
-    tolerance: f64,
-    evidence: Evidence<'_>,
-) -> Result<Found, Reason> {
-    let cell = evidence.cell(scenario, at)?;
-    let scale = Scale::Ratio { band: evidence.band(cell, Quantity::CpuPerRequest) };
-    let mut worst: Option<(Number, Outcome)> = None;
-    for rival in rivals {
-        let of = Pair {
-            scenario: scenario.to_owned(),
-            above: expected.to_owned(),
-            below: rival.clone(),
-            measure: Quantity::CpuPerRequest,
-        };
-        let number = ratio(&of, cell, evidence)?;
-        let outcome = outcome(Bound::AtMost(tolerance), number, scale);
-        // One rival that is surely cheaper is enough; next comes what can't be told.
-        let weight = |outcome: &Outcome| match outcome {
-            Outcome::Fails => 2,
-            Outcome::Open(_) | Outcome::Turns(_) => 1,
-            Outcome::Holds | Outcome::Told => 0,
-        };
-        let is_worse = worst
-            .as_ref()
-            .is_none_or(|(known, before)| (weight(&outcome), number.value) > (weight(before), known.value));
-        if is_worse {
-            worst = Some((number, outcome));
-        }
-    }
-    let (number, outcome) = worst.ok_or("it has no rival")?;
-    Ok(Found::of(outcome, number))
-}
-
-/// Who needs less CPU time than each of the others, beyond noise.
-fn field(scenario: &str, at: Option<f64>, among: &[String], evidence: Evidence<'_>) -> Found {
-    let is_cheapest = |one: &&String| -> Result<bool, Reason> {
-        let cell = evidence.cell(scenario, at)?;
-        let scale = Scale::Ratio { band: evidence.band(cell, Quantity::CpuPerRequest) };
-        for rival in among.iter().filter(|rival| rival != one) {
-            let of = Pair {
-                scenario: scenario.to_owned(),
-                above: (*one).clone(),
-                below: rival.clone(),
-                measure: Quantity::CpuPerRequest,
-            };
-            if outcome(Bound::AtMost(1.0), ratio(&of, cell, evidence)?, scale) != Outcome::Holds {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    let told: Result<Vec<bool>, Reason> = among.iter().map(|one| is_cheapest(&one)).collect();
-    let turn = match told {
-        Ok(told) => among.iter().zip(told).find(|(_, is_cheapest)| *is_cheapest).map(|(one, _)| one.clone()),
-        Err(reason) => Some(format!("unknown ({reason})")),
-    };
-    let turn = Some(turn.unwrap_or_else(|| "no difference beyond noise".to_owned()));
-    Found { turn, ..Found::without_number(Outcome::Told) }
+    Ok(Found { turn: Some(turn), points, ..Found::of(outcome, number) })
 }

@@ -25,8 +25,11 @@ pub(crate) enum Quantity {
     SwitchesPerRequest,
     /// Operations that a call of io_uring_enter(2) submits.
     OperationsPerCall,
-    /// Threads of the kernel that do what a ring handed over.
+    /// Threads of the kernel that do what a ring handed over. One that has nothing to do stays for five seconds, so at
+    /// the end of a window of less none is missed that was there in between.
     RingWorkers,
+    /// Operations that a ring handed to such threads, for each answer of a class called "cold".
+    HandOversPerColdFile,
 }
 
 /// What a number is counted in.
@@ -53,16 +56,18 @@ impl Quantity {
             Quantity::CallsPerRequest
             | Quantity::SwitchesPerRequest
             | Quantity::OperationsPerCall
-            | Quantity::RingWorkers => Unit::Count,
+            | Quantity::RingWorkers
+            | Quantity::HandOversPerColdFile => Unit::Count,
         }
     }
 
     /// The pass that shows it.
     pub(crate) const fn pass(self) -> Pass {
         match self {
-            Quantity::CallsPerRequest | Quantity::SwitchesPerRequest | Quantity::OperationsPerCall => {
-                Pass::Counting
-            }
+            Quantity::CallsPerRequest
+            | Quantity::SwitchesPerRequest
+            | Quantity::OperationsPerCall
+            | Quantity::HandOversPerColdFile => Pass::Counting,
             _ => Pass::Timing,
         }
     }
@@ -90,6 +95,7 @@ impl Quantity {
             Quantity::CallsPerRequest => &["system_calls"],
             Quantity::SwitchesPerRequest => &["context_switches"],
             Quantity::OperationsPerCall => &["system_calls", "ring_submissions"],
+            Quantity::HandOversPerColdFile => &["ring_punts"],
             _ => &[],
         }
     }
@@ -107,6 +113,7 @@ impl Quantity {
             Quantity::SwitchesPerRequest => per_answer(trial, trial.calls.as_ref()?.context_switches?),
             Quantity::OperationsPerCall => operations_per_call(trial.calls.as_ref()?),
             Quantity::RingWorkers => Some(trial.ring_workers as f64),
+            Quantity::HandOversPerColdFile => hand_overs(trial),
         }
     }
 }
@@ -124,6 +131,13 @@ fn operations_per_call(record: &CallsRecord) -> Option<f64> {
     (calls > 0).then_some(record.ring_submissions? as f64 / calls as f64)
 }
 
+fn hand_overs(trial: &Trial) -> Option<f64> {
+    let cold = trial.classes.iter().filter(|class| class.name == "cold").map(|class| class.answers);
+    let answers: u64 = cold.sum();
+    let punts = trial.calls.as_ref()?.ring_punts?;
+    (answers > 0).then(|| punts as f64 / answers as f64)
+}
+
 fn per_answer(trial: &Trial, count: u64) -> Option<f64> {
     let answers = trial.answers();
     (answers > 0).then(|| count as f64 / answers as f64)
@@ -132,14 +146,17 @@ fn per_answer(trial: &Trial, count: u64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::trial::MemoryFigures;
     use crate::record::trial::tests::trial;
+    use crate::record::trial::{ClassFigures, MemoryFigures};
     use std::collections::BTreeMap;
 
     #[test]
     fn each_is_found_in_a_trial_of_its_pass() {
         let mut trial = trial("uring", 0, 8_000.0);
         trial.ring_workers = 3;
+        let cold = ClassFigures { name: "cold".to_owned(), answers: 1_000, ..trial.classes[0].clone() };
+        trial.classes[0].answers -= cold.answers;
+        trial.classes.push(cold);
         let record = MemoryRecord {
             anonymous_bytes: Some(1_000_000),
             kernel_stack_bytes: Some(32_768),
@@ -152,6 +169,7 @@ mod tests {
         trial.calls = Some(CallsRecord {
             system_calls: Some(system_calls),
             ring_submissions: Some(40_000),
+            ring_punts: Some(1_500),
             context_switches: Some(100_000),
             ..CallsRecord::default()
         });
@@ -166,6 +184,7 @@ mod tests {
             (Quantity::SwitchesPerRequest, 2.0),
             (Quantity::OperationsPerCall, 8.0),
             (Quantity::RingWorkers, 3.0),
+            (Quantity::HandOversPerColdFile, 1.5),
         ];
         for (quantity, expected) in table {
             let found = quantity.of_trial(&trial).unwrap();
@@ -173,7 +192,12 @@ mod tests {
         }
         trial.calls = None;
         trial.memory = None;
-        for quantity in [Quantity::Memory, Quantity::CallsPerRequest, Quantity::OperationsPerCall] {
+        for quantity in [
+            Quantity::Memory,
+            Quantity::CallsPerRequest,
+            Quantity::OperationsPerCall,
+            Quantity::HandOversPerColdFile,
+        ] {
             assert_eq!(quantity.of_trial(&trial), None, "{quantity:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! Rules: how a claim's verdict follows from what was measured or shown.
 
 use crate::claims::bound::Bound;
+use crate::claims::field::FieldRule;
 use crate::claims::quantity::Quantity;
 use serde::Deserialize;
 
@@ -33,7 +34,9 @@ pub(crate) enum Test {
     /// Whether nobody else costs much less.
     Cheapest { scenario: String, at: Option<f64>, among: Vec<String>, expected: String, tolerance: f64 },
     /// Who is the cheapest, for the record: it decides nothing.
-    Field { scenario: String, at: Option<f64>, among: Vec<String> },
+    Field(FieldRule),
+    /// Requests per second, as wrk counts them.
+    Wrk { target: String, bound: Bound },
     /// What the harness can't measure.
     Untold { because: String },
 }
@@ -75,6 +78,7 @@ enum Kind {
     Limit,
     Cheapest,
     Field,
+    Wrk,
     Untold,
 }
 
@@ -100,6 +104,8 @@ struct Written {
     expected: Option<String>,
     tolerance: Option<f64>,
     because: Option<String>,
+    row: Option<String>,
+    column: Option<String>,
 }
 
 impl TryFrom<Written> for Rule {
@@ -148,11 +154,14 @@ impl Written {
                 expected: need("expected", self.expected.take())?,
                 tolerance: need("tolerance", self.tolerance.take())?,
             },
-            Kind::Field => Test::Field {
+            Kind::Field => Test::Field(FieldRule {
                 scenario: need("scenario", self.scenario.take())?,
                 at: self.at.take(),
                 among: need("among", self.among.take())?,
-            },
+                row: need("row", self.row.take())?,
+                column: need("column", self.column.take())?,
+            }),
+            Kind::Wrk => Test::Wrk { target: need("target", self.target.take())?, bound: self.bound()? },
             Kind::Untold => Test::Untold { because: need("because", self.because.take())? },
         })
     }
@@ -205,6 +214,8 @@ impl Written {
             ("below", &self.below),
             ("expected", &self.expected),
             ("because", &self.because),
+            ("row", &self.row),
+            ("column", &self.column),
         ];
         let numbers = [
             ("at", self.at),
@@ -226,14 +237,13 @@ impl Test {
     /// The scenario that it needs.
     pub(crate) fn scenario(&self) -> Option<&str> {
         match self {
-            Test::Shown { .. } | Test::Untold { .. } => None,
+            Test::Shown { .. } | Test::Wrk { .. } | Test::Untold { .. } => None,
             Test::Value { of, .. } | Test::Slope { of, .. } => Some(&of.scenario),
             Test::Ratio { of, .. } | Test::Change { of, .. } => Some(&of.scenario),
             Test::Turns { of: Turning::Ratio(of), .. } => Some(&of.scenario),
             Test::Turns { of: Turning::Value(of), .. } => Some(&of.scenario),
-            Test::Limit { scenario, .. } | Test::Cheapest { scenario, .. } | Test::Field { scenario, .. } => {
-                Some(scenario)
-            }
+            Test::Limit { scenario, .. } | Test::Cheapest { scenario, .. } => Some(scenario),
+            Test::Field(FieldRule { scenario, .. }) => Some(scenario),
         }
     }
 
@@ -248,8 +258,8 @@ impl Test {
             Test::Ratio { of, .. } | Test::Change { of, .. } => vec![&of.above, &of.below],
             Test::Turns { of: Turning::Ratio(of), .. } => vec![&of.above, &of.below],
             Test::Turns { of: Turning::Value(of), .. } => vec![&of.target],
-            Test::Limit { target, .. } => vec![target],
-            Test::Cheapest { among, .. } | Test::Field { among, .. } => {
+            Test::Limit { target, .. } | Test::Wrk { target, .. } => vec![target],
+            Test::Cheapest { among, .. } | Test::Field(FieldRule { among, .. }) => {
                 among.iter().map(String::as_str).collect()
             }
         }
@@ -261,7 +271,7 @@ impl Test {
             Test::Value { at, .. }
             | Test::Ratio { at, .. }
             | Test::Cheapest { at, .. }
-            | Test::Field { at, .. } => at.iter().copied().collect(),
+            | Test::Field(FieldRule { at, .. }) => at.iter().copied().collect(),
             Test::Change { from, to, .. } => vec![*from, *to],
             _ => Vec::new(),
         }
@@ -275,9 +285,10 @@ impl Test {
             | Test::Change { bound, .. }
             | Test::Slope { bound, .. }
             | Test::Turns { bound, .. }
-            | Test::Limit { bound, .. } => Some(bound.value()),
+            | Test::Limit { bound, .. }
+            | Test::Wrk { bound, .. } => Some(bound.value()),
             Test::Cheapest { tolerance, .. } => Some(*tolerance),
-            Test::Shown { .. } | Test::Untold { .. } | Test::Field { .. } => None,
+            Test::Shown { .. } | Test::Untold { .. } | Test::Field(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::claims::book::Book;
 use crate::claims::chapter::{Scene, Shown};
 use crate::claims::evidence::Evidence;
+use crate::claims::field::Answer;
 use crate::claims::judge::{Finding, Outcome, judge};
 use crate::claims::rule::Rule;
 use crate::claims::verdict::{Judged, Verdict};
@@ -89,7 +90,7 @@ impl Stage {
 
     fn judge(&self, rule: &str) -> Finding {
         let rule: Rule = toml::from_str(&format!("says = \"it is {{number}}, {{turn}}\"\n{rule}")).unwrap();
-        judge(&rule, Evidence { run: Some((&self.record, &self.trials)) }, &BTreeMap::new())
+        judge(&rule, Evidence { run: Some((&self.record, &self.trials)), wrk: None }, &BTreeMap::new())
     }
 
     fn outcome(&self, rule: &str) -> Outcome {
@@ -243,16 +244,39 @@ fn the_cheapest_is_who_costs_no_more_than_others() {
     };
     assert_eq!(rule(1), Outcome::Holds, "as cheap as another is cheap enough");
     assert_eq!(rule(100), Outcome::Fails);
-    let field = |at: u32| {
-        stage.judge(&format!(
-            "kind = \"field\"\nscenario = \"line\"\nat = {at}\namong = [\"blocking\", \"epoll\", \"uring\"]"
-        ))
+}
+
+#[test]
+fn a_field_has_who_is_the_cheapest_or_who_may_be() {
+    let field = |stage: &Stage| {
+        let finding = stage.judge(
+            "kind = \"field\"\nscenario = \"line\"\nat = 1\namong = [\"blocking\", \"epoll\", \"uring\"]\n\
+             row = \"little, from memory\"\ncolumn = \"few\"",
+        );
+        assert_eq!(finding.outcome, Outcome::Told);
+        let field = finding.field.unwrap();
+        assert_eq!((field.row.as_str(), field.column.as_str()), ("little, from memory", "few"));
+        field.answer
     };
-    assert_eq!(field(1).text, "it is an unknown number, no difference beyond noise");
-    assert_eq!(
-        (field(100).text.as_str(), field(100).outcome),
-        ("it is an unknown number, epoll", Outcome::Told)
-    );
+    let servers = |noise, [blocking, epoll, uring]: [f64; 3]| {
+        let stage = Stage::new(8, noise).server("blocking", |_| blocking).server("epoll", |_| epoll);
+        stage.server("uring", |_| uring).server("epoll-twin", |_| epoll)
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let Answer::Cheapest { server, share, next } = field(&servers(0.01, [15_000.0, 8_000.0, 10_000.0]))
+    else {
+        panic!("it is epoll");
+    };
+    assert_eq!((server.as_str(), next.as_str()), ("epoll", "uring"));
+    assert!((0.78..0.82).contains(&share.value), "{share:?}");
+    let alike = |answer, expected: &[&str]| assert_eq!(answer, Answer::Alike(names(expected)));
+    alike(field(&servers(0.01, [10_000.0; 3])), &["blocking", "epoll", "uring"]);
+    alike(field(&servers(0.01, [10_000.0, 10_000.0, 15_000.0])), &["blocking", "epoll"]);
+    let open = field(&servers(0.3, [10_000.0; 3]));
+    assert_eq!(open, Answer::Open(names(&["blocking", "epoll", "uring"])), "wide isn't alike");
+    let mut failed = servers(0.01, [10_000.0; 3]);
+    failed.record.cells[0].failures.insert("uring".to_owned(), "it hangs".to_owned());
+    assert_eq!(field(&failed), Answer::Unknown("uring failed in line@1: it hangs".to_owned()));
 }
 
 #[test]
@@ -281,6 +305,10 @@ fn what_does_not_count_says_why() {
     let means = "no control group for it".to_owned();
     fast.record.slow_disk = Some(SlowDiskRecord { means, reads_per_second: None });
     assert_eq!(fast.reason(&rule), "the disk can't be slowed down: no control group for it");
+    let mut remembered = known(4, 0.01);
+    let reason = "the names of files stay in the kernel's caches: no".to_owned();
+    remembered.trials[0].unmeasured.insert("forgotten_names".to_owned(), reason.clone());
+    assert_eq!(remembered.reason(&rule), reason);
     let mut blind = known(4, 0.01);
     blind.trials.retain(|trial| trial.pass == Pass::Timing);
     let counted = rule.replace("cpu-per-request", "calls-per-request");
@@ -301,7 +329,7 @@ fn a_claim_without_a_run_is_judged_by_what_was_shown() {
     let claim = |id: &str| book.claims.iter().find(|claim| claim.id == id).unwrap();
     let judged = |id: &str, shown| {
         let scenes = BTreeMap::from([(id.to_owned(), scene(shown))]);
-        Judged::of(claim(id), Evidence { run: None }, &scenes)
+        Judged::of(claim(id), Evidence { run: None, wrk: None }, &scenes)
     };
     let holds = judged("C3", Shown::AsClaimed);
     assert_eq!((holds.verdict, holds.figure.as_str()), (Verdict::Holds, "shown"));
@@ -318,7 +346,7 @@ fn a_claim_without_a_run_is_judged_by_what_was_shown() {
     assert_eq!(unmeasured.verdict, Verdict::CannotBeTold);
     assert!(unmeasured.sentence.starts_with("Nothing was measured; "), "{}", unmeasured.sentence);
     for claim in &book.claims {
-        let judged = Judged::of(claim, Evidence { run: None }, &BTreeMap::new());
+        let judged = Judged::of(claim, Evidence { run: None, wrk: None }, &BTreeMap::new());
         assert_eq!(judged.verdict, Verdict::CannotBeTold, "{}", claim.id);
         assert!(!judged.sentence.contains('{'), "{}", judged.sentence);
         let text = serde_json::to_string(&judged).unwrap();

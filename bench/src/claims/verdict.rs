@@ -145,6 +145,7 @@ mod tests {
             bound: None,
             points: Vec::new(),
             scenario: None,
+            field: None,
         };
         let number = Number { value: 3.0, interval: None, unit: crate::claims::quantity::Unit::Times };
         let of = |verdict, finding: Finding| {

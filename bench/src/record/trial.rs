@@ -161,7 +161,7 @@ pub(crate) struct Latency {
     pub(crate) p999_ns: Option<u64>,
     pub(crate) max_ns: u64,
     pub(crate) mean_ns: f64,
-    /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, three digits.
+    /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, two digits.
     pub(crate) histogram: String,
 }
 

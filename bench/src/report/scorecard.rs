@@ -1,8 +1,11 @@
-//! The scorecard: a row for each claim, with its verdict, what that rests on, and a small picture.
+//! The scorecard: a row for each claim, with its verdict, what that rests on, and a small picture. Below it, the matrix of
+//! a claim that gives advice: which server is the cheapest where.
 
+use crate::claims::field::{Answer, Field};
 use crate::claims::judge::{Finding, Outcome, Point};
 use crate::claims::quantity::Unit;
 use crate::claims::verdict::{Judged, Verdict};
+use crate::claims::wording;
 use crate::report::chart::Gallery;
 use crate::report::results::Results;
 use crate::report::svg::escape;
@@ -34,6 +37,7 @@ pub(crate) fn markdown(results: &Results<'_>) -> String {
             cell(&claim.sentence)
         );
     }
+    results.claims.iter().filter_map(Matrix::of).for_each(|matrix| text.push_str(&matrix.markdown()));
     text
 }
 
@@ -62,16 +66,117 @@ pub(crate) fn html(results: &Results<'_>, gallery: &Gallery) -> String {
     if results.claims.is_empty() {
         return String::new();
     }
+    // On a phone the rows become blocks; the roles keep them a table.
     let mut page = format!(
         "<h2 id=\"claims\">What is claimed, and what this machine says</h2>\n<p>{}</p>\n\
-         <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"the claims\"><table class=\"scorecard\">\n\
-         <thead><tr><th>claim</th><th scope=\"col\">verdict</th><th scope=\"col\">by</th>\
-         <th scope=\"col\">picture</th><th scope=\"col\">what was found</th></tr></thead>\n<tbody>\n",
+         <table class=\"scorecard\" role=\"table\" aria-labelledby=\"claims\">\n\
+         <thead role=\"rowgroup\"><tr role=\"row\"><th role=\"columnheader\" scope=\"col\">claim</th>\
+         <th role=\"columnheader\" scope=\"col\">verdict</th><th role=\"columnheader\" scope=\"col\">by</th>\
+         <th role=\"columnheader\" scope=\"col\">what was found</th></tr></thead>\n<tbody role=\"rowgroup\">\n",
         escape(&summary(&results.claims))
     );
     results.claims.iter().for_each(|claim| page.push_str(&row(claim, gallery)));
-    page.push_str("</tbody></table></div>\n");
+    page.push_str("</tbody></table>\n");
+    results.claims.iter().filter_map(Matrix::of).for_each(|matrix| page.push_str(&matrix.html()));
     page
+}
+
+/// What a claim's rules say of each field.
+struct Matrix<'a> {
+    id: &'a str,
+    rows: Vec<&'a str>,
+    columns: Vec<&'a str>,
+    fields: Vec<&'a Field>,
+}
+
+const MATRIX_READING: &str = "Which server needs the least CPU time per request. A difference counts if it is larger than \
+     noise; where all differ by less than 10 %, there is none.";
+
+impl<'a> Matrix<'a> {
+    /// None for claims without fields.
+    fn of(claim: &'a Judged) -> Option<Matrix<'a>> {
+        let fields: Vec<&Field> =
+            claim.findings.iter().filter_map(|finding| finding.field.as_ref()).collect();
+        let distinct = |of: fn(&Field) -> &str| {
+            let mut names: Vec<&str> = Vec::new();
+            for name in fields.iter().map(|field| of(field)) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            names
+        };
+        let (rows, columns) = (distinct(|field| &field.row), distinct(|field| &field.column));
+        (!fields.is_empty()).then_some(Matrix { id: &claim.id, rows, columns, fields })
+    }
+
+    fn answer(&self, row: &str, column: &str) -> Option<&'a Answer> {
+        let field = self.fields.iter().find(|field| field.row == row && field.column == column);
+        field.map(|field| &field.answer)
+    }
+
+    fn markdown(&self) -> String {
+        let id = self.id;
+        let mut text = format!("\n### {id}, field by field\n\n{MATRIX_READING}\n\n| load |");
+        self.columns.iter().for_each(|column| text.push_str(&format!(" {column} |")));
+        text.push_str(&format!("\n|---|{}\n", "---|".repeat(self.columns.len())));
+        for row in &self.rows {
+            text.push_str(&format!("| {row} |"));
+            for column in &self.columns {
+                let (what, remark) = self.answer(row, column).map(words).unwrap_or_default();
+                let remark = if remark.is_empty() { remark } else { format!("<br>{remark}") };
+                text.push_str(&format!(" **{what}**{} |", remark.replace('|', "\\|")));
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    fn html(&self) -> String {
+        let id = escape(self.id);
+        let mut page = format!(
+            "<h3 id=\"matrix-{id}\">{id}, field by field</h3>\n<p class=\"muted\">{MATRIX_READING}</p>\n\
+             <div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{id}, field by field\">\
+             <table class=\"matrix\">\n<thead><tr><th>load</th>"
+        );
+        self.columns
+            .iter()
+            .for_each(|column| page.push_str(&format!("<th scope=\"col\">{}</th>", escape(column))));
+        page.push_str("</tr></thead>\n<tbody>\n");
+        for row in &self.rows {
+            page.push_str(&format!("<tr><th scope=\"row\">{}</th>", escape(row)));
+            for column in &self.columns {
+                let answer = self.answer(row, column);
+                let (what, remark) = answer.map(words).unwrap_or_default();
+                let class = match answer {
+                    Some(Answer::Cheapest { server, .. }) => server.as_str(),
+                    Some(Answer::Alike(_)) => "alike",
+                    Some(Answer::Open(_) | Answer::Unknown(_)) | None => "open",
+                };
+                page.push_str(&format!(
+                    "<td class=\"{}\"><strong>{}</strong><br><span class=\"muted\">{}</span></td>",
+                    escape(class),
+                    escape(&what),
+                    escape(&remark)
+                ));
+            }
+            page.push_str("</tr>\n");
+        }
+        page.push_str("</tbody></table></div>\n");
+        page
+    }
+}
+
+/// What stands in a field, and below it.
+fn words(answer: &Answer) -> (String, String) {
+    match answer {
+        Answer::Cheapest { server, share, next } => {
+            (server.clone(), format!("{} of {next}", wording::number(share)))
+        }
+        Answer::Alike(servers) => ("no difference".to_owned(), servers.join(", ")),
+        Answer::Open(servers) => ("can't be told".to_owned(), servers.join(" or ")),
+        Answer::Unknown(reason) => ("can't be told".to_owned(), reason.clone()),
+    }
 }
 
 fn row(claim: &Judged, gallery: &Gallery) -> String {
@@ -87,24 +192,43 @@ fn row(claim: &Judged, gallery: &Gallery) -> String {
         None => escape(&claim.figure),
     };
     format!(
-        "<tr class=\"{}\"><th scope=\"row\"><details><summary>{}</summary>{}</details></th><td>{}</td><td>{figure}</td>\
-         <td>{}</td><td><details><summary>{}</summary>Expected: {}<br>Refuted by: {}{}</details></td></tr>\n",
+        "<tr class=\"{}\" role=\"row\"><th role=\"rowheader\" scope=\"row\"><strong>{}</strong> {}</th>\
+         <td role=\"cell\">{}</td><td role=\"cell\">{figure}{}</td><td role=\"cell\"><details><summary>{}</summary>\
+         Expected: {}<br>Refuted by: {}{}</details></td></tr>\n",
         class(claim.verdict),
         escape(&claim.id),
-        escape(&claim.says),
+        code(&claim.says),
         claim.verdict,
         finding.map(picture).unwrap_or_default(),
-        escape(&claim.sentence),
-        escape(&claim.hypothesis),
-        escape(&claim.refuted),
+        code(&claim.sentence),
+        code(&claim.hypothesis),
+        code(&claim.refuted),
         besides(claim)
     )
 }
 
-/// What was told besides, a line each.
+/// Text as it is written in the book, where code stands between backticks.
+fn code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts
+        .map(
+            |(index, part)| {
+                if index % 2 == 0 { escape(part) } else { format!("<code>{}</code>", escape(part)) }
+            },
+        )
+        .collect()
+}
+
+/// What was told besides, a line each; what stands in a matrix by a link to it.
 fn besides(claim: &Judged) -> String {
-    let told = claim.findings.iter().filter(|finding| finding.outcome == Outcome::Told);
-    told.map(|finding| format!("<br>{}.", escape(&finding.text))).collect()
+    let told =
+        claim.findings.iter().filter(|finding| finding.outcome == Outcome::Told && finding.field.is_none());
+    let mut text: String = told.map(|finding| format!("<br>{}.", escape(&finding.text))).collect();
+    if Matrix::of(claim).is_some() {
+        let id = escape(&claim.id);
+        text.push_str(&format!("<br><a href=\"#matrix-{id}\">Field by field</a>"));
+    }
+    text
 }
 
 const fn class(verdict: Verdict) -> &'static str {
@@ -197,7 +321,15 @@ mod tests {
     use crate::report::chart;
 
     fn finding(number: Option<Number>, bound: Option<f64>, points: Vec<Point>) -> Finding {
-        Finding { text: "x".to_owned(), outcome: Outcome::Holds, number, bound, points, scenario: None }
+        Finding {
+            text: "x".to_owned(),
+            outcome: Outcome::Holds,
+            number,
+            bound,
+            points,
+            scenario: None,
+            field: None,
+        }
     }
 
     fn number(value: f64, low: f64, high: f64) -> Option<Number> {
@@ -231,6 +363,43 @@ mod tests {
     }
 
     #[test]
+    fn code_is_set_as_code() {
+        assert_eq!(code("`a < b` isn't `c`"), "<code>a &lt; b</code> isn&#39;t <code>c</code>");
+        assert_eq!(code("no code"), "no code");
+    }
+
+    #[test]
+    fn advice_is_a_matrix() {
+        let record = record();
+        let mut results = Results::of(&record, &[]);
+        results.claims = Chapter::open(&["C11".to_owned(), "C16".to_owned()]).unwrap().judge(None);
+        let share = Number { value: 0.81, interval: None, unit: Unit::Times };
+        let cheapest = Answer::Cheapest { server: "uring".to_owned(), share, next: "epoll".to_owned() };
+        let all = vec!["blocking".to_owned(), "epoll".to_owned(), "uring".to_owned()];
+        let answers = [cheapest, Answer::Alike(all.clone()), Answer::Open(all)];
+        let fields = results.claims[0].findings.iter_mut().filter_map(|finding| finding.field.as_mut());
+        fields.zip(answers).for_each(|(field, answer)| field.answer = answer);
+        let text = markdown(&results);
+        assert_eq!(text.matches("field by field").count(), 1, "{text}");
+        for line in [
+            "\n| load | 8 connections | 1,000 connections |\n|---|---|---|\n",
+            "\n| 500 requests a second, from memory | **uring**<br>0.81× of epoll | **no difference**<br>blocking, epoll, uring |\n",
+            "\n| as many as there can be, from memory | **can't be told**<br>blocking or epoll or uring | **can't be told**<br>nothing was measured |\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        let page = html(&results, &chart::draw(&results));
+        assert!(
+            page.contains("<a href=\"#matrix-C11\">") && page.contains("<h3 id=\"matrix-C11\">"),
+            "{page}"
+        );
+        let matrix = &page[page.find("<table class=\"matrix\">").unwrap()..];
+        assert_eq!(matrix.matches("<td class=").count(), 8, "{matrix}");
+        assert!(matrix.contains("<td class=\"uring\"><strong>uring</strong>"), "{matrix}");
+        assert!(matrix.contains("<td class=\"alike\"><strong>no difference</strong>"), "{matrix}");
+    }
+
+    #[test]
     fn every_claim_has_a_row() {
         let record = record();
         let mut results = Results::of(&record, &[]);
@@ -241,6 +410,9 @@ mod tests {
         assert_eq!(text.lines().filter(|line| line.starts_with("| **C")).count(), 2);
         let page = html(&results, &chart::draw(&results));
         assert_eq!(page.matches("<tr class=").count(), 2, "{page}");
-        assert!(page.contains("<tr class=\"holds\">") && page.contains("Refuted by: "), "{page}");
+        assert!(
+            page.contains("<tr class=\"holds\" role=\"row\">") && page.contains("Refuted by: "),
+            "{page}"
+        );
     }
 }

@@ -65,6 +65,9 @@ pub(crate) struct Scenario {
     /// Whether reads from the device are slowed down.
     #[serde(default)]
     pub(crate) slow_disk: bool,
+    /// Whether the kernel forgets the names of all files before each trial, so that each open has to look them up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) forgotten_names: bool,
     /// Whether the server's memory is read.
     #[serde(default)]
     pub(crate) memory: bool,

@@ -10,6 +10,7 @@ use crate::machine::disturbance::{CpuAccount, Disturbance};
 use crate::machine::placement::{Placement, Thread};
 use crate::machine::slow_disk::SlowDisk;
 use crate::machine::spin::{SPIN_OFF_MAX, spin};
+use crate::machine::threads;
 use crate::record::Capacities;
 use crate::record::trial::{
     CallsRecord, CellId, ClassFigures, CostRecord, Latency, Limiter, MemoryFigures, Pass, Trial,
@@ -27,6 +28,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +49,8 @@ const LOOKED_AT_ONE_IN: usize = 50;
 const VISITS: usize = 3;
 /// So many others begin meanwhile.
 const APART: usize = 16;
+/// What `Trial::unmeasured` calls the cost of names that the kernel should have forgotten, and hasn't.
+pub(crate) const FORGOTTEN_NAMES: &str = "forgotten_names";
 /// Files that were cold have to come from the device; some of them may share a read.
 const DEVICE_SHARE_MIN: f64 = 0.5;
 
@@ -69,11 +73,17 @@ pub(crate) struct Setting<'a> {
 
 /// Runs one trial of `target`.
 pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: TrialPosition) -> Result<Trial> {
+    if target.has_a_thread_per_connection()
+        && let Some(shortage) = threads::shortage(setting.all_connections())
+    {
+        return Err(Failure::new(format!("{target}: {shortage}")));
+    }
     let started = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
     let spun = spin(setting.placement.server).ok();
     for files in setting.cold() {
         setting.corpus.evict(files)?;
     }
+    let names = if setting.scenario.forgotten_names { forget_names() } else { Ok(()) };
     let counting = match pass {
         Pass::Timing => Counting::Cost,
         Pass::Counting => Counting::Calls,
@@ -87,13 +97,23 @@ pub(crate) fn run(setting: &Setting<'_>, target: &Target, pass: Pass, place: Tri
     let measured = measure(setting, target, pass, &server);
     let stopped = server.stop();
     // If the server died in mid-load, its end says more than the reset that the client saw.
-    let measured = match (measured, stopped) {
+    let mut measured = match (measured, stopped) {
         (Ok(measured), Ok(())) => measured,
         (Err(error), Ok(())) => return Err(Failure::new(format!("{target}: {error}"))),
         (Ok(_), Err(end)) => return Err(end),
         (Err(error), Err(end)) => return Err(Failure::new(format!("{end} ({error})"))),
     };
+    measured.unmeasured.extend(names.err().map(|reason| (FORGOTTEN_NAMES.to_owned(), reason)));
     Ok(measured.into_trial(setting, target, pass, place, started, spun))
+}
+
+/// Takes the names of files that nobody has open out of the kernel's caches, as if they hadn't been asked for since it
+/// started: the machine's, not only those of the corpus, since Linux forgets all or none (drop_caches, proc_sys_vm(5)).
+fn forget_names() -> std::result::Result<(), String> {
+    const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
+    fs::write(DROP_CACHES, "2").map_err(|error| {
+        format!("the names of files stay in the kernel's caches: write {DROP_CACHES}: {error}")
+    })
 }
 
 struct Measured {
@@ -368,6 +388,10 @@ impl Measured {
 }
 
 impl Setting<'_> {
+    fn all_connections(&self) -> usize {
+        self.scenario.classes.iter().map(|class| whole(class.connections.at(self.value))).sum()
+    }
+
     fn connections(&self, name: &str) -> usize {
         let class = self.scenario.classes.iter().find(|class| class.name == name);
         class.map_or(0, |class| whole(class.connections.at(self.value)))
@@ -473,11 +497,19 @@ pub(crate) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
     })
 }
 
+/// What stands in a record has two digits, a hundredth of each value: noise is wider, and three need three times the
+/// space. The quantiles beside it are those of the whole histogram.
+const RECORDED_DIGITS: u8 = 2;
+
 fn encoded(histogram: &Histogram<u64>) -> String {
+    let mut coarse = Histogram::<u64>::new_with_bounds(histogram.low(), histogram.high(), RECORDED_DIGITS)
+        .expect("bounds that a histogram already has");
+    for step in histogram.iter_recorded() {
+        // A value that was recorded lies within the bounds.
+        coarse.saturating_record_n(step.value_iterated_to(), step.count_since_last_iteration());
+    }
     let mut bytes = Vec::new();
-    V2DeflateSerializer::new()
-        .serialize(histogram, &mut bytes)
-        .expect("a vector takes what is written to it");
+    V2DeflateSerializer::new().serialize(&coarse, &mut bytes).expect("a vector takes what is written to it");
     BASE64_STANDARD.encode(bytes)
 }
 
@@ -529,6 +561,7 @@ mod tests {
     use super::*;
     use crate::load::coding::Coding;
     use crate::run::site::Kind;
+    use hdrhistogram::serialization::Deserializer;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
@@ -551,6 +584,31 @@ mod tests {
             }
         });
         address
+    }
+
+    #[test]
+    fn a_recorded_histogram_is_within_a_hundredth_of_the_whole_one() {
+        let mut whole = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3).unwrap();
+        let mut value: u64 = 900;
+        while value < 2_000_000_000 {
+            whole.record_n(value, 1 + value % 7).unwrap();
+            value += value / 331 + 1;
+        }
+        let recorded = latency(&whole).unwrap();
+        let bytes = BASE64_STANDARD.decode(&recorded.histogram).unwrap();
+        let read: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
+        assert_eq!(read.len(), whole.len());
+        for quantile in [0.1, 0.5, 0.9, 0.99, 0.999] {
+            let (near, exact) = (read.value_at_quantile(quantile), whole.value_at_quantile(quantile));
+            assert!((near as f64 / exact as f64 - 1.0).abs() < 0.01, "{quantile}: {near} for {exact}");
+        }
+        assert_eq!(recorded.p99_ns, quantile(&whole, 0.99), "what stands beside it is exact");
+        let as_it_was = {
+            let mut bytes = Vec::new();
+            V2DeflateSerializer::new().serialize(&whole, &mut bytes).unwrap();
+            BASE64_STANDARD.encode(bytes)
+        };
+        assert!(2 * recorded.histogram.len() < as_it_was.len(), "{}", recorded.histogram.len());
     }
 
     /// Whatever a head says, the body has to say what the file does.

@@ -105,7 +105,7 @@ fn agreement(target: &Target, program: &str, ours: f64, theirs: f64, busy: f64) 
 }
 
 /// CPU time of the programs that have been run and waited for.
-fn cpu_of_children() -> Result<Duration> {
+pub(crate) fn cpu_of_children() -> Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)
         .map_err(|errno| Failure::new(format!("ask what programs have used: {errno}")))?;
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();

@@ -32,10 +32,10 @@ pub enum Counting {
 
 /// System calls that file servers make. All others are counted together.
 const NAMES: &str = "\
-    accept accept4 clone clone3 close epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fcntl fstat futex \
+    accept accept4 clone clone3 close epoll_ctl epoll_pwait epoll_pwait2 epoll_wait fadvise64 fcntl fstat futex \
     getdents64 getsockname io_getevents io_submit io_uring_enter lseek madvise mmap munmap nanosleep \
-    newfstatat openat openat2 pread64 preadv2 read readlink readv recvfrom recvmsg sendfile64 sendmsg \
-    sendto setsockopt shutdown splice statx tgkill write writev";
+    newfstatat openat openat2 poll ppoll pread64 preadv2 pselect6 read readlink readv recvfrom recvmsg select \
+    sendfile64 sendmsg sendto setsockopt shutdown splice statx tgkill write writev";
 
 /// Where tracefs is mounted, by itself or below debugfs.
 const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
@@ -122,12 +122,16 @@ impl Counters {
     }
 
     pub(crate) fn read(&mut self) -> Calls {
-        let total = read(&mut self.total);
-        let by_name = self.by_name.as_mut().map_err(|reason| reason.clone()).and_then(|counters| {
+        let counts = self.by_name.as_mut().map_err(|reason| reason.clone()).and_then(|counters| {
             let mut counts = BTreeMap::new();
             for (name, counter) in counters {
                 counts.insert((*name).to_owned(), counter.read().map_err(|error| error.to_string())?);
             }
+            Ok(counts)
+        });
+        // Last, since calls go on meanwhile: what has a name is then never more than all there are.
+        let total = read(&mut self.total);
+        let by_name = counts.and_then(|mut counts| {
             let known: u64 = counts.values().sum();
             counts.insert("other".to_owned(), total.clone()?.saturating_sub(known));
             counts.retain(|_, count| *count > 0);

@@ -209,6 +209,11 @@ impl Target {
         matches!(self.runs, Runs::Program(peer) if peer.compresses)
     }
 
+    /// Whether it starts a thread for each connection.
+    pub(crate) fn has_a_thread_per_connection(&self) -> bool {
+        matches!(self.runs, Runs::Backend(Backend::Blocking, _) | Runs::Rung("thread"))
+    }
+
     /// What it is set to, for this project's servers.
     pub(crate) fn settings(&self) -> Option<&Settings> {
         match &self.runs {

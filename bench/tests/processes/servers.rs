@@ -40,6 +40,8 @@ const CONNECTIONS: usize = 16;
 const BUSY: usize = 256;
 /// What a context switch to the idle loop takes at most, from one account to the other.
 const SWITCH: Duration = Duration::from_micros(5);
+/// What it takes at most to start all counters of a thread that runs again.
+const START: Duration = Duration::from_micros(20);
 /// Beside a busy one, and far above what servers take by default.
 const CROWD: usize = 2_000;
 
@@ -200,7 +202,8 @@ fn calls_are_counted(target: &Target, corpus: &Corpus) -> Result<(), Failed> {
     let outcome = client.load(LOAD)?;
     let (cost, calls) = (server.cost()? - cost, server.calls() - &calls);
     let (total, by_name) = (calls.total?, calls.by_name?);
-    assert_eq!(by_name.values().sum::<u64>(), total, "{by_name:?}");
+    // The counters are read one after the other, and whoever never waits makes calls meanwhile.
+    assert!(by_name.values().sum::<u64>().abs_diff(total) * 1_000 <= total, "{by_name:?}, {total} in all");
     assert!(by_name.get("other").copied().unwrap_or_default() * 20 <= total, "{by_name:?}");
     let rings = calls.ring_submissions?;
     match target.family() {
@@ -219,12 +222,14 @@ fn calls_are_counted(target: &Target, corpus: &Corpus) -> Result<(), Failed> {
             assert_eq!(rings, 0);
         }
     }
-    assert!(calls.context_switches? > 0);
-    // The counters' own cost comes on top, at each switch.
+    let switches = calls.context_switches?;
+    assert!(switches > 0);
+    // At each switch the clocks have what it takes to start the other counters, and the counters what it takes to stop them.
     let (clock, counter) = (cost.cpu.as_secs_f64(), calls.task_clock?.as_secs_f64());
+    let starting = switches as f64 * START.as_secs_f64();
     assert!(
-        counter > 0.95 * clock && counter < 2.0 * clock,
-        "{clock} s by the clocks, {counter} s by the counters"
+        counter > 0.95 * clock - starting && counter < 2.0 * clock,
+        "{clock} s by the clocks, {counter} s by the counters, {switches} switches"
     );
     Ok(server.stop()?)
 }

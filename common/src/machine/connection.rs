@@ -398,6 +398,9 @@ impl Connection {
             // The file system doesn't answer. The client may try later, on another connection: what comes of the file
             // finds nobody here.
             State::Opening(exchange) | State::Loading(exchange) => {
+                let waited = host.context.timeouts.send;
+                let fault = format_args!("not opened or read after {waited:?}");
+                exchange.responder.tell_fault(&host.context, fault);
                 exchange.refuse(&mut host.context, Status::ServiceUnavailable);
                 self.proceed(host);
             }

@@ -18,6 +18,7 @@ use crate::machine::reader::Current;
 use crate::machine::record::{LogFormat, Record};
 use crate::machine::timing::Timing;
 use crate::site::cache::Source;
+use crate::site::file::{SharedFile, place_of};
 
 /// Answers in memory are gathered up to this many bytes, then sent.
 const OUTPUT_BYTES_MAX: usize = 32 * 1024;
@@ -260,6 +261,9 @@ impl Outgoing {
     /// A file's body can't be finished: drops it and what follows it. What is in front of it is still sent.
     pub(crate) fn cut_short(&mut self, context: &mut Context) {
         let first_file = self.rest.iter().position(|chunk| matches!(chunk, Chunk::File(..)));
+        if let Some(Chunk::File(file, _)) = first_file.and_then(|first| self.rest.get(first)) {
+            tell_cut(context, file);
+        }
         for chunk in self.rest.drain(first_file.unwrap_or(self.rest.len())..) {
             release(context, chunk);
         }
@@ -348,6 +352,20 @@ fn unshared(output: &mut Rc<Vec<u8>>) -> &mut Vec<u8> {
         *output = Rc::default();
     }
     Rc::get_mut(output).expect("a buffer that was just made has one owner")
+}
+
+/// Says which file has let a client down. The path of the request says it no more, since others may follow it already.
+#[cold]
+fn tell_cut(context: &Context, file: &SharedFile) {
+    let Some(log) = &context.files.site().options().fault_log else { return };
+    let place = place_of(file).unwrap_or_default();
+    let place = place.display();
+    log.tell(
+        context.now(),
+        format_args!(
+            "{place}: an answer was cut short: the file is shorter than its size was, or can't be read"
+        ),
+    );
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod negotiation;
 mod pages;
 
+use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -32,7 +33,7 @@ use crate::site::file_bytes::FileBytes;
 use crate::site::files::Lookup;
 use crate::site::open::{OpenRequest, Opened, status_of};
 use crate::site::root::Site;
-use crate::site::rules::{Asked, Redirect, is_rule_file};
+use crate::site::rules::{Asked, REDIRECTS_FILE, Redirect, is_rule_file};
 use negotiation::Whole;
 
 /// Paths that grew beyond this are not kept for the next exchange.
@@ -93,6 +94,8 @@ struct Rewrite {
     directory: bool,
     /// It depends on what the client takes.
     is_negotiated: bool,
+    /// The line of the rule, where its target is the same for all requests.
+    line: Option<usize>,
 }
 
 /// Answers requests.
@@ -269,11 +272,12 @@ impl Responder {
 
     /// Answers as a rule has it.
     fn carry_out(&mut self, context: &mut Context, current: &Current<'_>, redirect: &Redirect) {
-        let Redirect { status, location, .. } = redirect;
+        let Redirect { status, location, line, is_fixed, .. } = redirect;
         if !redirect.is_rewrite() {
             return self.answer_moved(context, current, *status, location);
         }
-        let rewrite = Rewrite { status: *status, directory: self.directory, is_negotiated: false };
+        let line = is_fixed.then_some(*line);
+        let rewrite = Rewrite { status: *status, directory: self.directory, is_negotiated: false, line };
         self.rewrite = Some(rewrite);
         self.purpose = Purpose::File;
         std::mem::swap(&mut self.path, &mut self.asked);
@@ -289,6 +293,19 @@ impl Responder {
 
     /// The file that a rule names isn't there. It is not looked up in the rules again, so there are no loops.
     fn on_no_target(&mut self, context: &mut Context, current: &Current<'_>, rewrite: Rewrite) {
+        let site = context.files.site();
+        if let (Some(line), Some(rules)) = (rewrite.line, site.rules())
+            && site.options().fault_log.is_some()
+            && rules.note_target_missing(line)
+        {
+            let target = String::from_utf8_lossy(&self.path);
+            let name = REDIRECTS_FILE.as_bytes();
+            site.tell_fault(
+                context.now(),
+                name,
+                format_args!("line {line}: there is no /{target} to be served"),
+            );
+        }
         std::mem::swap(&mut self.path, &mut self.asked);
         self.directory = rewrite.directory;
         self.rewrite = None;
@@ -447,7 +464,17 @@ impl Responder {
         if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE)) {
             context.files.shed_descriptors();
         }
-        self.seek_error_page(context, current, status_of(error));
+        let status = status_of(error);
+        if status != Status::NotFound {
+            self.tell_fault(context, format_args!("can't be served: {error}"));
+        }
+        self.seek_error_page(context, current, status);
+    }
+
+    /// Says what is wrong with the file that is or was to be opened.
+    #[cold]
+    pub(crate) fn tell_fault(&self, context: &Context, fault: fmt::Arguments<'_>) {
+        self.open.site().tell_fault(context.now(), self.open.path_bytes(), fault);
     }
 
     /// The path is that of a directory, without the slash behind it.
@@ -515,7 +542,13 @@ impl Responder {
     ) {
         let is_elsewhere = match result {
             Ok(_) => true,
-            Err(error) => matches!(status_of(&error), Status::NotFound | Status::Forbidden),
+            Err(error) => {
+                let own = status_of(&error);
+                if own != Status::NotFound {
+                    self.tell_fault(context, format_args!("can't be served: {error}"));
+                }
+                matches!(own, Status::NotFound | Status::Forbidden)
+            }
         };
         if status == Status::NotFound && is_elsewhere {
             self.seek_further(context, current);
@@ -549,7 +582,10 @@ impl Responder {
                 Source::Memory(context.files.keep_bytes(path, &cached, bytes))
             }
             // It has shrunk or can't be read: it will fail as it does without a cache.
-            Ok(_) | Err(_) => {
+            short => {
+                if let Err(error) = short {
+                    self.tell_fault(context, format_args!("can't be read: {error}"));
+                }
                 context.files.forget(path);
                 cached.source.clone()
             }

@@ -27,6 +27,21 @@ impl Endpoint {
         }
     }
 
+    /// Whether nobody can listen at both: they are the same, or one is a wildcard that includes the other. One of IPv6
+    /// includes IPv4 (`IPV6_V6ONLY` is off for it, ipv6(7)).
+    #[must_use]
+    pub fn overlaps(&self, other: &Endpoint) -> bool {
+        let (one, other) = match (self, other) {
+            (Endpoint::Tcp(one), Endpoint::Tcp(other)) => (one, other),
+            (one, other) => return one == other,
+        };
+        let includes = |one: &SocketAddr, other: &SocketAddr| {
+            one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4())
+        };
+        let is_same_port = one.port() == other.port() && one.port() != 0;
+        is_same_port && (one == other || includes(one, other) || includes(other, one))
+    }
+
     /// What a start line calls it: an URL, where a browser could go.
     #[must_use]
     pub fn url(&self) -> String {

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::machine::record::{Lines, LogBuffer, LogFormat};
-use crate::service::say::say;
+use crate::service::say::{lines, say};
 use crate::service::start::{StartError, out_of_descriptors};
 
 const WRITE_INTERVAL: Duration = Duration::from_millis(100);
@@ -337,14 +337,25 @@ impl Writer {
         let lost = std::mem::take(&mut self.lost);
         let is_whole = self.batch.is_empty();
         let recovered = is_whole && std::mem::take(&mut self.failed);
-        match (recovered, lost) {
-            (false, 0) => return,
-            (true, 0) => say(format_args!("access log: it can be written again, no line was lost")),
-            (true, _) => say(format_args!("access log: it can be written again, {lost} lines were lost")),
-            (false, _) if self.failed => say(format_args!("access log: {lost} lines were lost")),
-            (false, _) => say(format_args!("access log: {lost} lines were lost, the output is too slow")),
+        if let Some(line) = word(recovered, self.failed, lost) {
+            say(format_args!("access log: {line}"));
+            self.dropping = 0;
         }
-        self.dropping = 0;
+    }
+}
+
+/// What is to be said of lines that were lost, and of an error that is over.
+fn word(recovered: bool, failed: bool, lost: u64) -> Option<String> {
+    let were_lost = match lost {
+        0 => "no line was lost".to_owned(),
+        1 => "1 line was lost".to_owned(),
+        more => format!("{} were lost", lines(more)),
+    };
+    match (recovered, lost) {
+        (false, 0) => None,
+        (true, _) => Some(format!("it can be written again, {were_lost}")),
+        (false, _) if failed => Some(were_lost),
+        (false, _) => Some(format!("{were_lost}, the output is too slow")),
     }
 }
 
@@ -367,6 +378,20 @@ mod tests {
         let mut written = String::new();
         output.read_to_string(&mut written).expect("closed by the writer");
         assert_eq!(written, LINE.repeat(2));
+    }
+
+    #[test]
+    fn what_was_lost_is_said_in_english() {
+        for (recovered, failed, lost, expected) in [
+            (false, false, 0, None),
+            (true, false, 0, Some("it can be written again, no line was lost")),
+            (true, false, 1, Some("it can be written again, 1 line was lost")),
+            (false, true, 1, Some("1 line was lost")),
+            (false, true, 2, Some("2 lines were lost")),
+            (false, false, 1, Some("1 line was lost, the output is too slow")),
+        ] {
+            assert_eq!(word(recovered, failed, lost).as_deref(), expected);
+        }
     }
 
     #[test]

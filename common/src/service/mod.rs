@@ -8,6 +8,7 @@ pub mod current_site;
 pub mod endpoint;
 pub mod idles;
 pub mod inherited;
+pub mod keeper_counts;
 pub mod listen;
 pub mod log;
 pub mod places;

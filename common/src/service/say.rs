@@ -2,13 +2,14 @@
 //!
 //! Standard error may be a full disk, a pipe without a reader, or one whose reader has stalled. So a line is only
 //! queued, and one thread writes it. Lines that find no room, or that can't be written, are counted, and the number is
-//! said as soon as standard error takes lines again.
+//! said as soon as standard error takes lines again. Every line begins with the program's name, so that it can be told from
+//! those of others in the same journal.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) const THREAD: &str = "stderr";
 pub(super) const FINISH_MAX: Duration = Duration::from_secs(1);
 
 static VOICE: Voice = Voice::new();
+/// Who speaks.
+static NAME: OnceLock<&'static str> = OnceLock::new();
 
 struct Voice {
     state: Mutex<State>,
@@ -42,16 +45,37 @@ struct State {
     torn: bool,
 }
 
+/// Lets every line from now on begin with this name: a process is one program.
+pub(super) fn speak_as(name: &'static str) {
+    let _already = NAME.set(name);
+}
+
+/// A line as it is written. Names of files, and what a panic says, may have anything in them: it stays one line, and
+/// steers no terminal.
+fn named(name: Option<&str>, line: fmt::Arguments<'_>) -> String {
+    let line = line.to_string().replace(char::is_control, " ");
+    match name {
+        Some(name) => format!("{name}: {line}\n"),
+        // Nobody has said who this is: not a program, but its parts in a test.
+        None => format!("{line}\n"),
+    }
+}
+
 /// Says one line on standard error, at some time soon. This never waits and never fails.
 pub(super) fn say(line: fmt::Arguments<'_>) {
     let mut state = VOICE.lock();
-    state.push(format!("{line}\n"));
+    state.push(named(NAME.get().copied(), line));
     if !state.started {
         // Where there is no thread to be had, the next line tries again, and `finish` does without.
         let thread = thread::Builder::new().name(THREAD.to_owned());
         state.started = thread.spawn(|| VOICE.speak()).is_ok();
     }
     VOICE.changed.notify_all();
+}
+
+/// So many lines, in words.
+pub(super) fn lines(count: u64) -> String {
+    if count == 1 { "1 line".to_owned() } else { format!("{count} lines") }
 }
 
 /// How many lines were lost so far.
@@ -133,8 +157,8 @@ impl Voice {
         while state.lost > 0 && !state.torn && state.waiting.is_empty() {
             let lost = std::mem::take(&mut state.lost);
             let written;
-            (state, written) =
-                self.attempt(state, format!("{lost} lines could not be written here\n"), &mut write);
+            let line = format_args!("{} could not be written here", lines(lost));
+            (state, written) = self.attempt(state, named(NAME.get().copied(), line), &mut write);
             if !written {
                 // That line was none of those that somebody said.
                 state.lost += lost - 1;
@@ -187,6 +211,13 @@ mod tests {
     use std::time::Instant;
 
     #[test]
+    fn every_line_begins_with_the_name() {
+        assert_eq!(named(Some("triptych"), format_args!("serving {}", 1)), "triptych: serving 1\n");
+        assert_eq!(named(None, format_args!("a")), "a\n");
+        assert_eq!(named(Some("x"), format_args!("a\nb\u{1b}[2Jc")), "x: a b [2Jc\n");
+    }
+
+    #[test]
     fn so_many_lines_wait() {
         let voice = Voice::new();
         let mut state = voice.lock();
@@ -229,6 +260,7 @@ mod tests {
         for (waiting, lost, good, expected, left) in [
             (0, 0, 9, "a\n", 0),
             (0, 7, 9, "a\n7 lines could not be written here\n", 0),
+            (0, 1, 9, "a\n1 line could not be written here\n", 0),
             (1, 7, 9, "a\n", 7),
             (0, 0, 0, "", 1),
             (0, 7, 0, "", 8),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::machine::notice::Notice;
 use crate::service::config::Config;
 use crate::service::current_site::CurrentSite;
+use crate::service::keeper_counts::KeeperCounts;
 use crate::service::log::AccessLog;
 use crate::service::places::Places;
 use crate::service::pool::{Pool, PoolGauge};
@@ -41,6 +42,8 @@ pub struct Service {
     pub unlisted: Option<Arc<Notice>>,
     /// To be given about the first trusted proxy whose connection doesn't begin as `--proxy-protocol` has it.
     pub unintroduced: Option<Arc<Notice>>,
+    /// What its keeper has said last, where it has one.
+    keeper: Mutex<Option<KeeperCounts>>,
     pool: OnceLock<PoolGauge>,
     is_set_up: AtomicBool,
     /// How many workers have closed their listeners.
@@ -67,6 +70,7 @@ impl Service {
             log: None,
             unlisted: None,
             unintroduced: None,
+            keeper: Mutex::default(),
             pool: OnceLock::new(),
             is_set_up: AtomicBool::new(false),
             closed: Mutex::default(),
@@ -83,6 +87,17 @@ impl Service {
     #[must_use]
     pub fn pool(&self) -> Option<&PoolGauge> {
         self.pool.get()
+    }
+
+    /// Lets this be told of the process that keeps this one.
+    pub fn set_keeper(&self, counts: KeeperCounts) {
+        *self.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(counts);
+    }
+
+    /// What that has done so far; `None` if there is no such process.
+    #[must_use]
+    pub fn keeper(&self) -> Option<KeeperCounts> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All workers are set up.
@@ -121,6 +136,14 @@ impl Service {
     pub fn hurry(&self, signal: i32) {
         self.shutdown.hurry(signal);
         self.places.ring_all();
+    }
+
+    /// Says whether the root's path leads elsewhere. Where another process serves that already, whichever worker keeps
+    /// idle connections here is woken, to close them.
+    pub(crate) fn set_outdated(&self, is_outdated: bool) {
+        if self.shutdown.set_outdated(is_outdated) {
+            self.places.ring_all();
+        }
     }
 
     /// How long a part of the end may wait, at most `max`: half of what is left, so that others have their time, too.

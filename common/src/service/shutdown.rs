@@ -33,6 +33,8 @@ pub struct Shutdown {
     failure: OnceLock<String>,
     /// Another process serves already.
     handed_over: OnceLock<()>,
+    /// The root's path leads elsewhere: what is served here is an earlier state of the site.
+    outdated: AtomicBool,
     /// The signal that has asked for the end at once.
     hurry: OnceLock<(i32, Instant)>,
     flag: Arc<DrainFlag>,
@@ -53,6 +55,7 @@ impl Shutdown {
             is_due: Condvar::new(),
             failure: OnceLock::new(),
             handed_over: OnceLock::new(),
+            outdated: AtomicBool::new(false),
             hurry: OnceLock::new(),
             flag: Arc::default(),
             event,
@@ -62,10 +65,22 @@ impl Shutdown {
     /// Starts the drain because another process has taken over, on the same sockets. Nobody waits for this one to end, so
     /// answers take the time that they take, until a [`drain`](Self::drain) is asked for. And idle connections stay open for
     /// half of the grace period: a client that is about to send a request finds the connection open, and is told with the
-    /// answer to open another one.
+    /// answer to open another one. Unless that answer would be outdated, because the root has moved: then they are closed as
+    /// soon as in any drain.
     pub fn hand_over(&self) {
         let _already = self.handed_over.set(());
         self.begin();
+    }
+
+    /// Says whether the root's path leads elsewhere. Returns whether workers are to be told, because their connections are
+    /// open for nothing but outdated answers: another process has taken over, which has no way back.
+    #[must_use]
+    pub(crate) fn set_outdated(&self, is_outdated: bool) -> bool {
+        if !self.has_handed_over() {
+            self.outdated.store(is_outdated, Relaxed);
+            return false;
+        }
+        is_outdated && !self.outdated.swap(true, Relaxed)
     }
 
     /// Says that the drain will begin, while connections are still accepted: who sends them here is to send them
@@ -183,7 +198,8 @@ impl Shutdown {
     /// Until when idle connections stay open.
     fn closes_at(&self, begun: Instant, grace: Duration) -> Instant {
         let unhurried = begun + served(grace) / 2;
-        match (self.has_handed_over(), self.due()) {
+        let outlasts = self.has_handed_over() && !self.outdated.load(Relaxed);
+        match (outlasts, self.due()) {
             (true, None) => unhurried,
             (true, Some(due)) => unhurried.min(due + QUIET.min(served(grace))),
             (false, _) => begun + QUIET.min(served(grace)),
@@ -254,6 +270,29 @@ mod tests {
             assert_eq!(shutdown.wait(now, grace), wait.map(Duration::from_millis));
             assert_eq!(shutdown.left(now, grace), Some(grace - Duration::from_millis(after)));
         }
+    }
+
+    /// What they would be answered is no longer what the site is.
+    #[test]
+    fn idle_connections_do_not_outlast_their_root() {
+        let grace = Duration::from_secs(30);
+        let closes = |shutdown: &Shutdown| {
+            let begun = *shutdown.begun.get().expect("begun");
+            shutdown.closes_at(begun, grace) - begun
+        };
+        let shutdown = Shutdown::new().expect("an eventfd");
+        assert!(!shutdown.set_outdated(true), "it serves, so nobody has to be told");
+        shutdown.hand_over();
+        assert_eq!(closes(&shutdown), QUIET);
+        assert!(!shutdown.set_outdated(false) && !shutdown.set_outdated(true), "there is no way back");
+        assert_eq!(closes(&shutdown), QUIET);
+        let upgraded = Shutdown::new().expect("an eventfd");
+        assert!(!upgraded.set_outdated(true) && !upgraded.set_outdated(false), "it leads here again");
+        upgraded.hand_over();
+        assert!(!upgraded.set_outdated(false));
+        assert_eq!(closes(&upgraded), served(grace) / 2);
+        assert!(upgraded.set_outdated(true), "switched while they are waited for");
+        assert_eq!(closes(&upgraded), QUIET);
     }
 
     #[test]

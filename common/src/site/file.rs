@@ -1,10 +1,13 @@
 //! An open file: what it is, who shares it, and how its bytes are read.
 
+use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FileType, fstat};
+use rustix::fs::{FileType, fstat, readlink};
 use rustix::io::{pread, retry_on_intr};
 
 use crate::http::conditional::{FileState, Timestamp};
@@ -153,6 +156,14 @@ impl AsFd for SharedFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.open_file().as_fd()
     }
+}
+
+/// Where an open file is, as the kernel knows it by now, if the system tells (proc_pid_fd(5)). This asks no file system, so
+/// it doesn't wait for a disk.
+pub(crate) fn place_of(file: impl AsFd) -> Option<PathBuf> {
+    let link = format!("/proc/self/fd/{}", file.as_fd().as_raw_fd());
+    let path = readlink(link, Vec::new()).ok()?;
+    Some(OsString::from_vec(path.into_bytes()).into())
 }
 
 /// Some bytes of an open file.

@@ -7,6 +7,7 @@
 pub(crate) mod addresses;
 pub mod cache;
 mod closer;
+pub mod fault_log;
 pub mod file;
 pub mod file_bytes;
 pub mod files;

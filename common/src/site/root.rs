@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -22,7 +23,8 @@ use crate::http::cors::Cors;
 use crate::http::mime::MediaTypes;
 use crate::site::addresses::Address;
 pub use crate::site::addresses::IndexName;
-use crate::site::file::{Metadata, OpenFile};
+use crate::site::fault_log::FaultLog;
+use crate::site::file::{Metadata, OpenFile, place_of};
 use crate::site::mounts::{MountId, Mounts};
 use crate::site::rule_files::{FileRules, SiteRules};
 use crate::site::rules::HeaderRules;
@@ -66,6 +68,8 @@ pub struct SiteOptions {
     pub fields: Arc<HeaderRules>,
     /// Who else may read answers that are no files; what files say is among the fields.
     pub cors: Option<Cors>,
+    /// Where faults of files and rules are said, if somebody is to be told.
+    pub fault_log: Option<Arc<FaultLog>>,
 }
 
 /// A directory that is served.
@@ -129,6 +133,20 @@ impl Site {
         openat(CWD, &self.path, flags, Mode::empty()).is_ok_and(|root| !self.is_root(&root))
     }
 
+    /// Why the root's path leads nowhere, if it doesn't lead to a directory just now. This may wait for a disk.
+    pub(crate) fn lost(&self) -> Option<io::Error> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = openat(CWD, &self.path, flags, Mode::empty());
+        // These say nothing of the path.
+        let is_news = |errno: &Errno| !matches!(*errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM);
+        found.err().filter(is_news).map(io::Error::from)
+    }
+
+    /// Where the root was found.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn is_root(&self, directory: &OwnedFd) -> bool {
         let identity = |root| fstat(root).map(|stat| (stat.st_dev, stat.st_ino));
         match (identity(directory), identity(&self.root)) {
@@ -182,6 +200,35 @@ impl Site {
         }
         let folder = self.path.display();
         self.rules.faults().iter().map(|fault| format!("{folder}/{fault}")).collect()
+    }
+
+    /// How many faults are told of the files of the rules.
+    pub(crate) fn fault_count(&self) -> usize {
+        self.rules.faults().len()
+    }
+
+    /// Where the directory is that is served, as the kernel knows it by now (proc_pid_fd(5)), if the system tells.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
+        place_of(self.root())
+    }
+
+    /// How many rules are in force of `_headers` and `_redirects`.
+    pub(crate) fn rule_counts(&self) -> [usize; 2] {
+        self.rules.counts()
+    }
+
+    /// That the rules have more to say of some path than an answer may hold, if that has come up and wasn't told yet.
+    pub(crate) fn take_overfull(&self) -> Option<String> {
+        self.rules.take_overfull().map(|line| format!("{}/{line}", self.path.display()))
+    }
+
+    /// Says a fault of the file at this path, if somebody is to be told.
+    #[cold]
+    pub(crate) fn tell_fault(&self, now: Instant, path: &[u8], fault: fmt::Arguments<'_>) {
+        if let Some(log) = &self.options.fault_log {
+            let (folder, path) = (self.path.display(), String::from_utf8_lossy(path));
+            log.tell(now, format_args!("{folder}/{path}: {fault}"));
+        }
     }
 
     /// The same site, after something was mounted or unmounted. This may wait for a disk.
@@ -361,7 +408,7 @@ mod tests {
     use rustix::io::{FdFlags, fcntl_getfd};
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     fn site(symlinks: Symlinks) -> (tempfile::TempDir, Site) {
         let root = tempfile::tempdir().expect("a directory");
@@ -481,11 +528,16 @@ mod tests {
         let root = outer.path().join("root");
         fs::create_dir(&root).expect("made");
         let site = Site::open_root(&root, SiteOptions::default()).expect("opened");
-        assert!(site.moved().is_none(), "it is where it was");
+        assert!(site.moved().is_none() && site.lost().is_none(), "it is where it was");
         fs::rename(&root, outer.path().join("away")).expect("renamed");
         assert!(site.moved().is_none(), "there is nothing else");
+        assert_eq!(site.lost().map(|error| error.kind()), Some(io::ErrorKind::NotFound));
+        fs::write(&root, "").expect("written");
+        assert_eq!(site.lost().map(|error| error.kind()), Some(io::ErrorKind::NotADirectory));
+        fs::remove_file(&root).expect("removed");
         fs::create_dir(&root).expect("made");
         let moved = site.moved().expect("another directory");
+        assert!(site.lost().is_none());
         assert!(moved.moved().is_none());
     }
 }

@@ -1,12 +1,13 @@
 //! The rule files of a site: read from its root, and read again when they have changed.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::UNIX_EPOCH;
 
 use rustix::fs::FileType;
@@ -17,8 +18,8 @@ use crate::http::conditional::{EtagPolicy, Timestamp};
 use crate::site::addresses::{Address, Alone};
 use crate::site::file::Metadata;
 use crate::site::rules::{
-    Asked, FILE_BYTES_MAX, Faults, Fields, HEADERS_FILE, HeaderRules, LINE_BYTES_MAX, REDIRECTS_FILE,
-    Redirect, RedirectRules,
+    Asked, FIELDS_BYTES_MAX, FILE_BYTES_MAX, Faults, Fields, HEADERS_FILE, HeaderRules, LINE_BYTES_MAX,
+    REDIRECTS_FILE, Redirect, RedirectRules,
 };
 
 /// Bytes that are read of a rule file: those within the bound, and enough to show the line that is beyond it.
@@ -37,6 +38,11 @@ pub(crate) struct SiteRules {
     sources: [Source; 2],
     /// What is wrong with those, a line for each fault.
     faults: Vec<String>,
+    /// The first path that has more fields than an answer may hold.
+    overfull: OnceLock<Box<[u8]>>,
+    is_overfull_told: AtomicBool,
+    /// The lines of redirects whose target was missing, as they were told.
+    targets_missing: Mutex<BTreeSet<usize>>,
 }
 
 /// A rule file as it was read.
@@ -100,8 +106,8 @@ impl SiteRules {
         let (redirects, wrong) = RedirectRules::parse(&redirects);
         note(REDIRECTS_FILE, &wrong, &mut faults);
         let (of_flags, sources) = (Arc::clone(of_flags), [of_fields, of_redirects]);
-        SiteRules { headers, redirects: Arc::new(redirects), has_any: false, of_flags, sources, faults }
-            .counted()
+        let redirects = Arc::new(redirects);
+        SiteRules { headers, redirects, of_flags, sources, faults, ..SiteRules::default() }.counted()
     }
 
     fn counted(mut self) -> SiteRules {
@@ -166,6 +172,26 @@ impl SiteRules {
         &self.faults
     }
 
+    /// How many rules each of the files has, those of flags apart.
+    pub(crate) fn counts(&self) -> [usize; 2] {
+        [self.headers.len() - self.of_flags.len(), self.redirects.len()]
+    }
+
+    /// That there was no room for all fields of some path: once.
+    pub(crate) fn take_overfull(&self) -> Option<String> {
+        let path = self.overfull.get().filter(|_| !self.is_overfull_told.swap(true, Relaxed))?;
+        let path = String::from_utf8_lossy(path);
+        Some(format!(
+            "{HEADERS_FILE}: /{path} has more than {} KiB of fields; those beyond are left out",
+            FIELDS_BYTES_MAX / 1024
+        ))
+    }
+
+    /// The target of the redirect in this line is missing. Whether that is news.
+    pub(crate) fn note_target_missing(&self, line: usize) -> bool {
+        self.targets_missing.lock().unwrap_or_else(PoisonError::into_inner).insert(line)
+    }
+
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
         !self.has_any
@@ -177,6 +203,9 @@ impl SiteRules {
             return None;
         }
         let fields = self.headers.fields_for(path);
+        if fields.left_out() > 0 {
+            self.overfull.get_or_init(|| path.into());
+        }
         (!fields.is_empty()).then(|| Arc::new(additions(&fields)))
     }
 

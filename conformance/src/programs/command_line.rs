@@ -18,6 +18,9 @@ pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("version", Nothing, version),
     ("help", Nothing, help),
     ("generated", Nothing, generated),
+    ("help_that_cannot_be_written", Nothing, help_that_cannot_be_written),
+    ("a_site_is_checked", Nothing, a_site_is_checked),
+    ("a_value_without_its_equals_sign", Nothing, a_value_without_its_equals_sign),
     ("bad_usage", Nothing, bad_usage),
     ("bad_addresses", Nothing, bad_addresses),
     ("a_wrong_variable_is_named", Nothing, a_wrong_variable_is_named),
@@ -159,6 +162,70 @@ fn generated(ground: Ground<'_>) -> Outcome {
     DONE
 }
 
+/// A disk that is full, or a reader that has had enough.
+fn help_that_cannot_be_written(ground: Ground<'_>) -> Outcome {
+    for flag in ["-h", "--help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full")?;
+        let mut command = ground.command(&[flag])?;
+        let lost = Running::start_writing_to(command.stdout(full).stderr(Stdio::piped()))?.wait(PATIENCE)?;
+        expect_refusal(&lost, ground, "standard output: No space left on device")?;
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let mut command = ground.command(&[flag])?;
+        let unread = Running::start_writing_to(command.stdout(writer).stderr(Stdio::piped()))?;
+        let unread = unread.wait(PATIENCE)?;
+        if unread.status.code() != Some(0) || !unread.errors.is_empty() {
+            return Err(format!("{flag}, unread: {unread:?}").into());
+        }
+    }
+    DONE
+}
+
+/// As before a deployment: while a server has the address, and without a trace.
+fn a_site_is_checked(ground: Ground<'_>) -> Outcome {
+    let other = TcpListener::bind("127.0.0.1:0")?;
+    let address = other.local_addr()?.to_string();
+    let folder = tempfile::tempdir()?;
+    let root = folder.path().to_str().ok_or("not UTF-8")?;
+    let log = format!("--access-log={root}/access.log");
+    let check = || run(ground, &["--check", "--listen", &address, &log, root]);
+    let name = ground.program;
+    std::fs::write(folder.path().join("_headers"), "/*\n  A: b\n")?;
+    let ended = check()?;
+    expect_code(&ended, 0)?;
+    let fine = format!("{name}: {root}: 1 rule in _headers, no rules in _redirects; nothing is wrong\n");
+    if ended.errors != fine || folder.path().join("access.log").exists() {
+        return Err(format!("{ended:?}").into());
+    }
+    std::fs::write(folder.path().join("_redirects"), "/a /b\n\nnonsense\n/c\n")?;
+    let ended = check()?;
+    expect_code(&ended, 1)?;
+    let lines: Vec<&str> = ended.errors.lines().collect();
+    let is_told = |line: &&str, number: u32| {
+        line.starts_with(&format!("{name}: error: {root}/_redirects: line {number}: "))
+    };
+    let counted = "2 faults in its rules; without those, 1 rule in _headers, 1 rule in _redirects";
+    let [first, second, sum] = lines[..] else { return Err(format!("{ended:?}").into()) };
+    if !is_told(&first, 3) || !is_told(&second, 4) || sum != format!("{name}: error: {root}: {counted}") {
+        return Err(format!("{ended:?}").into());
+    }
+    expect_refusal(&run(ground, &["--check", "/nowhere/at/all"])?, ground, "/nowhere/at/all")?;
+    expect_code(&run(ground, &["--check", "--workers", "0", root])?, 2)?;
+    DONE
+}
+
+/// `foo` is the root then, whatever was meant.
+fn a_value_without_its_equals_sign(ground: Ground<'_>) -> Outcome {
+    let ended = run(ground, &["--access-log", "foo", "site"])?;
+    expect_code(&ended, 2)?;
+    if !ended.errors.contains("write --access-log=foo") {
+        return Err(format!("{ended:?}").into());
+    }
+    let ended = run(ground, &["-l", "127.0.0.1:0", "--access-log", "/nowhere/a.log"])?;
+    expect_refusal(&ended, ground, "or write --access-log=/nowhere/a.log")?;
+    DONE
+}
+
 /// One line each, which says what would be right.
 fn bad_addresses(ground: Ground<'_>) -> Outcome {
     for (arguments, expected) in [
@@ -168,6 +235,9 @@ fn bad_addresses(ground: Ground<'_>) -> Outcome {
         (&["-l", "http://127.0.0.1:8080/"], "write it like 127.0.0.1:8080"),
         (&["-l", "/run/x.sock"], "write unix:/run/x.sock"),
         (&["-l", "unix:"], "the path is missing"),
+        (&["-l", "::1:8080"], "like [::1]:8080"),
+        (&["-l", "8080", "-l", "0.0.0.0:8080"], "--listen: 127.0.0.1:8080 and 0.0.0.0:8080 overlap"),
+        (&["-l", "unix:a", "-l", "unix:a"], "--listen has unix:a twice"),
         (&["-p", "http"], "a port is a number"),
         (&["-p", "-1"], "a port is a number"),
         (&["-p", "1", "-l", ":2"], "--port and --listen both say where to listen"),
@@ -177,7 +247,9 @@ fn bad_addresses(ground: Ground<'_>) -> Outcome {
     ] {
         let ended = run(ground, arguments)?;
         expect_code(&ended, 2)?;
-        if !ended.errors.contains(expected) || !ended.output.is_empty() {
+        let name = format!("{}: error: ", ground.program);
+        let is_named = ended.errors.starts_with(&name);
+        if !is_named || !ended.errors.contains(expected) || !ended.output.is_empty() {
             return Err(format!("{arguments:?}: {ended:?}").into());
         }
     }
@@ -214,6 +286,7 @@ fn bad_usage(ground: Ground<'_>) -> Outcome {
         &["--header", "Content-Length: 3"],
         &["--cors=example.com"],
         &["--mime", "wasm"],
+        &["--access-log-format", "json"],
     ] {
         let ended = run(ground, arguments)?;
         expect_code(&ended, 2)

@@ -19,6 +19,7 @@ use crate::program::Running;
 pub(super) const TESTS: &[(&str, Needs, Test)] = &[
     ("root_is_switched", Server, root_is_switched),
     ("root_is_replaced", Server, root_is_replaced),
+    ("root_that_vanishes_is_told_once", Server, root_that_vanishes_is_told_once),
     ("folder_is_mounted_over", Server, folder_is_mounted_over),
     ("rules_are_followed", Server, rules_are_followed),
 ];
@@ -88,6 +89,31 @@ fn root_is_switched(ground: Ground<'_>) -> Outcome {
         ask_until(&mut running, RELEASE, old, new)?;
         fs::remove_dir_all(outer.path().join(old))?;
         ask_until(&mut running, RELEASE, old, new)?;
+    }
+    running.end()?;
+    DONE
+}
+
+/// Each time that the link is deleted, and what it led to is served all the while.
+fn root_that_vanishes_is_told_once(ground: Ground<'_>) -> Outcome {
+    let outer = tempfile::tempdir()?;
+    let current = outer.path().join("current");
+    release(outer.path(), "one")?;
+    symlink("one", &current)?;
+    let mut running = serve(ground, &current)?;
+    let address = running.addresses(1)?[0];
+    let line = format!("{}: root {} leads nowhere now: ", ground.program, current.display());
+    let told = |running: &Running| running.errors().matches(&line).count();
+    for times in 1..=2 {
+        fs::remove_file(&current)?;
+        deadline::within(PATIENCE, "a word on it", || told(&running) == times)?;
+        // What can't be seen from outside is that nothing more is said: three more looks.
+        thread::sleep(Duration::from_millis(1600));
+        if Client::connect(address)?.get(RELEASE)?.content != b"one" || told(&running) != times {
+            return Err(format!("it said: {}", running.errors()).into());
+        }
+        symlink("one", &current)?;
+        thread::sleep(Duration::from_millis(1600));
     }
     running.end()?;
     DONE

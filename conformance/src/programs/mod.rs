@@ -7,6 +7,7 @@ mod deploys;
 mod descriptors;
 mod endings;
 mod failures;
+mod faults;
 mod generated;
 mod inherited;
 mod listings;
@@ -75,6 +76,7 @@ pub fn trials(sites: &Arc<Sites>) -> Vec<Trial> {
         ("proxies", proxies::TESTS),
         ("outputs", outputs::TESTS),
         ("failures", failures::TESTS),
+        ("faults", faults::TESTS),
         ("pauses", pauses::TESTS),
     ];
     let mut trials = Vec::new();

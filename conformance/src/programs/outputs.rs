@@ -227,11 +227,16 @@ fn log_is_read_again(ground: Ground<'_>) -> Outcome {
     if lost.len() != 1 || log.lines().count() + lost[0] != COUNT + 10 || !log.ends_with('\n') {
         return Err(format!("{} lines, and it said: {}", log.lines().count(), ended.errors).into());
     }
+    let name = format!("{}: ", ground.program);
+    if let Some(line) = ended.errors.lines().find(|line| !line.starts_with(&name)) {
+        return Err(format!("nobody knows who said `{line}`").into());
+    }
     DONE
 }
 
-/// `access log: 12 lines were lost, …`
+/// `epoll: access log: 12 lines were lost, …`
 fn lines_lost_in(line: &str) -> Option<usize> {
-    let (number, _) = line.strip_prefix("access log: ")?.split_once(" lines were lost")?;
+    let (_, line) = line.split_once(": access log: ")?;
+    let (number, _) = line.split_once(" line")?;
     number.parse().ok()
 }

@@ -78,17 +78,21 @@ fn introduced_clients_are_logged(ground: Ground<'_>) -> Outcome {
     let six: std::net::Ipv6Addr = "2001:db8::7".parse()?;
     binary.extend([six.octets(), six.octets()].concat());
     binary.extend([0, 1, 0, 2]);
-    for header in [
+    let headers = [
         &b"PROXY TCP4 203.0.113.9 127.0.0.1 56324 443\r\n"[..],
         &binary,
         b"PROXY UNKNOWN\r\n",
         b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
-    ] {
+    ];
+    for (before, header) in headers.into_iter().enumerate() {
         let mut client = Client::connect(address)?;
         // A request right behind the header, and one on the same connection.
         client.send(&[header, &get("/digits.txt", &[])].concat())?;
         client.response(Framing::Content)?;
         client.get("/missing")?;
+        // Only the lines of one connection have an order.
+        let logged = || fs::read_to_string(&log).is_ok_and(|log| log.lines().count() == 2 * (before + 1));
+        deadline::within(PATIENCE, "lines of a connection", logged)?;
     }
     let clients = ["203.0.113.9", "2001:db8::7", "127.0.0.1", "127.0.0.1"];
     let twice: Vec<_> = clients.into_iter().flat_map(|client| [client; 2]).collect();

@@ -2,31 +2,23 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::calls::ANYWHERE;
+use super::server::{PATIENCE, connections, crowd, serve};
 use super::{Script, Stop};
-use crate::rungs::RUNGS;
-use crate::services::{Kind, MAILBOX_BYTES_MAX, Service};
-use crate::{End, Setup, listen_on};
+use crate::services::{Kind, MAILBOX_BYTES_MAX};
 
-const RUNG: &str = "epoll-edge";
 const CLIENTS: u64 = 8;
 
 /// A client that can't send for so long is one that the server doesn't read from.
 const STUCK: Duration = Duration::from_millis(100);
-
-/// Whoever waits longer than this waits for ever.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is said in the chat: more than the bound, and than the buffers of two sockets.
 const TALK_BYTES: usize = MAILBOX_BYTES_MAX + 16 * 1024 * 1024;
 
 pub(super) fn play(script: &mut Script) -> Result<bool, Stop> {
     let stay = serve(Kind::Echo, |service, address| {
-        let clients = crowd(address)?;
+        let clients = crowd(address, CLIENTS)?;
         let sent = clients.iter().map(send_until_stuck).sum::<Result<usize, Stop>>()?;
         script.found(format_args!("echo: {CLIENTS} clients sent {sent} bytes in all, and read none"));
         let answer = ask(address)?;
@@ -36,7 +28,7 @@ pub(super) fn play(script: &mut Script) -> Result<bool, Stop> {
         Ok(held == CLIENTS && answer == "hello")
     })?;
     let end = serve(Kind::Chat, |service, address| {
-        let clients = crowd(address)?;
+        let clients = crowd(address, CLIENTS)?;
         connections(service, |held| held == CLIENTS);
         let mut speaker = TcpStream::connect(address)?;
         let line = [&[b'x'; 1023][..], b"\n"].concat();
@@ -53,25 +45,6 @@ pub(super) fn play(script: &mut Script) -> Result<bool, Stop> {
         Ok(held == 1)
     })?;
     Ok(stay && end)
-}
-
-/// Runs the rung for as long as the scene takes.
-fn serve(kind: Kind, scene: impl FnOnce(&Service, SocketAddr) -> Result<bool, Stop>) -> Result<bool, Stop> {
-    let rung = RUNGS.iter().find(|rung| rung.name == RUNG).expect("it is a rung");
-    let (listeners, address) = listen_on(ANYWHERE, 1)?;
-    let (service, end) = (Service::new(kind), Arc::new(End::default()));
-    let setup = Setup { listeners, workers: 1, service: Arc::clone(&service), end: Arc::clone(&end) };
-    thread::scope(|scope| {
-        let server = scope.spawn(move || (rung.serve)(setup));
-        let shown = scene(&service, address);
-        end.begin();
-        server.join().map_err(|_| Stop("the server has panicked".to_owned()))??;
-        shown
-    })
-}
-
-fn crowd(address: SocketAddr) -> Result<Vec<TcpStream>, Stop> {
-    (0..CLIENTS).map(|_| TcpStream::connect(address).map_err(Stop::from)).collect()
 }
 
 /// Sends until the server takes no more; returns how much it took.
@@ -97,16 +70,4 @@ fn ask(address: SocketAddr) -> Result<String, Stop> {
     let mut answer = [0; 5];
     client.read_exact(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-/// How many connections a server has, as soon as they are as many as expected, or else at last.
-fn connections(service: &Service, is_expected: impl Fn(u64) -> bool) -> u64 {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let held = service.stats.read().connections;
-        if is_expected(held) || Instant::now() > deadline {
-            return held;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
 }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use lab::rungs::Rung;
-use lab::services::{LINE_BYTES_MAX, MAILBOX_BYTES_MAX};
+use lab::services::{LINE_BYTES_MAX, MAILBOX_BYTES_MAX, RECEIVE_BYTES_MAX};
 use libtest_mimic::Failed;
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
 
@@ -18,6 +18,15 @@ pub(crate) const TESTS: &[Test] = &[
     ("chat::a_burst_from_many_drops_nobody_who_reads", a_burst_from_many),
     ("chat::a_slow_reader_is_dropped_and_holds_up_nobody", a_slow_reader_is_dropped),
 ];
+
+/// For rungs that receive from one client until its socket is empty, and therefore need a bound. `reuseport` is the first
+/// of them several times over; all others receive once and look at the next.
+pub(crate) const OF_BOUNDED: &[Test] =
+    &[("chat::who_floods_leaves_others_their_turn", who_floods_leaves_others_their_turn)];
+
+pub(crate) fn needs_a_bound(rung: &Rung) -> bool {
+    ["epoll-edge", "futures"].contains(&rung.name)
+}
 
 /// Adds a client to the room. It is there when the others hear of it.
 fn join(server: &Server, others: &mut [Client]) -> Result<Client, Failed> {
@@ -117,6 +126,30 @@ fn a_burst_from_many(rung: &'static Rung) -> Outcome {
     let text = [&[b'x'; 999][..], b"\n"].concat().repeat(20);
     server.while_stopped(|| Ok(speakers.iter_mut().try_for_each(|speaker| speaker.send(&text))?))?;
     reader.expect(&text.repeat(speakers.len()))
+}
+
+/// Chat shows the order in which a server receives: it is the order of the lines. What one says that finds a flood before it
+/// comes after a part of the flood, not after all of it.
+fn who_floods_leaves_others_their_turn(rung: &'static Rung) -> Outcome {
+    /// As much as the most that is received in a row, and a quarter.
+    const BEFORE_MAX: usize = 16 * RECEIVE_BYTES_MAX * 5 / 4;
+    let server = Server::start(rung, "chat")?;
+    let mut flooder = server.connect()?;
+    let line = [&[b'x'; LINE_BYTES_MAX - 1][..], b"\n"].concat();
+    // Sockets grow with what goes through them. Nobody hears this.
+    flooder.send(&line.repeat((32 << 20) / LINE_BYTES_MAX))?;
+    let mut others = [server.connect()?, server.connect()?];
+    meet(&mut others)?;
+    let mut flooder = greet(flooder, &mut others)?;
+    let [listener, other] = &mut others;
+    let flood = line.repeat(3 * BEFORE_MAX / LINE_BYTES_MAX);
+    server.while_stopped(|| {
+        flooder.send(&flood)?;
+        Ok(other.send(b"me\n")?)
+    })?;
+    let heard = listener.receive(flood.len() + 3)?;
+    let before = heard.iter().position(|byte| *byte == b'm').ok_or("it wasn't heard")?;
+    if before <= BEFORE_MAX { Ok(()) } else { Err(format!("it had to wait for {before} bytes").into()) }
 }
 
 /// Kernels keep some megabytes for a client that doesn't read, though its own socket takes little.

@@ -33,6 +33,9 @@ fn main() -> ExitCode {
         for (name, test) in TESTS.into_iter().flatten() {
             trials.push(trial(rung, name, move || test(rung).map(|()| Completion::Completed)));
         }
+        for (name, test) in chat::OF_BOUNDED.iter().filter(|_| chat::needs_a_bound(rung)) {
+            trials.push(trial(rung, name, move || test(rung).map(|()| Completion::Completed)));
+        }
         let crowd = move || crowd::every_connection_is_served(rung);
         trials.push(trial(rung, "crowd::every_connection_is_served", crowd));
     }

@@ -32,7 +32,12 @@ impl Server {
 
     /// Starts a server after a command of the shell that sets limits.
     pub(crate) fn start_limited(rung: &Rung, service: &str, limits: &str) -> Result<Server, Failed> {
-        let mut child = lab_limited(limits)
+        Server::start_by(lab_limited(limits), rung, service)
+    }
+
+    /// Starts a server by a command that becomes the program.
+    pub(crate) fn start_by(mut command: Command, rung: &Rung, service: &str) -> Result<Server, Failed> {
+        let mut child = command
             .args(["serve", rung.name, "--service", service, "--listen", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -137,6 +142,18 @@ pub(crate) fn lab_limited(limits: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", &format!("{limits} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_lab")]);
     shell
+}
+
+/// The program, which may have so many threads; not as root, for whom that limit doesn't hold (setrlimit(2),
+/// RLIMIT_NPROC).
+pub(crate) fn lab_with_threads(count: usize) -> Command {
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--nproc={count}:{count}"));
+    if rustix::process::getuid().is_root() {
+        command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+    }
+    command.arg(env!("CARGO_BIN_EXE_lab"));
+    command
 }
 
 /// Waits until something has come about.

@@ -148,7 +148,11 @@ impl Responder {
             result => {
                 let whole = self.whole.as_ref().and_then(|whole| whole.cached.as_ref());
                 // Not for want of descriptors, or because of a bad disk.
-                let is_absent = result.err().is_none_or(|error| status_of(&error) == Status::NotFound);
+                let fault = result.err().filter(|error| status_of(error) != Status::NotFound);
+                let is_absent = fault.is_none();
+                if let Some(error) = fault {
+                    self.tell_fault(context, format_args!("can't be served: {error}"));
+                }
                 if is_absent && let Some(variants) = whole.and_then(|cached| cached.variants.as_ref()) {
                     variants.note_absence(coding);
                 }

@@ -260,7 +260,8 @@ impl Responder {
         {
             return self.seek_not_found_page(context, current);
         }
-        self.rewrite = Some(Rewrite { status: Status::Ok, directory: self.directory, is_negotiated: true });
+        let (status, directory) = (Status::Ok, self.directory);
+        self.rewrite = Some(Rewrite { status, directory, is_negotiated: true, line: None });
         self.purpose = Purpose::File;
         std::mem::swap(&mut self.path, &mut self.asked);
         self.path.clear();

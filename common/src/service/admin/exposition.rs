@@ -1,5 +1,6 @@
 //! Prometheus' text format, version 0.0.4 (prometheus.io, "Exposition formats").
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// What kind of metric a family is.
@@ -23,7 +24,7 @@ impl Kind {
     }
 }
 
-/// Names and values of labels. The values need no escapes, which is asserted: none of them comes from outside.
+/// Names and values of labels.
 pub(super) type Labels<'a> = &'a [(&'static str, &'a str)];
 
 /// A page of metrics.
@@ -85,13 +86,21 @@ impl Family<'_> {
         bound: Option<&str>,
         value: &dyn fmt::Display,
     ) -> &mut Self {
-        debug_assert!(labels.iter().all(|(_, value)| !value.contains(['\\', '"', '\n'])), "{labels:?}");
         let labels = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
-        let labels: Vec<String> = labels.map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+        let labels: Vec<String> =
+            labels.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
         let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         self.page.line(format_args!("{}{suffix}{labels} {value}", self.name));
         self
     }
+}
+
+/// A value of a label: paths have whatever bytes they like.
+fn escaped(value: &str) -> Cow<'_, str> {
+    if !value.contains(['\\', '"', '\n']) {
+        return value.into();
+    }
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n").into()
 }
 
 #[cfg(test)]
@@ -104,7 +113,8 @@ mod tests {
         page.family("a_total", Kind::Counter, "What there was.").sample(&[], 7);
         page.family("b", Kind::Gauge, "What there is.")
             .sample(&[("x", "1"), ("y", "2")], 0.5)
-            .sample(&[("x", "2"), ("y", "3")], u64::MAX);
+            .sample(&[("x", "2"), ("y", "3")], u64::MAX)
+            .sample(&[("x", "/a \"b\"\\c\n,d")], 1);
         page.family("c_seconds", Kind::Histogram, "How long.").histogram(
             &[("x", "1")],
             &[0.0001, 0.25, 10.0],
@@ -116,6 +126,7 @@ mod tests {
             "# HELP a_total What there was.\n# TYPE a_total counter\na_total 7\n\
              # HELP b What there is.\n# TYPE b gauge\nb{x=\"1\",y=\"2\"} 0.5\n\
              b{x=\"2\",y=\"3\"} 18446744073709551615\n\
+             b{x=\"/a \\\"b\\\"\\\\c\\n,d\"} 1\n\
              # HELP c_seconds How long.\n# TYPE c_seconds histogram\n\
              c_seconds_bucket{x=\"1\",le=\"0.0001\"} 1\nc_seconds_bucket{x=\"1\",le=\"0.25\"} 1\n\
              c_seconds_bucket{x=\"1\",le=\"10\"} 3\nc_seconds_bucket{x=\"1\",le=\"+Inf\"} 6\n\

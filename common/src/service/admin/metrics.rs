@@ -13,6 +13,7 @@ use crate::http::status::Class;
 use crate::machine::context::Counts;
 use crate::machine::latencies::{BOUNDS_NANOS, Latency};
 use crate::service::admin::exposition::{Exposition, Kind};
+use crate::service::keeper_counts::KeeperCounts;
 use crate::service::log::AccessLog;
 use crate::service::pool::PoolUse;
 use crate::service::say;
@@ -58,6 +59,10 @@ pub(super) struct Readings {
     pool: Option<PoolUse>,
     log_lines_lost: u64,
     stderr_lines_lost: u64,
+    root: String,
+    directory: String,
+    rule_faults: usize,
+    keeper: Option<KeeperCounts>,
     started: Duration,
     uptime: Duration,
     cpu_time: Duration,
@@ -86,6 +91,8 @@ impl Source {
         // for tens of thousands of them.
         let descriptors = descriptors.as_ref().and_then(|list| fstat(list).ok());
         let descriptors = descriptors.and_then(|stat| u64::try_from(stat.st_size).ok());
+        let (site, _) = self.service.site.get();
+        let directory = site.directory().unwrap_or_default();
         let cpu_time = clock_gettime(ClockId::ProcessCPUTime);
         Readings {
             model: self.model,
@@ -98,6 +105,10 @@ impl Source {
             pool: self.service.pool().map(|pool| pool.read()),
             log_lines_lost: log.as_ref().map_or(0, AccessLog::lost),
             stderr_lines_lost: say::lost(),
+            root: site.path().to_string_lossy().into_owned(),
+            directory: directory.to_string_lossy().into_owned(),
+            rule_faults: site.fault_count(),
+            keeper: self.service.keeper(),
             started: started.0.duration_since(UNIX_EPOCH).unwrap_or_default(),
             uptime: started.1.elapsed(),
             cpu_time: Duration::try_from(cpu_time).unwrap_or_default(),
@@ -116,6 +127,8 @@ impl Readings {
         self.write_files(&mut page);
         self.write_model(&mut page);
         self.write_losses(&mut page);
+        self.write_site(&mut page);
+        self.write_keeper(&mut page);
         page.into_text()
     }
 
@@ -261,6 +274,49 @@ impl Readings {
             _ => return,
         };
         for ((name, help), count) in [(waits, self.counts.waits), (events, self.counts.events)] {
+            page.family(name, Kind::Counter, help).sample(&[], count);
+        }
+    }
+
+    fn write_site(&self, page: &mut Exposition) {
+        page.family(
+            "triptych_root_info",
+            Kind::Gauge,
+            "What is served: the root as the flags have it, and the directory that it has led to; always 1.",
+        )
+        .sample(&[("root", &self.root), ("directory", &self.directory)], 1);
+        page.family(
+            "triptych_rule_faults",
+            Kind::Gauge,
+            "Faults of _headers and _redirects, as they are now: what they are about is not in force.",
+        )
+        .sample(&[], self.rule_faults);
+    }
+
+    fn write_keeper(&self, page: &mut Exposition) {
+        let Some(keeper) = &self.keeper else { return };
+        page.family("triptych_keeper_build_info", Kind::Gauge, "The version of the keeper; always 1.")
+            .sample(&[("version", &keeper.version)], 1);
+        for (name, help, count) in [
+            (
+                "triptych_keeper_server_starts_total",
+                "Processes that the keeper has started to serve.",
+                keeper.starts,
+            ),
+            (
+                "triptych_keeper_server_restarts_total",
+                "Of these, in the place of one that had ended by itself, or had not started.",
+                keeper.restarts,
+            ),
+            ("triptych_keeper_upgrades_total", "Upgrades that were tried.", keeper.upgrades),
+            ("triptych_keeper_upgrades_failed_total", "Of these, failed.", keeper.failed_upgrades),
+            (
+                "triptych_keeper_root_switches_total",
+                "Switches to another directory of the root's path that were tried.",
+                keeper.switches,
+            ),
+            ("triptych_keeper_root_switches_failed_total", "Of these, failed.", keeper.failed_switches),
+        ] {
             page.family(name, Kind::Counter, help).sample(&[], count);
         }
     }

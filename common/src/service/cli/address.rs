@@ -66,6 +66,14 @@ fn exists(ip: IpAddr) -> bool {
         .is_none_or(|errno| !missing.contains(&errno))
 }
 
+/// An address of IPv6 with a port behind it that isn't told from it. `::1:8080` is an address, too, but nobody has such a
+/// one: a last group that is as long as a port, and of decimal digits alone.
+fn bare_ipv6(text: &str) -> Option<(Ipv6Addr, u16)> {
+    let (ip, digits) = text.rsplit_once(':')?;
+    let is_port = digits.len() > 1 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((ip.parse().ok()?, digits.parse().ok().filter(|_| is_port)?))
+}
+
 impl FromStr for Address {
     type Err = String;
 
@@ -83,6 +91,10 @@ impl FromStr for Address {
         if text.contains('/') {
             return Err(format!("if that is the path of a unix socket, write unix:{text}"));
         }
+        if let Some((ip, port)) = bare_ipv6(text) {
+            let address = SocketAddr::new(ip.into(), port);
+            return Err(format!("an IPv6 address with a port is written in brackets, like {address}"));
+        }
         if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
             return Err(format!("the port is missing; write it like {}", SocketAddr::new(ip, 8080)));
         }
@@ -99,8 +111,8 @@ impl FromStr for Address {
                 Err(format!("all addresses are written :{port}"))
             }
             Some((host, digits)) if host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() => {
-                let problem = port(digits).err().unwrap_or_else(|| "write an IPv6 address in brackets, like [::1]:8080".to_owned());
-                Err(problem)
+                let problem = port(digits).err();
+                Err(problem.unwrap_or_else(|| "write it like 127.0.0.1:8080 or [::1]:8080".to_owned()))
             }
             None if text.eq_ignore_ascii_case("localhost") => {
                 Err("the port is missing; write it like localhost:8080".to_owned())
@@ -170,6 +182,12 @@ mod tests {
             ("192.0.2.5", "the port is missing; write it like 192.0.2.5:8080"),
             ("::1", "the port is missing; write it like [::1]:8080"),
             ("[::1]", "the port is missing; write it like [::1]:8080"),
+            ("::1:8080", "an IPv6 address with a port is written in brackets, like [::1]:8080"),
+            (":::80", "in brackets, like [::]:80"),
+            ("2001:db8::1:8443", "in brackets, like [2001:db8::1]:8443"),
+            ("2001:db8:1:2:3:4:5:6:80", "in brackets, like [2001:db8:1:2:3:4:5:6]:80"),
+            ("fe80::1:2", "the port is missing; write it like [fe80::1:2]:8080"),
+            ("2001:db8::beef", "the port is missing; write it like [2001:db8::beef]:8080"),
             ("2001:db8::1:99999", "0 (any free one) to 65535"),
             ("127.0.0.1:99999", "a port is a number from 0 (any free one) to 65535"),
             ("127.0.0.1:", "a port is a number"),

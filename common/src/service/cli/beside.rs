@@ -17,9 +17,13 @@ use crate::service::say::{self, say};
 use crate::service::shared::Service;
 use crate::service::shutdown::{HURRY_MAX, QUIET};
 use crate::site::mounts;
+use crate::site::root::Site;
 
 /// How often the root's path is looked at.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
+
+/// That the root's path leads nowhere is said when so many looks have found it.
+const LOST_LOOKS: u32 = 2;
 
 /// A drain that takes longer says what it waits for. By then idle connections are closed.
 const WORD_DELAY: Duration = Duration::from_millis(500);
@@ -31,7 +35,7 @@ const LAST_WORDS_MAX: Duration = Duration::from_millis(20);
 /// A panic is a mistake in this program. What it leaves behind in memory that is shared can't be trusted, so whichever
 /// thread it is in, the server says so, drains, and ends with an error. Said without the standard library's hook, which
 /// would wait for standard error to take it.
-pub(super) fn end_with_panics(name: &'static str, service: &Arc<Service>) {
+pub(super) fn end_with_panics(service: &Arc<Service>) {
     let service = Arc::clone(service);
     std::panic::set_hook(Box::new(move |panic| {
         let thread = thread::current();
@@ -39,31 +43,31 @@ pub(super) fn end_with_panics(name: &'static str, service: &Arc<Service>) {
         service.shutdown.fail(format!("thread {thread} has panicked"));
         // The one that writes what is said may hold its lock.
         if thread != say::THREAD {
-            say(format_args!("{name}: thread {thread}: {panic}"));
+            say(format_args!("thread {thread}: {panic}"));
         }
     }));
 }
 
 /// Ends the process when the grace period is over, whatever waits then: a thread in a disk that doesn't answer, say.
 /// All that can end in time has its own bounds, which come to less. A failure is told at once, not after the drain.
-pub(super) fn enforce_grace(name: &'static str, service: &Arc<Service>) -> io::Result<()> {
+pub(super) fn enforce_grace(service: &Arc<Service>) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("grace".to_owned()).spawn(move || {
         service.shutdown.wait_until_due();
         if let Some(reason) = service.shutdown.failure() {
-            say(format_args!("{name}: error: {reason}; no new connections are accepted"));
+            say(format_args!("error: {reason}; no new connections are accepted"));
         }
         thread::sleep(left(&service).min(WORD_DELAY));
         if let Some(line) = waits_for(&service, io::stderr().is_terminal()) {
-            say(format_args!("{name}: {line}"));
+            say(format_args!("{line}"));
         }
         while !left(&service).is_zero() {
             thread::sleep(left(&service));
         }
         if let Some(cut_off) = cut_off(&service) {
-            say(format_args!("{name}: {cut_off}"));
+            say(format_args!("{cut_off}"));
         }
-        say(format_args!("{name}: error: some of the server still waited when --grace was over"));
+        say(format_args!("error: some of the server still waited when --grace was over"));
         say::finish(LAST_WORDS_MAX);
         std::process::exit(1);
     })?;
@@ -90,20 +94,14 @@ fn waits_for(service: &Service, at_terminal: bool) -> Option<String> {
 
 /// The first SIGINT, SIGTERM or SIGQUIT starts the drain, at once or after `--drain-delay`. A second one ends the process
 /// at once, with the signal's exit code. SIGHUP and SIGUSR1 open the log's file again.
-pub(super) fn follow_signals(
-    name: &'static str,
-    mut signals: Signals,
-    service: &Arc<Service>,
-) -> io::Result<()> {
+pub(super) fn follow_signals(mut signals: Signals, service: &Arc<Service>) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             match signal {
                 SIGHUP | SIGUSR1 => service.log.iter().for_each(AccessLog::reopen),
-                SIGUSR2 => {
-                    say(format_args!("{name}: SIGUSR2: only `triptych` can be upgraded while it runs"))
-                }
-                _ => end(name, &service, signal),
+                SIGUSR2 => say(format_args!("SIGUSR2: only `triptych` can be upgraded while it runs")),
+                _ => end(&service, signal),
             }
         }
     })?;
@@ -111,19 +109,19 @@ pub(super) fn follow_signals(
 }
 
 /// Does what a signal asks for that is to end the process.
-pub(super) fn end(name: &'static str, service: &Arc<Service>, signal: i32) {
+pub(super) fn end(service: &Arc<Service>, signal: i32) {
     if service.shutdown.is_announced() {
         service.hurry(signal);
         // What ends the process in time says who has been cut off.
         thread::sleep(HURRY_MAX);
         std::process::exit(128 + signal);
     }
-    begin_end(name, service);
+    begin_end(service);
 }
 
 /// Begins the drain; where a delay is wanted, after that. A thread of its own waits for it, because a second signal may
 /// come. If there can't be one, there is no delay.
-fn begin_end(name: &'static str, service: &Arc<Service>) {
+fn begin_end(service: &Arc<Service>) {
     service.shutdown.announce();
     let delay = service.config.drain_delay;
     let theirs = Arc::clone(service);
@@ -138,15 +136,19 @@ fn begin_end(name: &'static str, service: &Arc<Service>) {
     }
     let delay = humantime::format_duration(delay);
     say(format_args!(
-        "{name}: connections are accepted for another {delay} (--drain-delay), then it drains; a second signal ends it \
+        "connections are accepted for another {delay} (--drain-delay), then it drains; a second signal ends it \
          at once"
     ));
 }
 
-/// Says what is wrong with the site's rules.
-pub(super) fn tell_faults(name: &'static str, service: &Service) {
-    for fault in service.site.take_faults() {
-        say(format_args!("{name}: {fault}"));
+/// Says what is wrong with the site's rules, and of faults of files what wasn't said.
+pub(super) fn tell_faults(service: &Service) {
+    let (site, _) = service.site.get();
+    for fault in service.site.take_faults().into_iter().chain(site.take_overfull()) {
+        say(format_args!("{fault}"));
+    }
+    if let Some(log) = &site.options().fault_log {
+        log.flush(Instant::now());
     }
 }
 
@@ -155,19 +157,18 @@ pub(super) fn tell_faults(name: &'static str, service: &Service) {
 ///
 /// Where the process may read nothing beyond the root that it has opened, it stays there, and `on_moved` is called each
 /// time that the path is found to lead elsewhere.
-pub(super) fn follow_root(
-    name: &'static str,
-    service: &Arc<Service>,
-    on_moved: Option<Box<dyn Fn() + Send>>,
-) -> io::Result<()> {
+pub(super) fn follow_root(service: &Arc<Service>, on_moved: Option<Box<dyn Fn() + Send>>) -> io::Result<()> {
     let service = Arc::clone(service);
+    let mut lost_looks = 0;
     thread::Builder::new().name("root".to_owned()).spawn(move || {
         loop {
             // Without the list, what is mounted over a cached file is seen when the cache's entry has expired.
             let mounted = wait_for_mounts(mounts::list());
             match &on_moved {
                 Some(on_moved) => {
-                    if service.site.stay(mounted) {
+                    let has_moved = service.site.stay(mounted);
+                    service.set_outdated(has_moved);
+                    if has_moved {
                         on_moved();
                     }
                 }
@@ -178,10 +179,27 @@ pub(super) fn follow_root(
                     service.site.follow();
                 }
             }
-            tell_faults(name, &service);
+            tell_faults(&service);
+            // The server that has taken over says it.
+            if !service.shutdown.has_handed_over() {
+                tell_lost(&service.site.get().0, &mut lost_looks);
+            }
         }
     })?;
     Ok(())
+}
+
+/// Says once that the root's path leads nowhere, until it has led somewhere again. `looks`: how many in a row have found
+/// that. Not at the first one, since a deployment may be at it.
+fn tell_lost(site: &Site, looks: &mut u32) {
+    let lost = site.lost();
+    *looks = if lost.is_some() { looks.saturating_add(1) } else { 0 };
+    if let (Some(error), LOST_LOOKS) = (lost, *looks) {
+        let path = site.path().display();
+        say(format_args!(
+            "root {path} leads nowhere now: {error}; the directory that it was is served until it leads to one again"
+        ));
+    }
 }
 
 /// Waits for [`FOLLOW_INTERVAL`], or until something is mounted or unmounted (proc_pid_mountinfo(5)): true.
@@ -197,7 +215,7 @@ fn wait_for_mounts(mounts: Option<&File>) -> bool {
 }
 
 /// Prints one line to standard error at every interval.
-pub(super) fn report_stats(name: &'static str, service: &Arc<Service>, interval: Duration) -> io::Result<()> {
+pub(super) fn report_stats(service: &Arc<Service>, interval: Duration) -> io::Result<()> {
     let service = Arc::clone(service);
     thread::Builder::new().name("stats".to_owned()).spawn(move || {
         let mut earlier: (Counts, Instant) = (service.stats.totals(), Instant::now());
@@ -205,7 +223,7 @@ pub(super) fn report_stats(name: &'static str, service: &Arc<Service>, interval:
             thread::sleep(interval);
             let later = (service.stats.totals(), Instant::now());
             let cached = service.stats.cached();
-            say(format_args!("{name}: {}, {cached}", later.0.since(earlier.0, later.1 - earlier.1)));
+            say(format_args!("{}, {cached}", later.0.since(earlier.0, later.1 - earlier.1)));
             earlier = later;
         }
     })?;
@@ -219,7 +237,7 @@ mod tests {
     use super::*;
     use crate::service::config::Config;
     use crate::service::worker::Worker;
-    use crate::site::root::{Site, SiteOptions};
+    use crate::site::root::SiteOptions;
 
     #[test]
     fn a_drain_says_what_it_waits_for() {

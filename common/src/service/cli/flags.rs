@@ -23,16 +23,19 @@ use crate::machine::record::LogFormat;
 use crate::service::cli::address::{Address, admin_address, port, socket_mode};
 use crate::service::cli::descriptors::Descriptors;
 use crate::service::cli::generate::Generate;
+use crate::service::cli::hints::{self, Detached};
 use crate::service::cli::model::{Io, Model};
 use crate::service::config::Config;
 use crate::service::endpoint::Endpoint;
 use crate::service::log::AccessLog;
+use crate::service::say::say;
 use crate::service::shutdown::END_MIN;
 use crate::service::start::StartError;
 use crate::service::tune::{CopyMode, Tune};
 use crate::service::variables;
 use crate::site::cache::CacheLevel;
-use crate::site::root::{IndexName, SiteOptions, Symlinks};
+use crate::site::fault_log::FaultLog;
+use crate::site::root::{IndexName, Site, SiteOptions, Symlinks};
 use crate::site::rules::HeaderRules;
 use crate::site::variants::Compress;
 
@@ -90,6 +93,9 @@ pub struct Flags {
     /// The flag or variable that says where to listen; `None` if none does.
     #[arg(skip)]
     pub(super) listens_by: Option<&'static str>,
+    /// What is behind a flag without being its value.
+    #[arg(skip)]
+    pub(super) detached: Option<Detached>,
     /// Worker threads; else one for each core
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     #[arg(env = "TRIPTYCH_WORKERS", allow_negative_numbers = true, help_heading = LIMITS)]
@@ -199,9 +205,15 @@ pub struct Flags {
     #[arg(long, value_enum, value_name = "MODE", default_value = "auto", env = "TRIPTYCH_SANDBOX")]
     #[arg(help_heading = CONTROL, hide_short_help = true)]
     sandbox: SandboxMode,
-    /// The user that serves; root alone can become another
-    #[arg(long, value_name = "NAME", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
+    /// The user that serves, by name or number; root alone can become another
+    #[arg(long, value_name = "USER", env = "TRIPTYCH_USER", help_heading = CONTROL, hide_short_help = true)]
     user: Option<String>,
+    /// A file that has the number of the process that takes signals, while it serves
+    ///
+    /// What an earlier one has left there is replaced; it is removed at the end.
+    #[arg(long, value_name = "PATH", env = "TRIPTYCH_PID_FILE", value_hint = ValueHint::FilePath)]
+    #[arg(help_heading = CONTROL, hide_short_help = true)]
+    pid_file: Option<PathBuf>,
     /// How to move a file to a socket
     #[arg(long, value_enum, default_value = "sendfile", env = "TRIPTYCH_COPY")]
     #[arg(help_heading = COMPARING, hide_short_help = true)]
@@ -259,6 +271,12 @@ pub struct Flags {
     #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "1s")]
     #[arg(value_parser = timeout, env = "TRIPTYCH_STATS", help_heading = CONTROL)]
     pub(super) stats: Option<Duration>,
+    /// Check flags, rules and the root; serve nothing
+    ///
+    /// What is wrong with _headers and _redirects is said by file and line. Exit code 0 if nothing is, 1 if something is,
+    /// 2 for flags. Nothing is bound, opened for writing, or taken over.
+    #[arg(long, conflicts_with_all = ["check_health", "generate"], help_heading = CONTROL)]
+    pub(super) check: bool,
     /// Ask the admin listener of a running server: exit code 0 if it is healthy, else 1
     ///
     /// For supervisors that start a program to find out. It asks the address of --admin, or of its variable.
@@ -367,7 +385,7 @@ pub(super) fn command(name: &'static str, models: &[Model]) -> Command {
         .arg(version.action(ArgAction::Version).help_heading(CONTROL))
         .mut_arg("tune", |tune| tune.hide(!Tune::ALL.into_iter().any(has_switches)))
         .mut_args(|flag| {
-            let is_of_triptych = ["io", "sandbox", "user"].contains(&flag.get_id().as_str());
+            let is_of_triptych = ["io", "sandbox", "user", "pid_file"].contains(&flag.get_id().as_str());
             if is_of_triptych { flag.hide(models.len() < 2) } else { flag }
         })
         .after_help(format!("Examples:\n{}", examples.replace("NAME", name)))
@@ -397,10 +415,15 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
             let short = screen(command).try_get_matches_from([name, "-h"]);
             return Err(if is_long { error } else { short.err().unwrap_or(error) });
         }
+        Err(error) if error.kind() == ErrorKind::UnknownArgument => {
+            let detached = Detached::find(&command, &arguments).map(|detached| detached.line());
+            return Err(detached.map_or(error, |line| command.error(ErrorKind::UnknownArgument, line)));
+        }
         outcome => outcome?,
     };
     let mut flags = Flags::from_arg_matches(&matches)?;
-    if let Err(line) = flags.choose_address(&matches) {
+    flags.detached = Detached::find(&command, &arguments);
+    if let Err(line) = flags.choose_address(&matches).and_then(|()| flags.check_log_format(&matches)) {
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     let io = if has_choice { flags.io } else { models[0].io };
@@ -410,8 +433,8 @@ pub(super) fn parse<T: Into<OsString> + Clone>(
         let line = format!("{setting}={asked}: this is `{name}`; `triptych` has the choice");
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
-    if !has_choice && (flags.user.is_some() || flags.sandbox != SandboxMode::Auto) {
-        let line = format!("--user, --sandbox: this is `{name}`; `triptych` has them");
+    if !has_choice && flags.needs_keeper() {
+        let line = format!("--user, --sandbox, --pid-file: this is `{name}`; `triptych` has them");
         return Err(command.error(ErrorKind::ArgumentConflict, line));
     }
     if let Some(switch) = flags.tune.iter().find(|switch| switch.io() != io) {
@@ -468,7 +491,20 @@ impl Flags {
             self.listen = vec![Address::of_port(port)];
         }
         self.listens_by = if port_counts { Some(port_setting) } else { listen.map(|_| listen_setting) };
-        Ok(())
+        // One by itself is what its bind says of it.
+        let several = self.listens_by.filter(|_| self.listen.len() > 1);
+        several.and_then(|setting| hints::overlap(setting, &self.endpoints())).map_or(Ok(()), Err)
+    }
+
+    /// Who says how lines are to look wants to have some.
+    fn check_log_format(&self, matches: &ArgMatches) -> Result<(), String> {
+        let source = matches.value_source("access_log_format");
+        if self.access_log.is_some() || source == Some(ValueSource::DefaultValue) {
+            return Ok(());
+        }
+        let setting =
+            setting(matches, "access_log_format", "--access-log-format", "TRIPTYCH_ACCESS_LOG_FORMAT");
+        Err(format!("{setting} needs --access-log[=PATH], which says where the lines go"))
     }
 
     /// What is to be bound.
@@ -518,10 +554,29 @@ impl Flags {
         self.user.as_deref()
     }
 
+    /// The file for the keeper's process id, if there is to be one.
+    #[must_use]
+    pub fn pid_file(&self) -> Option<&Path> {
+        self.pid_file.as_deref()
+    }
+
+    /// Whether something is asked for that only a process with a keeper has.
+    fn needs_keeper(&self) -> bool {
+        self.user.is_some() || self.pid_file.is_some() || self.sandbox != SandboxMode::Auto
+    }
+
     /// The directory to serve.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Opens the root, and reads the rules in it.
+    pub(super) fn open_site(&self) -> Result<Site, StartError> {
+        let fault_log = FaultLog::new(|fault| say(format_args!("{fault}")));
+        let options = SiteOptions { fault_log: Some(Arc::new(fault_log)), ..self.site() };
+        Site::open_root(&self.root, options)
+            .map_err(|error| Detached::explain(self.detached.as_ref(), &self.root, &error))
     }
 
     pub(super) fn site(&self) -> SiteOptions {
@@ -540,6 +595,7 @@ impl Flags {
             // What can't be read was refused with the other flags.
             fields: Arc::new(self.fields().unwrap_or_default()),
             cors,
+            fault_log: None,
         }
     }
 
@@ -646,6 +702,10 @@ pub(super) mod tests {
             (&["--drain-delay", "-1s"], "can't be negative"),
             (&["--drain-delay", "5"], "write it like 500ms"),
             (&["--access-log-format", "xml"], "possible values: combined, json"),
+            (&["--access-log-format", "json"], "--access-log-format needs --access-log[=PATH]"),
+            (&["--access-log", "a.log", "site"], "a.log behind --access-log is taken for the directory"),
+            (&["-l", "127.0.0.1:1", "-l", "0.0.0.0:1"], "--listen: 127.0.0.1:1 and 0.0.0.0:1 overlap"),
+            (&["-l", "1,127.0.0.1:1"], "--listen has 127.0.0.1:1 twice"),
             (&["--trusted-proxies", "10.0.0.0/33"], "'10.0.0.0/33' for '--trusted-proxies"),
             (&["--trusted-proxies=::1,lb.example"], "write it like 10.0.0.0/8, 2001:db8::1 or unix"),
             (&["--trusted-proxies="], "write it like 10.0.0.0/8"),
@@ -705,6 +765,7 @@ pub(super) mod tests {
             (&all[2..], ["", "--tune", "unbatched"], "`uring` alone"),
             (&all[1..2], ["", "--sandbox", "off"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--user", "nobody"], "this is `x`; `triptych` has them"),
+            (&all[1..2], ["", "--pid-file", "a"], "this is `x`; `triptych` has them"),
             (&all[1..2], ["", "--io", "uring"], "--io=uring: this is `x`; `triptych` has the choice"),
             (&all[..], ["", "--tune", "unbatched"], "`uring` alone; choose --io=uring"),
             (
@@ -802,7 +863,11 @@ pub(super) mod tests {
             assert!(is_grouped || id == "root", "{id}");
             let variable = format!("TRIPTYCH_{}", id.to_uppercase());
             let own = arg.get_env().map(|variable| variable.to_string_lossy().into_owned());
-            assert_eq!(own, (!["check_health", "generate"].contains(&id)).then_some(variable), "{id}");
+            assert_eq!(
+                own,
+                (!["check", "check_health", "generate"].contains(&id)).then_some(variable),
+                "{id}"
+            );
         }
     }
 

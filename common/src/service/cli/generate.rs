@@ -1,6 +1,6 @@
 //! What is made of the flags' definition for shells and for man(1).
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
@@ -32,7 +32,9 @@ It has served, and every answer was finished.
 .B 1
 It could not start, something has failed, or clients were cut off when
 .B \-\-grace
-was over.
+was over; or
+.B \-\-check
+has found something wrong.
 .TP
 .B 2
 A flag or a variable is wrong.
@@ -97,16 +99,13 @@ impl Generate {
         Ok(script)
     }
 
-    /// Writes it to standard output. A reader that has gone has had enough.
+    /// Writes it to standard output.
     ///
     /// # Errors
     /// Those of write(2).
     pub(super) fn write(self, name: &str, command: Command) -> io::Result<()> {
         let text = self.text(name, command)?;
         let mut output = io::stdout();
-        match output.write_all(&text).and_then(|()| output.flush()) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-            written => written,
-        }
+        output.write_all(&text).and_then(|()| output.flush())
     }
 }

@@ -2,18 +2,20 @@
 
 mod address;
 mod beside;
+mod check;
 mod descriptors;
 mod door;
 mod flags;
 mod generate;
 mod health;
+mod hints;
 mod model;
 mod network;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::process::ExitCode;
@@ -44,7 +46,7 @@ pub use model::{Io, Model, Serve};
 /// A program that serves: what it is called, and the models that it can serve with, the best one first.
 #[derive(Clone, Copy, Debug)]
 pub struct Program<'a> {
-    /// With which every line that it says begins.
+    /// With which every line begins that it says, once it has parsed its flags.
     pub name: &'static str,
     /// One, or several to choose from.
     pub models: &'a [Model],
@@ -101,20 +103,11 @@ pub trait Around {
 }
 
 /// A process that nobody keeps.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Alone {
-    name: &'static str,
     signals: Option<Signals>,
     door: Option<Door>,
     _names: Option<Names>,
-}
-
-impl Alone {
-    /// Opens nothing yet.
-    #[must_use]
-    pub fn new(name: &'static str) -> Alone {
-        Alone { name, signals: None, door: None, _names: None }
-    }
 }
 
 impl Around for Alone {
@@ -126,7 +119,7 @@ impl Around for Alone {
         // From here on no signal ends the process; those that come early are followed once it serves.
         self.signals = Some(Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?);
         let door = self.door.take().map_or_else(|| Door::of(flags), Ok)?;
-        let (outside, names) = open_outside(self.name, flags, door)?;
+        let (outside, names) = open_outside(flags, door)?;
         self._names = Some(names);
         Ok(outside)
     }
@@ -136,7 +129,7 @@ impl Around for Alone {
     }
 
     fn follow(&mut self, service: &Arc<Service>) -> io::Result<()> {
-        self.signals.take().map_or(Ok(()), |signals| beside::follow_signals(self.name, signals, service))
+        self.signals.take().map_or(Ok(()), |signals| beside::follow_signals(signals, service))
     }
 
     fn on_moved(&self) -> Option<Box<dyn Fn() + Send>> {
@@ -151,9 +144,9 @@ impl Around for Alone {
 }
 
 /// Listens, and opens the log.
-fn open_outside(name: &'static str, flags: &Flags, door: Door) -> Result<(Outside, Names), StartError> {
+fn open_outside(flags: &Flags, door: Door) -> Result<(Outside, Names), StartError> {
     if let Some(warning) = &door.warning {
-        say(format_args!("{name}: warning: {warning}"));
+        say(format_args!("warning: {warning}"));
     }
     let mut listeners = door.open(&flags.listening())?;
     let names = listeners.take_names();
@@ -163,7 +156,7 @@ fn open_outside(name: &'static str, flags: &Flags, door: Door) -> Result<(Outsid
 
 /// Binds the admin listener, which has an address of its own.
 fn bind_admin(address: SocketAddr, listeners: &Listeners) -> Result<(SocketAddr, OwnedFd), StartError> {
-    if listeners.endpoints().contains(&address.into()) {
+    if listeners.endpoints().iter().any(|endpoint| endpoint.overlaps(&address.into())) {
         return Err(StartError::new(format!(
             "admin on {address}: --listen has this address; choose another one with --admin"
         )));
@@ -188,12 +181,12 @@ pub fn run_with<T: Into<OsString> + Clone>(
     let program = Program { name, models };
     let flags = match program.parse(arguments) {
         Ok(flags) => flags,
-        Err(error) => error.exit(),
+        Err(error) => return program.answer(&error),
     };
     if let Some(code) = program.instead(&flags) {
         return code;
     }
-    program.serve(&flags, &mut Alone::new(name))
+    program.serve(&flags, &mut Alone::default())
 }
 
 impl Program<'_> {
@@ -205,19 +198,35 @@ impl Program<'_> {
         &self,
         arguments: impl IntoIterator<Item = T>,
     ) -> Result<Flags, clap::Error> {
+        say::speak_as(self.name);
         parse(self.name, self.models, arguments)
+    }
+
+    /// Says what parsing has come to, where that isn't flags: help or the version, on standard output, or what is wrong with
+    /// the command line. The exit code.
+    pub fn answer(&self, outcome: &clap::Error) -> ExitCode {
+        if !outcome.use_stderr() {
+            let written = printed(outcome.print().and_then(|()| io::stdout().flush()));
+            return written.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS);
+        }
+        // As every line begins. A standard error that is broken has nobody who would be told.
+        let _broken = write!(io::stderr(), "{}: ", self.name).and_then(|()| outcome.print());
+        ExitCode::from(u8::try_from(outcome.exit_code()).unwrap_or(2))
     }
 
     /// Does what is to be done instead of serving, if something is: the exit code.
     #[must_use]
     pub fn instead(&self, flags: &Flags) -> Option<ExitCode> {
-        let outcome = if flags.check_health {
+        let outcome = if flags.check {
+            check::check(flags)
+        } else if flags.check_health {
             health::check(flags.admin?)
         } else {
-            let written = flags.generate?.write(self.name, command(self.name, self.models));
-            written.map_err(|error| StartError::new(format!("standard output: {error}")))
+            printed(flags.generate?.write(self.name, command(self.name, self.models)))
         };
-        Some(outcome.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS))
+        let code = outcome.map_or_else(|error| self.fail(&error), |()| ExitCode::SUCCESS);
+        say::finish(say::FINISH_MAX);
+        Some(code)
     }
 
     /// Opens what a server needs from outside its root, for another process that serves. With it come names, to be held
@@ -231,16 +240,16 @@ impl Program<'_> {
         let possible = self.models.iter().filter(|model| flags.io == Io::Auto || model.io == flags.io);
         let worker = possible.map(|model| model.worker_descriptors).max().unwrap_or_default();
         flags.check(&Descriptors::new(open, worker, door.addresses()))?;
-        open_outside(self.name, flags, door)
+        open_outside(flags, door)
     }
 
     /// Serves until the end, and says whatever there is to be said.
     pub fn serve(&self, flags: &Flags, around: &mut dyn Around) -> ExitCode {
         let mut end_wait = say::FINISH_MAX;
-        let code = match start(*self, flags, around, &mut end_wait) {
+        let code = match start(self.models, flags, around, &mut end_wait) {
             Ok(code) => code,
             Err(error) => {
-                say(format_args!("{}: error: {error}", self.name));
+                say(format_args!("error: {error}"));
                 ExitCode::FAILURE
             }
         };
@@ -251,7 +260,7 @@ impl Program<'_> {
     /// Does what SIGINT or SIGTERM ask for: the first one starts the drain, at once or after `--drain-delay`; a second one
     /// ends the process, within a second.
     pub fn end(&self, service: &Arc<Service>, signal: i32) {
-        beside::end(self.name, service, signal);
+        beside::end(service, signal);
     }
 
     /// Says why the program can't go on.
@@ -263,12 +272,22 @@ impl Program<'_> {
 
     /// Says a line on standard error, at some time soon. This never waits and never fails.
     pub fn say(&self, line: fmt::Arguments<'_>) {
-        say(format_args!("{}: {line}", self.name));
+        say(line);
     }
 
     /// Waits until all has been said, for a second at most.
     pub fn finish_saying(&self) {
         say::finish(say::FINISH_MAX);
+    }
+}
+
+/// What has become of what was written to standard output. A reader that has gone has had enough.
+fn printed(written: io::Result<()>) -> Result<(), StartError> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(StartError::new(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -281,7 +300,7 @@ fn outlive_size_limits() -> Result<(), StartError> {
 
 /// Serves until the end. Notes how long what was said may then be waited for.
 fn start(
-    Program { name, models }: Program<'_>,
+    models: &[Model],
     flags: &Flags,
     around: &mut dyn Around,
     end_wait: &mut Duration,
@@ -292,7 +311,7 @@ fn start(
     let descriptors = Descriptors::new(open, choice.model.worker_descriptors, addresses);
     flags.check(&descriptors)?;
     outlive_size_limits()?;
-    let site = Site::open_root(&flags.root, flags.site())?;
+    let site = flags.open_site()?;
     let config = flags.config(&descriptors);
     let warning = flags.warning(descriptors.limit, config.connections_max);
     let outside = around.outside(flags)?;
@@ -300,39 +319,39 @@ fn start(
     let mut admin = outside.admin.map(|(address, socket)| Admin::new(address, socket, model));
     around.confine(site.root())?;
     let listeners = Listeners::of(outside.bound, config.workers)?;
-    let service = service(name, flags, site, config, outside.log)?;
-    beside::tell_faults(name, &service);
+    let service = service(flags, site, config, outside.log)?;
+    beside::tell_faults(&service);
     let service = Arc::new(service);
-    beside::end_with_panics(name, &service);
-    beside::enforce_grace(name, &service)?;
+    beside::end_with_panics(&service);
+    beside::enforce_grace(&service)?;
     around.follow(&service)?;
-    beside::follow_root(name, &service, around.on_moved())?;
+    beside::follow_root(&service, around.on_moved())?;
     if let Some(interval) = flags.stats {
-        beside::report_stats(name, &service, interval)?;
+        beside::report_stats(&service, interval)?;
     }
     let places = places(&listeners.endpoints());
     let (root, how, workers) = (flags.root.display(), choice.text(), workers(service.config.workers));
     let served = (choice.model.serve)(listeners, &service, &mut || {
-        let started = start_admin(name, admin.take(), &service).map_err(StartError::from);
+        let started = start_admin(admin.take(), &service).map_err(StartError::from);
         let around_text = match started.and_then(|()| around.ready(choice.model.io)) {
             Ok(text) => text,
             Err(error) => return service.shutdown.fail(error.to_string()),
         };
         if let Some(reason) = choice.reason() {
-            say(format_args!("{name}: without io_uring: {reason}"));
+            say(format_args!("without io_uring: {reason}"));
         }
         if let Some(warning) = &warning {
-            say(format_args!("{name}: warning: {warning}"));
+            say(format_args!("warning: {warning}"));
         }
         for (url, in_network) in &places {
-            say(format_args!("{name}: serving {root} on {url}{how} ({workers}{around_text})"));
+            say(format_args!("serving {root} on {url}{how} ({workers}{around_text})"));
             for url in in_network {
-                say(format_args!("{name}:   in this network: {url}"));
+                say(format_args!("  in this network: {url}"));
             }
         }
         around.serving();
     });
-    let outcome = finish(name, flags, &service, served);
+    let outcome = finish(flags, &service, served);
     *end_wait = service.end_wait(say::FINISH_MAX);
     outcome
 }
@@ -344,56 +363,45 @@ fn places(endpoints: &[Endpoint]) -> Vec<(String, Vec<String>)> {
 }
 
 /// What is shared by the workers, and tells the operator what he should know.
-fn service(
-    name: &'static str,
-    flags: &Flags,
-    site: Site,
-    config: Config,
-    log: Option<File>,
-) -> Result<Service, StartError> {
+fn service(flags: &Flags, site: Site, config: Config, log: Option<File>) -> Result<Service, StartError> {
     let index = site.options().index.clone();
     let mut service = Service::new(site, config)?;
     let log = log.map(|file| AccessLog::start(file, flags.log_path())).transpose()?;
     service.log = log.map(|log| log.in_format(flags.access_log_format));
     service.unlisted = Some(Arc::new(Notice::new(move |folder| {
         let index = index.as_str();
-        say(format_args!("{name}: {folder} has no {index}; with --listing it would be listed"));
+        say(format_args!("{folder} has no {index}; with --listing it would be listed"));
     })));
     service.unintroduced = Some(Arc::new(Notice::new(move |peer| {
         say(format_args!(
-            "{name}: the trusted proxy {peer} has begun a connection without the header of --proxy-protocol, so it was closed"
+            "the trusted proxy {peer} has begun a connection without the header of --proxy-protocol, so it was closed"
         ));
     })));
     Ok(service)
 }
 
 /// Closes the log, and says how it has ended.
-fn finish(
-    name: &'static str,
-    flags: &Flags,
-    service: &Service,
-    served: io::Result<()>,
-) -> Result<ExitCode, StartError> {
+fn finish(flags: &Flags, service: &Service, served: io::Result<()>) -> Result<ExitCode, StartError> {
     if let Some(log) = &service.log {
         log.close(service.end_wait(CLOSE_MAX));
     }
     let cut_off = cut_off(service);
     if let Some(reason) = service.shutdown.failure() {
         if let Some(cut_off) = cut_off {
-            say(format_args!("{name}: {cut_off}"));
+            say(format_args!("{cut_off}"));
         }
         return Err(StartError::new(reason));
     }
     served?;
     if flags.stats.is_some() {
-        say(format_args!("{name}: total {}, {}", service.stats.totals(), service.stats.cached()));
+        say(format_args!("total {}, {}", service.stats.totals(), service.stats.cached()));
     }
     match (service.shutdown.hurried_by(), cut_off) {
         (None, None) => Ok(ExitCode::SUCCESS),
         (None, Some(cut_off)) => Err(StartError::new(cut_off)),
         (Some(signal), cut_off) => {
             if let Some(cut_off) = cut_off {
-                say(format_args!("{name}: {cut_off}"));
+                say(format_args!("{cut_off}"));
             }
             Ok(u8::try_from(128 + signal).map_or(ExitCode::FAILURE, ExitCode::from))
         }
@@ -401,11 +409,11 @@ fn finish(
 }
 
 /// Lets the admin listener answer, and says where.
-fn start_admin(name: &str, admin: Option<Admin>, service: &Arc<Service>) -> io::Result<()> {
+fn start_admin(admin: Option<Admin>, service: &Arc<Service>) -> io::Result<()> {
     let Some(admin) = admin else { return Ok(()) };
     let address = admin.address();
     admin.start(Arc::clone(service))?;
-    say(format_args!("{name}: admin on http://{address}/"));
+    say(format_args!("admin on http://{address}/"));
     Ok(())
 }
 

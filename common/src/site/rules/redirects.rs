@@ -51,6 +51,8 @@ pub struct Redirect {
     pub location: Vec<u8>,
     /// The line of the rule.
     pub line: usize,
+    /// The target is the same for all requests.
+    pub is_fixed: bool,
 }
 
 impl Redirect {
@@ -119,6 +121,12 @@ impl RedirectRules {
         list.push(index);
         self.has_forced |= rule.is_forced;
         self.rules.push(rule);
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
     }
 
     /// Whether there are none.
@@ -215,7 +223,8 @@ impl Rule {
         } else if self.leads_back(asked, &location) {
             return None;
         }
-        Some(Redirect { status: self.status, is_forced: self.is_forced, location, line: self.line })
+        let Rule { status, is_forced, line, ref target, .. } = *self;
+        Some(Redirect { status, is_forced, location, line, is_fixed: target.is_fixed() })
     }
 
     /// Whether the request would come again. Such a rule is ignored, as with Netlify. Which scheme the client has used

@@ -113,6 +113,11 @@ impl Template {
         scheme(&self.origin).map(|scheme| without_default_port(&self.origin[scheme..]))
     }
 
+    /// Whether the target is the same whatever the values.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
     /// Whether the target has a query of its own, which then stands in place of that of the request.
     pub(super) fn has_query(&self) -> bool {
         self.has_query
