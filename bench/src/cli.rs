@@ -7,6 +7,7 @@ use crate::claims::command::ClaimsOptions;
 use crate::failure::{Failure, Result};
 use crate::load_cli::{self, LoadArguments};
 use crate::machine::doctor::{self, Weight};
+use crate::race::{self, RaceArguments};
 use crate::report::{self, Report, changes, readme};
 use crate::run::options::{Options, repository};
 use crate::run::plan::Plan;
@@ -15,6 +16,7 @@ use crate::run::{Finish, Run};
 use crate::selftest;
 use crate::server::{catalogue, install};
 use crate::terminal::{self, say};
+use crate::website::{self, SiteArguments};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +55,8 @@ enum Command {
     Claims(ClaimsOptions),
     /// Load any HTTP server, and say how long its answers took
     Load(LoadArguments),
+    /// Show servers side by side under the same load, live on a page of its own
+    Race(RaceArguments),
     /// Give load for a harness on another machine, which names it with --agent
     Agent(AgentArguments),
     /// List the servers that can be compared, or install more
@@ -78,6 +82,8 @@ enum Command {
     },
     /// Put a run's results into README.md
     Readme(ReadmeArguments),
+    /// Puts verdicts on claims, and a run's findings, into the pages of www
+    Site(SiteArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Load(arguments) => {
             load_cli::run(&arguments, &mut anstream::stdout()).map(|()| ExitCode::SUCCESS)
         }
+        Command::Race(arguments) => race::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Agent(arguments) => {
             listen::run(&arguments, &mut std::io::stdout()).map(|()| ExitCode::SUCCESS)
         }
@@ -127,6 +134,7 @@ pub fn main() -> ExitCode {
         Command::Report { folder } => report::redraw(&folder).and_then(|report| tell(&report)),
         Command::Compare { before, after, verbose } => compare_runs(&before, &after, verbose),
         Command::Readme(arguments) => splice(&arguments),
+        Command::Site(arguments) => website::run(&arguments).and_then(|said| say(&said)),
     };
     done.unwrap_or_else(|failure| fail(&failure))
 }

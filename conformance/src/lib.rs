@@ -30,10 +30,12 @@
 //! | [`mounts`], [`fuse`] | volumes unlike the build directory's: layers, memory, slow and dead ones in user space |
 //! | [`soak`] | all kinds of clients and changes at once, for any length of time |
 //! | [`skeleton`] | the names of the functions in the three `server.rs`, side by side |
+//! | [`anatomy`] | what each server does for one request, recorded for the page of that name |
 //! | [`census`], [`process`], [`trace`], [`deadline`] | leaks, resource use, system calls, waiting |
 
 #![forbid(unsafe_code)]
 
+pub mod anatomy;
 pub mod backend;
 pub mod census;
 pub mod child;

@@ -89,6 +89,11 @@ impl Chapter {
         self.book.claims.iter().filter(is_asked).collect()
     }
 
+    /// What the scene of that claim has shown.
+    pub(crate) fn scene(&self, claim: &str) -> Option<&Scene> {
+        self.asked.scenes.get(claim)
+    }
+
     /// Lets wrk load the server that a claim wants loaded by it.
     pub(crate) fn load(&mut self, root: &Path, seat: Seat, is_over: impl Fn() -> bool) {
         let claims = self.claims();

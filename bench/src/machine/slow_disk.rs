@@ -23,7 +23,13 @@ impl SlowDisk {
     /// Prepares a throttle on the device that `folder` lies on. Where there is none to be had the disk stays
     /// as fast as it is, and the record says why.
     pub(crate) fn prepare(folder: &Path) -> (SlowDisk, SlowDiskRecord) {
-        match throttle(folder) {
+        SlowDisk::prepare_one_of(folder, "")
+    }
+
+    /// The same for one of several servers at a time: each has reads of its own. Admit a process before the next one is
+    /// prepared, since a group without processes counts as left over.
+    pub(crate) fn prepare_one_of(folder: &Path, suffix: &str) -> (SlowDisk, SlowDiskRecord) {
+        match throttle(folder, suffix) {
             Ok((group, means)) => {
                 let record = SlowDiskRecord { means, reads_per_second: Some(READS_PER_SECOND) };
                 (SlowDisk { group: Some(group) }, record)
@@ -61,11 +67,11 @@ impl Drop for SlowDisk {
 }
 
 /// A control group with the limit set, and its description.
-fn throttle(folder: &Path) -> Result<(PathBuf, String)> {
+fn throttle(folder: &Path, suffix: &str) -> Result<(PathBuf, String)> {
     let device = device(folder)?;
     let (parent, version) = hierarchy()?;
     remove_leftovers(&parent);
-    let group = parent.join(format!("{PREFIX}{}", std::process::id()));
+    let group = parent.join(format!("{PREFIX}{}{suffix}", std::process::id()));
     fs::create_dir(&group).map_err(Failure::context("no control group of its own"))?;
     let (file, line) = match version {
         1 => ("blkio.throttle.read_iops_device", format!("{device} {READS_PER_SECOND}")),

@@ -246,7 +246,7 @@ fn picture(results: &Results<'_>) -> Option<(&'static str, &'static str)> {
 }
 
 /// A row for each of [`ROWS`], a column for each of [`COLUMNS`].
-fn table(results: &Results<'_>) -> Table {
+pub(crate) fn table(results: &Results<'_>) -> Table {
     let columns: Vec<(&Verdict, &str, f64)> = COLUMNS
         .into_iter()
         .filter_map(|(scenario, head, unit)| Some((main_cell(results, scenario)?, head, unit)))
