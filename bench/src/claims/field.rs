@@ -6,6 +6,7 @@ use crate::claims::evidence::{Evidence, Reason};
 use crate::claims::judge::{Found, Number, Outcome, outcome, ratio};
 use crate::claims::quantity::Quantity;
 use crate::claims::rule::Pair;
+use crate::claims::wording;
 use serde::{Deserialize, Serialize};
 
 /// Servers whose costs differ by no more than this share are alike: nobody would choose by it.
@@ -54,7 +55,7 @@ impl Answer {
     pub(crate) fn text(&self) -> String {
         match self {
             Answer::Cheapest { server, share, next } => {
-                format!("{server}, {} of {next}", crate::claims::wording::number(share))
+                format!("{server}, {} of {next}", wording::beyond(share, 1.0))
             }
             Answer::Alike(servers) => format!("no difference between {}", servers.join(" and ")),
             Answer::Open(servers) => format!("can't be told: {}", servers.join(" or ")),

@@ -58,6 +58,13 @@ pub(crate) struct Finding {
     pub(crate) field: Option<Field>,
 }
 
+impl Finding {
+    /// Its number in words, if it has one.
+    pub(crate) fn figure(&self) -> Option<String> {
+        self.number.as_ref().map(|number| told(number, &self.outcome, self.bound))
+    }
+}
+
 /// One value of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
@@ -97,7 +104,7 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
         Test::Untold { because } => Found::open(because.clone()),
         test => measured(test, evidence).unwrap_or_else(Found::open),
     };
-    let number = result.number.as_ref().map(wording::number);
+    let number = result.number.as_ref().map(|number| told(number, &result.outcome, rule.test.bound()));
     let mut text = rule.says.clone();
     for (place, found) in [("{number}", &number), ("{turn}", &result.turn)] {
         text = text.replace(place, found.as_deref().unwrap_or("an unknown number"));
@@ -111,6 +118,14 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
     let scenario = rule.test.scenario().map(str::to_owned);
     let Found { outcome, number, points, field, .. } = result;
     Finding { text, outcome, number, bound: rule.test.bound(), points, scenario, field }
+}
+
+/// The number in words.
+fn told(number: &Number, outcome: &Outcome, bound: Option<f64>) -> String {
+    match (outcome, bound) {
+        (Outcome::Holds | Outcome::Fails, Some(bound)) => wording::beyond(number, bound),
+        _ => wording::number(number),
+    }
 }
 
 fn shown(scene: Option<&Scene>, name: &str) -> Found {

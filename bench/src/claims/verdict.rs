@@ -62,7 +62,7 @@ impl Judged {
             hypothesis: claim.hypothesis.clone(),
             refuted: claim.refuted.clone(),
             verdict,
-            figure: figure(verdict, &findings, number.as_ref()),
+            figure: figure(verdict, &findings),
             number,
             sentence: wording::sentence(&findings),
             findings,
@@ -81,14 +81,14 @@ impl Judged {
     }
 }
 
-fn figure(verdict: Verdict, findings: &[Finding], number: Option<&Number>) -> String {
+fn figure(verdict: Verdict, findings: &[Finding]) -> String {
     let turn = findings.iter().find_map(|finding| match &finding.outcome {
         Outcome::Turns(turn) => Some(turn.clone()),
         _ => None,
     });
-    match (verdict, turn, number) {
+    match (verdict, turn, findings.iter().find_map(Finding::figure)) {
         (Verdict::HoldsUnderACondition, Some(turn), _) => turn,
-        (_, _, Some(number)) => wording::number(number),
+        (_, _, Some(number)) => number,
         (Verdict::CannotBeTold, ..) => "not measured".to_owned(),
         _ => "shown".to_owned(),
     }
@@ -148,9 +148,7 @@ mod tests {
             field: None,
         };
         let number = Number { value: 3.0, interval: None, unit: crate::claims::quantity::Unit::Times };
-        let of = |verdict, finding: Finding| {
-            figure(verdict, std::slice::from_ref(&finding), finding.number.as_ref())
-        };
+        let of = |verdict, finding: Finding| figure(verdict, std::slice::from_ref(&finding));
         assert_eq!(of(Verdict::Holds, finding(Outcome::Holds, Some(number))), "3×");
         let turns = finding(Outcome::Turns("from 8 on".to_owned()), Some(number));
         assert_eq!(of(Verdict::HoldsUnderACondition, turns), "from 8 on");

@@ -1,5 +1,7 @@
 //! Numbers and findings in words.
 
+use crate::analysis::reading::{Reading, TOO_NOISY};
+use crate::analysis::stats::{Estimate, Interval};
 use crate::claims::judge::{Finding, Number, Outcome};
 use crate::claims::quantity::Unit;
 use crate::report::wording;
@@ -7,8 +9,27 @@ use crate::report::wording;
 /// What joins a number to its unit: a space that doesn't break.
 const SPACE: char = '\u{a0}';
 
-/// A number with its interval: "31.2 ns [29.8, 32.6]".
+/// A number with its interval: "31.2 ns [29.8, 32.6]"; "too noisy" where the interval spans too much.
 pub(crate) fn number(number: &Number) -> String {
+    if is_too_noisy(number) { TOO_NOISY.to_owned() } else { whole(number) }
+}
+
+/// The same of a number that is surely on one side of a bound: where it is too noisy, the end of its interval that lies
+/// there is still told, "over 600×".
+pub(crate) fn beyond(found: &Number, bound: f64) -> String {
+    let Some(Interval { low, high }) = found.interval.filter(|_| is_too_noisy(found)) else {
+        return whole(found);
+    };
+    let end = |value: f64| whole(&Number { value, interval: None, unit: found.unit });
+    if found.value > bound { format!("over {}", end(low)) } else { format!("under {}", end(high)) }
+}
+
+/// What was counted alike in each round isn't; nor is what has no interval, such as a bound.
+fn is_too_noisy(Number { value, interval, .. }: &Number) -> bool {
+    interval.is_some() && Reading::of(Some(&Estimate { value: *value, interval: *interval })).is_too_noisy()
+}
+
+fn whole(number: &Number) -> String {
     let (scale, unit) = scale(number);
     let write = |value: f64| digits(value / scale);
     let bounds = number
@@ -68,13 +89,14 @@ pub(crate) fn sentence(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analysis::stats::Interval;
 
     #[test]
     fn numbers_have_their_units() {
         let table = [
             (Unit::Nanoseconds, 31.24, Some((29.81, 32.6)), "31.2\u{a0}ns [29.8, 32.6]"),
-            (Unit::Nanoseconds, -0.123, Some((-0.4, 0.15)), "−0.12\u{a0}ns [−0.40, 0.15]"),
+            (Unit::Nanoseconds, -0.123, Some((-0.4, 0.15)), "too noisy"),
+            (Unit::Times, 1_327.0, Some((600.0, 2_900.0)), "too noisy"),
+            (Unit::Count, 0.0, Some((0.0, 0.0)), "0"),
             (Unit::Nanoseconds, 1_250_000.0, None, "1.25\u{a0}ms"),
             (Unit::Nanoseconds, 9_340.0, Some((9_100.0, 9_600.0)), "9.34\u{a0}µs [9.10, 9.60]"),
             (Unit::Bytes, 28_672.0, None, "28\u{a0}KiB"),
@@ -88,6 +110,22 @@ mod tests {
         for (unit, value, interval, expected) in table {
             let interval = interval.map(|(low, high)| Interval { low, high });
             assert_eq!(number(&Number { value, interval, unit }), expected);
+        }
+    }
+
+    #[test]
+    fn of_what_is_too_noisy_the_side_is_told() {
+        let table = [
+            (Unit::Times, 1_327.0, (600.0, 2_900.0), 5.0, "over 600×"),
+            (Unit::Times, 0.2, (0.1, 0.4), 1.0, "under 0.40×"),
+            (Unit::Nanoseconds, -0.1, (-0.4, 0.2), 1.0, "under 0.20\u{a0}ns"),
+            (Unit::Times, 40.0, (30.0, 53.0), 5.0, "40× [30, 53]"),
+        ];
+        for (unit, value, (low, high), bound, expected) in table {
+            assert_eq!(
+                beyond(&Number { value, interval: Some(Interval { low, high }), unit }, bound),
+                expected
+            );
         }
     }
 }

@@ -171,7 +171,7 @@ impl<'a> Matrix<'a> {
 fn words(answer: &Answer) -> (String, String) {
     match answer {
         Answer::Cheapest { server, share, next } => {
-            (server.clone(), format!("{} of {next}", wording::number(share)))
+            (server.clone(), format!("{} of {next}", wording::beyond(share, 1.0)))
         }
         Answer::Alike(servers) => ("no difference".to_owned(), servers.join(", ")),
         Answer::Open(servers) => ("can't be told".to_owned(), servers.join(" or ")),
