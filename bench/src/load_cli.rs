@@ -31,12 +31,14 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 pub(crate) struct LoadArguments {
     /// What to ask for: [http://]HOST[:PORT][/PATH]
     url: Url,
-    /// Open loop: so many requests per second, whatever the server does, shared by the hot and churn classes
-    /// by their connections; shows response times
+    /// Open loop: so many requests per second, whatever the server does
+    ///
+    /// It shows response times. The hot and churn classes share the rate, by their connections.
     #[arg(long, value_name = "PER_SECOND", value_parser = parse_rate)]
     rate: Option<f64>,
-    /// Closed loop, the default: each connection asks again when it is answered; shows capacity and service
-    /// times
+    /// Closed loop, the default: each connection asks again when answered
+    ///
+    /// It shows capacity and service times.
     #[arg(long, conflicts_with = "rate")]
     closed: bool,
     /// Connections of a class that doesn't say how many
@@ -51,9 +53,11 @@ pub(crate) struct LoadArguments {
     /// Client threads; the connections and the rate are shared out
     #[arg(long, short, default_value_t = 1, value_parser = parse_count)]
     threads: usize,
-    /// What a group of connections does, once per group [default: hot]: hot keeps its connections, churn makes
-    /// one per request, slow reads slowly, idle asks once and keeps still
-    #[arg(long = "class", value_name = "hot|churn|slow|idle[:CONNECTIONS]")]
+    /// A group of connections, hot, churn, slow or idle, and how many: `slow:100` [default: hot]
+    ///
+    /// Hot ones are kept, churn makes one per request, slow ones read slowly, idle ones ask once and keep still. Give it
+    /// once per group.
+    #[arg(long = "class", value_name = "CLASS[:COUNT]")]
     classes: Vec<ClassArgument>,
     /// How fast a connection of class slow reads
     #[arg(long, value_name = "BYTES_PER_SECOND", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(1..))]

@@ -84,8 +84,10 @@ fn the_first_word_is_what_to_do_first() {
 
 #[test]
 fn help_fits() {
-    let commands =
-        ["run", "claims", "load", "targets", "doctor", "selftest", "report", "compare", "readme", "help"];
+    let commands = [
+        "run", "claims", "load", "agent", "race", "targets", "doctor", "selftest", "report", "compare",
+        "readme", "site", "help",
+    ];
     let all = commands.into_iter().map(Some).chain([None]);
     for command in all {
         for flag in ["-h", "--help"] {

@@ -162,7 +162,7 @@ impl Peer {
         let told = output.map_err(|error| format!("{}: {error}", program.display()))?.stderr;
         let told = String::from_utf8_lossy(&told);
         let missing = self.needs.iter().find(|need| !told.split_whitespace().any(|word| word == **need));
-        missing.map_or(Ok(()), |need| Err(format!("{} was built without {need}", program.display())))
+        missing.map_or(Ok(()), |need| Err(format!("it was built without {need}")))
     }
 
     /// Writes its configuration into the run folder, and says how to start it.
