@@ -18,11 +18,12 @@ mod still;
 pub(crate) mod summary;
 pub(crate) mod svg;
 pub(crate) mod terminal;
+mod verdicts;
 pub mod wording;
 
 use crate::claims::chapter::Chapter;
 use crate::claims::verdict::Judged;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 use crate::record::trial::Trial;
 use crate::record::{Record, read_record, read_trials, write_file};
 use crate::report::results::Results;
@@ -46,12 +47,9 @@ pub(crate) fn write(folder: &Path, record: &Record, trials: &[Trial]) -> Result<
         results.claims = chapter.judge(Some((record, trials)));
         Chapter::write_verdicts(folder, &results.claims)?;
     }
-    let mut verdicts =
-        serde_json::to_string_pretty(&results.verdicts).map_err(Failure::context("write verdicts.json"))?;
-    verdicts.push('\n');
     let gallery = chart::draw(&results);
     let mut files = vec![
-        ("verdicts.json".to_owned(), verdicts),
+        ("verdicts.json".to_owned(), verdicts::json(&results)?),
         ("SUMMARY.md".to_owned(), summary::markdown(&results, &gallery)),
     ];
     files.push(("report.html".to_owned(), html::page(&results, &gallery)?));
