@@ -95,7 +95,7 @@ fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_
     let tier = format!("{:?}", record.tier).to_lowercase();
     begin(page, contents, "overview", "At a glance");
     page.push_str(&format!("<h1>{TITLE}</h1>\n<ul class=\"told\">\n"));
-    for sentence in told(results) {
+    for sentence in told(results, gallery) {
         page.push_str(&format!("<li>{}</li>\n", marked(&sentence)));
     }
     page.push_str(
@@ -116,17 +116,13 @@ fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_
     }
 }
 
-/// What the README would say; else the first verdicts that there are.
-fn told(results: &Results<'_>) -> Vec<String> {
-    let mut told = readme::findings(results);
-    for finding in results.findings() {
-        let sentence = finding.sentences.last().or(Some(&finding.numbers)).filter(|text| !text.is_empty());
-        if let Some(sentence) = sentence.filter(|_| told.len() < TOLD_MAX) {
-            told.push(format!("{}: {sentence}.", finding.cell));
-        }
-    }
-    told.truncate(TOLD_MAX);
-    told
+/// What the README would say; else the first questions with their answers.
+fn told(results: &Results<'_>, gallery: &Gallery) -> Vec<String> {
+    let is_main = |picture: &&Picture| picture.scenario.as_ref() == Some(&picture.name);
+    let answers = gallery.pictures.iter().filter(is_main);
+    let answers =
+        answers.map(|picture| format!("{} {}", picture.title, wording::capitalised(&picture.answer)));
+    readme::findings(results).into_iter().chain(answers).take(TOLD_MAX).collect()
 }
 
 /// Text with Markdown's bold and code.

@@ -395,6 +395,18 @@ fn an_answer_names_nobody_where_most_are_too_noisy() {
     assert!(!answer.contains("least"), "{answer}");
 }
 
+/// Where the README has nothing to say, questions have their answers on the first screen, without the names of cells.
+#[test]
+fn the_first_screen_answers_questions() {
+    let sample = sample(Plan { only: &["ablation-small", "ablation-large", "ablation-churn"], ..quick() });
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    let told = page.split("<ul class=\"told\">").nth(1).unwrap().split("</ul>").next().unwrap();
+    assert_eq!(told.matches("<li>").count(), 3, "{told}");
+    assert_eq!(told.matches("? ").count(), 3, "{told}");
+    assert!(!told.contains("ablation-"), "{told}");
+}
+
 /// What everybody should know is short; the rest is folded, and counted.
 #[test]
 fn how_far_it_can_be_trusted_is_told_in_a_few_lines() {
