@@ -120,8 +120,7 @@ fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_
 fn told(results: &Results<'_>, gallery: &Gallery) -> Vec<String> {
     let is_main = |picture: &&Picture| picture.scenario.as_ref() == Some(&picture.name);
     let answers = gallery.pictures.iter().filter(is_main);
-    let answers =
-        answers.map(|picture| format!("{} {}", picture.title, wording::capitalised(&picture.answer)));
+    let answers = answers.map(|picture| format!("{} {}", picture.title, picture.answer));
     readme::findings(results).into_iter().chain(answers).take(TOLD_MAX).collect()
 }
 

@@ -1,7 +1,8 @@
 //! The report of a run, as files in a folder.
 
 use crate::analysis::verdict::Claim;
-use crate::record::Folder;
+use crate::record::{Family, Folder};
+use crate::report::results::Results;
 use crate::report::sample::{Plan, Sample, sample};
 use crate::report::still::labels::Area;
 use crate::report::summary::Reservations;
@@ -393,6 +394,24 @@ fn an_answer_names_nobody_where_most_are_too_noisy() {
     let answer = &picture_of(&gallery, "hot-small").answer;
     assert!(answer.starts_with("Too noisy to say here: blocking, epoll, uring and "), "{answer}");
     assert!(!answer.contains("least"), "{answer}");
+}
+
+/// A scenario whose peers all run in other settings shows them at once, and ranks them.
+#[test]
+fn peers_are_shown_where_none_runs_as_it_comes() {
+    let sample = sample(Plan { tier: Tier::Full, only: &["site"], ..quick() });
+    let results = sample.results();
+    let gallery = chart::draw(&results);
+    let [main, wire] = ["site", "wire-site"].map(|name| picture_of(&gallery, name));
+    for picture in [main, wire] {
+        assert_eq!(picture.spec["all"], true, "{}", picture.name);
+        assert!(picture.answer.contains(" 1.22.1"), "{}", picture.answer);
+    }
+    let mut alone = results.record.clone();
+    alone.targets.retain(|target| target.family == Family::Ours);
+    let alone = Results::of(&alone, results.trials);
+    let wire = chart::draw(&alone).pictures.into_iter().find(|picture| picture.name == "wire-site").unwrap();
+    assert!(wire.answer.ends_with(" an answer in each of them."), "{}", wire.answer);
 }
 
 /// Where the README has nothing to say, questions have their answers on the first screen, without the names of cells.

@@ -4,7 +4,6 @@ use crate::analysis::measure::Measure;
 use crate::analysis::reading::Reading;
 use crate::analysis::stats::Interval;
 use crate::analysis::verdict::{Claim, Ratio, Verdict};
-use crate::record::Family;
 use crate::report::chart::measured::point;
 use crate::report::results::Results;
 use crate::report::{pairs, wording};
@@ -132,7 +131,7 @@ impl Order<'_> {
     }
 
     fn is_peer(&self, (id, _): Ranked<'_>) -> bool {
-        self.results.target(id).is_some_and(|target| target.family == Family::Peer)
+        self.results.is_peer(id)
     }
 
     fn spoken(&self, value: f64) -> String {
@@ -217,8 +216,10 @@ impl<'b> Ranking<'b> {
             Ranking { sure: Vec::new(), noisy: Vec::new(), is_best_open: false, unranked: None };
         let mut reach = Vec::new();
         let lower = measure.lower_is_better();
-        for figures in verdict.targets.iter().filter(|figures| everybody || results.is_shown(&figures.target))
-        {
+        let ids: Vec<&str> = verdict.targets.iter().map(|figures| figures.target.as_str()).collect();
+        let others = results.has_other_peers(&ids);
+        let is_in = |id: &str| everybody || results.is_shown(id) || others && results.is_peer(id);
+        for figures in verdict.targets.iter().filter(|figures| is_in(&figures.target)) {
             let id = figures.target.as_str();
             match (figures.reading(measure), figures.unranked(measure)) {
                 (Reading::TooNoisy(estimate), None) => {
