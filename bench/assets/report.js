@@ -307,6 +307,8 @@
     }
   }
 
+  // The null servers' share.
+  const FLOOR = 'dashed: kernel and mechanism alone';
   // A row for each server: name, dot with interval, number; groups below each other share the scale.
   const rowsOf = (chart, groups, { unit, axis }) => {
     const { root, width, narrow } = chart;
@@ -323,18 +325,21 @@
     let y = 0;
     for (const { label, band, note, one, floors = [], rows } of groups) {
       if (label) write(root, 0, y += 22, label, 'strong');
-      if (note || floors.length) y += 18;
+      y += 18 * [note, floors.length].filter(Boolean).length;
       const [top, bottom] = [y + 6, y + 6 + step * rows.length];
       numbers.forEach(number => line(root, scale.at(number), top, scale.at(number), bottom, 'rule'));
       if (band) {
         const [from, to] = [scale.at(band[0]), scale.at(band[1])];
         box(root, from, top, Math.max(to - from, 1), bottom - top, 'band');
         const begin = Math.max(0, Math.min(from, width - widthOf(note)));
-        write(root, begin, top - 5, note, 'quiet');
-        const floor = Math.max(...floors.map(floor => scale.at(floor)));
-        if (floors.length && floor > 40 && floor < begin - 8) write(root, floor, top - 5, 'floor', 'quiet', 'end');
+        write(root, begin, top - 5 - (floors.length ? 18 : 0), note, 'quiet');
       }
-      floors.forEach(floor => line(root, scale.at(floor), top, scale.at(floor), bottom, 'floor'));
+      if (floors.length) {
+        const places = floors.map(floor => scale.at(floor));
+        places.forEach(x => line(root, x, top - 3, x, bottom, 'floor'));
+        const begin = Math.max(0, Math.min(...places, width - widthOf(FLOOR)));
+        write(root, begin, top - 5, FLOOR, 'quiet');
+      }
       if (one) line(root, scale.at(one), top, scale.at(one), bottom, 'axis');
       rows.forEach((value, index) => {
         const [t, number, , , flag] = value;
@@ -366,8 +371,9 @@
       const number = !values || unit === null ? '' : flag === NOISY ? 'too noisy' : say(unit, value);
       return [target(t).name, number];
     });
-    const long = labels.map(label => label.join('  ').trim());
-    const right = width - (narrow ? 10 : widest(long, true) + 24);
+    const numbersWidth = widest(labels.map(([, number]) => number), true);
+    const namesWidth = widest(labels.map(([name]) => name), true) + (numbersWidth ? 12 : 0);
+    const right = width - (narrow ? 10 : namesWidth + numbersWidth + 24);
     const height = narrow ? 300 : Math.max(360, 18 * (series.length + 1));
     const [top, bottom] = [26, 26 + height];
     const all = series.flatMap(({ points }) => points);
@@ -426,7 +432,9 @@
         const [at, value] = last({ points });
         const leader = [[place(at) + 6, y.at(value)], [right + 14, places[index]], [right + 18, places[index]]];
         group.append(svg('path', { d: path(leader), class: 'leader' }));
-        write(group, right + 21, places[index] + 4.5, long[index], isOurs(t) ? 'strong' : '');
+        const [name, number] = labels[index];
+        write(group, right + 21, places[index] + 4.5, name, isOurs(t) ? 'strong' : '');
+        if (number) write(group, width - 1, places[index] + 4.5, number, isOurs(t) ? 'strong' : 'quiet', 'end');
       }
       root.append(group);
     });
@@ -549,27 +557,38 @@
       const gap = 28;
       const each = (width - gap * (columns - 1)) / columns;
       let [y, bottom] = [0, 0];
+      const linesIn = ({ parts }) => partsIn(parts, each).pop().line;
+      const most = Math.max(...spec.panels.map(linesIn));
       spec.panels.forEach((panel, index) => {
         if (narrow) y = bottom;
-        bottom = Math.max(bottom, barsOf(chart, panel, index % columns * (each + gap), each, y));
+        const lines = narrow ? linesIn(panel) : most;
+        bottom = Math.max(bottom, barsOf(chart, panel, index % columns * (each + gap), each, y, lines));
       });
       return bottom;
     },
   };
-  const barsOf = (chart, { label, unit, parts, rows }, from, width, y) => {
+  // The names of parts in lines of a width.
+  const partsIn = (parts, width) => {
+    let [x, line] = [0, 0];
+    return parts.map(([kind, text]) => {
+      const room = 19 + widthOf(text) + 14;
+      if (x > 0 && x + room > width) [x, line] = [0, line + 1];
+      x += room;
+      return { kind, text, x: x - room, line };
+    });
+  };
+  // `lines`: of the parts' names, so that the panels beside each other have their servers at one height.
+  const barsOf = (chart, { label, unit, parts, rows }, from, width, y, lines) => {
     const { root, narrow } = chart;
     const shown = rows.filter(({ t }) => chart.shows(t));
     if (!shown.length) return y;
     write(root, from, y += 18, label, 'strong');
-    let x = from;
     y += 20;
-    for (const [kind, text] of parts) {
-      const room = 19 + widthOf(text) + 14;
-      if (x > from && x + room > from + width) [x, y] = [from, y + 19];
-      box(root, x, y - 10, 12, 12, `part ${kind}`);
-      write(root, x + 17, y, text, 'quiet');
-      x += room;
+    for (const { kind, text, x, line } of partsIn(parts, width)) {
+      box(root, from + x, y + line * 19 - 10, 12, 12, `part ${kind}`);
+      write(root, from + x + 17, y + line * 19, text, 'quiet');
     }
+    y += lines * 19;
     const left = from + (narrow ? 0 : widest(shown.map(({ t }) => target(t).name), true) + 10);
     const right = from + width - (narrow ? 2 : widest(shown.map(({ text }) => text), true) + 12);
     const sum = ({ values }) => values.reduce((sum, value) => sum + value, 0);
@@ -767,9 +786,10 @@
 
   const heat = document.getElementById('heat');
   if (heat) {
-    const body = heat.tBodies[0];
-    const rows = [...body.rows];
-    const heads = [...heat.tHead.querySelectorAll('th[aria-sort]')];
+    const grid = [...heat.rows].map(row => [...row.cells]);
+    const columns = grid[0].map((_, column) => column).slice(1);
+    const serverOf = column => Number(grid[0][column].dataset.t);
+    const heads = grid.slice(1).map(([head]) => head);
     heads.forEach((head, index) => {
       const button = html('button', { type: 'button' }, ...head.childNodes);
       head.replaceChildren(button);
@@ -777,20 +797,23 @@
         const once = head.getAttribute('aria-sort') !== 'ascending';
         heads.forEach(other => other.setAttribute('aria-sort', 'none'));
         head.setAttribute('aria-sort', once ? 'ascending' : 'none');
-        const value = row => Number(row.cells[index + 1].dataset.v ?? Infinity);
-        body.append(...(once ? [...rows].sort((one, other) => value(one) - value(other)) : rows));
+        const value = column => Number(grid[index + 1][column].dataset.v ?? Infinity);
+        const order = once ? [...columns].sort((one, other) => value(one) - value(other)) : columns;
+        [...heat.rows].forEach((row, at) => row.append(...order.map(column => grid[at][column])));
       });
     });
     const more = html('button', { type: 'button', 'aria-pressed': 'false' });
-    const extra = rows.filter(row => !target(Number(row.dataset.t)).shown);
+    const extra = columns.filter(column => !target(serverOf(column)).shown);
     let all = false;
-    const show = () => rows.forEach(row => {
-      const t = Number(row.dataset.t);
-      row.hidden = hidden.has(t) || !all && !target(t).shown;
+    const show = () => columns.forEach(column => {
+      const t = serverOf(column);
+      grid.forEach(row => { row[column].hidden = hidden.has(t) || !all && !target(t).shown; });
     });
     more.textContent = `${extra.length} more servers`;
     more.addEventListener('click', () => { all = !all; more.setAttribute('aria-pressed', String(all)); show(); });
-    if (extra.length) document.getElementById('heat-tools').append(more);
+    const tools = document.getElementById('heat-tools');
+    if (extra.length) tools.append(more);
+    tools.append(html('span', { class: 'muted' }, 'A question sorts the servers by its answer.'));
     heat.addEventListener('servers', show);
     show();
   }

@@ -74,7 +74,13 @@ pub(crate) fn count(value: f64) -> String {
 /// What a claim's rules found, in one sentence. What is only told besides isn't in it.
 pub(crate) fn sentence(findings: &[Finding]) -> String {
     let decides = |finding: &&Finding| finding.outcome != Outcome::Told;
-    let texts: Vec<&str> = findings.iter().filter(decides).map(|finding| finding.text.as_str()).collect();
+    let mut texts: Vec<&str> = Vec::new();
+    // Rules that ask one scene have the same to say where it wasn't measured.
+    for text in findings.iter().filter(decides).map(|finding| finding.text.as_str()) {
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
     let text = texts.join("; ");
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
@@ -127,5 +133,21 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn a_sentence_says_nothing_twice() {
+        let finding = |text: &str| Finding {
+            text: text.to_owned(),
+            outcome: Outcome::Holds,
+            number: None,
+            bound: None,
+            points: Vec::new(),
+            scenario: None,
+            field: None,
+        };
+        let findings =
+            ["waiting wasn't measured", "load wasn't measured", "waiting wasn't measured"].map(finding);
+        assert_eq!(sentence(&findings), "Waiting wasn't measured; load wasn't measured.");
     }
 }

@@ -74,7 +74,7 @@ fn comparisons(count: usize) -> String {
 }
 
 fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+    wording::counted(count, noun, &format!("{noun}s"))
 }
 
 fn verdict(comparison: &Comparison) -> String {

@@ -103,7 +103,7 @@ pub(crate) fn draw(results: &Results<'_>) -> Gallery {
 }
 
 /// What the page draws a chart of this kind from. `ids` are the targets that occur; where those that are shown at first
-/// make no chart, or `all`, every one of them is shown.
+/// make no chart or have no peer among them, or `all`, every one of them is shown.
 fn spec<'b>(
     results: &Results<'_>,
     kind: &str,
@@ -113,9 +113,10 @@ fn spec<'b>(
 ) -> Value {
     let ids: BTreeSet<&str> = ids.collect();
     let shown = ids.iter().filter(|id| results.is_shown(id)).count();
+    let others = results.has_other_peers(&ids.iter().copied().collect::<Vec<_>>());
     let indices: BTreeSet<usize> = ids.into_iter().filter_map(|id| results.index(id)).collect();
     rest["kind"] = json!(kind);
-    rest["all"] = json!(all || shown < 2);
+    rest["all"] = json!(all || others || shown < 2);
     rest["targets"] = json!(indices);
     rest
 }

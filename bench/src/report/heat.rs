@@ -1,9 +1,9 @@
-//! The heat map: every server and every question, each cell as many times worse than the best.
+//! The heat map: every question and every server, each cell as many times worse than the best.
 
 use crate::analysis::reading::Reading;
 use crate::analysis::verdict::Verdict;
-use crate::record::Family;
-use crate::report::overview::columns;
+use crate::record::{Family, TargetRecord};
+use crate::report::overview;
 use crate::report::results::Results;
 use crate::report::svg::escape;
 use crate::report::wording;
@@ -31,39 +31,41 @@ enum Cell {
 
 /// As a table that is read without colours, too; the page's program sorts it.
 pub(crate) fn html(results: &Results<'_>) -> String {
-    let columns = columns(results);
-    if columns.is_empty() {
+    let questions = overview::columns(results);
+    if questions.is_empty() {
         return String::new();
     }
+    let column = |target: &'_ TargetRecord| {
+        let cells: Vec<Cell> =
+            questions.iter().map(|question| cell(results, *question, &target.id)).collect();
+        // Null servers parse nothing: they are the floor, and take part in no race.
+        let is_in = target.family != Family::Null && cells.iter().any(|cell| *cell != Cell::NotMeasured);
+        is_in.then_some(cells)
+    };
+    let targets = results.record.targets.iter().enumerate();
+    let columns: Vec<(usize, &TargetRecord, Vec<Cell>)> =
+        targets.filter_map(|(index, target)| Some((index, target, column(target)?))).collect();
     let mut page = String::from(
         "<div class=\"tools\" id=\"heat-tools\"></div>\n<div class=\"scroll\" tabindex=\"0\" role=\"region\" \
-         aria-label=\"the heat map\">\n<table id=\"heat\"><caption class=\"unseen\">Each server by each question, as \
-         many times worse than the best</caption>\n<thead><tr><th scope=\"col\">server</th>",
+         aria-label=\"the heat map\">\n<table id=\"heat\"><caption class=\"unseen\">Each question by each server, as \
+         many times worse than the best</caption>\n<thead><tr><th scope=\"col\">question</th>",
     );
-    for (scenario, verdict) in &columns {
+    for (index, target, _) in &columns {
+        let is_ours = target.family == Family::Ours && results.is_shown(&target.id);
+        let class = if is_ours { " class=\"ours\"" } else { "" };
+        let name = escape(&results.name(&target.id));
+        let _infallible = write!(page, "<th scope=\"col\" data-t=\"{index}\"{class}>{name}</th>");
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for (row, (scenario, verdict)) in questions.iter().enumerate() {
         let _infallible = write!(
             page,
-            "<th scope=\"col\" aria-sort=\"none\"><span>{} <small>{}, {}</small></span></th>",
+            "<tr><th scope=\"row\" aria-sort=\"none\">{} <small>{}, {}</small></th>",
             escape(&scenario.question),
             escape(&verdict.cell.to_string()),
             verdict.measure.label()
         );
-    }
-    page.push_str("</tr></thead>\n<tbody>\n");
-    for (index, target) in results.record.targets.iter().enumerate() {
-        // Null servers parse nothing: they are the floor, and take part in no race.
-        let cells: Vec<Cell> = columns.iter().map(|column| cell(results, *column, &target.id)).collect();
-        if target.family == Family::Null || cells.iter().all(|cell| *cell == Cell::NotMeasured) {
-            continue;
-        }
-        let ours = if results.is_shown(&target.id) && target.family == Family::Ours {
-            " class=\"ours\""
-        } else {
-            ""
-        };
-        let name = escape(&results.name(&target.id));
-        let _infallible = write!(page, "<tr data-t=\"{index}\"><th scope=\"row\"{ours}>{name}</th>");
-        cells.iter().for_each(|cell| page.push_str(&cell.html()));
+        columns.iter().for_each(|(_, _, cells)| page.push_str(&cells[row].html()));
         page.push_str("</tr>\n");
     }
     page.push_str("</tbody></table></div>\n");
@@ -86,7 +88,7 @@ impl Cell {
                 "<td class=\"heat-noisy\"><span class=\"unseen\">too noisy here</span></td>".to_owned()
             }
             Cell::Unranked(why) => {
-                format!("<td class=\"heat-unranked\" title=\"not ranked: {}\">n/r</td>", escape(why))
+                format!("<td class=\"heat-unranked\" title=\"{}\">not ranked</td>", escape(why))
             }
             Cell::NotMeasured => "<td></td>".to_owned(),
         }
@@ -127,12 +129,17 @@ fn cell(results: &Results<'_>, (_, verdict): (&Scenario, &Verdict), id: &str) ->
     Cell::Ratio(worse.max(1.0), wording::value_with_interval(verdict.measure, &estimate))
 }
 
-/// The best value of those that are shown at first, are ranked and can be told.
+/// The best value of those that are shown at first, are ranked and can be told; nobody is the best where most are too
+/// noisy.
 fn best(results: &Results<'_>, verdict: &Verdict) -> Option<f64> {
     let measure = verdict.measure;
     let shown = verdict.targets.iter().filter(|figures| results.is_shown(&figures.target));
-    let ranked = shown.filter(|figures| figures.unranked(measure).is_none());
-    let values = ranked.filter_map(|figures| figures.estimate(measure)).map(|estimate| estimate.value);
+    let ranked: Vec<_> = shown.filter(|figures| figures.unranked(measure).is_none()).collect();
+    let noisy = ranked.iter().filter(|figures| figures.reading(measure).is_too_noisy()).count();
+    if noisy * 2 > ranked.len() {
+        return None;
+    }
+    let values = ranked.iter().filter_map(|figures| figures.estimate(measure)).map(|estimate| estimate.value);
     if measure.lower_is_better() { values.reduce(f64::min) } else { values.reduce(f64::max) }
 }
 
@@ -144,7 +151,7 @@ fn key() -> String {
     let _infallible = writeln!(
         key,
         "<li><i class=\"heat{}\"></i>more</li>\n<li><i class=\"heat-noisy\"></i>too noisy here: the 95\u{a0}% interval \
-         spans more than a factor of three</li>\n<li>n/r: not ranked</li>\n<li>empty: not measured</li>\n</ul>",
+         spans more than a factor of three, or most of the row’s do</li>\n<li>empty: not measured</li>\n</ul>",
         STEPS.len()
     );
     key
@@ -164,19 +171,42 @@ mod tests {
         )
     }
 
+    /// A server's cells, by question.
+    fn column(page: &str, name: &str) -> Vec<String> {
+        let heads: Vec<&str> = page.split("<th scope=\"col\"").skip(1).collect();
+        let place = heads.iter().position(|head| head.contains(&format!(">{name}</th>"))).unwrap();
+        let rows = page.split("<tbody>").nth(1).unwrap().split("<tr>").skip(1);
+        rows.map(|row| row.split("<td").nth(place).unwrap().to_owned()).collect()
+    }
+
     #[test]
     fn each_cell_is_so_many_times_worse_than_the_best() {
         let page = table(0.015);
-        let row = |name: &str| {
-            let begin = page.find(&format!(">{name}</th>")).unwrap_or_else(|| panic!("{name}: {page}"));
-            page[begin..].split("</tr>").next().unwrap().to_owned()
-        };
-        assert!(row("uring").contains("<td class=\"heat0\""), "{}", row("uring"));
-        assert!(row("nginx 1.22.1").contains(">2×</td>"), "{}", row("nginx 1.22.1"));
-        assert!(row("caddy 1.22.1").contains("<td class=\"heat5\""), "{}", row("caddy 1.22.1"));
-        assert!(row("uring, cache off").ends_with("<td></td>"), "not measured at the common rate");
+        assert_eq!(page.matches("<tr>").count(), 3, "the servers, and two questions: {page}");
+        assert!(column(&page, "uring")[0].contains("class=\"heat0\""), "{page}");
+        assert!(column(&page, "nginx 1.22.1")[0].contains(">2×</td>"), "{page}");
+        assert!(column(&page, "caddy 1.22.1")[0].contains("class=\"heat5\""), "{page}");
+        assert!(
+            column(&page, "uring, cache off")[1].starts_with("></td>"),
+            "not measured at the common rate"
+        );
         assert!(!page.contains("heat-noisy\"><span"), "{page}");
         assert!(!page.contains("null server"), "a floor is no contender");
+    }
+
+    #[test]
+    fn nobody_is_the_best_where_most_are_too_noisy() {
+        let only = &["hot-small"];
+        let plan = Plan { tier: Tier::Standard, only, histograms: false, ..Plan::default() };
+        let mut sample = sample(plan);
+        let calm = ["caddy", "nginx"];
+        for trial in sample.trials.iter_mut().filter(|trial| !calm.contains(&trial.target.as_str())) {
+            trial.cost.cpu_ns = trial.cost.cpu_ns * [3, 300][trial.place.round % 2] / 100;
+        }
+        let page = html(&sample.results());
+        for name in ["caddy 1.22.1", "nginx 1.22.1", "uring"] {
+            assert!(column(&page, name)[0].contains("heat-noisy"), "{name}: {page}");
+        }
     }
 
     #[test]

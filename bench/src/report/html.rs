@@ -10,8 +10,9 @@ use crate::record::Family;
 use crate::report::chart::{Gallery, Picture};
 use crate::report::overview::{self, Table};
 use crate::report::results::{Finding, Results};
+use crate::report::summary::Reservations;
 use crate::report::svg::escape;
-use crate::report::{heat, readme, scorecard, still, summary};
+use crate::report::{heat, readme, scorecard, still, summary, wording};
 use crate::run::scenario::Scenario;
 use serde_json::{Map, Value, json};
 
@@ -36,7 +37,7 @@ pub(crate) fn page(results: &Results<'_>, gallery: &Gallery) -> Result<String> {
     let whole: Vec<&Picture> = gallery.pictures.iter().filter(|picture| picture.scenario.is_none()).collect();
     for picture in whole {
         begin(&mut body, &mut contents, &format!("run-{}", picture.name), &picture.title);
-        figure(&mut body, picture, "h2", &mut charts);
+        figure(&mut body, picture, "h2", "", &mut charts);
         body.push_str("</section>\n");
     }
     numbers(&mut body, &mut contents, results);
@@ -64,8 +65,10 @@ fn embed(page: &mut String, id: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
-fn item(page: &mut String, text: &str) {
-    page.push_str(&format!("<li>{}</li>\n", escape(text)));
+fn list(page: &mut String, texts: &[String]) {
+    page.push_str("<ul>\n");
+    texts.iter().for_each(|text| page.push_str(&format!("<li>{}</li>\n", escape(text))));
+    page.push_str("</ul>\n");
 }
 
 fn navigation(page: &mut String, contents: &Contents) {
@@ -92,7 +95,7 @@ fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_
     let tier = format!("{:?}", record.tier).to_lowercase();
     begin(page, contents, "overview", "At a glance");
     page.push_str(&format!("<h1>{TITLE}</h1>\n<ul class=\"told\">\n"));
-    for sentence in told(results) {
+    for sentence in told(results, gallery) {
         page.push_str(&format!("<li>{}</li>\n", marked(&sentence)));
     }
     page.push_str(
@@ -113,17 +116,12 @@ fn first_screen(page: &mut String, contents: &mut Contents, results: &Results<'_
     }
 }
 
-/// What the README would say; else the first verdicts that there are.
-fn told(results: &Results<'_>) -> Vec<String> {
-    let mut told = readme::findings(results);
-    for finding in results.findings() {
-        let sentence = finding.sentences.last().or(Some(&finding.numbers)).filter(|text| !text.is_empty());
-        if let Some(sentence) = sentence.filter(|_| told.len() < TOLD_MAX) {
-            told.push(format!("{}: {sentence}.", finding.cell));
-        }
-    }
-    told.truncate(TOLD_MAX);
-    told
+/// What the README would say; else the first questions with their answers.
+fn told(results: &Results<'_>, gallery: &Gallery) -> Vec<String> {
+    let is_main = |picture: &&Picture| picture.scenario.as_ref() == Some(&picture.name);
+    let answers = gallery.pictures.iter().filter(is_main);
+    let answers = answers.map(|picture| format!("{} {}", picture.title, picture.answer));
+    readme::findings(results).into_iter().chain(answers).take(TOLD_MAX).collect()
 }
 
 /// Text with Markdown's bold and code.
@@ -144,9 +142,18 @@ fn trust(page: &mut String, contents: &mut Contents, results: &Results<'_>) {
     for warning in &results.record.warnings {
         page.push_str(&format!("<p class=\"warning\"><strong>Warning:</strong> {}.</p>\n", escape(warning)));
     }
-    page.push_str("<ul>\n");
-    summary::reservations(results).iter().for_each(|text| item(page, text));
-    page.push_str("</ul>\n</section>\n");
+    let Reservations { facts, lists } = Reservations::of(results);
+    list(page, &facts);
+    if !lists.is_empty() {
+        let heads: Vec<&str> = lists.iter().map(|(head, _)| head.as_str()).collect();
+        page.push_str(&format!("<details><summary>More: {}</summary>\n", escape(&heads.join(", "))));
+        for (head, lines) in &lists {
+            page.push_str(&format!("<h3>{}</h3>\n", escape(&wording::capitalised(head))));
+            list(page, lines);
+        }
+        page.push_str("</details>\n");
+    }
+    page.push_str("</section>\n");
 }
 
 fn table(page: &mut String, table: &Table, about: &str) {
@@ -215,38 +222,42 @@ fn question<'g>(
     if !mine.first().is_some_and(is_main) {
         page.push_str(&format!("<h2>{}</h2>\n", escape(&scenario.question)));
     }
+    let told = verdicts(&results.findings(), scenario);
     for picture in mine {
-        figure(page, picture, if is_main(&picture) { "h2" } else { "h3" }, charts);
-        if is_main(&picture) {
-            verdicts(page, &results.findings(), scenario);
-        }
+        let (heading, details) = if is_main(&picture) { ("h2", told.as_str()) } else { ("h3", "") };
+        figure(page, picture, heading, details, charts);
     }
     page.push_str("</section>\n");
 }
 
-fn verdicts(page: &mut String, findings: &[Finding<'_>], scenario: &Scenario) {
-    let Some(finding) = findings.iter().find(|finding| finding.scenario.name == scenario.name) else {
-        return;
+fn verdicts(findings: &[Finding<'_>], scenario: &Scenario) -> String {
+    let mine = findings.iter().find(|finding| finding.scenario.name == scenario.name);
+    let Some(finding) = mine.filter(|finding| !finding.sentences.is_empty()) else {
+        return String::new();
     };
-    if finding.sentences.is_empty() {
-        return;
-    }
-    page.push_str(&format!(
-        "<details><summary>The verdicts</summary>\n<p>{}: {}.</p>\n<ul>\n",
+    let mut page = format!(
+        "<details><summary>The verdicts</summary>\n<p>{}: {}.</p>\n",
         escape(&finding.cell.to_string()),
         escape(&finding.numbers)
-    ));
-    finding.sentences.iter().for_each(|sentence| item(page, sentence));
-    page.push_str("</ul>\n</details>\n");
+    );
+    list(&mut page, &finding.sentences);
+    page.push_str("</details>\n");
+    page
 }
 
-/// A chart with its question, its answer, what it shows, and its numbers.
-fn figure<'g>(page: &mut String, picture: &'g Picture, heading: &str, charts: &mut Vec<&'g Picture>) {
+/// A chart with its question, its answer, what it shows, `details` besides, and its numbers.
+fn figure<'g>(
+    page: &mut String,
+    picture: &'g Picture,
+    heading: &str,
+    details: &str,
+    charts: &mut Vec<&'g Picture>,
+) {
     let name = escape(&picture.name);
     page.push_str(&format!(
         "<figure id=\"picture-{name}\" aria-labelledby=\"title-{name}\">\n\
          <{heading} id=\"title-{name}\">{}</{heading}>\n<p class=\"answer\">{}</p>\n\
-         <div class=\"chart\" data-title=\"title-{name}\"></div>\n<figcaption>{} <small>[{name}]</small></figcaption>\n\
+         <div class=\"chart\" data-title=\"title-{name}\"></div>\n<figcaption>{} <small>[{name}]</small></figcaption>\n{details}\
          <details class=\"numbers\"><summary>The numbers</summary>\n",
         escape(&picture.title),
         escape(&picture.answer),
@@ -266,9 +277,9 @@ fn missing(page: &mut String, contents: &mut Contents, results: &Results<'_>, ga
         return;
     }
     begin(page, contents, "missing", "What is missing");
-    page.push_str("<h2>What is missing</h2>\n<ul>\n");
-    missing.iter().for_each(|text| item(page, text));
-    page.push_str("</ul>\n</section>\n");
+    page.push_str("<h2>What is missing</h2>\n");
+    list(page, &missing);
+    page.push_str("</section>\n");
 }
 
 fn peers(page: &mut String, contents: &mut Contents, results: &Results<'_>) {

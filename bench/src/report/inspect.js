@@ -10,6 +10,17 @@ addEventListener('load', () => {
     if (!svg.querySelector('[data-t]')) found.push(`${name}: no server`);
     if (/NaN|Infinity|undefined/.test(svg.outerHTML)) found.push(`${name}: no number`);
     if (chart.querySelectorAll('[tabindex]').length !== 1) found.push(`${name}: not one tab stop`);
+    const texts = [...svg.querySelectorAll('text')].map(text => text.textContent);
+    const isTold = texts.some(text => text.startsWith('dashed: '));
+    if (isTold !== Boolean(svg.querySelector('.floor'))) found.push(`${name}: dashed lines, or what they are`);
+    // Panels beside each other have a server at one height.
+    const bars = [...svg.querySelectorAll('[data-t]')].filter(mark => mark.querySelector('.part'));
+    const heights = new Map();
+    if (innerWidth > 1000) bars.forEach(({ dataset: { t }, firstChild }) => {
+      const y = firstChild.getAttribute('y');
+      if ((heights.get(t) ?? y) !== y) found.push(`${name}: a server at two heights`);
+      heights.set(t, y);
+    });
     const page = svg.getBoundingClientRect();
     const boxes = [];
     svg.querySelectorAll('text').forEach(text => {
@@ -52,14 +63,17 @@ addEventListener('load', () => {
     if (/NaN|undefined/.test(svg.outerHTML)) found.push(`${title} ${option.text}: no number`);
   }));
   const input = document.querySelector('#servers input');
-  const first = document.querySelector('#heat tbody tr').dataset.t;
+  const first = document.querySelector('#heat [data-t]').dataset.t;
   input.click();
   document.querySelectorAll(`.plot [data-t="${first}"], .legend [data-t="${first}"]`).forEach(ghost =>
     found.push(`a ghost in ${ghost.closest('.chart').dataset.title}`));
-  document.querySelector('#heat thead button').click();
-  const rows = [...document.querySelectorAll('#heat tbody tr')];
-  const column = rows.map(row => Number(row.cells[1].dataset.v ?? Infinity));
-  if (column.some((value, index) => index > 0 && column[index - 1] > value)) found.push(`not sorted: ${column}`);
+  const heat = document.getElementById('heat');
+  heat.querySelector('tbody button').click();
+  const sorted = [...heat.tBodies[0].rows[0].cells].slice(1).map(cell => Number(cell.dataset.v ?? Infinity));
+  if (sorted.some((value, index) => index > 0 && sorted[index - 1] > value)) found.push(`not sorted: ${sorted}`);
+  const last = heat.querySelector('thead th:last-child');
+  const wide = [...heat.rows].filter(row => row.lastElementChild.hidden !== last.hidden);
+  if (wide.length) found.push('a column of the heat map is hidden in part');
   const textContent = [...new Set(found)].join('\n');
   document.body.append(Object.assign(document.createElement('pre'), { id: 'found', textContent }));
 });

@@ -120,6 +120,16 @@ impl<'a> Results<'a> {
         }
     }
 
+    /// Whether a chart of these servers has peers, but none that is shown at first: then they are shown for it.
+    pub(crate) fn has_other_peers(&self, ids: &[&str]) -> bool {
+        let mut peers = ids.iter().filter(|id| self.is_peer(id)).peekable();
+        peers.peek().is_some() && !peers.any(|id| self.is_shown(id))
+    }
+
+    pub(crate) fn is_peer(&self, id: &str) -> bool {
+        self.target(id).is_some_and(|target| target.family == Family::Peer)
+    }
+
     /// Peers that took part, without those that are another one in other settings ("nginx-aio-threads").
     fn plain_peers(&self) -> impl Iterator<Item = &'a TargetRecord> {
         let took_part =

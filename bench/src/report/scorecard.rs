@@ -9,10 +9,15 @@ use crate::claims::wording;
 use crate::report::chart::Gallery;
 use crate::report::results::Results;
 use crate::report::svg::escape;
+use crate::report::wording as report;
 use std::fmt::Write;
 
 const WIDTH: f64 = 132.0;
-const HEIGHT: f64 = 24.0;
+const HEIGHT: f64 = 38.0;
+/// Of the shapes; below them are words.
+const SHAPES: f64 = 24.0;
+/// A square at least so wide has its value below it; of narrower ones the first and the last have.
+const VALUE_MIN: f64 = 30.0;
 /// From the middle of a gauge to its end: so many times the bound, or one so many-th of it.
 const REACH: f64 = 100.0;
 
@@ -258,6 +263,16 @@ fn picture(finding: &Finding) -> String {
 
 fn strip(points: &[Point]) -> (String, String) {
     let step = WIDTH / points.len() as f64;
+    let last = points.len() - 1;
+    let value = |index: usize, point: &Point| {
+        let (x, anchor) = match index {
+            _ if step >= VALUE_MIN => ((index as f64 + 0.5) * step, "middle"),
+            0 => (0.0, "start"),
+            index if index == last => (WIDTH, "end"),
+            _ => return String::new(),
+        };
+        label(x, anchor, &report::thousands(point.value))
+    };
     let square = |(index, point): (usize, &Point)| {
         let class = match point.kept {
             Some(true) => "kept",
@@ -266,8 +281,9 @@ fn strip(points: &[Point]) -> (String, String) {
         };
         let x = index as f64 * step + 2.0;
         format!(
-            "<rect x=\"{x:.1}\" y=\"5\" width=\"{:.1}\" height=\"14\" rx=\"2\" class=\"{class}\"/>",
-            step - 4.0
+            "<rect x=\"{x:.1}\" y=\"5\" width=\"{:.1}\" height=\"14\" rx=\"2\" class=\"{class}\"/>{}",
+            step - 4.0,
+            value(index, point)
         )
     };
     let words: Vec<String> = points
@@ -278,6 +294,10 @@ fn strip(points: &[Point]) -> (String, String) {
         })
         .collect();
     (points.iter().enumerate().map(square).collect(), words.join(", "))
+}
+
+fn label(x: f64, anchor: &str, text: &str) -> String {
+    format!("<text x=\"{x:.1}\" y=\"34\" text-anchor=\"{anchor}\">{}</text>", escape(text))
 }
 
 fn gauge(finding: &Finding) -> Option<(String, String)> {
@@ -291,11 +311,12 @@ fn gauge(finding: &Finding) -> Option<(String, String)> {
         let reach = (value.max(bound / REACH) / bound).ln() / REACH.ln();
         WIDTH / 2.0 + reach.clamp(-1.0, 1.0) * (WIDTH / 2.0 - 6.0)
     };
-    let middle = HEIGHT / 2.0;
+    let middle = SHAPES / 2.0;
     let mut body = format!(
-        "<line x1=\"{0}\" y1=\"2\" x2=\"{0}\" y2=\"{1}\" class=\"bound\"/>",
+        "<line x1=\"{0}\" y1=\"2\" x2=\"{0}\" y2=\"{1}\" class=\"bound\"/>{2}",
         WIDTH / 2.0,
-        HEIGHT - 2.0
+        SHAPES - 2.0,
+        label(WIDTH / 2.0, "middle", "bound")
     );
     if let Some(interval) = number.interval {
         let (low, high) = (place(interval.low), place(interval.high));
@@ -350,6 +371,8 @@ mod tests {
             let document = roxmltree::Document::parse(&picture).unwrap();
             let label = document.root_element().attribute("aria-label").unwrap();
             assert_eq!(label, says.replace("&#39;", "'"));
+            // What a dot or square is measured by stands in sight.
+            assert!(document.descendants().any(|node| node.has_tag_name("text")), "{picture}");
             for node in document.descendants() {
                 for name in ["x", "x1", "x2", "cx"] {
                     let inside = node

@@ -4,7 +4,7 @@ use crate::analysis::figures::Figures;
 use crate::analysis::measure::Measure;
 use crate::analysis::reading::{Reading, TOO_NOISY};
 use crate::analysis::verdict::Verdict;
-use crate::record::Ended;
+use crate::record::{CellRecord, Ended};
 use crate::report::chart::Gallery;
 use crate::report::overview::{self, NOTHING, Table};
 use crate::report::results::Results;
@@ -69,7 +69,7 @@ fn findings(page: &mut String, results: &Results<'_>) {
 
 fn trust(page: &mut String, results: &Results<'_>) {
     line(page, "\n## How far it can be trusted\n");
-    for text in reservations(results) {
+    for text in Reservations::of(results).lines() {
         line(page, &format!("- {text}"));
     }
     for warning in &results.record.warnings {
@@ -78,43 +78,75 @@ fn trust(page: &mut String, results: &Results<'_>) {
 }
 
 /// How far the run can be trusted, without its warnings.
-pub(crate) fn reservations(results: &Results<'_>) -> Vec<String> {
-    let (judged, different) = results.twins();
-    let mut list = vec![if judged == 0 {
-        "No A/A twin ran: nothing shows what two copies of one server differ by.".to_owned()
-    } else {
-        format!(
-            "The A/A twin was declared different from its original in {different} of {judged} comparisons."
-        )
-    }];
-    let (trials, voids) = results.trial_counts();
-    list.push(format!("{voids} of {trials} trials were void, and repeated."));
-    let reasons = results.void_reasons();
-    list.extend(reasons.into_iter().map(|(reason, count)| format!("Void, {count} ×: {reason}.")));
-    list.extend(unranked(results));
-    for cell in &results.record.cells {
-        for (target, reason) in &cell.failures {
-            list.push(format!(
-                "Left out of {} from its failure on: {}: {reason}.",
-                cell.id,
-                results.label(target)
-            ));
+pub(crate) struct Reservations {
+    /// What everybody should know.
+    pub(crate) facts: Vec<String>,
+    /// What is looked up: a heading that counts, and its lines.
+    pub(crate) lists: Vec<(String, Vec<String>)>,
+}
+
+impl Reservations {
+    pub(crate) fn of(results: &Results<'_>) -> Reservations {
+        let (judged, different) = results.twins();
+        let (trials, voids) = results.trial_counts();
+        let mut facts = vec![
+            if judged == 0 {
+                "No A/A twin ran: nothing shows what two copies of one server differ by.".to_owned()
+            } else {
+                format!(
+                    "The A/A twin was declared different from its original in {different} of {judged} comparisons."
+                )
+            },
+            format!(
+                "{} of {} trials were void, and repeated.",
+                wording::thousands(voids as f64),
+                wording::thousands(trials as f64)
+            ),
+        ];
+        if let Some(disk) = &results.record.slow_disk {
+            facts.push(format!("The slow disk: {}.", disk.means));
         }
+        let reasons = results.void_reasons();
+        let reasons: Vec<String> =
+            reasons.into_iter().map(|(reason, count)| format!("Void, {count} ×: {reason}.")).collect();
+        let (unranked, failures, cut_short) = (unranked(results), failures(results), cut_short(results));
+        let lists = [
+            (wording::counted(reasons.len(), "reason for void trials", "reasons for void trials"), reasons),
+            (wording::counted(unranked.len(), "reason not to rank", "reasons not to rank"), unranked),
+            (wording::counted(failures.len(), "server left out", "servers left out"), failures),
+            (
+                wording::counted(cut_short.len(), "comparison cut short", "comparisons cut short"),
+                if cut_short.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![format!("Ended by the budget of time: {}.", cut_short.join(", "))]
+                },
+            ),
+        ];
+        Reservations { facts, lists: lists.into_iter().filter(|(_, lines)| !lines.is_empty()).collect() }
     }
-    let cut_short: Vec<String> = results
-        .record
-        .cells
-        .iter()
-        .filter(|cell| cell.ended == Some(Ended::Budget))
-        .map(|cell| cell.id.to_string())
-        .collect();
-    if !cut_short.is_empty() {
-        list.push(format!("Ended by the budget of time: {}.", cut_short.join(", ")));
+
+    /// All of them.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &String> {
+        self.facts.iter().chain(self.lists.iter().flat_map(|(_, lines)| lines))
     }
-    if let Some(disk) = &results.record.slow_disk {
-        list.push(format!("The slow disk: {}.", disk.means));
-    }
-    list
+}
+
+fn failures(results: &Results<'_>) -> Vec<String> {
+    let cells = results.record.cells.iter();
+    let of_cell = |cell: &CellRecord| {
+        let texts = cell.failures.iter().map(|(target, reason)| {
+            format!("Left out of {} from its failure on: {}: {reason}.", cell.id, results.label(target))
+        });
+        texts.collect::<Vec<_>>()
+    };
+    cells.flat_map(of_cell).collect()
+}
+
+/// The cells that ended before their rounds did.
+fn cut_short(results: &Results<'_>) -> Vec<String> {
+    let cells = results.record.cells.iter();
+    cells.filter(|cell| cell.ended == Some(Ended::Budget)).map(|cell| cell.id.to_string()).collect()
 }
 
 /// Targets that aren't ranked or told: a line per scenario and reason, with the points.

@@ -1,9 +1,11 @@
 //! The report of a run, as files in a folder.
 
 use crate::analysis::verdict::Claim;
-use crate::record::Folder;
+use crate::record::{Family, Folder};
+use crate::report::results::Results;
 use crate::report::sample::{Plan, Sample, sample};
 use crate::report::still::labels::Area;
+use crate::report::summary::Reservations;
 use crate::report::svg::{Font, text_width};
 use crate::report::{chart, html, overview, readme, redraw, summary, terminal, write};
 use crate::run::scenario::Tier;
@@ -261,7 +263,8 @@ fn noise_has_no_number_in_a_chart_and_no_name_in_an_answer() {
         let row =
             rows.iter().find(|row| row[0].as_u64() == results.index(id).map(|index| index as u64)).unwrap();
         assert_eq!(row[4], 1, "{id} is marked: {row}");
-        let ranking = picture.answer.split(" Too noisy ").next().unwrap();
+        let ranking = picture.answer.rsplit("of the others, ").next().unwrap();
+        let ranking = ranking.split("oo noisy to ").next().unwrap();
         assert!(!ranking.contains(&format!("{} ", results.name(id))), "{id}: {}", picture.answer);
     }
 }
@@ -339,6 +342,109 @@ fn sentences_are_judged_together() {
     assert!(met > 0, "none in 100");
 }
 
+/// An answer names the best alone only where the verdicts do, and names with it whom they don't call different.
+#[test]
+fn an_answer_tells_apart_whom_the_verdicts_tell_apart() {
+    let (mut together, mut alone) = (0, 0);
+    for seed in 0..20 {
+        let only = &["hot-small", "hot-medium", "hot-large"];
+        let noise = if seed < 10 { 0.06 } else { 0.01 };
+        let sample = sample(Plan { seed, only, noise, histograms: false, ..quick() });
+        let results = sample.results();
+        let gallery = chart::draw(&results);
+        for scenario in results.scenarios() {
+            let verdict = results.main_cell(scenario).unwrap();
+            let value = |id: &str| verdict.figures(id).unwrap().estimate(verdict.measure).unwrap().value;
+            let shown = verdict.targets.iter().map(|figures| figures.target.as_str());
+            let mut ids: Vec<&str> = shown.filter(|id| results.is_shown(id)).collect();
+            ids.sort_by(|one, other| value(one).total_cmp(&value(other)));
+            let answer = &picture_of(&gallery, &scenario.name).answer;
+            let leaders = answer.split(';').next().unwrap();
+            assert!(leaders.contains(&results.name(ids[0])), "{answer}");
+            let ties: Vec<&&str> = ids[1..]
+                .iter()
+                .filter(|id| {
+                    let ratio = verdict.ratio(id, ids[0], verdict.measure).unwrap();
+                    results.claim(verdict, &ratio) != Claim::Difference
+                })
+                .collect();
+            assert_eq!(leaders.contains("can’t be told"), !ties.is_empty(), "{answer}");
+            // The fourth and later ones are counted.
+            for id in ties.iter().take(2) {
+                assert!(leaders.contains(&results.name(id)), "{id}: {answer}");
+            }
+            for id in ids[1..].iter().filter(|id| !ties.contains(id)) {
+                assert!(!leaders.contains(&format!("{} ", results.name(id))), "{id}: {answer}");
+            }
+            if ties.is_empty() { alone += 1 } else { together += 1 }
+        }
+    }
+    assert!(together > 5 && alone > 5, "{together}, {alone}");
+}
+
+/// The best isn't known where most may be better than it.
+#[test]
+fn an_answer_names_nobody_where_most_are_too_noisy() {
+    let mut sample = sample(Plan { only: &["hot-small"], ..quick() });
+    let calm = ["caddy", "nginx"];
+    for trial in sample.trials.iter_mut().filter(|trial| !calm.contains(&trial.target.as_str())) {
+        trial.cost.cpu_ns = trial.cost.cpu_ns * [3, 300][trial.place.round % 2] / 100;
+    }
+    let gallery = chart::draw(&sample.results());
+    let answer = &picture_of(&gallery, "hot-small").answer;
+    assert!(answer.starts_with("Too noisy to say here: blocking, epoll, uring and "), "{answer}");
+    assert!(!answer.contains("least"), "{answer}");
+}
+
+/// A scenario whose peers all run in other settings shows them at once, and ranks them.
+#[test]
+fn peers_are_shown_where_none_runs_as_it_comes() {
+    let sample = sample(Plan { tier: Tier::Full, only: &["site"], ..quick() });
+    let results = sample.results();
+    let gallery = chart::draw(&results);
+    let [main, wire] = ["site", "wire-site"].map(|name| picture_of(&gallery, name));
+    for picture in [main, wire] {
+        assert_eq!(picture.spec["all"], true, "{}", picture.name);
+        assert!(picture.answer.contains(" 1.22.1"), "{}", picture.answer);
+    }
+    let mut alone = results.record.clone();
+    alone.targets.retain(|target| target.family == Family::Ours);
+    let alone = Results::of(&alone, results.trials);
+    let wire = chart::draw(&alone).pictures.into_iter().find(|picture| picture.name == "wire-site").unwrap();
+    assert!(wire.answer.ends_with(" an answer in each of them."), "{}", wire.answer);
+}
+
+/// Where the README has nothing to say, questions have their answers on the first screen, without the names of cells.
+#[test]
+fn the_first_screen_answers_questions() {
+    let sample = sample(Plan { only: &["ablation-small", "ablation-large", "ablation-churn"], ..quick() });
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    let told = page.split("<ul class=\"told\">").nth(1).unwrap().split("</ul>").next().unwrap();
+    assert_eq!(told.matches("<li>").count(), 3, "{told}");
+    assert_eq!(told.matches("? ").count(), 3, "{told}");
+    assert!(!told.contains("ablation-"), "{told}");
+}
+
+/// What everybody should know is short; the rest is folded, and counted.
+#[test]
+fn how_far_it_can_be_trusted_is_told_in_a_few_lines() {
+    let sample = sample(Plan::default());
+    let results = sample.results();
+    let page = html::page(&results, &chart::draw(&results)).unwrap();
+    let section = page.split("<section id=\"trust\">").nth(1).unwrap().split("</section>").next().unwrap();
+    let (short, long) = section.split_once("<details><summary>More: ").unwrap();
+    assert!((2..=4).contains(&short.matches("<li>").count()), "{short}");
+    assert_eq!(section.matches("<details").count(), 1);
+    assert!(long.starts_with("1 reason for void trials, "), "{long}");
+    assert!(long.contains("1 comparison cut short</summary>"), "{long}");
+    let reservations = Reservations::of(&results);
+    assert_eq!(section.matches("<li>").count(), reservations.lines().count());
+    for (head, lines) in &reservations.lists {
+        assert!(!lines.is_empty() && head.starts_with(|first: char| first.is_ascii_digit()), "{head}");
+    }
+}
+
 /// What is too noisy is a number nowhere, bold nowhere, and in no sentence.
 #[test]
 fn what_is_too_noisy_is_told_nowhere() {
@@ -356,7 +462,8 @@ fn what_is_too_noisy_is_told_nowhere() {
         let about = |sentence: &&String| sentence.contains("uring");
         assert_eq!(finding.sentences.iter().find(about), None);
     }
-    for text in summary::reservations(&results).iter().filter(|text| text.contains("too noisy")) {
+    let reservations = Reservations::of(&results);
+    for text in reservations.lines().filter(|text| text.contains("too noisy")) {
         assert!(text.ends_with(": uring.") || text.ends_with(": uring at 1."), "{text}");
     }
     let table = overview::numbers(&results);

@@ -230,6 +230,11 @@ fn untold(ratio_of: &Ratio, told: &Estimate, (above, below): (&str, &str), besid
 /// A smaller lead is printed as 0 %.
 const LEAD_MIN: f64 = 0.005;
 
+/// "1 change", "1,204 changes".
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(count as f64), if count == 1 { one } else { many })
+}
+
 /// The same text, to begin a sentence with.
 pub fn capitalised(text: &str) -> String {
     let mut characters = text.chars();

@@ -3,7 +3,7 @@
 use crate::analysis::measure::Measure;
 use crate::analysis::reading::Reading;
 use crate::analysis::verdict::Verdict;
-use crate::report::chart::{INTERVALS, Picture, number, spec};
+use crate::report::chart::{INTERVALS, Picture, answer, number, spec};
 use crate::report::overview::{NOTHING, Table};
 use crate::report::results::Results;
 use crate::report::wording;
@@ -98,13 +98,31 @@ fn said(results: &Results<'_>, sizes: &[Size<'_>], found: &[(&str, Vec<Reading>)
     match cheapest {
         None => "Too noisy to say here.".to_owned(),
         Some((id, small, large)) => format!(
-            "From {} to {}, a KiB gets {} times cheaper in {}: {} to {}, the least of all.",
+            "From {} to {}, a KiB gets {} times cheaper in {}: {} to {}, {}.",
             labels[0],
             labels[1],
             wording::three_digits(small / large),
             results.name(id),
             wording::nanoseconds(small),
-            wording::nanoseconds(large)
+            wording::nanoseconds(large),
+            least(results, sizes, found, id)
         ),
+    }
+}
+
+/// How the cheapest at the largest size compares with the others there.
+fn least(results: &Results<'_>, sizes: &[Size<'_>], found: &[(&str, Vec<Reading>)], id: &str) -> String {
+    let Some(Size { verdict, .. }) = sizes.last() else {
+        return NOTHING.to_owned();
+    };
+    let is_tied = |other: &&str| {
+        *other != id
+            && results.is_shown(other)
+            && !answer::differ(results, verdict, Measure::CpuPerRequest, [other, id])
+    };
+    let ties: Vec<&str> = found.iter().map(|(other, _)| *other).filter(is_tied).collect();
+    match ties.as_slice() {
+        [] => "the least of all".to_owned(),
+        ties => format!("from which {} can’t be told apart", answer::names(results, ties)),
     }
 }

@@ -124,11 +124,16 @@ fn table(results: &Results<'_>, parts: &[Part], sent: &[(&str, &TrafficSummary)]
 }
 
 fn said(results: &Results<'_>, sent: &[(&str, &TrafficSummary)]) -> String {
-    let shown: Vec<_> = sent.iter().filter(|(id, _)| results.is_shown(id)).collect();
-    let text = |(id, traffic): &(&str, &TrafficSummary)| {
-        format!("{} in {}", wording::size(traffic.wire_bytes()), results.name(id))
-    };
+    let ids: Vec<&str> = sent.iter().map(|(id, _)| *id).collect();
+    let others = results.has_other_peers(&ids);
+    let is_in = |id: &str| results.is_shown(id) || others && results.is_peer(id);
+    let shown: Vec<_> = sent.iter().filter(|(id, _)| is_in(id)).collect();
+    let size = |traffic: &TrafficSummary| wording::size(traffic.wire_bytes());
+    let text = |(id, traffic): &(&str, &TrafficSummary)| format!("{} in {}", size(traffic), results.name(id));
     match shown.as_slice() {
+        [least, .., most] if size(least.1) == size(most.1) => {
+            format!("{} an answer in each of them.", size(least.1))
+        }
         [least, .., most] => format!("From {} to {}.", text(least), text(most)),
         _ => sent.first().map_or_else(String::new, |only| format!("{}.", text(only))),
     }
