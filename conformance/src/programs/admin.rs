@@ -156,6 +156,8 @@ fn pages_are_well_formed(ground: Ground<'_>) -> Outcome {
     let log = ground.sites.scratch(&format!("admin-{}", ground.program))?.join("access.log");
     let (running, address, admin) = serve(ground, &[&format!("--access-log={}", log.display())])?;
     Client::connect(address)?.get("/digits.txt")?;
+    // The answer may come before its turn is over, and with it the counts.
+    expect(admin, &[("triptych_http_requests_total{class=\"2xx\"}", 1.0)])?;
     let page = scrape(admin)?;
     let build = format!(
         "triptych_build_info{{version=\"{}\",model=\"{}\"}}",
