@@ -1,7 +1,7 @@
 //! `bench race`: servers side by side under the same load, shown live on a page of its own.
 //!
-//! [`racer`] is a server with its load, [`board`] what was measured so far, [`page`] the little server that shows it,
-//! and [`footage`] a race in a file. A race is something to watch, and no measurement: the servers share a CPU, and so do
+//! `racer` is a server with its load, `board` what was measured so far, `page` the little server that shows it,
+//! and `footage` a race in a file. A race is something to watch, and no measurement: the servers share a CPU, and so do
 //! the clients.
 
 mod board;

@@ -39,7 +39,7 @@ pub struct ClaimsOptions {
     window_ms: Option<u64>,
     /// Where the results go [default: results]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_RESULTS")]
-    out: Option<PathBuf>,
+    results: Option<PathBuf>,
     /// Where the files to serve are written: a folder on a disk [default: target/bench]
     #[arg(long, value_name = "DIR", env = "TRIPTYCH_BENCH_CORPUS")]
     corpus: Option<PathBuf>,
@@ -71,7 +71,7 @@ impl ClaimsOptions {
             seed: crate::run::options::SEED,
             resume: self.resume.clone(),
             corpus: self.corpus.clone(),
-            results: self.out.clone(),
+            results: self.results.clone(),
             agents: Vec::new(),
             server_address: Ipv4Addr::LOCALHOST,
             share_cpus: false,

@@ -122,16 +122,19 @@ fn cell(results: &Results<'_>, (_, verdict): (&Scenario, &Verdict), id: &str) ->
     let Some(estimate) = reading.told() else {
         return Cell::TooNoisy;
     };
-    let Some(best) = best(results, verdict) else {
+    let Some((best, value)) = best(results, verdict) else {
         return Cell::TooNoisy;
     };
-    let worse = if verdict.measure.lower_is_better() { estimate.value / best } else { best / estimate.value };
+    // Of the same rounds where there are such, as everywhere else: the medians' ratio is another one.
+    let paired = verdict.ratio(id, best, verdict.measure).and_then(|ratio| ratio.reading().told());
+    let ratio = paired.map_or(estimate.value / value, |ratio| ratio.value);
+    let worse = if verdict.measure.lower_is_better() { ratio } else { 1.0 / ratio };
     Cell::Ratio(worse.max(1.0), wording::value_with_interval(verdict.measure, &estimate))
 }
 
-/// The best value of those that are shown at first, are ranked and can be told; nobody is the best where most are too
-/// noisy.
-fn best(results: &Results<'_>, verdict: &Verdict) -> Option<f64> {
+/// The best of those that are shown at first, are ranked and can be told, and its value; nobody is the best where most
+/// are too noisy.
+fn best<'b>(results: &Results<'_>, verdict: &'b Verdict) -> Option<(&'b str, f64)> {
     let measure = verdict.measure;
     let shown = verdict.targets.iter().filter(|figures| results.is_shown(&figures.target));
     let ranked: Vec<_> = shown.filter(|figures| figures.unranked(measure).is_none()).collect();
@@ -139,8 +142,10 @@ fn best(results: &Results<'_>, verdict: &Verdict) -> Option<f64> {
     if noisy * 2 > ranked.len() {
         return None;
     }
-    let values = ranked.iter().filter_map(|figures| figures.estimate(measure)).map(|estimate| estimate.value);
-    if measure.lower_is_better() { values.reduce(f64::min) } else { values.reduce(f64::max) }
+    let told =
+        ranked.iter().filter_map(|figures| Some((figures.target.as_str(), figures.estimate(measure)?.value)));
+    let order = |one: &(&str, f64), other: &(&str, f64)| one.1.total_cmp(&other.1);
+    if measure.lower_is_better() { told.min_by(order) } else { told.max_by(order) }
 }
 
 fn key() -> String {
@@ -192,6 +197,19 @@ mod tests {
         );
         assert!(!page.contains("heat-noisy\"><span"), "{page}");
         assert!(!page.contains("null server"), "a floor is no contender");
+    }
+
+    #[test]
+    fn a_cell_is_the_ratio_that_is_told_elsewhere() {
+        let sample = sample(Plan { only: &["hot-small"], noise: 0.1, histograms: false, ..Plan::default() });
+        let results = sample.results();
+        let verdict = &results.verdicts[0];
+        let (best, value) = best(&results, verdict).unwrap();
+        let ratio = verdict.ratio("nginx", best, verdict.measure).unwrap().reading().told().unwrap().value;
+        let medians = verdict.figures("nginx").unwrap().estimate(verdict.measure).unwrap().value / value;
+        assert!((ratio / medians - 1.0).abs() > 0.001, "{ratio} and {medians} would look the same");
+        let cell = &column(&html(&results), "nginx 1.22.1")[0];
+        assert!(cell.contains(&format!("data-v=\"{ratio:.4}\"")), "{cell}");
     }
 
     #[test]
