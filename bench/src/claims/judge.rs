@@ -1,5 +1,6 @@
 //! Judging: what a rule finds in a run.
 
+use crate::analysis::reading::TOO_NOISY;
 use crate::analysis::stats::{Estimate, Interval, mean_estimate, ratio_estimate};
 use crate::claims::bound::{Bound, Decision, Scale};
 use crate::claims::chapter::{Scene, Shown};
@@ -61,7 +62,8 @@ pub(crate) struct Finding {
 impl Finding {
     /// Its number in words, if it has one.
     pub(crate) fn figure(&self) -> Option<String> {
-        self.number.as_ref().map(|number| told(number, &self.outcome, self.bound))
+        let number = self.number.as_ref()?;
+        Some(told(number, &self.outcome, self.bound).trim_matches(['(', ')']).to_owned())
     }
 }
 
@@ -124,7 +126,11 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
 fn told(number: &Number, outcome: &Outcome, bound: Option<f64>) -> String {
     match (outcome, bound) {
         (Outcome::Holds | Outcome::Fails, Some(bound)) => wording::beyond(number, bound),
-        _ => wording::number(number),
+        _ => match wording::number(number) {
+            // Whatever the sentence around it says.
+            number if number == TOO_NOISY => format!("({number})"),
+            number => number,
+        },
     }
 }
 

@@ -80,10 +80,11 @@ fn answer(results: &Results<'_>, verdict: &Verdict, scenario: &Scenario) -> Opti
         )
     };
     let list = |ratios: &[&Ratio]| ratios.iter().map(|ratio| named(ratio)).collect::<Vec<_>>().join(", ");
-    let (mut ours, peers) = (ratios(Family::Ours), ratios(Family::Peer));
-    let reason = ours.iter().find_map(|ratio| ratio.because.clone());
-    ours.retain(|ratio| ratio.because.is_none());
-    if let (Some(reason), true) = (reason, ours.is_empty()) {
+    let peers = ratios(Family::Peer);
+    let (ours, untold): (Vec<Ratio>, Vec<Ratio>) =
+        ratios(Family::Ours).into_iter().partition(|ratio| ratio.because.is_none());
+    let reason = untold.first().and_then(|ratio| ratio.because.clone());
+    if let (Some(reason), true) = (&reason, ours.is_empty()) {
         return Some(format!("it can't be told; {reason}"));
     }
     let noticed = |ratios: &'_ [Ratio]| -> Vec<Ratio> {
@@ -115,6 +116,10 @@ fn answer(results: &Results<'_>, verdict: &Verdict, scenario: &Scenario) -> Opti
             results.label(&widest.above)
         )
     };
+    if let Some(reason) = reason {
+        let names: Vec<&str> = untold.iter().map(|ratio| results.label(&ratio.above)).collect();
+        text.push_str(&format!("; of {} it can't be told: {reason}", names.join(" and ")));
+    }
     if !slower_peers.is_empty() {
         text.push_str(&format!(
             "; on the request's way it grows in {}",

@@ -553,6 +553,13 @@ fn an_answer_claims_no_more_than_the_intervals_do() {
     };
     let vague = answer(0.1, &|_, measured| measured);
     assert!(vague.starts_with("not that it shows: ") && vague.contains(" and none by more than "), "{vague}");
+    // As if every other round of one of them were disturbed.
+    let turn = std::cell::Cell::new(0);
+    let partly = answer(0.1, &|target, measured| {
+        turn.set(turn.get() + usize::from(target == "blocking"));
+        if target == "blocking" { measured * [1, 40][turn.get() % 2] } else { measured }
+    });
+    assert!(partly.contains("; of blocking it can't be told: too noisy here"), "{partly}");
     let same = answer(0.015, &|_, _| 400_000);
     assert!(
         same.starts_with("no: the p99 latency stays within 5\u{a0}% of what it is without, in "),
