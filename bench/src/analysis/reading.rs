@@ -1,4 +1,4 @@
-//! What may be told of a number: nobody can print one that says nothing, since only [`Reading::Told`] has one to print.
+//! What may be told of a number. Only [`Reading::Told`] has one to print; what is too noisy has a place in a chart.
 
 use crate::analysis::stats::{Estimate, Interval};
 
@@ -9,7 +9,8 @@ pub(crate) const SPAN_MAX: f64 = 3.0;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Reading {
     Told(Estimate),
-    /// A place in a chart, without a number: its 95 % interval spans more than a factor of [`SPAN_MAX`], or there is none, since there was a single round.
+    /// A place in a chart, without a number: its 95 % interval spans more than a factor of [`SPAN_MAX`], or there is none,
+    /// since there was a single round.
     TooNoisy(Estimate),
     Unmeasured,
 }

@@ -62,8 +62,7 @@ pub(crate) struct Finding {
 impl Finding {
     /// Its number in words, if it has one.
     pub(crate) fn figure(&self) -> Option<String> {
-        let number = self.number.as_ref()?;
-        Some(told(number, &self.outcome, self.bound).trim_matches(['(', ')']).to_owned())
+        self.number.as_ref().map(|number| told(number, &self.outcome, self.bound))
     }
 }
 
@@ -107,6 +106,8 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
         test => measured(test, evidence).unwrap_or_else(Found::open),
     };
     let number = result.number.as_ref().map(|number| told(number, &result.outcome, rule.test.bound()));
+    // Whatever the sentence around it says.
+    let number = number.map(|number| if number == TOO_NOISY { format!("({number})") } else { number });
     let mut text = rule.says.clone();
     for (place, found) in [("{number}", &number), ("{turn}", &result.turn)] {
         text = text.replace(place, found.as_deref().unwrap_or("an unknown number"));
@@ -126,11 +127,7 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
 fn told(number: &Number, outcome: &Outcome, bound: Option<f64>) -> String {
     match (outcome, bound) {
         (Outcome::Holds | Outcome::Fails, Some(bound)) => wording::beyond(number, bound),
-        _ => match wording::number(number) {
-            // Whatever the sentence around it says.
-            number if number == TOO_NOISY => format!("({number})"),
-            number => number,
-        },
+        _ => wording::number(number),
     }
 }
 
