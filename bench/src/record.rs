@@ -1,21 +1,24 @@
 //! The results folder of a run.
 //!
-//! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses no measurement. `run.json`
-//! has the plan and the environment.
+//! `trials.jsonl` gets a line per trial while the run goes on, so a crash loses no measurement; it is packed at the end.
+//! `run.json` has the plan and the environment.
 
 pub mod trial;
+mod trials;
+
+pub use trials::read_trials;
 
 use crate::agent::fleet::AgentRecord;
 use crate::failure::{Failure, Result};
 use crate::machine::environment::{Environment, Source};
 use crate::machine::placement::Placement;
 use crate::record::trial::{CellId, Trial};
+use crate::record::trials::Trials;
 use crate::run::scenario::{Files, Scenario, Tier};
 use crate::server::target::Backend;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +144,7 @@ pub(crate) struct SlowDiskRecord {
 #[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
-    trials: File,
+    trials: Trials,
 }
 
 impl Folder {
@@ -155,25 +158,17 @@ impl Folder {
         let path = results.join(folder_name(started, host, source));
         fs::create_dir_all(&path)
             .map_err(Failure::context(format!("make the results folder {}", path.display())))?;
-        let trials = path.join("trials.jsonl");
-        let trials =
-            File::create(&trials).map_err(Failure::context(format!("write {}", trials.display())))?;
+        let trials = Trials::create(&path)?;
         Ok(Folder { path, trials })
     }
 
-    /// Opens the folder of a run that was interrupted, to go on with it: cuts off what isn't a whole line.
+    /// Opens the folder of a run that ended, to go on with it.
     pub(crate) fn open(path: &Path) -> Result<Folder> {
-        let name = path.join("trials.jsonl");
-        let doing = || format!("go on with {}", name.display());
-        let text = fs::read(&name).map_err(Failure::context(doing()))?;
-        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let trials = open_trials(path)?;
-        trials.set_len(whole as u64).map_err(Failure::context(doing()))?;
-        Ok(Folder { path: path.to_owned(), trials })
+        Ok(Folder { path: path.to_owned(), trials: Trials::open(path)? })
     }
 
     pub(crate) fn remove_if_empty(&self) {
-        if self.trials.metadata().is_ok_and(|found| found.len() == 0) {
+        if self.trials.is_empty() {
             let _stays_as_it_is = fs::remove_dir_all(&self.path);
         }
     }
@@ -183,15 +178,12 @@ impl Folder {
     }
 
     pub(crate) fn append(&mut self, trial: &Trial) -> Result<()> {
-        self.trials.write_all(line(trial)?.as_bytes()).map_err(Failure::context(WRITING))
+        self.trials.append(trial)
     }
 
-    /// Writes all trials anew, when earlier ones have changed; a reader sees the old ones or the new ones.
+    /// Writes all trials anew, when earlier ones have changed.
     pub(crate) fn replace(&mut self, trials: &[Trial]) -> Result<()> {
-        let lines: Vec<String> = trials.iter().map(line).collect::<Result<_>>()?;
-        write_file(&self.path, "trials.jsonl", &lines.concat())?;
-        self.trials = open_trials(&self.path)?;
-        Ok(())
+        self.trials.replace(trials)
     }
 
     /// Writes `run.json`; a reader sees the old one or the new one.
@@ -200,28 +192,18 @@ impl Folder {
         text.push('\n');
         write_file(&self.path, "run.json", &text)
     }
-}
 
-const WRITING: &str = "write trials.jsonl";
-
-fn line(trial: &Trial) -> Result<String> {
-    let mut line = serde_json::to_string(trial).map_err(Failure::context(WRITING))?;
-    line.push('\n');
-    Ok(line)
-}
-
-fn open_trials(folder: &Path) -> Result<File> {
-    let name = folder.join("trials.jsonl");
-    let opened = OpenOptions::new().append(true).open(&name);
-    opened.map_err(Failure::context(format!("go on with {}", name.display())))
+    /// The run has finished: no trial will follow.
+    pub(crate) fn pack(self) -> Result<()> {
+        self.trials.pack()
+    }
 }
 
 /// Writes a file of a run's folder whole; a reader sees the old one or the new one.
 pub(crate) fn write_file(folder: &Path, name: &str, content: &str) -> Result<()> {
-    let unfinished = folder.join(format!("{name}.unfinished"));
-    fs::write(&unfinished, content)
-        .and_then(|()| fs::rename(&unfinished, folder.join(name)))
-        .map_err(Failure::context(format!("write {}", folder.join(name).display())))
+    let path = folder.join(name);
+    trials::write_whole(&path, content.as_bytes())
+        .map_err(Failure::context(format!("write {}", path.display())))
 }
 
 /// Reads the `run.json` of a folder.
@@ -238,22 +220,6 @@ pub fn read_record(folder: &Path) -> Result<Record> {
         return Err(Failure::new(line));
     }
     serde_json::from_value(value).map_err(Failure::context(doing()))
-}
-
-/// Reads the `trials.jsonl` of a folder. What stands behind its last line break was cut short by a crash, and
-/// isn't a trial.
-pub fn read_trials(folder: &Path) -> Result<Vec<Trial>> {
-    let path = folder.join("trials.jsonl");
-    let text = fs::read_to_string(&path).map_err(Failure::context(format!("read {}", path.display())))?;
-    let whole = &text[..text.rfind('\n').map_or(0, |last| last + 1)];
-    let parse = |(index, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(Failure::context(format!(
-            "read {}, line {}",
-            path.display(),
-            index + 1
-        )))
-    };
-    whole.lines().enumerate().map(parse).collect()
 }
 
 /// The time first, so that folders sort by it; no character that a shell or a file system minds.
@@ -369,19 +335,6 @@ pub(crate) mod tests {
         fs::write(folder.path().join("run.json"), r#"{"format": 99}"#).unwrap();
         let failure = read_record(folder.path()).unwrap_err().to_string();
         assert!(failure.ends_with("its format is 99, this version reads 2"), "{failure}");
-    }
-
-    #[test]
-    fn a_line_cut_short_by_a_crash_is_left_out() {
-        let results = tempfile::tempdir().unwrap();
-        let mut folder = Folder::create(results.path(), "now", "here", None).unwrap();
-        folder.append(&trial("epoll", 0, 7_000.0)).unwrap();
-        folder.trials.write_all(br#"{"started":"2026"#).unwrap();
-        assert_eq!(read_trials(folder.path()).unwrap().len(), 1);
-        // A resumed run appends whole lines.
-        let mut folder = Folder::open(folder.path()).unwrap();
-        folder.append(&trial("epoll", 1, 7_000.0)).unwrap();
-        assert_eq!(read_trials(folder.path()).unwrap().len(), 2);
     }
 
     #[test]

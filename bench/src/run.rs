@@ -278,6 +278,9 @@ impl Run {
         let failed = self.failures_of_ours();
         self.folder.write_record(&self.record)?;
         let report = report::write(self.folder.path(), &self.record, &self.trials)?;
+        if !interrupted {
+            self.folder.pack()?;
+        }
         let disturbed =
             remeasure::disturbed(&self.record, &self.trials).into_iter().map(str::to_owned).collect();
         Ok(Finish { report, interrupted, warnings: found, disturbed, failed })

@@ -90,7 +90,7 @@ fn a_run_ends_with_a_verdict_for_each_claim() {
     assert!(of("scenes.json").contains("epoll_wait("), "what was shown is kept");
     assert!(of("SUMMARY.md").contains("## What is claimed, and what this machine says"));
     assert!(of("report.html").contains("class=\"scorecard\""));
-    assert!(of("trials.jsonl").lines().count() >= 9);
+    assert!(bench::record::read_trials(&result).unwrap().len() >= 9);
     // Drawn anew, by the rules in the folder.
     let output = Command::new(env!("CARGO_BIN_EXE_bench")).arg("report").arg(&result).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));

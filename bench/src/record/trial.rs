@@ -165,8 +165,10 @@ pub(crate) struct Latency {
     pub(crate) p999_ns: Option<u64>,
     pub(crate) max_ns: u64,
     pub(crate) mean_ns: f64,
-    /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, two digits.
-    pub(crate) histogram: String,
+    /// The whole histogram: HdrHistogram's compressed V2 encoding in Base64, two digits. Null in a record whose results
+    /// aren't made of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) histogram: Option<String>,
 }
 
 /// What the server's process tree used, threads and children that have ended included.
@@ -274,7 +276,7 @@ pub(crate) mod tests {
                 p999_ns: None,
                 max_ns: 700_000,
                 mean_ns: 510_000.0,
-                histogram: String::new(),
+                histogram: None,
             }),
             response: None,
             lag_p99_ns: None,

@@ -454,7 +454,7 @@ fn latency(p50: f64, p99: f64, answers: u64, histograms: bool) -> Latency {
     if !histograms {
         let (p50, p99) = (whole(p50), whole(p99));
         let p99_ns = (answers >= 2_000).then_some(p99);
-        let (p90_ns, p999_ns, histogram) = (None, None, String::new());
+        let (p90_ns, p999_ns, histogram) = (None, None, None);
         return Latency {
             p50_ns: Some(p50),
             p90_ns,

@@ -597,7 +597,7 @@ pub(crate) fn latency(histogram: &Histogram<u64>) -> Option<Latency> {
         p999_ns: quantile(histogram, 0.999),
         max_ns: histogram.max(),
         mean_ns: histogram.mean(),
-        histogram: encoded(&coarse(histogram)),
+        histogram: Some(encoded(&coarse(histogram))),
     })
 }
 
@@ -696,7 +696,8 @@ mod tests {
             value += value / 331 + 1;
         }
         let recorded = latency(&whole).unwrap();
-        let bytes = BASE64_STANDARD.decode(&recorded.histogram).unwrap();
+        let text = recorded.histogram.unwrap();
+        let bytes = BASE64_STANDARD.decode(&text).unwrap();
         let read: Histogram<u64> = Deserializer::new().deserialize(&mut &bytes[..]).unwrap();
         assert_eq!(read.len(), whole.len());
         for quantile in [0.1, 0.5, 0.9, 0.99, 0.999] {
@@ -705,7 +706,7 @@ mod tests {
         }
         assert_eq!(recorded.p99_ns, quantile(&whole, 0.99), "what stands beside it is exact");
         let as_it_was = encoded(&whole);
-        assert!(2 * recorded.histogram.len() < as_it_was.len(), "{}", recorded.histogram.len());
+        assert!(2 * text.len() < as_it_was.len(), "{}", text.len());
     }
 
     /// Whatever a head says, the body has to say what the file does.

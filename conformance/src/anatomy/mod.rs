@@ -298,7 +298,12 @@ fn outline(rows: &[Row], is_ordered: bool) -> BTreeMap<&'static str, Vec<String>
             Kind::Sleeps | Kind::Wakes if !is_ordered => "call",
             kind => kind.name(),
         };
-        outline.entry(row.who).or_default().push(format!("{kind} {}", row.name));
+        let name = match row.name.as_str() {
+            // The same wait: epoll_pwait takes whole milliseconds, and epoll_pwait2 any other time limit.
+            "epoll_pwait2" => "epoll_pwait",
+            name => name,
+        };
+        outline.entry(row.who).or_default().push(format!("{kind} {name}"));
     }
     for names in outline.values_mut() {
         if is_ordered {

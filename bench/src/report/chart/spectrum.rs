@@ -119,7 +119,7 @@ fn all_trials(results: &Results<'_>, verdict: &Verdict, id: &str) -> Option<Hist
     let mut deserializer = Deserializer::new();
     let mut sum: Option<Histogram<u64>> = None;
     for trial in results.trials.iter().filter(is_mine) {
-        let text = &latency(trial.main_class()?)?.histogram;
+        let text = latency(trial.main_class()?)?.histogram.as_ref()?;
         let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
         let one: Histogram<u64> = deserializer.deserialize(&mut bytes.as_slice()).ok()?;
         match &mut sum {
