@@ -97,6 +97,17 @@ fn a_run_ends_with_a_verdict_for_each_claim() {
     assert_eq!(claims(&result), judged);
 }
 
+/// Processes with the folder in their environment, as all have that a run starts.
+fn processes(folder: &TempDir) -> Vec<String> {
+    let mark = folder.path().to_str().unwrap().as_bytes();
+    let is_of_it = |path: &PathBuf| {
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        environment.windows(mark.len()).any(|window| window == mark)
+    };
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    all.filter(is_of_it).map(|path| path.display().to_string()).collect()
+}
+
 #[test]
 fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
     let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +119,7 @@ fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
         let results = fs::read_dir(folder.path().join("results")).ok()?.next()?.ok()?;
         fs::read_to_string(results.path().join("trials.jsonl")).ok()
     };
-    while trials().is_none_or(|text| text.lines().count() < 2) {
+    while trials().is_none_or(|text| text.lines().count() < 2) || processes(&folder).len() < 2 {
         assert!(Instant::now() < deadline, "it takes too long");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -116,6 +127,7 @@ fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert_eq!(processes(&folder), Vec::<String>::new(), "left running");
     let told = text(&output.stderr);
     assert!(
         told.contains("error: interrupted; to go on: cargo run --release -p bench -- claims --resume "),
@@ -124,10 +136,10 @@ fn an_interrupted_run_keeps_what_it_has_and_can_be_resumed() {
     assert!(lines(&output)[0].starts_with("C21  can't be told here "), "{:?}", lines(&output));
     let result = result(&folder);
     assert_eq!(claims(&result).len(), 1);
-    let before = trials().unwrap().lines().count();
+    let before = bench::record::read_trials(&result).unwrap().len();
     let output = command(&folder, &["--resume", result.to_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(trials().unwrap().lines().count() > before);
+    assert!(bench::record::read_trials(&result).unwrap().len() > before);
     assert!(lines(&output)[0].starts_with("C21  "));
 }
 
