@@ -157,8 +157,24 @@ fn targets(arguments: &TargetsArguments) -> Result<ExitCode> {
 
 /// The command line that repeats this run. `program` is what it began with.
 pub(crate) fn command_line(program: &str) -> String {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    format!("{program} {}", arguments.join(" ")).trim_end().trim_end_matches(" --").to_owned()
+    repeating(program, std::env::args().skip(1))
+}
+
+/// Without the folders of one machine, which a record doesn't tell: where results and the files to serve were.
+fn repeating(program: &str, arguments: impl Iterator<Item = String>) -> String {
+    const FOLDERS: [&str; 2] = ["--results", "--corpus"];
+    let mut words = vec![program.to_owned()];
+    let mut is_folder = false;
+    for argument in arguments.filter(|argument| argument != "--bench") {
+        let name = argument.split('=').next().unwrap_or_default();
+        if !std::mem::take(&mut is_folder) {
+            match FOLDERS.contains(&name) {
+                true => is_folder = name == argument,
+                false => words.push(argument),
+            }
+        }
+    }
+    words.join(" ").trim_end_matches(" --").to_owned()
 }
 
 /// Measures, and says what it found. `program` is what the command line began with.
@@ -237,4 +253,18 @@ fn splice(arguments: &ReadmeArguments) -> Result<ExitCode> {
 pub fn list() -> Result<ExitCode> {
     let line = |scenario: &Scenario| format!("{}: {}\n", scenario.name, scenario.question);
     say(&scenario::all()?.iter().map(line).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_repeats_a_run_names_no_folder_of_this_machine() {
+        let of = |line: &str| repeating("cargo bench --", line.split_whitespace().map(str::to_owned));
+        assert_eq!(of("--bench --only churn --results /x --seed 1"), "cargo bench -- --only churn --seed 1");
+        assert_eq!(of("--corpus=/x C5 --results=/y"), "cargo bench -- C5");
+        assert_eq!(of("--results /x"), "cargo bench");
+        assert_eq!(of("--results --results --tier full"), "cargo bench -- --tier full");
+    }
 }

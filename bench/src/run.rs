@@ -683,7 +683,6 @@ pub(crate) fn group(target: &Target) -> Group {
         _ if target.is_program() => Group::Program,
         Family::Ours(_) => match target.settings() {
             Some(settings) if *settings == Settings::default() => Group::Ours,
-            Some(settings) if settings.has_every_technique() => Group::CacheModes,
             _ => Group::Lesser,
         },
         Family::Null(_) => Group::Null,

@@ -114,7 +114,7 @@ pub(crate) fn judge(rule: &Rule, evidence: Evidence<'_>, scenes: &BTreeMap<Strin
     }
     let text = match &result.outcome {
         Outcome::Open(reason) if number.is_none() && result.turn.is_none() => reason.clone(),
-        Outcome::Open(reason) => format!("{text}, which decides nothing: {reason}"),
+        Outcome::Open(reason) => format!("{text} (undecided: {reason})"),
         Outcome::Fails if rule.test.scene().is_some() => format!("it wasn't shown that {text}"),
         Outcome::Holds | Outcome::Fails | Outcome::Turns(_) | Outcome::Told => text,
     };
@@ -317,12 +317,12 @@ fn turns(of: &Turning, bound: Bound, evidence: Evidence<'_>) -> Result<Found, Re
 
 /// Where a bound begins, or ceases, to be kept along an axis; and that in words.
 fn turn(points: &[(f64, Outcome)], axis: &str) -> (Outcome, String) {
-    let at = |index: usize| format!("{} {axis}", wording::count(points[index].0));
+    let at = |index: usize| wording::counted(points[index].0, axis);
     let is = |index: usize, wanted: &Outcome| points[index].1 == *wanted;
     let first = |wanted| (0..points.len()).find(|index| is(*index, wanted));
     let last = |wanted| (0..points.len()).rev().find(|index| is(*index, wanted));
     let why = points.iter().find_map(|(value, outcome)| match outcome {
-        Outcome::Open(reason) => Some(format!("at {} {axis}: {reason}", wording::count(*value))),
+        Outcome::Open(reason) => Some(format!("at {}: {reason}", wording::counted(*value, axis))),
         _ => None,
     });
     let kept = first(&Outcome::Holds).zip(last(&Outcome::Holds));
@@ -330,11 +330,11 @@ fn turn(points: &[(f64, Outcome)], axis: &str) -> (Outcome, String) {
     match (kept, broken, why) {
         (None, None, why) => {
             let reason = why.unwrap_or_else(|| "nothing was measured".to_owned());
-            (Outcome::Open(reason), "where can't be told".to_owned())
+            (Outcome::Open(reason), "nowhere for certain".to_owned())
         }
         (Some(_), None, None) => (Outcome::Holds, "everywhere".to_owned()),
         (None, Some(_), None) => (Outcome::Fails, "nowhere".to_owned()),
-        (None, Some(_), Some(why)) => (Outcome::Open(why), "nowhere that can be told".to_owned()),
+        (None, Some(_), Some(why)) => (Outcome::Open(why), "nowhere for certain".to_owned()),
         (Some((from, to)), None, Some(_)) if to + 1 == points.len() => {
             let turn = format!("from {} on, at the latest", at(from));
             (Outcome::Turns(turn.clone()), turn)

@@ -71,6 +71,14 @@ pub(crate) fn count(value: f64) -> String {
     digits(value)
 }
 
+/// A count of what an axis counts: "10,000 idle connections", "1 reader of cold files".
+pub(crate) fn counted(value: f64, axis: &str) -> String {
+    let plural = axis.split(' ').find(|word| word.ends_with('s'));
+    let one = plural.map(|word| axis.replacen(word, word.trim_end_matches('s'), 1));
+    let axis = one.filter(|_| value == 1.0).unwrap_or_else(|| axis.to_owned());
+    format!("{} {axis}", count(value))
+}
+
 /// What a claim's rules found, in one sentence. What is only told besides isn't in it.
 pub(crate) fn sentence(findings: &[Finding]) -> String {
     let decides = |finding: &&Finding| finding.outcome != Outcome::Told;
@@ -95,6 +103,13 @@ pub(crate) fn sentence(findings: &[Finding]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_not_several() {
+        assert_eq!(counted(1.0, "readers of cold files"), "1 reader of cold files");
+        assert_eq!(counted(1.0, "idle connections"), "1 idle connection");
+        assert_eq!(counted(10_000.0, "idle connections"), "10,000 idle connections");
+    }
 
     #[test]
     fn numbers_have_their_units() {

@@ -150,7 +150,6 @@ mod tests {
         let settings = plain.settings().unwrap();
         assert_eq!((settings.cache, settings.copies), (Cache::Off, true));
         assert!(settings.tune().iter().all(|switch| switch.server() == "epoll"));
-        assert!(!settings.has_every_technique());
         assert!(
             named("blocking-plain").is_none(),
             "it has one technique, which can be switched off by itself"

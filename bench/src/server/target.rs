@@ -92,11 +92,6 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Whether every technique is there, whatever the cache keeps.
-    pub(crate) fn has_every_technique(&self) -> bool {
-        !self.copies && !self.is_uncompressed && self.without.is_empty()
-    }
-
     /// The techniques that it does without.
     pub(crate) fn tune(&self) -> Vec<Tune> {
         let is_off = |switch: &Tune| self.without.iter().any(|name| name == switch.name());
