@@ -13,7 +13,7 @@ pub(crate) mod readme;
 pub(crate) mod results;
 #[cfg(test)]
 pub(crate) mod sample;
-mod scorecard;
+pub(crate) mod scorecard;
 mod still;
 pub(crate) mod summary;
 pub(crate) mod svg;

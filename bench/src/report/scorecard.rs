@@ -48,6 +48,11 @@ pub(crate) fn markdown(results: &Results<'_>) -> String {
 
 /// How many claims got which verdict.
 fn summary(claims: &[Judged]) -> String {
+    format!("{} Their rules were written down before the run.", counts(claims))
+}
+
+/// "Of 22 claims 10 hold, 1 doesn't hold, 11 can't be told here."
+pub(crate) fn counts(claims: &[Judged]) -> String {
     let kinds = [Verdict::Holds, Verdict::DoesNotHold, Verdict::HoldsUnderACondition, Verdict::CannotBeTold];
     let counts = kinds.map(|kind| (kind, claims.iter().filter(|claim| claim.verdict == kind).count()));
     let texts: Vec<String> = counts
@@ -63,7 +68,7 @@ fn summary(claims: &[Judged]) -> String {
             (Verdict::CannotBeTold, count) => format!("{count} can't be told here"),
         })
         .collect();
-    format!("Of {} claims {}. Their rules were written down before the run.", claims.len(), texts.join(", "))
+    format!("Of {} claims {}.", claims.len(), texts.join(", "))
 }
 
 /// For the report's first screen. Each row leads to the chart that it rests on, and opens to what was expected.

@@ -6,6 +6,7 @@ use crate::claims::verdict::{Judged, Verdict};
 use crate::failure::Result;
 use crate::record::{read_record, read_trials};
 use crate::report::results::Results;
+use crate::report::scorecard;
 use crate::report::svg::escape;
 use crate::website::prose;
 use std::collections::BTreeSet;
@@ -65,23 +66,12 @@ pub(super) fn section(folder: &Path) -> Result<String> {
 
 fn introduction(told: &Told) -> String {
     let says = match &told.source {
-        Some(source) => {
-            let count = |verdict| told.judged.iter().filter(|judged| judged.verdict == verdict).count();
-            let kinds = [
-                (Verdict::Holds, "hold"),
-                (Verdict::HoldsUnderACondition, "hold under a condition"),
-                (Verdict::DoesNotHold, "don’t hold"),
-                (Verdict::CannotBeTold, "can’t be told on this machine"),
-            ];
-            let counts: Vec<String> = kinds.map(|(kind, words)| format!("{} {words}", count(kind))).to_vec();
-            format!(
-                "<p>Of {} claims {}. One run on one machine: {}. Its raw trials are in <code>results/claims</code>; \
-                 <code>bench claims</code> asks your machine.</p>\n",
-                told.judged.len(),
-                counts.join(", "),
-                escape(source)
-            )
-        }
+        Some(source) => format!(
+            "<p>{} One run on one machine: {}. Its raw trials are in <code>results/claims</code>; \
+             <code>bench claims</code> asks your machine.</p>\n",
+            escape(&scorecard::counts(&told.judged)),
+            escape(source)
+        ),
         None => "<p class=\"notice\">Verdicts that need no measurement are here. The others come from a run of all claims, \
                  25 minutes on a quiet machine: <code>cargo run --release -p bench -- claims</code>. Then \
                  <code>cargo run --release -p bench -- site RUN</code> puts them into this page.</p>\n"
