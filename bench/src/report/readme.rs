@@ -161,9 +161,10 @@ fn block(results: &Results<'_>, folder: &str) -> String {
     let cpu = record.environment.cpu.model.as_deref().unwrap_or("an unknown processor");
     let day = record.started.split('T').next().unwrap_or_default();
     text.push_str(&format!(
-        "\nMedians; one worker on one CPU, over loopback. {cpu}, {day}, {}.\n\
+        "\nTable: medians; sentences: mean ratios of rounds.\n\
+         One worker on one CPU, over loopback. {cpu}, {day}, {}.\n\
          \"Too noisy\": the 95% interval spans more than a factor of three.\n\
-         [Every server and scenario, with intervals]({folder}/SUMMARY.md).\n\n",
+         [Everything, with intervals]({folder}/SUMMARY.md).\n\n",
         results.source()
     ));
     text
@@ -197,10 +198,10 @@ impl Telling {
     fn pair<'b>(&'b self, results: &'b Results<'_>) -> Option<(&'b Verdict, &'b str, &'b str)> {
         let verdict = main_cell(results, self.scenario)?;
         let below = match self.below {
-            Some(id) => id,
+            Some(id) => newest(results, id),
             None => results.best(verdict, Family::Peer)?.target.as_str(),
         };
-        Some((verdict, self.above, below))
+        Some((verdict, newest(results, self.above), below))
     }
 
     /// `None` where the run doesn't show it clearly.
@@ -253,7 +254,6 @@ pub(crate) fn table(results: &Results<'_>) -> Table {
         .collect();
     let mut rows = Vec::new();
     for id in ROWS.map(|id| newest(results, id)) {
-        let id = id.as_str();
         let cells: Vec<String> =
             columns.iter().map(|(verdict, _, unit)| number(results, verdict, id, *unit)).collect();
         if cells.iter().any(|cell| cell != NOTHING) {
@@ -268,10 +268,9 @@ pub(crate) fn table(results: &Results<'_>) -> Table {
 }
 
 /// The newest copy of a server that ran in two, as the catalogue calls it.
-fn newest(results: &Results<'_>, id: &str) -> String {
-    let latest = format!("{id}-latest");
-    let has_run = results.target(&latest).is_some_and(|target| target.unavailable.is_none());
-    if has_run { latest } else { id.to_owned() }
+fn newest<'b>(results: &'b Results<'_>, id: &'b str) -> &'b str {
+    let latest = results.target(&format!("{id}-latest"));
+    latest.filter(|target| target.unavailable.is_none()).map_or(id, |target| target.id.as_str())
 }
 
 fn number(results: &Results<'_>, verdict: &Verdict, id: &str, unit: f64) -> String {
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_the_newest_copy_of_a_server_and_its_version_once() {
+    fn the_newest_copy_of_a_server_is_told_with_its_version_once() {
         let mut sample = asked(0.015);
         let target = sample.record.targets.iter_mut().find(|target| target.id == "nginx").unwrap();
         (target.id, target.label) = ("nginx-latest".to_owned(), "nginx 1.31.3".to_owned());
@@ -398,6 +397,8 @@ mod tests {
         }
         let names: Vec<String> = table(&sample.results()).rows.into_iter().map(|(name, _)| name).collect();
         assert!(names.contains(&"nginx 1.31.3".to_owned()), "{names:?}");
+        let found = findings(&sample.results());
+        assert!(found[1].contains("in nginx 1.31.3 as in `epoll`"), "{found:?}");
     }
 
     #[test]
