@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::GetSockOpt;
@@ -163,9 +163,16 @@ pub fn end(socket: impl AsFd) {
     // Fails only where there is nothing left to end.
     let _ended = shutdown(&socket, Shutdown::Both);
     // What nobody has read would make the close a reset (RFC 9293 §3.10.4).
+    discard_unread(socket.as_fd());
+}
+
+/// Receives what is there, and forgets it. Never inlined: the buffer would be a part of its caller's frame, all pages of
+/// which are touched when it is entered, and a thread per connection would keep them for as long as the connection lasts.
+#[inline(never)]
+fn discard_unread(socket: BorrowedFd<'_>) {
     let mut unread = [0; UNREAD_BYTES];
     for _ in 0..UNREAD_RECEIVES_MAX {
-        let received = recv(&socket, &mut unread, RecvFlags::DONTWAIT);
+        let received = recv(socket, &mut unread, RecvFlags::DONTWAIT);
         if !received.is_ok_and(|(received, _)| received > 0) {
             break;
         }

@@ -24,7 +24,7 @@ const BUSY_REQUEST_MAX: Duration = Duration::from_millis(5);
 /// The memory an idle connection may hold: less than a buffer. A thread needs pages for its stack.
 fn idle_bytes_max(backend: Backend) -> u64 {
     match backend {
-        Backend::Blocking => 64 * 1024,
+        Backend::Blocking => 36 * 1024,
         Backend::Epoll | Backend::Uring => 2 * 1024,
     }
 }
