@@ -34,7 +34,8 @@ pub(super) fn section(folder: &Path) -> Result<(String, String)> {
     ));
     let table = readme::table(&results);
     html.push_str(
-        "<table role=\"table\">\n<caption>Medians (the sentences: mean ratios of rounds); one worker on one CPU, over loopback</caption>\n",
+        "<table role=\"table\">\n\
+         <caption>Medians (the sentences: mean ratios of rounds); one worker on one CPU, over loopback</caption>\n",
     );
     let heads: String = table
         .heads
